@@ -1,0 +1,94 @@
+"""The one place where time is read and slept.
+
+The rest of the library asks this module, as `clock.monotonic()` and so on, so that `install` can put another clock
+in its place for the whole process (the test kit's virtual time does). `monotonic` is the C function itself, not a
+wrapper: it is called on the path of every call. freezegun replaces it here as it does everywhere.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Clock(Protocol):
+    """A source of time. Durations are float seconds, moments aware UTC datetimes."""
+
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes backwards; only differences mean something."""
+        ...
+
+    def utc_now(self) -> datetime.datetime:
+        """Return the moment it is, aware, in UTC."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Block the calling thread for so many seconds."""
+        ...
+
+    async def sleep_async(self, seconds: float, /) -> None:
+        """Suspend the calling task for so many seconds, under asyncio or trio."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock. Everything is looked up in `time` when it is called, so that patching works."""
+
+    def monotonic(self) -> float:
+        """Return `time.monotonic()`."""
+        return time.monotonic()
+
+    def utc_now(self) -> datetime.datetime:
+        """Return the system's time, in UTC."""
+        return datetime.datetime.now(datetime.UTC)
+
+    def sleep(self, seconds: float, /) -> None:
+        """Call `time.sleep`."""
+        time.sleep(seconds)
+
+    async def sleep_async(self, seconds: float, /) -> None:
+        """Sleep in the event loop that runs this task: trio's if trio runs it, else asyncio's."""
+        if in_trio():
+            import trio  # noqa: PLC0415 - only where trio is running already
+
+            await trio.sleep(seconds)
+        else:
+            import asyncio  # noqa: PLC0415 - the package must not import asyncio until it is used
+
+            await asyncio.sleep(seconds)
+
+
+def in_trio() -> bool:
+    """Tell whether the calling code runs in a trio task."""
+    trio = sys.modules.get("trio")
+    return trio is not None and trio.lowlevel.in_trio_task()
+
+
+_system = SystemClock()
+_installed: Clock = _system
+
+monotonic: Callable[[], float] = time.monotonic
+utc_now: Callable[[], datetime.datetime] = _system.utc_now
+sleep: Callable[[float], None] = _system.sleep
+sleep_async: Callable[[float], Awaitable[None]] = _system.sleep_async
+
+
+def install(clock: Clock | None) -> Clock | None:
+    """Make `clock` the clock of the whole process.
+
+    Args:
+        clock: The clock to use from now on; None for the machine's own.
+
+    Returns:
+        The clock that was installed before, to be given back later; None if it was the machine's own.
+    """
+    global _installed, monotonic, utc_now, sleep, sleep_async  # noqa: PLW0603 - the process has one clock
+    before, _installed = _installed, clock or _system
+    monotonic = clock.monotonic if clock else time.monotonic
+    utc_now, sleep, sleep_async = _installed.utc_now, _installed.sleep, _installed.sleep_async
+    return None if before is _system else before

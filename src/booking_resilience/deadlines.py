@@ -1,0 +1,63 @@
+"""How much time the current operation has left.
+
+The end of the operation is a moment on the monotonic clock in a context variable: code called from within, in the
+same thread or task, sees it, and a nested deadline can only make it earlier.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from booking_resilience import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+current_end: ContextVar[float | None] = ContextVar("booking_resilience_deadline", default=None)
+"""When the current operation ends, in seconds on the monotonic clock; None for never."""
+
+
+def remaining_time() -> float | None:
+    """Return the seconds that the current operation has left, 0.0 if none are; None without a deadline."""
+    end = current_end.get()
+    return None if end is None else max(0.0, end - clock.monotonic())
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Give the block so many seconds, or what an outer deadline leaves, if that is less.
+
+    Nothing interrupts the block. What is called within asks `remaining_time()`: retries, the Appwrite client, your
+    own code.
+
+    Args:
+        seconds: 0 or more, finite.
+
+    Raises:
+        ValueError: If `seconds` is negative, infinite or not a number.
+
+    >>> with deadline(5.0):
+    ...     with deadline(60.0):
+    ...         remaining_time() <= 5.0
+    True
+    """
+    if not (0 <= seconds < math.inf):
+        raise ValueError(f"seconds must be a finite number, 0 or more, not {seconds!r}")
+    end = clock.monotonic() + seconds
+    outer = current_end.get()
+    token = current_end.set(end if outer is None else min(end, outer))
+    try:
+        yield
+    finally:
+        reset(token)
+
+
+def reset(token: object) -> None:
+    """Undo `current_end.set`; harmless where the context is another by now (a generator closed by the collector)."""
+    try:
+        current_end.reset(token)  # type: ignore[arg-type] # Token is generic; every token here is current_end's
+    except ValueError:
+        pass

@@ -1,0 +1,52 @@
+"""The exceptions of this library, one tree.
+
+::
+
+    ResilienceError
+    ├── TransientError            something that may pass by itself: raise it, or subclass it, to be retried
+    ├── CircuitOpenError          a circuit breaker refused the call
+    └── DeadlineExceededError     time ran out (also a TimeoutError)
+
+Facts are attributes; the text is for people. Every one of them can be pickled.
+"""
+
+from __future__ import annotations
+
+
+class ResilienceError(Exception):
+    """The root of this library's exceptions."""
+
+
+class TransientError(ResilienceError):
+    """A failure that may pass by itself; `is_transient` is true for it and for its subclasses.
+
+    Attributes:
+        retry_after: Seconds to wait at least before the next attempt, or None.
+    """
+
+    retry_after: float | None = None
+
+
+class CircuitOpenError(ResilienceError):
+    """A circuit breaker refused the call; the function was not called.
+
+    Args:
+        name: The breaker's name.
+        retry_after: Seconds until the next trial call may be made, 0 or more; None for an isolated breaker.
+        cause: Text of the error that opened the breaker, if one did; the reason of an isolated one.
+    """
+
+    def __init__(self, name: str, retry_after: float | None = None, cause: str | None = None) -> None:
+        self.args = (name, retry_after, cause)
+        self.name = name
+        self.retry_after = retry_after
+        self.cause = cause
+
+    def __str__(self) -> str:
+        if self.retry_after is None:
+            return f"Circuit breaker is OPEN: {self.name!r}, isolated: {self.cause}"
+        return f"Circuit breaker is OPEN: {self.name!r}, next trial in {self.retry_after:.1f} s"
+
+
+class DeadlineExceededError(ResilienceError, TimeoutError):
+    """The time of an operation ran out: before it began, or while an asynchronous attempt was under way."""

@@ -1,0 +1,138 @@
+"""What happened, as frozen values, and how listeners are told of it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    import datetime
+    import logging
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+E = TypeVar("E")
+Listener: TypeAlias = "Callable[[E], object]"
+"""Told of an event, on the thread where it happened, under no lock. One that raises is logged and changes nothing."""
+
+Outcome: TypeAlias = Literal["retrying", "recovered", "gave_up"]
+Reason: TypeAlias = Literal["attempts", "deadline", "budget", "not_transient", "circuit_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One attempt of an operation that failed.
+
+    Attributes:
+        number: Which attempt it was, from 1.
+        error: What it raised.
+        delay: Seconds waited after it, before the next attempt; None after the last.
+        elapsed: Seconds from the start of the operation to the end of this attempt.
+    """
+
+    number: int
+    error: BaseException
+    delay: float | None
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetryEvent:
+    """An attempt ended and the retry decided.
+
+    Attributes:
+        operation: The operation's name.
+        attempt: The attempt that just ended, from 1; 0 if the time was over before the first.
+        outcome: `retrying`, `recovered` (it succeeded, and not at the first attempt) or `gave_up`.
+        reason: Why it gave up; None with the other outcomes.
+        error: What the attempt raised; with `recovered`, what the last failed attempt raised. None if a result, not
+            an error, was found wanting.
+        delay: Seconds that will be waited now; None unless `retrying`.
+        elapsed: Seconds since the operation began.
+    """
+
+    operation: str
+    attempt: int
+    outcome: Outcome
+    reason: Reason | None
+    error: BaseException | None
+    delay: float | None
+    elapsed: float
+
+
+class BreakerState(enum.Enum):
+    """The states of a circuit breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    ISOLATED = "isolated"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerEvent:
+    """A circuit breaker went from one state to another; `reason` says why, without the text of any error."""
+
+    name: str
+    old: BreakerState
+    new: BreakerState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertEvent:
+    """The error rate's alert changed, or repeats itself.
+
+    Attributes:
+        state: `firing` when it begins, `repeat` while it goes on, `resolved` when it ends.
+        rate: Errors per minute now.
+        peak: The highest rate since the alert began, in errors per minute.
+        since: When the alert began, aware UTC.
+    """
+
+    state: Literal["firing", "repeat", "resolved"]
+    rate: float
+    peak: float
+    since: datetime.datetime
+
+
+class Subscription:
+    """A listener's place in somebody's list; `close()` gives it up. A context manager, too."""
+
+    __slots__ = ("_cancel",)
+
+    def __init__(self, cancel: Callable[[], object]) -> None:
+        self._cancel: Callable[[], object] | None = cancel
+
+    def close(self) -> None:
+        """Stop being told. Closing twice is harmless."""
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -> int:
+    """Tell each listener of the event; what one raises is logged.
+
+    Returns:
+        How many listeners raised.
+    """
+    raised = 0
+    for listener in listeners:
+        try:
+            listener(event)
+        except Exception:  # noqa: BLE001 - a listener's error must not become the caller's
+            raised += 1
+            with contextlib.suppress(Exception):  # nor may that of a logging handler
+                logger.exception("a listener raised on %s", type(event).__name__)
+    return raised
