@@ -54,11 +54,11 @@ class SystemClock:
     async def sleep_async(self, seconds: float, /) -> None:
         """Sleep in the event loop that runs this task: trio's if trio runs it, else asyncio's."""
         if in_trio():
-            import trio  # noqa: PLC0415 - only where trio is running already
+            import trio
 
             await trio.sleep(seconds)
         else:
-            import asyncio  # noqa: PLC0415 - the package must not import asyncio until it is used
+            import asyncio
 
             await asyncio.sleep(seconds)
 
@@ -87,7 +87,7 @@ def install(clock: Clock | None) -> Clock | None:
     Returns:
         The clock that was installed before, to be given back later; None if it was the machine's own.
     """
-    global _installed, monotonic, utc_now, sleep, sleep_async  # noqa: PLW0603 - the process has one clock
+    global _installed, monotonic, utc_now, sleep, sleep_async
     before, _installed = _installed, clock or _system
     monotonic = clock.monotonic if clock else time.monotonic
     utc_now, sleep, sleep_async = _installed.utc_now, _installed.sleep, _installed.sleep_async

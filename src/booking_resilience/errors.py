@@ -49,4 +49,10 @@ class CircuitOpenError(ResilienceError):
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):
-    """The time of an operation ran out: before it began, or while an asynchronous attempt was under way."""
+    """The time of an operation ran out: before it began, or while an asynchronous attempt was under way.
+
+    Attributes:
+        end: When it ran out, in seconds on this process's monotonic clock, if known.
+    """
+
+    end: float | None = None

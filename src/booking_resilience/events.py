@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import datetime
-    import logging
     from collections.abc import Callable, Iterable
     from types import TracebackType
+    from typing import Self
 
-    from typing_extensions import Self
+logging.getLogger("booking_resilience").addHandler(logging.NullHandler())  # logging is the application's to set up
 
 E = TypeVar("E")
 Listener: TypeAlias = "Callable[[E], object]"
@@ -131,7 +132,7 @@ def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -
     for listener in listeners:
         try:
             listener(event)
-        except Exception:  # noqa: BLE001 - a listener's error must not become the caller's
+        except Exception:
             raised += 1
             with contextlib.suppress(Exception):  # nor may that of a logging handler
                 logger.exception("a listener raised on %s", type(event).__name__)

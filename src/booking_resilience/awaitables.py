@@ -1,0 +1,143 @@
+"""Telling what must be awaited from what need not be, and cutting off what takes too long."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from booking_resilience import clock
+from booking_resilience.errors import DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+T = TypeVar("T")
+
+AWAITABLE_NEVER = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
+"""The most frequent types of results; asking for membership is cheaper than asking whether one can be awaited."""
+
+
+def is_awaitable(value: object) -> bool:
+    """Tell whether the value can be awaited."""
+    return type(value) is types.CoroutineType or hasattr(type(value), "__await__") or inspect.isawaitable(value)
+
+
+def refuse_awaitable(value: object, called: str, instead: str) -> None:
+    """Raise `TypeError` if the value must be awaited, naming what to call instead; a coroutine is closed."""
+    if type(value) not in AWAITABLE_NEVER and is_awaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise TypeError(f"{called} was given a function that returns an awaitable; use {instead}")
+
+
+def gives_coroutines(fn: Callable[..., Any], decorator: str) -> bool:
+    """Tell whether the function that is being decorated is a coroutine function.
+
+    Raises:
+        TypeError: If it is a generator or asynchronous generator function, whose body runs after it has returned, or
+            if it cannot be called.
+    """
+    if not callable(fn):
+        raise TypeError(f"{decorator} decorates functions, not {fn!r}")
+    inner = fn
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    candidates = (
+        inner,
+        inspect.getattr_static(type(inner), "__call__", None),
+    )  # an object's own __call__ may be asynchronous
+    if any(inspect.isgeneratorfunction(item) or inspect.isasyncgenfunction(item) for item in candidates):
+        raise TypeError(f"{decorator} cannot decorate the generator function {fn!r}: its body runs after it returned")
+    return any(inspect.iscoroutinefunction(item) for item in candidates)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """Return a name for the function: its qualified name, that of what a partial calls, or its type's."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", None) or type(fn).__qualname__
+
+
+@types.coroutine
+def cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], operation: str) -> Generator[Any, Any, T]:
+    """Await, but not beyond `end`.
+
+    The timer is only set once the awaitable really waits: most calls that succeed at once never pay for it. (Under
+    trio the scope must be open before, since trio's scopes nest strictly.) Without asyncio or trio nothing is cut off.
+
+    Args:
+        awaitable: What to await.
+        end: When to stop, on the monotonic clock; what is left of the time is measured on the event loop's own.
+        error: What to raise then.
+        operation: Its name, for the error's text.
+    """
+    if clock.in_trio():
+        return (yield from _trio_cut_off(awaitable, end, error, operation).__await__())
+    steps = awaitable.__await__()
+    try:
+        first = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return] # StopIteration knows no type
+    return (yield from _asyncio_cut_off(steps, first, end, error, operation).__await__())
+
+
+async def _asyncio_cut_off(
+    steps: Generator[Any, Any, T], first: object, end: float, error: type[TimeoutError], operation: str
+) -> T:
+    import asyncio
+
+    try:
+        now = asyncio.get_running_loop().time()
+    except RuntimeError:  # an event loop of another kind
+        return await _rest(steps, first)
+    scope = asyncio.timeout_at(now + end - clock.monotonic())
+    try:
+        async with scope:
+            return await _rest(steps, first)
+    except TimeoutError:
+        if not scope.expired():
+            raise
+    raise _late(error, operation, end)
+
+
+async def _trio_cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], operation: str) -> T:
+    import trio
+
+    with trio.move_on_after(max(0.0, end - clock.monotonic())):
+        return await awaitable
+    raise _late(error, operation, end)
+
+
+@types.coroutine
+def _rest(steps: Generator[Any, Any, T], outgoing: object) -> Generator[Any, Any, T]:
+    """Await the rest of an awaitable that has given its first step already (PEP 380 spells out `yield from`)."""
+    try:
+        while True:
+            try:
+                incoming = yield outgoing
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is handed on, not handled
+                outgoing = steps.throw(error)
+            else:
+                outgoing = steps.send(incoming)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return] # StopIteration knows no type
+
+
+def _late(kind: type[TimeoutError], operation: str, end: float) -> TimeoutError:
+    if issubclass(kind, DeadlineExceededError):
+        error = kind(f"{operation}: the deadline passed during an attempt")
+        error.end = end
+        return error
+    return kind(f"{operation}: the attempt took too long")
+
+
+def hide_cut_off(error: BaseException) -> None:
+    """Take this module's frames out of the error's traceback, below the frame that awaited `cut_off`."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None and tb.tb_next.tb_frame.f_globals is globals():
+        tb.tb_next = tb.tb_next.tb_next

@@ -1,0 +1,69 @@
+"""The retry budget: a bound on how many retries many calls together may make."""
+
+from __future__ import annotations
+
+from booking_resilience.locks import fork_safe_lock
+from booking_resilience.settings import check, is_number, is_positive
+
+_NANO = 1_000_000_000  # tokens are counted in whole billionths: ten deposits of 0.1 make exactly one token
+_LOCK = fork_safe_lock()  # one for all buckets: it is held for an addition
+
+
+class RetryBudget:
+    """A token bucket that retries are paid from and successes fill.
+
+    In a long outage the bucket runs dry and calls stop adding load to a backend in trouble: they fail at their first
+    error. There is no guaranteed minimum of retries, since a floor keeps an overload alive. The scheme is gRPC's
+    retry throttling (gRFC A6) and that of the AWS SDKs. Safe to share between threads and tasks.
+
+    Args:
+        capacity: Tokens the bucket holds at most; above 0.
+        initial: Tokens in it at first; 0 to `capacity`.
+        deposit: Tokens that each success adds; 0 or more.
+        cost: Tokens that each retry takes; above 0.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    >>> budget = RetryBudget(initial=0.0)
+    >>> for _ in range(10):
+    ...     budget.deposit()
+    >>> budget.tokens, budget.try_spend(), budget.tokens
+    (1.0, True, 0.0)
+    """
+
+    __slots__ = ("_capacity", "_cost", "_deposit", "_tokens")
+
+    def __init__(self, capacity: float = 10.0, initial: float = 5.0, deposit: float = 0.1, cost: float = 1.0) -> None:
+        for name, value in (("capacity", capacity), ("cost", cost)):
+            check(name, value, is_positive(value), "a finite number above 0")
+        check("initial", initial, is_number(initial, 0, capacity), f"a number from 0 to capacity ({capacity!r})")
+        check("deposit", deposit, is_number(deposit), "a finite number, 0 or more")
+        self._capacity, self._tokens = round(capacity * _NANO), round(initial * _NANO)
+        self._deposit, self._cost = round(deposit * _NANO), round(cost * _NANO)
+
+    @property
+    def tokens(self) -> float:
+        """The tokens in the bucket, 0 to `capacity`."""
+        return self._tokens / _NANO
+
+    def deposit(self) -> None:
+        """Add what a success adds."""
+        with _LOCK:
+            self._tokens = min(self._tokens + self._deposit, self._capacity)
+
+    def try_spend(self) -> bool:
+        """Take the cost of a retry; False, and nothing taken, if there is not enough."""
+        with _LOCK:
+            if self._tokens < self._cost:
+                return False
+            self._tokens -= self._cost
+            return True
+
+    def refund(self) -> None:
+        """Give back the cost of a retry that was not made after all."""
+        with _LOCK:
+            self._tokens = min(self._tokens + self._cost, self._capacity)
+
+    def __repr__(self) -> str:
+        return f"RetryBudget(tokens={self.tokens:g}, capacity={self._capacity / _NANO:g})"

@@ -1,0 +1,119 @@
+"""Retrying a function: called now (`with_retry`, `with_retry_async`) or decorated (`retrying`)."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+
+from booking_resilience.awaitables import gives_coroutines, name_of
+from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
+from booking_resilience.retry.run import Plan, drive, drive_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from booking_resilience.events import Listener, RetryEvent
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def with_retry(
+    fn: Callable[[], T],
+    /,
+    *,
+    operation: str | None = None,
+    policy: RetryPolicy = DEFAULT_RETRY,
+    on_event: Listener[RetryEvent] | None = None,
+) -> T:
+    """Call `fn()` now, and again as the policy says, and return what it returns.
+
+    When it gives up, the last attempt's own error comes out: the same object, with a note of what was tried, and with
+    its attempts in reach of `attempts_of`. A synchronous attempt cannot be interrupted: one that hangs outlives the
+    deadline unless it asks `remaining_time()`, and one that succeeds late is a success.
+
+    Args:
+        fn: Any callable without arguments; wrap others in a lambda or `functools.partial`.
+        operation: Its name in events, logs and notes; by default the function's own.
+        policy: When to try again.
+        on_event: Told of each failed attempt, and of the recovery or the giving up.
+
+    Raises:
+        DeadlineExceededError: If an enclosing deadline had passed already; `fn` was not called.
+        TypeError: If `fn` returns an awaitable.
+
+    >>> with_retry(lambda: 6 * 7)
+    42
+    """
+    _check_policy(policy)
+    return cast("T", drive(Plan(policy, operation or name_of(fn), on_event), fn)())
+
+
+async def with_retry_async(
+    fn: Callable[[], Awaitable[T]],
+    /,
+    *,
+    operation: str | None = None,
+    policy: RetryPolicy = DEFAULT_RETRY,
+    on_event: Listener[RetryEvent] | None = None,
+) -> T:
+    """Do as `with_retry` for a function that gives an awaitable, under asyncio or trio.
+
+    An attempt that takes too long is cut off: cancelled, with `TimeoutError` at the policy's `attempt_timeout` (which
+    may be retried) and `DeadlineExceededError` at the deadline.
+
+    Raises:
+        TypeError: If `fn` gives something that cannot be awaited.
+    """
+    _check_policy(policy)
+    return cast("T", await drive_async(Plan(policy, operation or name_of(fn), on_event), fn)())
+
+
+@overload
+def retrying(fn: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def retrying(
+    *,
+    policy: RetryPolicy = DEFAULT_RETRY,
+    operation: str | None = None,
+    on_event: Listener[RetryEvent] | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def retrying(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    policy: RetryPolicy = DEFAULT_RETRY,
+    operation: str | None = None,
+    on_event: Listener[RetryEvent] | None = None,
+) -> Any:
+    """Decorate a function, a method or a coroutine function, so that each call is retried as the policy says.
+
+    Type checkers see the function's own signature. Arguments as for `with_retry`; `@retrying` alone takes the defaults.
+
+    Raises:
+        TypeError: When it decorates a generator or asynchronous generator function.
+
+    >>> @retrying(policy=RetryPolicy(max_attempts=5))
+    ... def answer(question: str) -> int:
+    ...     return len(question)
+    >>> answer("why")
+    3
+    """
+    _check_policy(policy)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        driver = drive_async if gives_coroutines(function, "retrying") else drive
+        plan = Plan(policy, operation or name_of(function), on_event)
+        return functools.update_wrapper(driver(plan, function), function)
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _check_policy(policy: object) -> None:
+    if not isinstance(policy, RetryPolicy):
+        raise TypeError(f"policy must be a RetryPolicy, not {policy!r}")

@@ -1,0 +1,131 @@
+"""Retrying a block of code instead of a function: `for attempt in retry_attempts(): with attempt: ...`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from booking_resilience import clock
+from booking_resilience.deadlines import current_end, reset
+from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
+from booking_resilience.retry.run import Plan, Run, too_late
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from booking_resilience.events import Listener, RetryEvent
+
+
+def retry_attempts(
+    *,
+    policy: RetryPolicy = DEFAULT_RETRY,
+    operation: str = "retry_attempts",
+    on_event: Listener[RetryEvent] | None = None,
+) -> Attempts:
+    """Return the attempts at a block of code, for a `for` or an `async for` loop.
+
+    Inside the block `remaining_time()` works, but the block is never cut off, and the policy's `retry_on_result` has
+    nothing to look at. The loop ends after the first block that succeeds.
+
+    >>> for attempt in retry_attempts():
+    ...     with attempt:
+    ...         print("attempt", attempt.number)
+    attempt 1
+    """
+    if not isinstance(policy, RetryPolicy):
+        raise TypeError(f"policy must be a RetryPolicy, not {policy!r}")
+    return Attempts(Plan(policy, operation, on_event))
+
+
+class Attempts:
+    """The attempts at one block; made by `retry_attempts`, and good for one loop."""
+
+    __slots__ = ("_attempt", "_outer", "_plan", "_run")
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._run: Run | None = None
+        self._attempt: Attempt | None = None
+        self._outer: float | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Attempt:
+        run = self._next_run()
+        if run is None:
+            raise StopIteration
+        if self._attempt is not None and not run.pause():
+            raise self._late(run)
+        return self._next_attempt(run)
+
+    async def __anext__(self) -> Attempt:
+        run = self._next_run()
+        if run is None:
+            raise StopAsyncIteration
+        if self._attempt is not None and not await run.pause_async():
+            raise self._late(run)
+        return self._next_attempt(run)
+
+    def _next_run(self) -> Run | None:
+        """Return the run, begun if it was not; None if the last attempt has succeeded."""
+        if self._attempt is not None:
+            if self._attempt.goes_on is None:
+                raise RuntimeError("each attempt of retry_attempts must be entered and left: `with attempt:`")
+            return self._run if self._attempt.goes_on else None
+        if self._run is None:
+            started, self._outer = clock.monotonic(), current_end.get()
+            end, limit = self._outer, self._plan.policy.deadline
+            if limit is not None and (end is None or started + limit < end):
+                end = started + limit
+            if end is not None and end <= started:
+                raise too_late(self._plan, end)
+            self._run = Run(self._plan, started, end)
+        return self._run
+
+    def _next_attempt(self, run: Run) -> Attempt:
+        self._attempt = Attempt(run)
+        return self._attempt
+
+    def _late(self, run: Run) -> BaseException:
+        error = run.error
+        run.close()
+        assert error is not None  # noqa: S101 - a block has no result, so only an error can have failed it
+        return error
+
+
+class Attempt:
+    """One attempt at a block: a context manager that swallows an error which will be followed by another attempt.
+
+    Attributes:
+        number: Which attempt it is, from 1.
+    """
+
+    __slots__ = ("_run", "_token", "goes_on", "number")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._token: object = None
+        self.number = run.attempt
+        self.goes_on: bool | None = None
+
+    def __enter__(self) -> Self:
+        end, limit = self._run.end, self._run.plan.policy.attempt_timeout
+        if limit is not None and (end is None or clock.monotonic() + limit < end):
+            end = clock.monotonic() + limit
+        self._token = current_end.set(end)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+        reset(self._token)
+        self.goes_on = False
+        if isinstance(error, Exception):
+            self.goes_on = self._run.goes_on_after(error)
+        elif error is None:
+            self._run.succeeded()
+        if not self.goes_on:
+            self._run.close()
+        return self.goes_on
