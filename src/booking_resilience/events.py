@@ -132,8 +132,14 @@ def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -
     for listener in listeners:
         try:
             listener(event)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - a listener's error must not become the caller's
             raised += 1
-            with contextlib.suppress(Exception):  # nor may that of a logging handler
-                logger.exception("a listener raised on %s", type(event).__name__)
+            log_raised(logger, error, "a listener raised on %s", type(event).__name__)
     return raised
+
+
+def log_raised(logger: logging.Logger, error: Exception, text: str, *args: object) -> None:
+    """Log what an application's own function raised, without the error that it was told of: that may hold secrets."""
+    error.__suppress_context__ = True
+    with contextlib.suppress(Exception):  # a logging handler that raises
+        logger.error(text, *args, exc_info=error)

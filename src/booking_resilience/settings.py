@@ -35,3 +35,8 @@ def is_error_filter(value: object) -> bool:
     if isinstance(value, type):
         return issubclass(value, BaseException)
     return callable(value)
+
+
+def is_text(value: object) -> bool:
+    """Tell whether it is a text that is not empty."""
+    return isinstance(value, str) and value != ""

@@ -1,0 +1,307 @@
+"""The circuit breaker: the shell around the state machine, with the lock, the clock, the listeners and the log.
+
+A call through a healthy breaker takes no lock and makes no object: it reads the machine's `calm` before and after. As
+long as it is the same epoch, closed, with no failure to forget, a success has nothing to say. Everything else goes
+through a `Permit`, under one lock that is held for a few instructions and never while user code runs.
+
+`call`, `call_async` and the two wrappers of the decorator spell the same dozen lines: a shared one would cost another
+function call on each, which is more than all the rest of a healthy call.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from booking_resilience import clock
+from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable, refuse_awaitable
+from booking_resilience.breaker.machine import Machine, Verdict
+from booking_resilience.breaker.permits import BreakerSnapshot, Guard, Permit
+from booking_resilience.breaker.telling import deliver
+from booking_resilience.errors import CircuitOpenError
+from booking_resilience.events import Subscription
+from booking_resilience.locks import fork_safe_lock
+from booking_resilience.settings import check, is_error_filter, is_number, is_positive, is_text, is_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from booking_resilience.breaker.judging import ErrorFilter
+    from booking_resilience.breaker.window import FailureRate
+    from booking_resilience.events import BreakerEvent, BreakerState, Listener
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_LOCK = fork_safe_lock()  # one for all breakers: it is held for a few instructions, and 500 bytes are all a breaker has
+
+
+class CircuitBreaker:
+    """Stops calling a backend that keeps failing, and tries again after a while with a trial call.
+
+    CLOSED lets every call through; `failure_threshold` consecutive failures open it. OPEN refuses every call at once
+    with `CircuitOpenError`. The first call at or after the end of the cooldown finds it HALF_OPEN and is the trial:
+    success closes, failure opens for another cooldown. Safe to share between threads, tasks and signal handlers, and
+    across `fork`. Time is monotonic.
+
+    Args:
+        name: Its name, in errors, events and logs.
+        failure_threshold: Consecutive failures that open it; 1 or more.
+        failure_rate: Opens it as well when that share of the recent calls failed; None for off.
+        cooldown: Seconds it stays open; 0 or more.
+        max_cooldown: The cooldown doubles with each failed trial up to this; `cooldown` or more, None for no growth.
+        trial_calls: Trials admitted at a time when half-open, and successes needed to close; 1 or more.
+        trial_timeout: A trial that is not back after so many seconds is lost, and counts as failed; above 0.
+        slow_call: A call that takes longer than so many seconds is a failure; above 0, None for off.
+        failure_on: Which errors are failures: exception types, or a function of the error. Any other error means
+            that the backend answered: a success.
+        ignore: Which errors say nothing at all; judged before `failure_on`.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+
+    >>> breaker = CircuitBreaker("backend", failure_threshold=1)
+    >>> breaker.call(str.upper, "fine")
+    'FINE'
+    >>> breaker.state
+    <BreakerState.CLOSED: 'closed'>
+    """
+
+    __slots__ = (
+        "__weakref__", "_delivering", "_failure_on", "_ignore", "_listeners", "_machine", "_name", "_slow_call",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        failure_threshold: int = 5,
+        failure_rate: FailureRate | None = None,
+        cooldown: float = 30.0,
+        max_cooldown: float | None = None,
+        trial_calls: int = 1,
+        trial_timeout: float = 60.0,
+        slow_call: float | None = None,
+        failure_on: ErrorFilter = Exception,
+        ignore: ErrorFilter = (),
+    ) -> None:
+        check("name", name, is_text(name), "a text that is not empty")
+        whole, above = "a whole number, 1 or more", "a finite number above 0"
+        check("failure_threshold", failure_threshold, is_whole(failure_threshold), whole)
+        rated = failure_rate is None or hasattr(failure_rate, "minimum_calls")
+        check("failure_rate", failure_rate, rated, "a FailureRate or None")
+        check("cooldown", cooldown, is_number(cooldown), "a finite number, 0 or more")
+        grown = max_cooldown is None or is_number(max_cooldown, cooldown)
+        check("max_cooldown", max_cooldown, grown, f"a finite number, cooldown ({cooldown!r}) or more, or None")
+        check("trial_calls", trial_calls, is_whole(trial_calls), whole)
+        check("trial_timeout", trial_timeout, is_positive(trial_timeout), above)
+        check("slow_call", slow_call, slow_call is None or is_positive(slow_call), f"{above}, or None")
+        for setting, value in (("failure_on", failure_on), ("ignore", ignore)):
+            allowed = "an exception type, a tuple of them, or a function of the error"
+            check(setting, value, is_error_filter(value), allowed)
+        self._name, self._slow_call, self._failure_on, self._ignore = name, slow_call, failure_on, ignore
+        self._listeners: tuple[Listener[BreakerEvent], ...] = ()
+        self._delivering = 0  # the process that is telling the listeners, if one is
+        self._machine = Machine(
+            threshold=failure_threshold,
+            failure_rate=failure_rate,
+            cooldown=cooldown,
+            max_cooldown=max_cooldown,
+            trial_calls=trial_calls,
+            trial_timeout=trial_timeout,
+            watches_all=slow_call is not None,
+        )
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._name
+
+    @property
+    def state(self) -> BreakerState:
+        """Its state; OPEN until somebody acquires after the cooldown."""
+        return self._machine.state
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `fn` through the breaker.
+
+        Raises:
+            CircuitOpenError: If the breaker refuses; `fn` was not called.
+            TypeError: If `fn` returns an awaitable.
+        """
+        machine = self._machine
+        epoch = machine.calm
+        permit = self.acquire() if epoch < 0 else None
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            (permit or Permit(self, epoch)).failure(error)
+            raise
+        if type(result) not in AWAITABLE_NEVER:
+            self._refuse_awaitable(result, permit)
+        if permit is not None or machine.calm != epoch:
+            (permit or Permit(self, epoch)).success()
+        return result
+
+    async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call and await `fn` through the breaker. A cancelled call says nothing of the backend.
+
+        Raises:
+            CircuitOpenError: If the breaker refuses; `fn` was not called.
+            TypeError: If `fn` gives something that cannot be awaited.
+        """
+        machine = self._machine
+        epoch = machine.calm
+        permit = self.acquire() if epoch < 0 else None
+        try:
+            awaitable = fn(*args, **kwargs)
+            if awaited := is_awaitable(awaitable):
+                result = await awaitable
+        except BaseException as error:
+            (permit or Permit(self, epoch)).failure(error)
+            raise
+        if not awaited:
+            (permit or Permit(self, epoch)).release()
+            raise TypeError(f"call_async was given {fn!r}, which gave no awaitable; use call")
+        if permit is not None or machine.calm != epoch:
+            (permit or Permit(self, epoch)).success()
+        return result
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
+        """Decorate a function, a method or a coroutine function; its signature stays.
+
+        Raises:
+            TypeError: When it decorates a generator or asynchronous generator function.
+        """
+        protect: Callable[..., Any] = (
+            self._protect_async if gives_coroutines(fn, "a circuit breaker") else self._protect
+        )
+        return cast("Callable[P, R]", functools.update_wrapper(protect(fn), fn))
+
+    def guard(self) -> Guard:
+        """Return a context manager, for `with` and `async with`, whose block goes through the breaker."""
+        return Guard(self)
+
+    def acquire(self) -> Permit:
+        """Take a permit for one call, to be settled by its `success`, `failure` or `release`.
+
+        Raises:
+            CircuitOpenError: If the breaker refuses.
+        """
+        machine, now = self._machine, clock.monotonic()
+        with _LOCK:
+            if admitted := machine.admit(now):
+                permit = Permit(self, machine.epoch, now)
+            else:
+                facts = (machine.retry_after(now), machine.cause)
+        if machine.moves:
+            deliver(self, _LOCK)
+        if not admitted:
+            raise CircuitOpenError(self._name, *facts)
+        return permit
+
+    def snapshot(self) -> BreakerSnapshot:
+        """Return what is known of it, all of one moment."""
+        machine, now = self._machine, clock.monotonic()
+        with _LOCK:
+            return BreakerSnapshot(
+                name=self._name,
+                state=machine.state,
+                epoch=machine.epoch,
+                consecutive_failures=machine.consecutive,
+                failures=machine.failures,
+                refused=machine.refused,
+                stale=machine.stale,
+                ignored=machine.ignored,
+                trips=machine.trips,
+                retry_after=machine.retry_after(now),
+                reason=machine.reason,
+            )
+
+    def subscribe(self, listener: Listener[BreakerEvent]) -> Subscription:
+        """Have the listener told of every transition, in order, until the subscription is closed.
+
+        It is called by the thread that made the transition, or by one that is telling of an earlier one just then;
+        never under a lock, so it may use the breaker. What it raises is logged.
+        """
+        if not callable(listener):
+            raise TypeError(f"listener must be a function of the event, not {listener!r}")
+        entry: Listener[BreakerEvent] = functools.partial(listener)  # an own identity: one may listen twice
+        with _LOCK:
+            self._listeners = (*self._listeners, entry)
+        return Subscription(functools.partial(self._unsubscribe, entry))
+
+    def isolate(self, reason: str) -> None:
+        """Refuse every call, for the reason given, until `reset`. Doing it again only changes the reason."""
+        check("reason", reason, is_text(reason), "a text that is not empty")
+        with _LOCK:
+            self._machine.isolate(reason)
+        deliver(self, _LOCK)
+
+    def reset(self, reason: str | None = None) -> None:
+        """Close it and empty the counts, whatever its state; what is under way changes nothing any more."""
+        with _LOCK:
+            self._machine.reset(reason or "reset by hand")
+        deliver(self, _LOCK)
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {self._name!r} {self.state.value}>"
+
+    def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        machine = self._machine
+
+        def protected(*args: Any, **kwargs: Any) -> Any:
+            epoch = machine.calm
+            permit = self.acquire() if epoch < 0 else None
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                (permit or Permit(self, epoch)).failure(error)
+                raise
+            if type(result) not in AWAITABLE_NEVER:
+                self._refuse_awaitable(result, permit)
+            if permit is not None or machine.calm != epoch:
+                (permit or Permit(self, epoch)).success()
+            return result
+
+        return protected
+
+    def _protect_async(self, fn: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        machine = self._machine
+
+        async def protected(*args: Any, **kwargs: Any) -> Any:
+            epoch = machine.calm
+            permit = self.acquire() if epoch < 0 else None
+            try:
+                result = await fn(*args, **kwargs)
+            except BaseException as error:
+                (permit or Permit(self, epoch)).failure(error)
+                raise
+            if permit is not None or machine.calm != epoch:
+                (permit or Permit(self, epoch)).success()
+            return result
+
+        return protected
+
+    def _refuse_awaitable(self, result: object, permit: Permit | None) -> None:
+        try:
+            refuse_awaitable(result, "CircuitBreaker.call", "call_async")
+        except TypeError:
+            if permit is not None:
+                permit.release()
+            raise
+
+    def _unsubscribe(self, entry: Listener[BreakerEvent]) -> None:
+        with _LOCK:
+            self._listeners = tuple(kept for kept in self._listeners if kept is not entry)
+
+    def _settle(self, permit: Permit, verdict: Verdict, now: float, cause: str | None) -> None:
+        machine = self._machine
+        with _LOCK:
+            if permit.settled:
+                return
+            permit.settled = True
+            machine.settle(permit.epoch, permit.started, verdict, now, cause)
+        if machine.moves:
+            deliver(self, _LOCK)

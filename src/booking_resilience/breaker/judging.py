@@ -1,0 +1,46 @@
+"""What the end of a call says of the backend: the settings `ignore`, `failure_on` and `slow_call`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from booking_resilience.breaker.machine import Verdict
+from booking_resilience.breaker.telling import logger
+from booking_resilience.errors import CircuitOpenError
+from booking_resilience.events import log_raised
+
+ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+
+
+def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: ErrorFilter, slow: bool) -> Verdict:
+    """Tell what the end of a call says; filters may be user code, so this is never called under a lock.
+
+    Cancellation, interrupts and exits say nothing, nor does the refusal of another breaker. A filter that raises is
+    logged; the error counts as a failure then, and still comes out.
+    """
+    if error is None:
+        return Verdict.FAILURE if slow else Verdict.SUCCESS
+    if not isinstance(error, Exception) or isinstance(error, CircuitOpenError):
+        return Verdict.NOTHING
+    try:
+        if _matches(error, ignore):
+            return Verdict.IGNORED
+        return Verdict.FAILURE if slow or _matches(error, failure_on) else Verdict.SUCCESS
+    except Exception as raised:  # noqa: BLE001 - a filter's error must not become the caller's
+        log_raised(logger, raised, "a filter raised on %s", type(error).__qualname__)
+        return Verdict.FAILURE
+
+
+def _matches(error: Exception, errors: ErrorFilter) -> bool:
+    if isinstance(errors, (type, tuple)):
+        return isinstance(error, errors)
+    return bool(errors(error))
+
+
+def text_of(error: BaseException) -> str:
+    """Return the error's type and text, 200 characters at most; the type alone if its text cannot be had."""
+    try:
+        return f"{type(error).__name__}: {error}"[:200]
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
+        return type(error).__name__

@@ -1,0 +1,228 @@
+"""Crews that work on a batch's items in the background: threads, asyncio's tasks or trio's.
+
+A crew works on `limit` items at a time and keeps the outcomes until they are taken. Each item runs in its own copy of
+the context in which the crew was made, so it sees the caller's deadline, and nothing of its neighbours.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections
+import contextvars
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from booking_resilience import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+
+class ThreadCrew:
+    """Threads, as many as there is work for, up to `limit`.
+
+    Args:
+        one: What to do with an item, given its index and itself; returns its outcome.
+        limit: Threads at most.
+
+    Attributes:
+        ahead: How many items were added whose outcomes were not taken.
+    """
+
+    def __init__(self, one: Callable[[int, Any], Any], limit: int) -> None:
+        self._one, self._limit = one, limit
+        self._context = contextvars.copy_context()
+        self._todo: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._stopped = False
+        self._drawn = 0
+        self.ahead = 0
+
+    def add(self, item: Any) -> None:
+        """Have an item worked on as soon as a thread is free."""
+        self._todo.put((self._drawn, item))
+        self._drawn, self.ahead = self._drawn + 1, self.ahead + 1
+        if len(self._threads) < min(self._limit, self.ahead):
+            thread = threading.Thread(target=self._work, name=f"batch-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def has_outcome(self) -> bool:
+        """Tell whether an outcome waits to be taken."""
+        return not self._done.empty()
+
+    def next_outcome(self) -> Any:
+        """Wait for the next outcome; an interrupt is returned like one."""
+        outcome = self._done.get()
+        self.ahead -= 1
+        return outcome
+
+    def disband(self) -> None:
+        """Begin nothing more; wait for the threads if they have nothing to do, leave them to end if they have."""
+        self._stopped = True
+        for _ in self._threads:
+            self._todo.put(None)
+        if not self.ahead:
+            for thread in self._threads:
+                thread.join()
+
+    def _work(self) -> None:
+        while (task := self._todo.get()) is not None and not self._stopped:
+            try:
+                self._done.put(self._context.copy().run(self._one, *task))
+            except BaseException as error:  # noqa: BLE001 - it is raised in the thread that takes the outcomes
+                self._done.put(error)
+
+
+class TaskCrew(Protocol):
+    """What `task_crew` returns; the same as `ThreadCrew`, but that waiting is asynchronous."""
+
+    ahead: int
+
+    def add(self, item: Any) -> None:
+        """Have an item worked on as soon as the limit lets it."""
+
+    def has_outcome(self) -> bool:
+        """Tell whether an outcome waits to be taken."""
+        ...
+
+    async def next_outcome(self) -> Any:
+        """Wait for the next outcome; a cancellation is returned like one."""
+
+    async def disband(self) -> None:
+        """Cancel what is under way, and wait until it has ended."""
+
+
+def task_crew(one: Callable[[int, Any], Awaitable[Any]], limit: int) -> TaskCrew:
+    """Return a crew of tasks for the event loop that is running: trio's, or else asyncio's."""
+    return _TrioCrew(one, limit) if clock.in_trio() else _AsyncioCrew(one, limit)
+
+
+class _Tasks(abc.ABC):
+    """What the two crews of tasks have in common: one task an item, the next one begun when one has ended."""
+
+    def __init__(self, one: Callable[[int, Any], Awaitable[Any]], limit: int) -> None:
+        self._one, self._limit = one, limit
+        self._context = contextvars.copy_context()
+        self._todo: collections.deque[tuple[int, Any]] = collections.deque()
+        self._done: collections.deque[Any] = collections.deque()
+        self._running = self._drawn = self.ahead = 0
+
+    def add(self, item: Any) -> None:
+        self._todo.append((self._drawn, item))
+        self._drawn, self.ahead = self._drawn + 1, self.ahead + 1
+        self._begin()
+
+    def has_outcome(self) -> bool:
+        return bool(self._done)
+
+    async def next_outcome(self) -> Any:
+        while not self._done:
+            await self._wait()
+        self.ahead -= 1
+        return self._done.popleft()
+
+    def _begin(self) -> None:
+        while self._todo and self._running < self._limit:
+            self._running += 1
+            self._spawn(self._task(*self._todo.popleft()), self._context.copy())
+
+    async def _task(self, index: int, item: Any) -> None:
+        try:
+            self._done.append(await self._one(index, item))
+        except BaseException as error:
+            self._done.append(error)
+            raise
+        finally:
+            self._running -= 1
+            self._wake()
+            self._begin()
+
+    @abc.abstractmethod
+    def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None: ...
+
+    @abc.abstractmethod
+    async def _wait(self) -> None: ...
+
+    @abc.abstractmethod
+    def _wake(self) -> None: ...
+
+
+class _AsyncioCrew(_Tasks):
+    def __init__(self, one: Callable[[int, Any], Awaitable[Any]], limit: int) -> None:
+        import asyncio
+
+        super().__init__(one, limit)
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        started = self._loop.create_task(task, context=context)
+        self._tasks.add(started)
+        started.add_done_callback(self._ended)
+
+    def _ended(self, task: Any) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # it was handed to the consumer already
+
+    async def _wait(self) -> None:
+        self._event.clear()
+        await self._event.wait()
+
+    def _wake(self) -> None:
+        self._event.set()
+
+    async def disband(self) -> None:
+        import asyncio
+
+        self._todo.clear()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+
+class _TrioCrew(_Tasks):
+    """System tasks rather than a nursery: a nursery must not be held open over the `yield` of a generator."""
+
+    def __init__(self, one: Callable[[int, Any], Awaitable[Any]], limit: int) -> None:
+        import trio
+
+        super().__init__(one, limit)
+        self._trio = trio
+        self._event = trio.Event()
+        self._scopes: set[trio.CancelScope] = set()
+
+    def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
+        self._trio.lowlevel.spawn_system_task(self._run, task, context=context)
+
+    async def _run(self, task: Coroutine[Any, Any, None]) -> None:
+        with self._trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                await task
+            except self._trio.Cancelled:
+                raise
+            except BaseException:  # noqa: BLE001, S110 - it was handed to the consumer; here it would end trio itself
+                pass
+            finally:
+                self._scopes.discard(scope)
+
+    async def _wait(self) -> None:
+        self._event = self._trio.Event()
+        await self._event.wait()
+
+    def _wake(self) -> None:
+        self._event.set()
+
+    async def disband(self) -> None:
+        self._todo.clear()
+        for scope in self._scopes:
+            scope.cancel()
+        with self._trio.CancelScope(shield=True):
+            while self._running:
+                await self._wait()

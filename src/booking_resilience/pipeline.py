@@ -1,0 +1,154 @@
+"""A pipeline: retry around breaker around the call, watched by a monitor.
+
+The order is fixed, outermost first: deadline, retry with its budget, breaker, call. Each attempt passes through the
+breaker; an open breaker is not retried, and an attempt that opens it is the last one.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+
+from booking_resilience.awaitables import gives_coroutines
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.events import BreakerState, RetryEvent
+from booking_resilience.monitor import ErrorCategory, Severity
+from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
+from booking_resilience.retry.run import Plan, drive, drive_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from booking_resilience.events import FailedAttempt, Listener
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_SHUT = (BreakerState.OPEN, BreakerState.ISOLATED)
+
+
+class ErrorRecorder(Protocol):
+    """What a pipeline asks of its monitor; `ErrorMonitor` is one, and so is what adds a context and hands on to it."""
+
+    def record(
+        self,
+        error: BaseException,
+        *,
+        operation: str,
+        category: ErrorCategory,
+        severity: Severity,
+        attempts: int | tuple[FailedAttempt, ...] | None,
+        outcome: str,
+    ) -> object:
+        """Record how an operation ended."""
+        ...
+
+
+class Pipeline:
+    """How calls to one backend are made. Make one, share it between threads and tasks.
+
+    Args:
+        retry: When to try again.
+        breaker: The breaker that each attempt passes through, or None.
+        monitor: Gets one record for each operation that failed, with its attempts, and one of severity `warning` for
+            each that recovered; or None. It only watches.
+        category: The category of those records.
+
+    >>> pipeline = Pipeline(breaker=CircuitBreaker("backend"))
+    >>> pipeline.call("shout", str.upper, "fine")
+    'FINE'
+    """
+
+    __slots__ = ("_plan", "breaker", "category", "monitor", "retry")
+
+    def __init__(
+        self,
+        *,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        breaker: CircuitBreaker | None = None,
+        monitor: ErrorRecorder | None = None,
+        category: ErrorCategory = ErrorCategory.NETWORK,
+    ) -> None:
+        if not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry must be a RetryPolicy, not {retry!r}")
+        if breaker is not None and not isinstance(breaker, CircuitBreaker):
+            raise TypeError(f"breaker must be a CircuitBreaker or None, not {breaker!r}")
+        if monitor is not None and not callable(getattr(monitor, "record", None)):
+            raise TypeError(f"monitor must be an ErrorMonitor or None, not {monitor!r}")
+        self.retry = retry
+        self.breaker = breaker
+        self.monitor = monitor
+        self.category = ErrorCategory(category)
+        listener = None if monitor is None else self._watch
+        self._plan = Plan(retry, "", listener, None if breaker is None else self._circuit_open)
+
+    def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `fn`, as often as it takes, and return what it returns.
+
+        Args:
+            operation: The operation's name, for events, logs, notes and records.
+            fn: What to call with the arguments that follow.
+
+        Raises:
+            CircuitOpenError: If the breaker refuses an attempt; its `__cause__` is the failure before, if there was
+                one.
+            DeadlineExceededError: If an enclosing deadline had passed already.
+            TypeError: If `fn` returns an awaitable.
+        """
+        plan = self._plan._replace(operation=operation)
+        if self.breaker is None:
+            return cast("T", drive(plan, fn)(*args, **kwargs))
+        return cast("T", drive(plan, self.breaker.call)(fn, *args, **kwargs))
+
+    async def call_async(
+        self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do as `call` for a function that gives an awaitable, under asyncio or trio."""
+        plan = self._plan._replace(operation=operation)
+        if self.breaker is None:
+            return cast("T", await drive_async(plan, fn)(*args, **kwargs))
+        return cast("T", await drive_async(plan, self.breaker.call_async)(fn, *args, **kwargs))
+
+    def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Return a decorator for a function, a method or a coroutine function; its signature stays.
+
+        Raises:
+            TypeError: When it decorates a generator or asynchronous generator function.
+        """
+        plan = self._plan._replace(operation=operation)
+
+        def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+            driver: Callable[..., Any] = drive_async if gives_coroutines(fn, "Pipeline.protect") else drive
+            inner = fn if self.breaker is None else self.breaker(fn)
+            return cast("Callable[P, R]", functools.update_wrapper(driver(plan, inner), fn))
+
+        return decorate
+
+    def _bind(self, operation: str, fn: Callable[..., Any], on_event: Listener[RetryEvent], *, is_async: bool) -> Any:
+        """Return what calls `fn` as `call` does, and tells `on_event` as well; for batches."""
+
+        def listener(event: RetryEvent) -> None:
+            on_event(event)
+            self._watch(event)
+
+        plan = self._plan._replace(operation=operation, listener=listener)
+        through = None if self.breaker is None else self.breaker.call_async if is_async else self.breaker.call
+        driver: Callable[..., Any] = drive_async if is_async else drive
+        return driver(plan, fn) if through is None else functools.partial(driver(plan, through), fn)
+
+    def _circuit_open(self) -> bool:
+        return self.breaker is not None and self.breaker.state in _SHUT
+
+    def _watch(self, event: RetryEvent) -> None:
+        if self.monitor is None or event.error is None or event.outcome == "retrying":
+            return
+        recovered = event.outcome == "recovered"
+        self.monitor.record(
+            event.error,
+            operation=event.operation,
+            category=self.category,
+            severity=Severity.WARNING if recovered else Severity.ERROR,
+            attempts=event.attempt if recovered else attempts_of(event.error) or None,
+            outcome="recovered" if recovered else "failed",
+        )
