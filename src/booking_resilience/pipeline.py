@@ -14,7 +14,8 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.events import BreakerState, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
-from booking_resilience.retry.run import Plan, drive, drive_async
+from booking_resilience.retry.plan import Plan
+from booking_resilience.retry.run import drive, drive_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_KEPT_DRIVERS = 256
 _SHUT = (BreakerState.OPEN, BreakerState.ISOLATED)
 
 
@@ -60,7 +62,7 @@ class Pipeline:
     'FINE'
     """
 
-    __slots__ = ("_plan", "breaker", "category", "monitor", "retry")
+    __slots__ = ("_drivers", "_drivers_async", "_plan", "breaker", "category", "monitor", "retry")
 
     def __init__(
         self,
@@ -81,6 +83,8 @@ class Pipeline:
         self.monitor = monitor
         self.category = ErrorCategory(category)
         listener = None if monitor is None else self._watch
+        self._drivers: dict[str, Callable[..., Any]] = {}
+        self._drivers_async: dict[str, Callable[..., Any]] = {}
         self._plan = Plan(retry, "", listener, None if breaker is None else self._circuit_open)
 
     def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,19 +100,15 @@ class Pipeline:
             DeadlineExceededError: If an enclosing deadline had passed already.
             TypeError: If `fn` returns an awaitable.
         """
-        plan = self._plan._replace(operation=operation)
-        if self.breaker is None:
-            return cast("T", drive(plan, fn)(*args, **kwargs))
-        return cast("T", drive(plan, self.breaker.call)(fn, *args, **kwargs))
+        driver = self._drivers.get(operation) or self._keep(self._drivers, operation, is_async=False)
+        return cast("T", driver(fn, *args, **kwargs))
 
     async def call_async(
         self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Do as `call` for a function that gives an awaitable, under asyncio or trio."""
-        plan = self._plan._replace(operation=operation)
-        if self.breaker is None:
-            return cast("T", await drive_async(plan, fn)(*args, **kwargs))
-        return cast("T", await drive_async(plan, self.breaker.call_async)(fn, *args, **kwargs))
+        driver = self._drivers_async.get(operation) or self._keep(self._drivers_async, operation, is_async=True)
+        return cast("T", await driver(fn, *args, **kwargs))
 
     def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator for a function, a method or a coroutine function; its signature stays.
@@ -125,6 +125,20 @@ class Pipeline:
 
         return decorate
 
+    def _driver(self, plan: Plan, *, is_async: bool) -> Callable[..., Any]:
+        """Return a function of a function and its arguments, which calls it as the plan says."""
+        if is_async:
+            return drive_async(plan, _apply if self.breaker is None else self.breaker.call_async)
+        return drive(plan, _apply if self.breaker is None else self.breaker.call)
+
+    def _keep(self, drivers: dict[str, Callable[..., Any]], operation: str, *, is_async: bool) -> Callable[..., Any]:
+        """Make the driver of an operation and keep it for the next call; names that are never the same are dropped."""
+        driver = self._driver(self._plan._replace(operation=operation), is_async=is_async)
+        if len(drivers) >= _KEPT_DRIVERS:
+            drivers.clear()
+        drivers[operation] = driver
+        return driver
+
     def _bind(self, operation: str, fn: Callable[..., Any], on_event: Listener[RetryEvent], *, is_async: bool) -> Any:
         """Return what calls `fn` as `call` does, and tells `on_event` as well; for batches."""
 
@@ -133,9 +147,7 @@ class Pipeline:
             self._watch(event)
 
         plan = self._plan._replace(operation=operation, listener=listener)
-        through = None if self.breaker is None else self.breaker.call_async if is_async else self.breaker.call
-        driver: Callable[..., Any] = drive_async if is_async else drive
-        return driver(plan, fn) if through is None else functools.partial(driver(plan, through), fn)
+        return functools.partial(self._driver(plan, is_async=is_async), fn)
 
     def _circuit_open(self) -> bool:
         return self.breaker is not None and self.breaker.state in _SHUT
@@ -152,3 +164,8 @@ class Pipeline:
             attempts=event.attempt if recovered else attempts_of(event.error) or None,
             outcome="recovered" if recovered else "failed",
         )
+
+
+def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Stand where the breaker would."""
+    return fn(*args, **kwargs)

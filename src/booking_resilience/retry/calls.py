@@ -6,8 +6,9 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from booking_resilience.awaitables import gives_coroutines, name_of
+from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
-from booking_resilience.retry.run import Plan, drive, drive_async
+from booking_resilience.retry.run import drive, drive_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

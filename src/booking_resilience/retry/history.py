@@ -7,14 +7,18 @@ beside it would keep it alive. The error is not among them (that would be a cycl
 from __future__ import annotations
 
 import contextlib
+from typing import TypeAlias
 
 from booking_resilience.events import FailedAttempt
 
 _KEY = "__booking_resilience_attempts__"
 
+RawAttempt: TypeAlias = tuple[int, BaseException | None, float | None, float]
+"""Number, error, delay and elapsed of an attempt; the error is None where it is the very one that this hangs on."""
 
-class _Attempts(tuple[FailedAttempt | tuple[int, float | None, float], ...]):
-    """What is kept: whole attempts, and (number, delay, elapsed) of those that raised the very error it hangs on."""
+
+class _Attempts(tuple[RawAttempt, ...]):
+    """What hangs on an error."""
 
     __slots__ = ()
 
@@ -35,19 +39,22 @@ def attempts_of(error: BaseException) -> tuple[FailedAttempt, ...]:
     except Exception:  # noqa: BLE001 - an error may hide its attributes
         return ()
     return tuple(
-        item if isinstance(item, FailedAttempt) else FailedAttempt(item[0], error, item[1], item[2]) for item in kept
+        FailedAttempt(number, error if failed is None else failed, delay, elapsed)
+        for number, failed, delay, elapsed in kept
     )
 
 
-def remember(error: BaseException, attempts: list[FailedAttempt], note: str) -> None:
+def remember(error: BaseException, attempts: list[RawAttempt], note: str) -> None:
     """Hang the attempts and a note on the error; one that refuses either comes out all the same."""
-    kept = _Attempts((item.number, item.delay, item.elapsed) if item.error is error else item for item in attempts)
+    kept = _Attempts(
+        (number, None if failed is error else failed, delay, elapsed) for number, failed, delay, elapsed in attempts
+    )
     with contextlib.suppress(Exception):
         error.__dict__[_KEY] = kept
     with contextlib.suppress(Exception):
-        about = note[: note.index(": gave up ")]
         # An error that is raised again and again (a constant, say) has one note of each operation, not thousands.
-        notes = [line for line in getattr(error, "__notes__", ()) if not str(line).startswith(f"{about}: gave up ")]
+        about = note[: note.index(": gave up ")] + ": gave up "
+        notes = getattr(error, "__notes__", None)
         if notes:
-            error.__notes__[:] = notes
+            notes[:] = [line for line in notes if not str(line).startswith(about)]
         error.add_note(note)

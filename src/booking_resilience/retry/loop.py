@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from booking_resilience import clock
 from booking_resilience.deadlines import current_end, reset
+from booking_resilience.retry.plan import Plan, too_late
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
-from booking_resilience.retry.run import Plan, Run, too_late
+from booking_resilience.retry.run import Run
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -7,41 +7,23 @@ next attempt's error does not get this one's as context.
 
 from __future__ import annotations
 
-import logging
 import random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, cut_off, hide_cut_off, is_awaitable, refuse_awaitable
 from booking_resilience.deadlines import current_end, reset
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError
-from booking_resilience.events import FailedAttempt, RetryEvent, notify
+from booking_resilience.events import RetryEvent
 from booking_resilience.retry.history import remember
+from booking_resilience.retry.plan import LEVELS, Plan, logger, tell, too_late
 from booking_resilience.retry.policy import decide
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from booking_resilience.events import Listener, Outcome, Reason
-    from booking_resilience.retry.policy import RetryPolicy
-
-logger = logging.getLogger("booking_resilience.retry")
-
-
-class Plan(NamedTuple):
-    """What stays the same from call to call.
-
-    Attributes:
-        policy: The policy.
-        operation: The operation's name, for events, logs and notes.
-        listener: Told of every event, or None.
-        circuit_open: Tells whether a breaker stands open in the way of the next attempt, or None.
-    """
-
-    policy: RetryPolicy
-    operation: str
-    listener: Listener[RetryEvent] | None = None
-    circuit_open: Callable[[], bool] | None = None
+    from booking_resilience.events import Outcome, Reason
+    from booking_resilience.retry.history import RawAttempt
 
 
 class Run:
@@ -60,7 +42,7 @@ class Run:
         self.started = started
         self.end = end
         self.attempt = 1
-        self.failures: list[FailedAttempt] = []
+        self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
         self.delay = 0.0
 
@@ -89,7 +71,7 @@ class Run:
             return False
         self.delay = step
         if error is not None:
-            self.failures.append(FailedAttempt(self.attempt, error, step, elapsed))
+            self.failures.append((self.attempt, error, step, elapsed))
         self._tell("retrying", None, step, elapsed)
         return True
 
@@ -107,7 +89,7 @@ class Run:
             self.plan.policy.budget.deposit()
         if self.attempt > 1:
             if self.failures:
-                self.error = self.failures[-1].error
+                self.error = self.failures[-1][1]
             self._tell("recovered", None, None, clock.monotonic() - self.started)
 
     def pause(self) -> bool:
@@ -142,7 +124,7 @@ class Run:
     def _next(self) -> bool:
         if self.end is not None and (now := clock.monotonic()) >= self.end:  # the sleep took longer than asked
             self._refund()
-            elapsed = self.failures.pop().elapsed if self.error is not None else 0.0
+            elapsed = self.failures.pop()[3] if self.error is not None else 0.0
             self._gave_up("deadline", elapsed, now - self.started)
             return False
         self.attempt += 1
@@ -150,37 +132,16 @@ class Run:
 
     def _gave_up(self, reason: Reason, elapsed: float, total: float) -> None:
         if self.error is not None:
-            self.failures.append(FailedAttempt(self.attempt, self.error, None, elapsed))
+            self.failures.append((self.attempt, self.error, None, elapsed))
             plural = "" if self.attempt == 1 else "s"
             note = f"{self.plan.operation}: gave up after {self.attempt} attempt{plural} in {total:.2f} s ({reason})"
             remember(self.error, self.failures, note)
         self._tell("gave_up", reason, None, total)
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
-        tell(self.plan, RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
-
-
-def tell(plan: Plan, event: RetryEvent) -> None:
-    """Tell the listener and the log. The log has the error's type only: its text may hold secrets."""
-    if plan.listener is not None:
-        notify((plan.listener,), event, logger)
-    level = logging.WARNING if event.outcome == "gave_up" else logging.INFO
-    if logger.isEnabledFor(level):
-        facts = {
-            name: getattr(event, name) for name in ("operation", "attempt", "outcome", "reason", "delay", "elapsed")
-        }
-        facts["error_type"] = None if event.error is None else type(event.error).__qualname__
-        text = "%s: %s after attempt %d, %.3f s (%s)"
-        why = facts["error_type"] if event.reason is None else event.reason
-        logger.log(level, text, event.operation, event.outcome, event.attempt, event.elapsed, why, extra=facts)
-
-
-def too_late(plan: Plan, end: float) -> DeadlineExceededError:
-    """Return the error of an operation whose time was over before its first attempt, having told of it."""
-    error = DeadlineExceededError(f"{plan.operation}: the deadline had passed before the first attempt")
-    error.end = end
-    tell(plan, RetryEvent(plan.operation, 0, "gave_up", "deadline", error, None, 0.0))
-    return error
+        plan = self.plan
+        if plan.listener is not None or logger.isEnabledFor(LEVELS[outcome]):
+            tell(plan, RetryEvent(plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
 
 
 def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -190,24 +151,24 @@ def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     judged = policy.retry_on_result is not None or policy.budget is not None
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        begun = started = clock.monotonic()
+        started = clock.monotonic()
         outer = end = current_end.get()
         if limit is not None and (outer is None or started + limit < outer):
             end = started + limit
-        if end is not None and end <= started:
-            raise too_late(plan, end)
-        run: Run | None = None
+        elif outer is not None and outer <= started:
+            raise too_late(plan, outer)
+        stop = end if attempt_timeout is None else earlier(end, started + attempt_timeout)
+        run = None
         try:
             while True:
-                stop = end
-                if attempt_timeout is not None and (end is None or begun + attempt_timeout < end):
-                    stop = begun + attempt_timeout
                 try:
-                    token = None if stop is outer else current_end.set(stop)
-                    try:
+                    if stop is outer:  # there is nothing to hand down
                         result = fn(*args, **kwargs)
-                    finally:
-                        if token is not None:
+                    else:
+                        token = current_end.set(stop)
+                        try:
+                            result = fn(*args, **kwargs)
+                        finally:
                             current_end.reset(token)
                 except Exception as error:
                     run = run or Run(plan, started, end)
@@ -225,7 +186,8 @@ def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                     if run.error is None:
                         return result
                     raise run.error
-                begun = clock.monotonic()
+                if attempt_timeout is not None:
+                    stop = earlier(end, clock.monotonic() + attempt_timeout)
         finally:
             if run is not None:
                 run.close()
@@ -240,31 +202,31 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
     judged = policy.retry_on_result is not None or policy.budget is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        begun = started = clock.monotonic()
+        started = clock.monotonic()
         outer = end = current_end.get()
         if limit is not None and (outer is None or started + limit < outer):
             end = started + limit
-        if end is not None and end <= started:
-            raise too_late(plan, end)
-        run: Run | None = None
+        elif outer is not None and outer <= started:
+            raise too_late(plan, outer)
+        stop = end if attempt_timeout is None else earlier(end, started + attempt_timeout)
+        run = None
         try:
             while True:
-                stop = end
-                if attempt_timeout is not None and (end is None or begun + attempt_timeout < end):
-                    stop = begun + attempt_timeout
                 try:
-                    token = None if stop is outer else current_end.set(stop)
-                    try:
+                    if stop is None:
                         result = fn(*args, **kwargs)
                         if awaited := is_awaitable(result):
-                            if stop is None:
-                                result = await result
-                            else:
+                            result = await result
+                    else:
+                        token = None if stop is outer else current_end.set(stop)
+                        try:
+                            result = fn(*args, **kwargs)
+                            if awaited := is_awaitable(result):
                                 kind = DeadlineExceededError if stop is end else TimeoutError
                                 result = await cut_off(result, stop, kind, plan.operation)
-                    finally:
-                        if token is not None:
-                            reset(token)
+                        finally:
+                            if token is not None:
+                                reset(token)
                 except Exception as error:
                     hide_cut_off(error)
                     run = run or Run(plan, started, end)
@@ -282,9 +244,15 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
                     if run.error is None:
                         return result
                     raise run.error
-                begun = clock.monotonic()
+                if attempt_timeout is not None:
+                    stop = earlier(end, clock.monotonic() + attempt_timeout)
         finally:
             if run is not None:
                 run.close()
 
     return call
+
+
+def earlier(end: float | None, other: float) -> float:
+    """Return the earlier of two moments, the first of which may be None for never."""
+    return other if end is None or other < end else end
