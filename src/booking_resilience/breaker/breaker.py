@@ -1,11 +1,7 @@
 """The circuit breaker: the shell around the state machine, with the lock, the clock, the listeners and the log.
 
-A call through a healthy breaker takes no lock and makes no object: it reads the machine's `calm` before and after. As
-long as it is the same epoch, closed, with no failure to forget, a success has nothing to say. Everything else goes
-through a `Permit`, under one lock that is held for a few instructions and never while user code runs.
-
-`call`, `call_async` and the two wrappers of the decorator spell the same dozen lines: a shared one would cost another
-function call on each, which is more than all the rest of a healthy call.
+One lock, held for a few instructions and never while user code runs. A call through a healthy breaker does not even
+take that: calls.py tells why it need not.
 """
 
 from __future__ import annotations
@@ -14,8 +10,9 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from booking_resilience import clock
-from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable, refuse_awaitable
-from booking_resilience.breaker.machine import Machine, Verdict
+from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable
+from booking_resilience.breaker.calls import not_awaitable, protect, protect_async, refuse, watch, watch_async
+from booking_resilience.breaker.machine import CLOSED, Machine
 from booking_resilience.breaker.permits import BreakerSnapshot, Guard, Permit
 from booking_resilience.breaker.telling import deliver
 from booking_resilience.errors import CircuitOpenError
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from booking_resilience.breaker.judging import ErrorFilter
+    from booking_resilience.breaker.tickets import Verdict
     from booking_resilience.breaker.window import FailureRate
     from booking_resilience.events import BreakerEvent, BreakerState, Listener
 
@@ -132,16 +130,17 @@ class CircuitBreaker:
         """
         machine = self._machine
         epoch = machine.calm
-        permit = self.acquire() if epoch < 0 else None
+        if epoch < 0:
+            return cast("T", watch(self._knock(), fn, args, kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
-            (permit or Permit(self, epoch)).failure(error)
+            Permit(self, epoch).failure(error)
             raise
         if type(result) not in AWAITABLE_NEVER:
-            self._refuse_awaitable(result, permit)
-        if permit is not None or machine.calm != epoch:
-            (permit or Permit(self, epoch)).success()
+            refuse(result)
+        if machine.calm != epoch:
+            Permit(self, epoch).success()
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -153,19 +152,19 @@ class CircuitBreaker:
         """
         machine = self._machine
         epoch = machine.calm
-        permit = self.acquire() if epoch < 0 else None
+        if epoch < 0:
+            return cast("T", await watch_async(self._knock(), fn, args, kwargs))
         try:
             awaitable = fn(*args, **kwargs)
             if awaited := is_awaitable(awaitable):
                 result = await awaitable
         except BaseException as error:
-            (permit or Permit(self, epoch)).failure(error)
+            Permit(self, epoch).failure(error)
             raise
         if not awaited:
-            (permit or Permit(self, epoch)).release()
-            raise TypeError(f"call_async was given {fn!r}, which gave no awaitable; use call")
-        if permit is not None or machine.calm != epoch:
-            (permit or Permit(self, epoch)).success()
+            raise not_awaitable(fn)
+        if machine.calm != epoch:
+            Permit(self, epoch).success()
         return result
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
@@ -174,10 +173,8 @@ class CircuitBreaker:
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
         """
-        protect: Callable[..., Any] = (
-            self._protect_async if gives_coroutines(fn, "a circuit breaker") else self._protect
-        )
-        return cast("Callable[P, R]", functools.update_wrapper(protect(fn), fn))
+        colour: Callable[..., Any] = protect_async if gives_coroutines(fn, "a circuit breaker") else protect
+        return cast("Callable[P, R]", functools.update_wrapper(colour(self, fn), fn))
 
     def guard(self) -> Guard:
         """Return a context manager, for `with` and `async with`, whose block goes through the breaker."""
@@ -189,35 +186,34 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: If the breaker refuses.
         """
-        machine, now = self._machine, clock.monotonic()
-        with _LOCK:
-            if admitted := machine.admit(now):
-                permit = Permit(self, machine.epoch, now)
-            else:
-                facts = (machine.retry_after(now), machine.cause)
-        if machine.moves:
-            deliver(self, _LOCK)
-        if not admitted:
-            raise CircuitOpenError(self._name, *facts)
+        permit = self._knock()
+        try:
+            permit._admit()
+        except BaseException:
+            permit.release()
+            raise
         return permit
 
     def snapshot(self) -> BreakerSnapshot:
         """Return what is known of it, all of one moment."""
         machine, now = self._machine, clock.monotonic()
-        with _LOCK:
-            return BreakerSnapshot(
-                name=self._name,
-                state=machine.state,
-                epoch=machine.epoch,
-                consecutive_failures=machine.consecutive,
-                failures=machine.failures,
-                refused=machine.refused,
-                stale=machine.stale,
-                ignored=machine.ignored,
-                trips=machine.trips,
-                retry_after=machine.retry_after(now),
-                reason=machine.reason,
-            )
+        while True:
+            seen, retry_after = machine.changes, machine.retry_after(now)
+            with _LOCK:
+                if machine.changes == seen:
+                    return BreakerSnapshot(
+                        name=self._name,
+                        state=machine.state,
+                        epoch=machine.epoch,
+                        consecutive_failures=machine.consecutive,
+                        failures=machine.failures,
+                        refused=machine.refused,
+                        stale=machine.stale,
+                        ignored=machine.ignored,
+                        trips=machine.trips,
+                        retry_after=retry_after,
+                        reason=machine.reason,
+                    )
 
     def subscribe(self, listener: Listener[BreakerEvent]) -> Subscription:
         """Have the listener told of every transition, in order, until the subscription is closed.
@@ -248,49 +244,24 @@ class CircuitBreaker:
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self._name!r} {self.state.value}>"
 
-    def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def _knock(self) -> Permit:
+        """Refuse, or return a permit yet to be admitted: if an interrupt comes now, nothing is lost with it."""
+        machine, now = self._machine, clock.monotonic()
+        if machine.state is not CLOSED:
+            with _LOCK:
+                refusal = machine.refuse(now)
+            if refusal is not None:
+                raise CircuitOpenError(self._name, *refusal)
+        return Permit(self, -1, now)
+
+    def _admit(self, permit: Permit) -> None:
         machine = self._machine
-
-        def protected(*args: Any, **kwargs: Any) -> Any:
-            epoch = machine.calm
-            permit = self.acquire() if epoch < 0 else None
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:
-                (permit or Permit(self, epoch)).failure(error)
-                raise
-            if type(result) not in AWAITABLE_NEVER:
-                self._refuse_awaitable(result, permit)
-            if permit is not None or machine.calm != epoch:
-                (permit or Permit(self, epoch)).success()
-            return result
-
-        return protected
-
-    def _protect_async(self, fn: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        machine = self._machine
-
-        async def protected(*args: Any, **kwargs: Any) -> Any:
-            epoch = machine.calm
-            permit = self.acquire() if epoch < 0 else None
-            try:
-                result = await fn(*args, **kwargs)
-            except BaseException as error:
-                (permit or Permit(self, epoch)).failure(error)
-                raise
-            if permit is not None or machine.calm != epoch:
-                (permit or Permit(self, epoch)).success()
-            return result
-
-        return protected
-
-    def _refuse_awaitable(self, result: object, permit: Permit | None) -> None:
-        try:
-            refuse_awaitable(result, "CircuitBreaker.call", "call_async")
-        except TypeError:
-            if permit is not None:
-                permit.release()
-            raise
+        with _LOCK:
+            refusal = machine.admit(permit, permit.started)
+        if machine.moves:
+            deliver(self, _LOCK)
+        if refusal is not None:
+            raise CircuitOpenError(self._name, *refusal)
 
     def _unsubscribe(self, entry: Listener[BreakerEvent]) -> None:
         with _LOCK:
@@ -299,9 +270,6 @@ class CircuitBreaker:
     def _settle(self, permit: Permit, verdict: Verdict, now: float, cause: str | None) -> None:
         machine = self._machine
         with _LOCK:
-            if permit.settled:
-                return
-            permit.settled = True
-            machine.settle(permit.epoch, permit.started, verdict, now, cause)
+            machine.settle(permit, verdict, now, cause)
         if machine.moves:
             deliver(self, _LOCK)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from booking_resilience.breaker.machine import Verdict
 from booking_resilience.breaker.telling import logger
+from booking_resilience.breaker.tickets import Verdict
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import log_raised
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from booking_resilience import clock
 from booking_resilience.breaker.judging import judge, text_of
-from booking_resilience.breaker.machine import Verdict
+from booking_resilience.breaker.tickets import Ticket, Verdict
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -47,16 +47,18 @@ class BreakerSnapshot:
     reason: str | None
 
 
-class Permit:
+class Permit(Ticket):
     """The permission to make one call, to be settled once; settling it again does nothing."""
 
-    __slots__ = ("_breaker", "epoch", "settled", "started")
+    __slots__ = ("_breaker",)
 
     def __init__(self, breaker: CircuitBreaker, epoch: int, started: float = 0.0) -> None:
-        self._breaker = breaker
-        self.epoch = epoch
-        self.started = started
+        self._breaker, self.epoch, self.started = breaker, epoch, started
         self.settled = False
+
+    def _admit(self) -> None:
+        """Have it admitted, or raise `CircuitOpenError`."""
+        self._breaker._admit(self)
 
     def success(self) -> None:
         """The call succeeded; if it took longer than the breaker's `slow_call`, that is a failure."""
@@ -92,8 +94,14 @@ class Guard:
         self._permits: list[Permit] = []
 
     def __enter__(self) -> Permit:
-        permit = self._breaker.acquire()
-        self._permits.append(permit)
+        permit = self._breaker._knock()
+        try:
+            self._permits.append(permit)
+            permit._admit()
+        except BaseException:
+            self._permits.remove(permit)
+            permit.release()
+            raise
         return permit
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

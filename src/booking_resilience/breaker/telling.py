@@ -25,24 +25,23 @@ def deliver(breaker: CircuitBreaker, lock: AbstractContextManager[object]) -> No
     Who is at it is noted by process: in a forked child nobody is.
     """
     machine, here = breaker._machine, os.getpid()
-    with lock:
-        if breaker._delivering == here or not machine.moves:
-            return
-        breaker._delivering = here
+    telling = False
     try:
         while True:
             with lock:
-                if not machine.moves:
-                    breaker._delivering = 0
+                if not telling and breaker._delivering == here:
                     return
-                (old, new, reason), *rest = machine.moves
-                machine.moves = rest or None
-                listeners = breaker._listeners
+                if not machine.moves:
+                    breaker._delivering, telling = 0, False
+                    return
+                breaker._delivering, telling = here, True
+                (old, new, reason), listeners = machine.next_move(), breaker._listeners
             facts = {"breaker": breaker.name, "old": old.value, "new": new.value, "reason": reason}
             with contextlib.suppress(Exception):  # a logging handler that raises
                 level = logging.WARNING if new in _LOUD else logging.INFO
                 logger.log(level, "%r: %s -> %s: %s", *facts.values(), extra=facts)
             notify(listeners, BreakerEvent(breaker.name, old, new, reason), logger)
     except BaseException:  # an interrupt; what is left is told at the next transition
-        breaker._delivering = 0
+        if telling:
+            breaker._delivering = 0
         raise

@@ -42,33 +42,31 @@ class SlidingWindow:
     measured at other times does not count.
     """
 
-    __slots__ = ("_calls", "_failures", "_rate", "_stamps", "_width")
+    __slots__ = ("_rate", "_stamps", "_width", "calls", "failures")
 
     def __init__(self, rate: FailureRate) -> None:
         self._rate = rate
         self._width = rate.window / _BUCKETS
-        self.clear()
+        self._stamps, self.calls, self.failures = [-1] * _BUCKETS, [0] * _BUCKETS, [0] * _BUCKETS
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._stamps, self._calls, self._failures = [-1] * _BUCKETS, [0] * _BUCKETS, [0] * _BUCKETS
+    def emptied(self) -> SlidingWindow:
+        """Return one like it that has counted nothing."""
+        return SlidingWindow(self._rate)
 
-    def record(self, now: float, *, failed: bool) -> None:
-        """Count a call that ended at `now`, in monotonic seconds."""
+    def place(self, now: float) -> int:
+        """Return the place in `calls` and `failures` where what ends at `now`, in monotonic seconds, is counted."""
         stamp = int(now // self._width)
         place = stamp % _BUCKETS
         if self._stamps[place] != stamp:
-            self._stamps[place], self._calls[place], self._failures[place] = stamp, 0, 0
-        self._calls[place] += 1
-        self._failures[place] += failed
+            self._stamps[place], self.calls[place], self.failures[place] = stamp, 0, 0
+        return place
 
     def counts(self, now: float) -> tuple[int, int]:
         """Return how many calls ended within the window before `now`, and how many of them failed."""
         newest = int(now // self._width)
         inside = [place for place, stamp in enumerate(self._stamps) if newest - _BUCKETS < stamp <= newest]
-        return sum(self._calls[place] for place in inside), sum(self._failures[place] for place in inside)
+        return sum(self.calls[place] for place in inside), sum(self.failures[place] for place in inside)
 
-    def trips(self, now: float) -> bool:
-        """Tell whether the recent failures are too many."""
-        calls, failures = self.counts(now)
+    def is_too_much(self, calls: int, failures: int) -> bool:
+        """Tell whether so many failures among so many calls are too many."""
         return calls >= self._rate.minimum_calls and failures / calls >= self._rate.ratio
