@@ -1,0 +1,29 @@
+"""The test kit: virtual time, an embedded Appwrite server with faults, a recording chat provider, pytest fixtures.
+
+The server needs the extra `testing`; the rest needs nothing. What needs it is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from booking_resilience.testing.chat import RecordingChatProvider
+from booking_resilience.testing.time import VirtualClock, virtual_time
+
+if TYPE_CHECKING:
+    from booking_resilience.testing.appwrite_server import AppwriteServer, RecordedRequest
+    from booking_resilience.testing.faults import Fault
+
+__all__ = ["AppwriteServer", "Fault", "RecordedRequest", "RecordingChatProvider", "VirtualClock", "virtual_time"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Fault":
+        from booking_resilience.testing.faults import Fault  # noqa: PLC0415 - see above
+
+        return Fault
+    if name in ("AppwriteServer", "RecordedRequest"):
+        from booking_resilience.testing import appwrite_server  # noqa: PLC0415 - see above
+
+        return getattr(appwrite_server, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

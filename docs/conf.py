@@ -1,0 +1,20 @@
+"""How the documentation is built: `python -m sphinx -W docs docs/_build/html`."""
+
+from importlib.metadata import version as version_of
+
+project = "booking_resilience"
+author = "The booking_resilience authors"
+project_copyright = "2026, " + author
+version = release = version_of("booking-resilience")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "_scripts"]
+html_theme = "furo"
+html_title = f"booking_resilience {version}"
+html_static_path = ["_static"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
+nitpicky = False

@@ -1,0 +1,29 @@
+"""A chat provider that keeps what it is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from booking_resilience.booking import BookingSuccess
+
+
+class RecordingChatProvider:
+    """A `ChatProvider` for tests.
+
+    Args:
+        error: What to raise instead of keeping the event; None for nothing.
+
+    Attributes:
+        events: The events it was told of, in order.
+    """
+
+    def __init__(self, *, error: Exception | None = None) -> None:
+        self.error = error
+        self.events: list[BookingSuccess] = []
+
+    def handle_booking_success(self, event: BookingSuccess) -> None:
+        """Keep the event."""
+        if self.error is not None:
+            raise self.error
+        self.events.append(event)

@@ -1,0 +1,43 @@
+"""pytest fixtures: `virtual_clock`, `appwrite_server` and `recording_chat`. Installed with the package.
+
+Nothing is imported before a test asks for it, so an application without the extra `testing` can use `virtual_clock`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from booking_resilience.testing.appwrite_server import AppwriteServer
+    from booking_resilience.testing.chat import RecordingChatProvider
+    from booking_resilience.testing.time import VirtualClock
+
+
+@pytest.fixture
+def virtual_clock() -> Iterator[VirtualClock]:
+    """Virtual time for the length of the test; `virtual_clock.advance(30)` moves it."""
+    from booking_resilience.testing.time import virtual_time  # noqa: PLC0415 - see above
+
+    with virtual_time() as clock:
+        yield clock
+
+
+@pytest.fixture
+def appwrite_server() -> Iterator[AppwriteServer]:
+    """An embedded Appwrite server of its own for the test, empty and healthy."""
+    from booking_resilience.testing.appwrite_server import AppwriteServer  # noqa: PLC0415 - see above
+
+    with AppwriteServer() as server:
+        yield server
+
+
+@pytest.fixture
+def recording_chat() -> RecordingChatProvider:
+    """A `ChatProvider` that keeps what it is told in `events`."""
+    from booking_resilience.testing.chat import RecordingChatProvider  # noqa: PLC0415 - see above
+
+    return RecordingChatProvider()
