@@ -158,7 +158,8 @@ def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
         elif outer is not None and outer <= started:
             raise too_late(plan, outer)
         stop = end if attempt_timeout is None else earlier(end, started + attempt_timeout)
-        run = None
+        run: Run | None = None
+        result: Any = None
         try:
             while True:
                 try:
@@ -209,7 +210,8 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
         elif outer is not None and outer <= started:
             raise too_late(plan, outer)
         stop = end if attempt_timeout is None else earlier(end, started + attempt_timeout)
-        run = None
+        run: Run | None = None
+        result: Any = None
         try:
             while True:
                 try:
