@@ -1,0 +1,84 @@
+"""The matrix: `nox -f .ci/noxfile.py [-s SESSION]`. Pythons that are not installed are skipped.
+
+The everyday checks are in `.ci/run`; these take longer and look further.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+nox.options.sessions = ["tests", "minimum", "sdk", "wheel"]
+nox.options.default_venv_backend = "venv"
+
+
+def _install(session: nox.Session, *extra: str, what: str = ".[test]") -> None:
+    session.chdir(ROOT)
+    session.install("-q", what, *extra)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """Run the tests with the newest dependencies."""
+    _install(session)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def minimum(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that pyproject.toml allows of what the package itself needs."""
+    extras = PROJECT["optional-dependencies"]
+    needs = PROJECT["dependencies"] + extras["appwrite"] + extras["testing"] + extras["redis"] + extras["otel"]
+    floors = [re.sub(r">=([\w.]+).*", r"==\1", need) for need in needs if not need.startswith(PROJECT["name"])]
+    constraints = Path(session.create_tmp()) / "constraints.txt"
+    constraints.write_text("\n".join(floors), encoding="utf-8")
+    _install(session, "-c", str(constraints))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("version", ["16.0.0", "22.2.0", "24.1.0", "27.0.0"])
+def sdk(session: nox.Session, version: str) -> None:
+    """Run the adapter's tests with older and newer Appwrite SDKs."""
+    _install(session, f"appwrite=={version}")
+    session.run("python", "-m", "pytest", *(session.posargs or ["-k", "appwrite or chat"]))
+
+
+@nox.session(python="3.11")
+def wheel(session: nox.Session) -> None:
+    """Build, check and test the wheel where the source tree is not to be found; build twice, the same must come out."""
+    session.chdir(ROOT)
+    session.install("-q", "build", "twine")
+    digests = []
+    for name in ("first", "second"):
+        out = Path(session.create_tmp()) / name
+        session.run("python", "-m", "build", "-q", "--outdir", str(out))
+        digests.append({item.name: item.read_bytes() for item in sorted(out.iterdir())})
+    if digests[0] != digests[1]:
+        session.error("two builds of the same tree differ")
+    session.run("python", "-m", "twine", "check", "--strict", *map(str, out.iterdir()))
+    built = next(out.glob("*.whl"))
+    session.install("-q", f"booking-resilience[test] @ {built.as_uri()}")
+    away = Path(session.create_tmp()) / "away"
+    session.run("cp", "-r", str(ROOT / "tests"), str(ROOT / "examples"), str(ROOT / "docs"), str(away), external=True)
+    session.chdir(away)
+    session.run("python", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(away), *session.posargs)
+
+
+@nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """Build the documentation; warnings are errors."""
+    _install(session, what=".[docs]")
+    session.run("python", "-m", "sphinx", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session(python="3.11")
+def benchmarks(session: nox.Session) -> None:
+    """Measure this library beside its peers."""
+    _install(session, what=".[test,bench]")
+    session.run("python", "tests/benchmarks/run.py", *session.posargs)
