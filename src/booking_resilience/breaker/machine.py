@@ -111,7 +111,7 @@ class Machine:
             Of the refusal, which is counted: the seconds until the next trial and why the breaker is open. None if
             the call may be admitted, or could be after a transition.
         """
-        state = self.state
+        seen, state = self.changes, self.state
         left: float | None = 0.0
         if state is OPEN:
             cooldown = self.cooldown_now
@@ -123,6 +123,8 @@ class Machine:
         elif state is ISOLATED:
             left = None
         elif state is CLOSED or len(self.trials) < self.trial_calls or self._is_trial_lost(now):
+            return None
+        if self.changes != seen:
             return None
         self.refused += 1
         return left, self.cause
