@@ -1,0 +1,93 @@
+"""Where a booking came from."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, TypedDict
+
+
+class BookingSource(enum.StrEnum):
+    """Where a booking was made; the value is what is stored with it."""
+
+    BOOKING_BUTTON = "bookingButton"
+    """The Book Now button; the default."""
+    CHAT_WINDOW = "chatWindow"
+    """Inside the chat."""
+    MENU_SLIDER = "menuSlider"
+    """A choice in the service menu."""
+    SCHEDULED = "scheduled"
+    """A scheduled appointment."""
+    PRICE_SLIDER = "priceSlider"
+    """The price slider."""
+    DIRECT = "direct"
+    """A direct API call."""
+
+
+class Attribution(TypedDict):
+    """What every stored booking says of where it came from."""
+
+    source: str
+    chatWindowOpen: bool
+    mode: str
+    bookingType: str
+
+
+_TYPES: Final = ("immediate", "scheduled")
+
+
+def resolve_source(
+    *, booking_type: str | None = None, chat_window_open: bool = False, source: BookingSource | str | None = None
+) -> BookingSource:
+    """Tell where a booking came from.
+
+    A source named by the caller wins; else a scheduled booking is `SCHEDULED`; else, with the chat window open, it is
+    `CHAT_WINDOW`; else `BOOKING_BUTTON`.
+
+    Args:
+        booking_type: `immediate` or `scheduled`; None means `immediate`.
+        chat_window_open: Whether the chat window was open.
+        source: The source that the caller names: a member, or exactly one of the six texts.
+
+    Raises:
+        ValueError: If the booking type or the source is unknown; the error lists those that are known.
+
+    >>> resolve_source(chat_window_open=True)
+    <BookingSource.CHAT_WINDOW: 'chatWindow'>
+    """
+    kind = _booking_type(booking_type)
+    if source is not None:
+        return _named(source)
+    if kind == "scheduled":
+        return BookingSource.SCHEDULED
+    return BookingSource.CHAT_WINDOW if chat_window_open else BookingSource.BOOKING_BUTTON
+
+
+def booking_attribution(
+    *, booking_type: str | None, chat_window_open: bool = False, source: BookingSource | str | None = None
+) -> Attribution:
+    """Return the four fields that every stored booking carries; arguments and errors as for `resolve_source`.
+
+    >>> booking_attribution(booking_type="immediate", chat_window_open=True)
+    {'source': 'chatWindow', 'chatWindowOpen': True, 'mode': 'immediate', 'bookingType': 'immediate'}
+    """
+    kind = _booking_type(booking_type)
+    resolved = resolve_source(booking_type=kind, chat_window_open=chat_window_open, source=source)
+    return {"source": resolved.value, "chatWindowOpen": bool(chat_window_open), "mode": kind, "bookingType": kind}
+
+
+def _booking_type(booking_type: str | None) -> str:
+    if booking_type is None:
+        return "immediate"
+    if booking_type not in _TYPES:
+        raise ValueError(f"booking_type must be one of {', '.join(map(repr, _TYPES))}, or None, not {booking_type!r}")
+    return str(booking_type)
+
+
+def _named(source: BookingSource | str) -> BookingSource:
+    if isinstance(source, BookingSource):
+        return source
+    for known in BookingSource:
+        if source == known.value:
+            return known
+    known_values = ", ".join(repr(known.value) for known in BookingSource)
+    raise ValueError(f"source must be one of {known_values}, not {source!r}")
