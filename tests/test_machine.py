@@ -7,6 +7,7 @@ import dis
 import importlib.util
 import sys
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from booking_resilience.breaker.machine import TRANSITIONS, Machine, Move
 from booking_resilience.breaker.tickets import Ticket, Verdict
-from booking_resilience.breaker.window import FailureRate
+from booking_resilience.breaker.window import FailureRate, SlidingWindow
 from booking_resilience.events import BreakerState
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Scene:
         self.new = [Ticket(started=self.now), Ticket(started=self.now)]
 
     def ticket(self, now: float) -> Ticket:
+        """Return the ticket of a call that asks now."""
         ticket = Ticket(started=now)
         self.machine.admit(ticket, now)
         return ticket
@@ -147,6 +149,7 @@ class Scene:
         return machine._move(move, machine.changes, "a trial was lost", opened=now, cause=machine.cause)
 
     def run(self, operation: str, nested: bool) -> Any:
+        """Do one operation; the nested one has calls of its own."""
         machine, now = self.machine, self.now
         subject = self.other if nested else self.current
         match operation:
@@ -178,18 +181,20 @@ def interruptible_points(function: Callable[[], object], inject: Callable[[], No
     Returns:
         Whether the function has so many points.
     """
-    files = {Machine.admit.__code__.co_filename, FailureRate.__init__.__code__.co_filename}
+    files = {Machine.admit.__code__.co_filename, SlidingWindow.place.__code__.co_filename}
     count, fired, before = 0, False, {}
 
     def trace(frame: Any, event: str, arg: object) -> Any:
         nonlocal count, fired
-        if frame.f_code.co_filename not in files and frame.f_code.co_filename != Machine.admit.__code__.co_filename:
+        if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
             last = before.get(id(frame))
             before[id(frame)] = frame.f_lasti
-            if last is not None and opcode(frame.f_code, last).startswith(("CALL", "RESUME", "JUMP_BACKWARD", "PRECALL")):
+            if last is not None and opcode(frame.f_code, last).startswith(
+                ("CALL", "RESUME", "JUMP_BACKWARD", "PRECALL")
+            ):
                 count += 1
                 if count == point and not fired:
                     fired = True
@@ -237,11 +242,7 @@ def test_an_operation_inside_another_happens_before_or_after_it(state: BreakerSt
             point = 1
             while True:
                 scene = Scene(state, variant)
-                fired = interruptible_points(
-                    lambda scene=scene: scene.run(outer, False),  # type: ignore[misc] - a default argument binds it
-                    lambda scene=scene: scene.run(nested, True),  # type: ignore[misc] - a default argument binds it
-                    point,
-                )
+                fired = interruptible_points(partial(scene.run, outer, False), partial(scene.run, nested, True), point)
                 if not fired:
                     break
                 assert picture(scene.machine) in allowed, (state, variant, outer, nested, point)
@@ -271,7 +272,7 @@ def test_an_interrupted_operation_is_done_or_not_done(state: BreakerState, outer
         fired = False
         with contextlib.suppress(InterruptError):
             fired = True
-            fired = interruptible_points(lambda scene=scene: scene.run(outer, False), interrupt, point)  # type: ignore[misc] - a default argument binds it
+            fired = interruptible_points(partial(scene.run, outer, False), interrupt, point)
         if not fired:
             break
         halfway = outer == "acquire" and state is OPEN  # two changes: OPEN -> HALF_OPEN, then the admission
