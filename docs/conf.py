@@ -9,6 +9,7 @@ version = release = version_of("booking-resilience")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "_scripts"]
+default_role = "code"  # docstrings mark code with single backticks
 html_theme = "furo"
 html_title = f"booking_resilience {version}"
 html_static_path = ["_static"]
