@@ -103,6 +103,8 @@ def iter_messages(
 ) -> Iterator[ChatMessage]:
     """Yield all messages of a room, page by page: none twice, none missed, while new ones arrive.
 
+    An empty page that has a cursor is not the end; a service that gives a cursor back that it was given is.
+
     Args:
         service: Where the messages are.
         room_id: The room.
@@ -110,7 +112,7 @@ def iter_messages(
         newest_first: The order.
 
     Raises:
-        ValueError: If `page_size` is out of its range.
+        ValueError: If `page_size` is out of its range; raised at once, not at the first message.
     """
     check("page_size", page_size, is_whole(page_size), "a whole number, 1 or more")
     return _pages(service, room_id, page_size, newest_first)
@@ -121,6 +123,6 @@ def _pages(service: ChatService, room_id: str, page_size: int, newest_first: boo
     while True:
         page = service.list_messages(room_id, limit=page_size, cursor=cursor, newest_first=newest_first)
         yield from page.items
-        if page.next_cursor is None:
+        if page.next_cursor is None or page.next_cursor == cursor:
             return
         cursor = page.next_cursor

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from booking_resilience.errors import CircuitOpenError
 
-DATA = "Booking data error. Please try again or contact support."
-NETWORK = "Network error. Please check your connection and try again."
-SERVICE = "Service temporarily unavailable. Please try again in a moment."
-OTHER = "Booking creation failed"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-_DATA_TYPES = ("invalid_structure", "argument_invalid", "missing_data", "missing_payload", "query_invalid")
-_DATA_TEXTS = (
+DATA: Final = "Booking data error. Please try again or contact support."
+NETWORK: Final = "Network error. Please check your connection and try again."
+SERVICE: Final = "Service temporarily unavailable. Please try again in a moment."
+OTHER: Final = "Booking creation failed"
+
+_DATA_TEXTS: Final = (
     "missing required attribute",
+    "missing required column",
     "invalid document structure",
+    "invalid row structure",
     "unknown attribute",
+    "unknown column",
     "param: ",
     "has invalid type",
+    "has invalid format",
 )
-_NETWORK_TEXTS = ("network request failed", "network error", "failed to fetch", "connection refused", "connection reset",
-                  "connection aborted", "timed out", "timeout")  # fmt: skip
-_NETWORK_NAMES = frozenset({"ConnectionError", "ConnectError", "ConnectTimeout", "ReadTimeout", "Timeout", "NetworkError",
-                            "ChunkedEncodingError", "ProtocolError", "ReadError", "RemoteProtocolError"})  # fmt: skip
+_NETWORK_TEXTS: Final = (
+    "network request failed",
+    "network error",
+    "network is unreachable",
+    "failed to fetch",
+    "connection refused",
+    "connection reset",
+    "connection aborted",
+    "timed out",
+    "timeout",
+)
+_SERVICE_TEXTS: Final = ("circuit breaker is open", "service unavailable", "too many requests", "rate limit")
+# The errors of requests, urllib3 and httpx when no answer came, by name: none of them need be installed.
+_NETWORK_NAMES: Final = frozenset(
+    {
+        "ChunkedEncodingError", "ConnectTimeoutError", "ConnectionError", "MaxRetryError", "NameResolutionError",
+        "NewConnectionError", "ProtocolError", "ReadTimeoutError", "Timeout", "TransportError",
+    }
+)  # fmt: skip
+_TEXT_LOOKED_AT: Final = 10_000
 
 
 def message_for(error: BaseException) -> str:
     """Return the text for people that fits the error.
 
-    Looked at are the error, then what it was raised from (`__cause__`, and so on): its type and, of an answer of
-    Appwrite, its status and type; only then its text.
+    Looked at are the error, then what it was raised from (`__cause__`, and so on): the types of all of them and, of an
+    answer of Appwrite, its status and type; their texts only if none of that tells.
 
     Returns:
         One of the four texts: the data was refused; the network failed or nobody answered in time; the service is
@@ -36,48 +60,68 @@ def message_for(error: BaseException) -> str:
     >>> message_for(TimeoutError())
     'Network error. Please check your connection and try again.'
     """
+    links = tuple(_links(error))
+    for link in links:
+        if message := _by_kind(link):
+            return message
+    for link in links:
+        if message := _by_text(link):
+            return message
+    return OTHER
+
+
+def _links(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
-        if message := _by_kind(link) or _by_text(link):
-            return message
+        yield link
         link = link.__cause__
-    return OTHER
 
 
 def _by_kind(error: BaseException) -> str | None:
     if isinstance(error, CircuitOpenError):
         return SERVICE
-    status, kind = _attribute(error, "code"), _attribute(error, "type")
-    if isinstance(status, int) and not isinstance(status, bool) and status >= 100:
-        if status in (408, 429) or status >= 500:
-            return SERVICE
-        if status == 400 or (isinstance(kind, str) and kind.endswith(_DATA_TYPES)):
-            return DATA
-        return OTHER
+    status = _status(error)
+    if status is not None and status >= 100:
+        return _by_status(status)
     if isinstance(error, (ConnectionError, TimeoutError)):
         return NETWORK
     if any(base.__name__ in _NETWORK_NAMES for base in type(error).__mro__):
         return NETWORK
-    inner = _attribute(error, "message")  # the SDK's error for no answer holds that of its HTTP library
-    if isinstance(inner, BaseException) and inner is not error:
+    inner = _attribute(error, "message") if status == 0 else None
+    if isinstance(inner, Exception) and _status(inner) is None:  # the SDK's error for no answer holds the real one
         return _by_kind(inner)
+    return None
+
+
+def _by_status(status: int) -> str:
+    if status in (408, 429) or status >= 500:
+        return SERVICE
+    return DATA if status == 400 else OTHER
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the `code` of an AppwriteException, known by its attributes: the HTTP status, 0 if no answer came."""
+    code, kind = _attribute(error, "code"), _attribute(error, "type", missing=error)
+    if isinstance(code, int) and not isinstance(code, bool) and 0 <= code < 600 and isinstance(kind, (str, type(None))):
+        return code
     return None
 
 
 def _by_text(error: BaseException) -> str | None:
     try:
-        text = str(error)[:10_000].lower()
+        text = str(error)[:_TEXT_LOOKED_AT].lower()
     except Exception:  # noqa: BLE001 - a broken __str__ says nothing
         return None
-    if any(sign in text for sign in _DATA_TEXTS):
-        return DATA
-    return NETWORK if any(sign in text for sign in _NETWORK_TEXTS) else None
+    for message, signs in ((DATA, _DATA_TEXTS), (SERVICE, _SERVICE_TEXTS), (NETWORK, _NETWORK_TEXTS)):
+        if any(sign in text for sign in signs):
+            return message
+    return None
 
 
-def _attribute(error: BaseException, name: str) -> object:
+def _attribute(error: BaseException, name: str, missing: object = None) -> object:
     try:
-        return getattr(error, name, None)
+        return getattr(error, name, missing)
     except Exception:  # noqa: BLE001 - a broken property says nothing
-        return None
+        return missing
