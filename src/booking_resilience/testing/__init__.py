@@ -19,11 +19,11 @@ __all__ = ["AppwriteServer", "Fault", "RecordedRequest", "RecordingChatProvider"
 
 def __getattr__(name: str) -> Any:
     if name == "Fault":
-        from booking_resilience.testing.faults import Fault  # noqa: PLC0415 - see above
+        from booking_resilience.testing.faults import Fault
 
         return Fault
     if name in ("AppwriteServer", "RecordedRequest"):
-        from booking_resilience.testing import appwrite_server  # noqa: PLC0415 - see above
+        from booking_resilience.testing import appwrite_server
 
         return getattr(appwrite_server, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def virtual_clock() -> Iterator[VirtualClock]:
     """Virtual time for the length of the test; `virtual_clock.advance(30)` moves it."""
-    from booking_resilience.testing.time import virtual_time  # noqa: PLC0415 - see above
+    from booking_resilience.testing.time import virtual_time
 
     with virtual_time() as clock:
         yield clock
@@ -29,7 +29,7 @@ def virtual_clock() -> Iterator[VirtualClock]:
 @pytest.fixture
 def appwrite_server() -> Iterator[AppwriteServer]:
     """An embedded Appwrite server of its own for the test, empty and healthy."""
-    from booking_resilience.testing.appwrite_server import AppwriteServer  # noqa: PLC0415 - see above
+    from booking_resilience.testing.appwrite_server import AppwriteServer
 
     with AppwriteServer() as server:
         yield server
@@ -38,6 +38,6 @@ def appwrite_server() -> Iterator[AppwriteServer]:
 @pytest.fixture
 def recording_chat() -> RecordingChatProvider:
     """A `ChatProvider` that keeps what it is told in `events`."""
-    from booking_resilience.testing.chat import RecordingChatProvider  # noqa: PLC0415 - see above
+    from booking_resilience.testing.chat import RecordingChatProvider
 
     return RecordingChatProvider()

@@ -1,0 +1,212 @@
+"""What the embedded Appwrite server does wrong, on request: single faults, scripts of them, and a rate."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from booking_resilience.settings import check, is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Kind: TypeAlias = Literal["status", "reset", "close", "hang", "cut_body", "slow_body", "invalid_json", "rate_limited"]
+
+TYPES = {
+    401: "user_unauthorized",
+    404: "row_not_found",
+    408: "database_timeout",
+    409: "row_already_exists",
+    429: "general_rate_limit_exceeded",
+    500: "general_unknown",
+    501: "general_not_implemented",
+}
+"""The error types that go with a status, where a fault names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing that goes wrong with one request; made by the functions below.
+
+    Attributes:
+        kind: What goes wrong.
+        after_commit: Whether the request is carried out first, so that only its answer is lost or wrong.
+        code: The HTTP status, of `status`.
+        type: Appwrite's error type in the body, of `status`.
+        html: Whether the body is a proxy's HTML page, of `status`.
+        content_type: The Content-Type header, of `status`; None for none at all, "" for what fits the body.
+        seconds: How long it takes, of `hang` and `slow_body`.
+        reset_in: In how many seconds the limit is lifted, of `rate_limited`.
+    """
+
+    kind: Kind
+    after_commit: bool = False
+    code: int = 500
+    type: str | None = None
+    html: bool = False
+    content_type: str | None = ""
+    seconds: float = 0.0
+    reset_in: float = 0.0
+
+    @classmethod
+    def status(
+        cls,
+        code: int,
+        *,
+        type: str | None = None,  # noqa: A002 - it is what Appwrite calls it
+        html: bool = False,
+        content_type: str | None = "",
+        after_commit: bool = False,
+    ) -> Fault:
+        """Answer with an error status: Appwrite's JSON, or HTML as a proxy would.
+
+        Raises:
+            ValueError: If `code` is not from 400 to 599.
+        """
+        right = isinstance(code, int) and 400 <= code <= 599
+        check("code", code, right, "a status from 400 to 599")
+        kind: Kind = "status"
+        return cls(kind=kind, code=code, type=type, html=html, content_type=content_type, after_commit=after_commit)
+
+    @classmethod
+    def reset(cls, *, after_commit: bool = False) -> Fault:
+        """Reset the connection (RST) without an answer."""
+        return cls(kind="reset", after_commit=after_commit)
+
+    @classmethod
+    def close(cls, *, after_commit: bool = False) -> Fault:
+        """Close the connection (FIN) without an answer."""
+        return cls(kind="close", after_commit=after_commit)
+
+    @classmethod
+    def hang(cls, seconds: float, *, after_commit: bool = False) -> Fault:
+        """Say nothing for so many seconds of real time, then close the connection.
+
+        Raises:
+            ValueError: If `seconds` is negative or infinite.
+        """
+        return cls(kind="hang", seconds=_seconds("seconds", seconds), after_commit=after_commit)
+
+    @classmethod
+    def cut_body(cls, *, after_commit: bool = False) -> Fault:
+        """Promise a whole body and close in the middle of it."""
+        return cls(kind="cut_body", after_commit=after_commit)
+
+    @classmethod
+    def slow_body(cls, seconds: float, *, after_commit: bool = True) -> Fault:
+        """Carry the request out, and drip the answer over so many seconds of real time.
+
+        Raises:
+            ValueError: If `seconds` is negative or infinite.
+        """
+        return cls(kind="slow_body", seconds=_seconds("seconds", seconds), after_commit=after_commit)
+
+    @classmethod
+    def invalid_json(cls, *, after_commit: bool = False) -> Fault:
+        """Answer 200 with a body that is no JSON."""
+        return cls(kind="invalid_json", after_commit=after_commit)
+
+    @classmethod
+    def rate_limited(cls, reset_in: float = 1.0, *, after_commit: bool = False) -> Fault:
+        """Answer 429, with an `X-Ratelimit-Reset` so many seconds ahead.
+
+        Raises:
+            ValueError: If `reset_in` is negative or infinite.
+        """
+        return cls(kind="rate_limited", reset_in=_seconds("reset_in", reset_in), after_commit=after_commit)
+
+
+def _seconds(name: str, value: float) -> float:
+    check(name, value, is_number(value) and value < math.inf, "a finite number, 0 or more")
+    return float(value)
+
+
+_NAMED: dict[str, Callable[[random.Random], Fault]] = {
+    "status": lambda draw: draw.choice(
+        (Fault.status(500), Fault.status(502, html=True), Fault.status(503), Fault.status(504, html=True))
+    ),
+    "reset": lambda _: Fault.reset(),
+    "close": lambda _: Fault.close(),
+    "hang": lambda draw: Fault.hang(30.0, after_commit=draw.random() < 0.5),
+    "cut_body": lambda draw: Fault.cut_body(after_commit=draw.random() < 0.5),
+    "slow_body": lambda _: Fault.slow_body(2.0),
+    "invalid_json": lambda draw: Fault.invalid_json(after_commit=draw.random() < 0.5),
+    "rate_limited": lambda _: Fault.rate_limited(1.0),
+    "lost": lambda draw: draw.choice((Fault.reset(after_commit=True), Fault.close(after_commit=True))),
+}
+KINDS = tuple(_NAMED)
+"""The names that `Faults.rate` knows; `lost` is a write that happened and whose answer is lost."""
+
+
+@dataclass(slots=True)
+class _Script:
+    faults: deque[Fault | None]
+    method: str | None
+    path: str | None
+
+
+class Faults:
+    """Which requests to a server go wrong, and how. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.clear()
+
+    def script(self, faults: Iterable[Fault | None], *, method: str | None = None, path: str | None = None) -> None:
+        """Have the next requests go wrong, one after the other; None is one that does not. Then all is well again.
+
+        Args:
+            faults: What happens to the requests, in order.
+            method: Only to requests with this method.
+            path: Only to requests whose path, without the query, contains this.
+
+        Raises:
+            ValueError: If an item is no `Fault` and not None.
+        """
+        listed = deque(faults)
+        for item in listed:
+            check("faults", item, item is None or isinstance(item, Fault), "a Fault or None")
+        with self._lock:
+            self._scripts.append(_Script(listed, None if method is None else method.upper(), path))
+
+    def rate(self, rate: float, *, seed: int = 0, kinds: Sequence[str | Fault] = ("status", "reset", "lost")) -> None:
+        """Have a share of the requests go wrong at random; the same seed draws the same sequence.
+
+        It begins with the next request, whatever it is: call it after tables and the like are made.
+
+        Args:
+            rate: The share, 0 to 1.
+            seed: What the draws derive from.
+            kinds: What may happen, each as likely: faults, or names out of `KINDS`.
+
+        Raises:
+            ValueError: If the rate is out of its range or a kind is unknown.
+        """
+        check("rate", rate, is_number(rate, 0, 1), "a number from 0 to 1")
+        check("kinds", kinds, len(kinds) > 0 and not isinstance(kinds, str), "a sequence that is not empty")
+        for kind in kinds:
+            known = isinstance(kind, Fault) or kind in _NAMED
+            check("kinds", kind, known, f"a Fault or one of {', '.join(map(repr, KINDS))}")
+        with self._lock:
+            self._rate, self._kinds, self._draw = rate, tuple(kinds), random.Random(seed)
+
+    def clear(self) -> None:
+        """Let nothing go wrong any more."""
+        with self._lock:
+            self._scripts: list[_Script] = []
+            self._rate, self._kinds, self._draw = 0.0, (), random.Random(0)
+
+    def next_for(self, method: str, path: str) -> Fault | None:
+        """Return what happens to a request; scripts come before the rate."""
+        with self._lock:
+            for script in self._scripts:
+                if script.faults and script.method in (None, method) and (script.path is None or script.path in path):
+                    return script.faults.popleft()
+            if self._rate and self._draw.random() < self._rate:
+                kind = self._draw.choice(self._kinds)
+                return kind if isinstance(kind, Fault) else _NAMED[kind](self._draw)
+            return None
