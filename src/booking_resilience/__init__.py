@@ -1,63 +1,72 @@
-"""Keeps a booking flow working when its backend, Appwrite, or the network misbehaves."""
+"""Keeps a booking flow working when its backend, Appwrite, or the network misbehaves.
 
-from booking_resilience.batch import (
-    BatchOutcome,
-    BatchResult,
-    iter_batch,
-    iter_batch_async,
-    run_batch,
-    run_batch_async,
-)
-from booking_resilience.booking import (
-    BookingSource,
-    BookingSuccess,
-    ChatMessage,
-    ChatProvider,
-    ChatRoom,
-    ChatService,
-    Page,
-    booking_attribution,
-    iter_messages,
-    message_for,
-    resolve_source,
-)
-from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Permit
-from booking_resilience.deadlines import deadline, remaining_time
-from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError, TransientError
-from booking_resilience.events import (
-    AlertEvent,
-    BreakerEvent,
-    BreakerState,
-    FailedAttempt,
-    Listener,
-    RetryEvent,
-    Subscription,
-)
-from booking_resilience.monitor import (
-    DEFAULT_REDACTION,
-    AlertRule,
-    ErrorCategory,
-    ErrorGroup,
-    ErrorMonitor,
-    ErrorRecord,
-    ErrorStats,
-    MonitorSnapshot,
-    Redaction,
-    Severity,
-    load_json,
-)
-from booking_resilience.pipeline import ErrorRecorder, Pipeline
-from booking_resilience.retry import (
-    DEFAULT_RETRY,
-    RetryBudget,
-    RetryPolicy,
-    attempts_of,
-    is_transient,
-    retry_attempts,
-    retrying,
-    with_retry,
-    with_retry_async,
-)
+What is imported from here is loaded when it is first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from booking_resilience.batch import (
+        BatchOutcome,
+        BatchResult,
+        iter_batch,
+        iter_batch_async,
+        run_batch,
+        run_batch_async,
+    )
+    from booking_resilience.booking import (
+        BookingSource,
+        BookingSuccess,
+        ChatMessage,
+        ChatProvider,
+        ChatRoom,
+        ChatService,
+        Page,
+        booking_attribution,
+        iter_messages,
+        message_for,
+        resolve_source,
+    )
+    from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Permit
+    from booking_resilience.deadlines import deadline, remaining_time
+    from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError, TransientError
+    from booking_resilience.events import (
+        AlertEvent,
+        BreakerEvent,
+        BreakerState,
+        FailedAttempt,
+        Listener,
+        RetryEvent,
+        Subscription,
+    )
+    from booking_resilience.monitor import (
+        DEFAULT_REDACTION,
+        AlertRule,
+        ErrorCategory,
+        ErrorGroup,
+        ErrorMonitor,
+        ErrorRecord,
+        ErrorStats,
+        MonitorSnapshot,
+        Redaction,
+        Severity,
+        load_json,
+    )
+    from booking_resilience.pipeline import ErrorRecorder, Pipeline
+    from booking_resilience.retry import (
+        DEFAULT_RETRY,
+        RetryBudget,
+        RetryPolicy,
+        attempts_of,
+        is_transient,
+        retry_attempts,
+        retrying,
+        with_retry,
+        with_retry_async,
+    )
 
 __all__ = [
     "DEFAULT_REDACTION",
@@ -117,3 +126,62 @@ __all__ = [
     "with_retry",
     "with_retry_async",
 ]
+
+_HOMES = {
+    "batch": ("BatchOutcome", "BatchResult", "iter_batch", "iter_batch_async", "run_batch", "run_batch_async"),
+    "booking": (
+        "BookingSource",
+        "BookingSuccess",
+        "ChatMessage",
+        "ChatProvider",
+        "ChatRoom",
+        "ChatService",
+        "Page",
+        "booking_attribution",
+        "iter_messages",
+        "message_for",
+        "resolve_source",
+    ),
+    "breaker": ("BreakerSnapshot", "CircuitBreaker", "FailureRate", "Permit"),
+    "deadlines": ("deadline", "remaining_time"),
+    "errors": ("CircuitOpenError", "DeadlineExceededError", "ResilienceError", "TransientError"),
+    "events": ("AlertEvent", "BreakerEvent", "BreakerState", "FailedAttempt", "Listener", "RetryEvent", "Subscription"),
+    "monitor": (
+        "DEFAULT_REDACTION",
+        "AlertRule",
+        "ErrorCategory",
+        "ErrorGroup",
+        "ErrorMonitor",
+        "ErrorRecord",
+        "ErrorStats",
+        "MonitorSnapshot",
+        "Redaction",
+        "Severity",
+        "load_json",
+    ),
+    "pipeline": ("ErrorRecorder", "Pipeline"),
+    "retry": (
+        "DEFAULT_RETRY",
+        "RetryBudget",
+        "RetryPolicy",
+        "attempts_of",
+        "is_transient",
+        "retry_attempts",
+        "retrying",
+        "with_retry",
+        "with_retry_async",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
