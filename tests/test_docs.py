@@ -129,8 +129,6 @@ def test_every_snippet_of_a_page_runs_and_prints_what_the_page_says(
     """The python blocks of a page run from top to bottom, in virtual time, and print the text that follows them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for path in (ROOT / "examples").glob("*.py"):
-        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     module = types.ModuleType("docs_page")
     monkeypatch.setitem(sys.modules, "docs_page", module)
     before = set(sys.modules)
@@ -209,6 +207,12 @@ def plain(value: object) -> object:
     return value
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_table_of_defaults_is_compared(page: Path) -> None:
+    """A table of settings and defaults says whose they are, so that it is held against the signature."""
+    assert page.read_text(encoding="utf-8").count("| setting | default |") == len(tables_of_defaults(page))
+
+
 def test_the_reference_has_the_defaults_of_all_that_is_set_up() -> None:
     """Whatever an application makes with settings has its table of defaults in the reference."""
     reference = {name for page in (DOCS / "reference").glob("*.md") for name, _ in tables_of_defaults(page)}
@@ -249,7 +253,7 @@ def test_the_defaults_in_the_readme_are_those_of_the_signatures() -> None:
 def test_every_public_name_stands_in_the_reference(module: str) -> None:
     """The reference describes each public name, and none that does not exist."""
     reference = "\n".join(page.read_text(encoding="utf-8") for page in sorted((DOCS / "reference").glob("*.md")))
-    described = set(re.findall(rf"^\.\. auto\w+:: {re.escape(module)}\.(\w+)$", reference, re.MULTILINE))
+    described = set(re.findall(rf"^\.\. \w+:: {re.escape(module)}\.(\w+)$", reference, re.MULTILINE))
     public = set(importlib.import_module(module).__all__)
     assert described == public
 
