@@ -67,6 +67,7 @@ class RecordBuilder:
         finally:
             self._busy.depth = depth
         name, stack = type_name(error), sections[0][1]
+        operation = clean_text(operation, self._redact, "operation", 256)
         code, line = stack[-1] if stack else (None, None)
         trace_id, span_id = _active_span()
         return ErrorRecord(
@@ -74,7 +75,7 @@ class RecordBuilder:
             timestamp,
             category,
             severity,
-            clean_text(operation, self._redact, "operation", 256),
+            operation,
             name,
             clean_text(text, self._redact),
             len(text),

@@ -29,7 +29,7 @@ from booking_resilience.settings import check, is_positive, is_whole
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from booking_resilience.events import Listener
     from booking_resilience.monitor.record import Outcome
@@ -79,9 +79,12 @@ class MonitorSnapshot:
 
 
 class _Marks(dict[object, ErrorRecord]):
-    """Which monitor has recorded an error, and as what; pickles to an empty dict."""
+    """Which monitor has recorded an error, and as what; pickles to an empty dict, and does not count for a copy."""
 
-    __slots__ = ()
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: BaseException) -> None:
+        self.owner = id(owner)
 
     def __reduce__(self) -> tuple[type[dict[Any, Any]], tuple[()]]:
         return (dict, ())
@@ -285,7 +288,7 @@ class ErrorMonitor:
         """Return what a dashboard shows."""
         return self._read(recent=50)
 
-    async def watch(self, interval: float = 1.0) -> AsyncIterator[MonitorSnapshot]:
+    async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
         """Yield a snapshot now and every `interval` seconds, under asyncio or trio.
 
         Raises:
@@ -466,10 +469,12 @@ def _member(kind: Any, value: Any) -> Any:
 def _marks_of(error: BaseException) -> dict[object, ErrorRecord]:
     """Return the error's own note of which monitors have recorded it; one that takes no note is always new."""
     try:
-        marks = error.__dict__.setdefault(_MARK, _Marks())
+        marks = error.__dict__.get(_MARK)
+        if not isinstance(marks, _Marks) or marks.owner != id(error):
+            marks = error.__dict__[_MARK] = _Marks(error)
     except Exception:  # noqa: BLE001 - an error may hide or refuse its attributes
-        return _Marks()
-    return marks if isinstance(marks, _Marks) else _Marks()
+        return _Marks(error)
+    return marks
 
 
 def _plain(value: Any) -> Any:

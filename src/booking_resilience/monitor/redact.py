@@ -173,7 +173,8 @@ class ContextCopy:
             if number >= _BREADTH or self._left <= 0:
                 copy[TRUNCATED] = len(value) - number
                 break
-            name = clean_text(key if type(key) is str else text_of(key), self._redact, "", 128)
+            texts = self._redact if isinstance(self._redact, Redaction) else None  # a function is asked of values only
+            name = clean_text(key if type(key) is str else text_of(key), texts, "", 128)
             copy[name] = self._value(name, value[key], depth)
         return copy
 

@@ -59,7 +59,7 @@ class Run:
             attempt=self.attempt,
             now=now,
             end=self.end,
-            draw=random.random(),  # noqa: S311 - jitter is no secret
+            draw=random.random(),
             circuit_open=halted is not None and halted(),
             time_is_up=isinstance(error, DeadlineExceededError) and error.end is not None and error.end == self.end,
         )

@@ -1,0 +1,196 @@
+"""Exports: strict JSON, JSON Lines, CSV that no spreadsheet runs, all of which come back; files, all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from booking_resilience import ErrorMonitor, load_json
+from booking_resilience.monitor import export as exports
+
+COLUMNS = ["id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts", "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace"]
+
+
+def filled() -> ErrorMonitor:
+    """Return a monitor with a few records of different kinds."""
+    monitor = ErrorMonitor()
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        monitor.log_booking_error("createBooking", error, therapist_id="t1", note="äöü\n2nd line")
+    monitor.record(
+        KeyError("x"), operation="=1+1", category="chat", severity="critical", attempts=3, outcome="recovered"
+    )
+    return monitor
+
+
+def test_json_has_the_schema_and_comes_back() -> None:
+    """The JSON document has what the schema says, is plain ASCII, and its records come back equal."""
+    monitor = filled()
+    text = monitor.to_json()
+    document = json.loads(text)
+    assert text.isascii()
+    assert set(document) == {"schema", "generated_at", "window_seconds", "stats", "alert", "groups", "errors"}
+    assert document["schema"] == "booking-resilience/errors/1"
+    assert document["stats"]["total"] == 2
+    assert document["window_seconds"] == 60.0
+    assert set(document["errors"][0]) >= {
+        "id",
+        "stacktrace",
+        "attempt_errors",
+        "duration",
+        "trace_id",
+        "message_length",
+    }
+    assert load_json(text) == monitor.recent()
+
+
+def test_json_lines_come_back(tmp_path: Path) -> None:
+    """JSON Lines are a head and a record a line, and come back from the file, too."""
+    monitor = filled()
+    lines = monitor.to_jsonl().splitlines()
+    assert len(lines) == 3
+    assert json.loads(lines[0])["schema"] == "booking-resilience/errors/1"
+    monitor.export(tmp_path / "errors.jsonl")
+    assert load_json(tmp_path / "errors.jsonl") == monitor.recent()
+
+
+def test_csv_is_quoted_guarded_and_complete() -> None:
+    """CSV has the sixteen columns, all fields quoted, and a guard in front of what a spreadsheet would run."""
+    monitor = filled()
+    text = monitor.to_csv()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows[0] == COLUMNS
+    assert len(rows) == 3
+    assert text.startswith('"id","timestamp",')
+    assert rows[1][4] == "'=1+1"
+    assert json.loads(rows[2][COLUMNS.index("context")])["therapist_id"] == "t1"
+
+
+@given(
+    text=st.text() | st.text(alphabet="=+-@\t\r\n\0'＝＋－＠ab"), more=st.text(alphabet=st.characters(codec="utf-8"))
+)
+def test_taking_one_guard_off_restores_the_text(text: str, more: str) -> None:
+    """No exported field begins like a formula, and taking one `'` off the front gives the text back."""
+    for value in (text, text + more):
+        field = exports.guarded(value)
+        assert not field.startswith(tuple("=+-@\t\r\n\0＝＋－＠"))
+        assert (field.removeprefix("'")) == value
+
+
+@settings(max_examples=60)
+@given(
+    message=st.text(max_size=2000), operation=st.text(min_size=1, max_size=50),
+    context=st.dictionaries(st.text(max_size=20), st.text(max_size=50) | st.integers() | st.floats(), max_size=5),
+)  # fmt: skip
+def test_any_record_comes_back(message: str, operation: str, context: dict[str, Any]) -> None:
+    """Whatever an error, its operation and its context are, JSON, JSON Lines and CSV hold them and give them back."""
+    monitor = ErrorMonitor()
+    monitor.record(RuntimeError(message), operation=operation, context=context)
+    (record,) = monitor.recent()
+    assert load_json(monitor.to_json()) == [record]
+    assert load_json(monitor.to_jsonl()) == [record]
+    _, row = csv.reader(io.StringIO(monitor.to_csv(), newline=""))
+    plain = [field.removeprefix("'") for field in row]
+    assert plain[COLUMNS.index("message")] == record.message
+    assert plain[COLUMNS.index("operation")] == record.operation
+    assert json.loads(plain[COLUMNS.index("context")]) == record.context
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "other"}', '"x"', "3", ""])
+def test_what_is_no_export_is_refused(text: str) -> None:
+    """A text that is no export of this schema is refused with an error that says what was expected."""
+    with pytest.raises(ValueError, match=r"schema|Expecting"):
+        load_json(text)
+
+
+def test_records_with_wrong_fields_are_refused() -> None:
+    """A record with a missing, an unknown or an impossible field is refused by name."""
+    document = json.loads(filled().to_json())
+    document["errors"][0].pop("message")
+    with pytest.raises(ValueError, match="message"):
+        load_json(json.dumps(document))
+    document = json.loads(filled().to_json())
+    document["errors"][0]["outcome"] = "lost"
+    with pytest.raises(ValueError, match="lost"):
+        load_json(json.dumps(document))
+    document["errors"] = [3]
+    with pytest.raises(ValueError, match="int"):
+        load_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["errors.txt", "errors", "errors.json.bak"])
+def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+    """A path with another suffix is refused with an error that names the three, and nothing is written."""
+    with pytest.raises(ValueError, match=r"\.json, \.jsonl or \.csv"):
+        filled().export(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_private_and_replace_links(tmp_path: Path) -> None:
+    """The file is readable by its owner only, and a symbolic link is replaced, not followed."""
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_text("mine")
+    link = tmp_path / "errors.json"
+    link.symlink_to(elsewhere)
+    filled().export(str(link))
+    assert stat.S_IMODE(link.stat().st_mode) == 0o600
+    assert not link.is_symlink()
+    assert elsewhere.read_text() == "mine"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["elsewhere.json", "errors.json"]
+
+
+def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk is full the error comes out, the old file stays whole, and nothing is left over."""
+    path = tmp_path / "errors.csv"
+    path.write_text("old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        filled().export(path)
+    assert path.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["errors.csv"]
+
+
+def test_crash_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    """A process killed in the middle of an export leaves the old file whole."""
+    path = tmp_path / "errors.json"
+    path.write_text("old")
+    script = """
+        import os, signal, sys
+        from booking_resilience import ErrorMonitor
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        monitor = ErrorMonitor()
+        monitor.log_chat_error("x", ValueError("y" * 1000))
+        monitor.export(sys.argv[1])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], check=False)
+    assert done.returncode == -9
+    assert path.read_text() == "old"
+
+
+def test_export_async_under_asyncio_and_trio(tmp_path: Path) -> None:
+    """The asynchronous form writes the same file, under asyncio and under trio."""
+    monitor = filled()
+    asyncio.run(monitor.export_async(tmp_path / "a.json"))
+    trio.run(monitor.export_async, tmp_path / "b.json")
+    assert load_json(tmp_path / "a.json") == load_json(tmp_path / "b.json") == monitor.recent()
+    with pytest.raises(ValueError, match="jsonl"):
+        asyncio.run(monitor.export_async(tmp_path / "a.xml"))

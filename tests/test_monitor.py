@@ -1,0 +1,677 @@
+"""The error monitor: what it records, counts, keeps and tells, whatever happens around it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import gc
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import tracemalloc
+import weakref
+from typing import Any
+
+import pytest
+import trio
+
+from booking_resilience import (
+    AlertEvent,
+    AlertRule,
+    ErrorCategory,
+    ErrorMonitor,
+    ErrorRecord,
+    FailedAttempt,
+    Severity,
+    TransientError,
+    attempts_of,
+    with_retry,
+)
+from booking_resilience.testing import VirtualClock
+
+
+def raised(error: BaseException, depth: int = 1) -> BaseException:
+    """Return the error after it was raised and caught, `depth` frames deep."""
+    try:
+        if depth > 1:
+            raise raised(error, depth - 1)
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_record_says_what_happened() -> None:
+    """A record has the type, message, place, context and attempts of the error, and its stack as text."""
+    monitor = ErrorMonitor()
+    record = monitor.record(
+        raised(ConnectionError("refused")),
+        operation="createBooking",
+        category="booking",
+        context={"therapist_id": "t1"},
+        attempts=(
+            FailedAttempt(1, ValueError("first"), 0.3, 0.1),
+            FailedAttempt(2, ConnectionError("refused"), None, 0.5),
+        ),
+    )
+    assert record is monitor.recent()[0]
+    assert (record.error_type, record.message, record.message_length) == ("ConnectionError", "refused", 7)
+    assert (record.category, record.severity, record.outcome) == (ErrorCategory.BOOKING, Severity.ERROR, "failed")
+    assert record.function == "raised"
+    assert record.file is not None
+    assert record.file.endswith("test_monitor.py")
+    assert "raise error" in record.stacktrace
+    assert record.stacktrace.endswith("ConnectionError: refused")
+    assert record.attempts == 2
+    assert record.attempt_errors == ("ValueError: first", "ConnectionError: refused")
+    assert record.duration == 0.5
+    assert record.timestamp.tzinfo is not None
+    assert len(record.fingerprint) == 16
+    with pytest.raises(AttributeError):
+        record.message = "other"  # type: ignore[misc] # that is the point
+
+
+def test_causes_are_kept_nearest_first() -> None:
+    """What an error was raised from is kept, nearest first, with its stack; a suppressed context is not."""
+    try:
+        try:
+            try:
+                raise KeyError("root")
+            except KeyError as error:
+                raise ValueError("middle") from error
+        except ValueError as error:
+            raise RuntimeError("top") from error
+    except RuntimeError as error:
+        record = ErrorMonitor().record(error, operation="x")
+    assert record.causes == ("ValueError: middle", "KeyError: 'root'")
+    assert record.stacktrace.index("KeyError: 'root'") < record.stacktrace.index("ValueError: middle")
+    try:
+        try:
+            raise KeyError("hidden")
+        except KeyError:
+            raise ValueError("shown") from None
+    except ValueError as error:
+        assert ErrorMonitor().record(error, operation="x").causes == ()
+
+
+def test_same_error_is_one_record() -> None:
+    """The same exception object recorded twice is one record, the first, also after that was dropped; not elsewhere."""
+    monitor, other = ErrorMonitor(capacity=1), ErrorMonitor()
+    error = raised(ValueError("x"))
+    first = monitor.record(error, operation="a")
+    assert monitor.record(error, operation="b", severity="critical") is first
+    for number in range(5):
+        monitor.record(ValueError(number), operation=f"other {number}")
+    assert first not in monitor.recent()
+    assert monitor.record(error, operation="c") is first
+    assert other.record(error, operation="d").operation == "d"
+    assert monitor.stats().total == 6
+
+
+def test_error_can_be_pickled_and_copied_after_recording() -> None:
+    """An error that was recorded can still be pickled and copied; the copy is new to the monitor."""
+    monitor = ErrorMonitor()
+    error = raised(ValueError("x"))
+    monitor.record(error, operation="a")
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert str(twin) == "x"
+        monitor.record(twin, operation="a")
+    assert monitor.stats().total == 3
+
+
+def test_error_that_takes_no_attributes_is_recorded() -> None:
+    """An error whose attributes cannot be reached is recorded all the same."""
+
+    class Shut(Exception):  # noqa: N818 - it is a fake
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override] # that is the point
+            raise RuntimeError("no")
+
+    monitor = ErrorMonitor()
+    monitor.record(Shut("x"), operation="a")
+    assert monitor.stats().total == 1
+
+
+def test_statistics_count_everything() -> None:
+    """`total` is failed plus recovered, and both stand in the counts by category and severity."""
+    monitor = ErrorMonitor()
+    monitor.log_booking_error("a", ValueError())
+    monitor.log_chat_error("a", ValueError())
+    monitor.log_payment_error("a", ValueError())
+    monitor.log_appwrite_error("a", ValueError())
+    monitor.log_network_error("a", ValueError(), duration=30, operation="in context", error="too")
+    monitor.record(ValueError(), operation="b", severity="warning", outcome="recovered", attempts=2)
+    stats = monitor.stats()
+    assert (stats.total, stats.failed, stats.recovered, stats.dropped, stats.groups) == (6, 5, 1, 0, 6)
+    assert stats.by_category == {"booking": 1, "chat": 1, "payment": 1, "appwrite": 1, "network": 2}
+    assert stats.by_severity == {"critical": 0, "error": 5, "warning": 1, "info": 0}
+    assert monitor.recent()[1].context == {"duration": 30, "operation": "in context", "error": "too"}
+
+
+def test_rate_and_alert_in_virtual_time(virtual_clock: VirtualClock) -> None:
+    """The eleventh error within a minute raises the alert, and silence resolves it: one alert, one resolution."""
+    events: list[AlertEvent] = []
+    monitor = ErrorMonitor(on_alert=events.append)
+    for number in range(11):
+        assert not monitor.alerting
+        monitor.record(ValueError(number), operation="x")
+        monitor.record(ValueError(number), operation="x", severity="warning")
+    assert monitor.alerting
+    assert monitor.error_rate == 11.0
+    assert monitor.stats().alert is not None
+    virtual_clock.advance(60)
+    assert monitor.error_rate == 0
+    assert monitor.alerting
+    virtual_clock.advance(60)
+    assert not monitor.alerting
+    assert [event.state for event in events] == ["firing", "resolved"]
+    assert (events[0].rate, events[1].peak, events[1].since) == (11.0, 11.0, events[0].since)
+
+
+def test_alert_is_logged(caplog: pytest.LogCaptureFixture, virtual_clock: VirtualClock) -> None:
+    """An alert is a warning in the log, its resolution an information."""
+    monitor = ErrorMonitor(alert=AlertRule(threshold=0, clear_threshold=1, keep_firing=0))
+    with caplog.at_level(logging.INFO, "booking_resilience.monitor"):
+        monitor.record(ValueError("hunter2"), operation="x")
+        virtual_clock.advance(61)
+        assert not monitor.alerting
+    assert [(record.levelname, "hunter2" in record.getMessage()) for record in caplog.records] == [
+        ("WARNING", False), ("INFO", False),
+    ]  # fmt: skip
+
+
+def test_listeners_are_told_and_may_raise(caplog: pytest.LogCaptureFixture) -> None:
+    """Listeners are told of each record until they are closed; one that raises is logged and changes nothing."""
+    monitor, told = ErrorMonitor(), []
+    monitor.subscribe(lambda record: 1 / 0)
+    with monitor.subscribe(told.append):
+        record = monitor.record(ValueError("x"), operation="a")
+    monitor.record(ValueError("y"), operation="a")
+    assert told == [record]
+    assert "ZeroDivisionError" in caplog.text
+    with pytest.raises(TypeError, match="listener"):
+        monitor.subscribe(3)  # type: ignore[arg-type] # that is the point
+
+
+def test_listener_that_records_does_not_recurse() -> None:
+    """A listener and an alert handler may record errors themselves; they are kept, and told to nobody in turn."""
+    monitor = ErrorMonitor(alert=AlertRule(threshold=0, clear_threshold=1), on_alert=lambda _: more())
+
+    def more(_: ErrorRecord | None = None) -> None:
+        monitor.record(ValueError("from the listener"), operation="listener")
+
+    monitor.subscribe(more)
+    monitor.record(ValueError("x"), operation="a")
+    assert monitor.stats().total == 3
+
+
+def test_capture_records_and_lets_pass() -> None:
+    """`capture` records what comes out of a block or function, sync or async, and lets it; exits pass unrecorded."""
+    monitor = ErrorMonitor()
+    with pytest.raises(ValueError, match="x"), monitor.capture("block", category="payment", amount=3):
+        raise ValueError("x")
+    assert monitor.recent()[0].context == {"amount": 3}
+
+    @monitor.capture("function", severity="critical")
+    def fails(number: int) -> int:
+        return 1 // number
+
+    @monitor.capture("coroutine")
+    async def fails_later(number: int) -> int:
+        async with monitor.capture("inner"):
+            return 1 // number
+
+    assert fails(1) == 1
+    with pytest.raises(ZeroDivisionError):
+        fails(0)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(fails_later(0))
+    for error in (KeyboardInterrupt(), SystemExit(), asyncio.CancelledError()):
+        with pytest.raises(type(error)), monitor.capture("exit"):
+            raise error
+    assert [record.operation for record in monitor.recent()] == ["inner", "function", "block"]
+    assert fails.__name__ == "fails"
+
+
+def test_storm_of_one_kind_leaves_the_others() -> None:
+    """A storm of one kind keeps its first 5 and last 20, pushes out nothing else, and its drops are counted."""
+    monitor = ErrorMonitor(capacity=40)
+    others = [monitor.record(ValueError(number), operation=f"rare {number}") for number in range(10)]
+    critical = monitor.record(ValueError("c"), operation="critical", severity="critical")
+    storm = [monitor.record(KeyError(number), operation="storm") for number in range(1000)]
+    kept = monitor.recent(1000)
+    assert [record for record in kept if record.operation == "storm"] == [*reversed(storm[-20:]), *reversed(storm[:5])]
+    assert all(record in kept for record in [*others, critical])
+    stats = monitor.stats()
+    assert (stats.total, stats.dropped, stats.groups) == (1011, 975, 12)
+    group = monitor.groups(1)[0]
+    assert (group.operation, group.count, group.error_type, group.first_seen) == (
+        "storm",
+        1000,
+        "KeyError",
+        storm[0].timestamp,
+    )
+
+
+def test_many_kinds_drop_the_oldest_but_not_the_critical() -> None:
+    """With more kinds than there is room for, the oldest go; critical records have a ring of their own."""
+    monitor = ErrorMonitor(capacity=10)
+    critical = monitor.record(ValueError("c"), operation="critical", severity="critical")
+    for number in range(100):
+        monitor.record(ValueError(number), operation=f"kind {number}")
+    kept = monitor.recent(1000)
+    assert [record.operation for record in kept] == [f"kind {number}" for number in range(99, 89, -1)] + ["critical"]
+    assert kept[-1] is critical
+    for number in range(20):
+        monitor.record(ValueError(number), operation="critical", severity="critical")
+    assert len(monitor.recent(1000, severity="critical")) == 10
+    assert monitor.stats().dropped == 90 + 11
+
+
+def test_recent_filters_and_limits() -> None:
+    """`recent` gives the newest first, of one category or severity if asked, and refuses what it does not know."""
+    monitor = ErrorMonitor()
+    for number in range(6):
+        monitor.record(ValueError(number), operation="x", category=["chat", "booking"][number % 2], severity="info")
+    assert [record.message for record in monitor.recent(2)] == ["5", "4"]
+    assert [record.message for record in monitor.recent(category="chat")] == ["4", "2", "0"]
+    assert monitor.recent(severity=Severity.ERROR) == []
+    with pytest.raises(ValueError, match="category must be one of 'booking'"):
+        monitor.recent(category="weather")
+    with pytest.raises(ValueError, match="limit"):
+        monitor.recent(-1)
+
+
+def test_clear_forgets_but_keeps_listeners(virtual_clock: VirtualClock) -> None:
+    """`clear` empties records, groups, numbers, rate and alert; listeners stay."""
+    monitor, told = ErrorMonitor(), []
+    monitor.subscribe(told.append)
+    error = ValueError("x")
+    for number in range(20):
+        monitor.record(ValueError(number), operation="x")
+    monitor.record(error, operation="x")
+    monitor.clear()
+    assert (monitor.recent(), monitor.groups(), monitor.alerting, monitor.error_rate) == ([], [], False, 0.0)
+    assert monitor.stats().total == 0
+    monitor.record(error, operation="x")
+    assert monitor.stats().total == 1
+    assert len(told) == 22
+
+
+def test_groups_tell_kinds_apart() -> None:
+    """Errors of one category, operation, type and place are one group; another place or root cause is another."""
+    monitor = ErrorMonitor()
+
+    def fails() -> None:
+        raise ValueError("x")
+
+    def fails_too() -> None:
+        raise ValueError("x")
+
+    for function in (fails, fails, fails_too):
+        try:
+            function()
+        except ValueError as error:
+            monitor.record(error, operation="x")
+    assert sorted(group.count for group in monitor.groups()) == [1, 2]
+
+
+def test_nothing_alive_is_kept() -> None:
+    """Neither the error nor a local variable of its frames lives on in the monitor."""
+
+    class Thing:
+        pass
+
+    monitor = ErrorMonitor()
+
+    def fails() -> weakref.ref[Thing]:
+        thing = Thing()
+        reference = weakref.ref(thing)
+        try:
+            raise ValueError("x")
+        except ValueError as error:
+            monitor.record(error, operation="x")
+        return reference
+
+    gc.disable()
+    try:
+        assert fails()() is None
+    finally:
+        gc.enable()
+
+
+class Rude(Exception):  # noqa: N818 - it is a fake
+    """Raises from everything that could give its text."""
+
+    def __init__(self, raises: BaseException) -> None:
+        self.raises = raises
+
+    def __str__(self) -> str:
+        raise self.raises
+
+    __repr__ = __str__
+
+
+def cyclic() -> BaseException:
+    """Return an error whose causes go round in a circle."""
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+def nested_group(depth: int) -> BaseException:
+    """Return a group in a group in a group."""
+    error: Exception = ValueError("bottom")
+    for _ in range(depth):
+        error = ExceptionGroup("group", [error])
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Rude(ValueError("no")),
+        Rude(SystemExit(1)),
+        Rude(RecursionError()),
+        ValueError("x" * 10_000_000),
+        ValueError("\ud83d and \0"),
+        cyclic(),
+        ExceptionGroup("wide", [ValueError(number) for number in range(1000)]),
+        nested_group(400),
+        ValueError(object()),
+        ValueError(float("nan"), b"bytes"),
+    ],
+    ids=["rude", "exits", "recursion", "huge", "surrogate", "cycle", "wide group", "deep group", "object", "values"],
+)
+def test_hostile_errors_are_recorded(error: BaseException) -> None:
+    """Whatever an error is like, it is recorded, stays small, and can be exported."""
+    monitor = ErrorMonitor()
+    record = monitor.record(raised(error), operation="x")
+    assert len(record.message) <= 1024
+    assert monitor.to_json()
+    assert monitor.to_csv()
+    assert len(record.causes) <= 8
+
+
+def test_error_that_records_itself_in_its_text() -> None:
+    """An error whose text records errors whose text records errors ends, and is recorded."""
+    monitor = ErrorMonitor()
+
+    class Chatty(Exception):  # noqa: N818 - it is a fake
+        def __str__(self) -> str:
+            monitor.record(Chatty(), operation="x")
+            return "chatty"
+
+    record = monitor.record(Chatty(), operation="x")
+    assert record.message == "chatty"
+    assert monitor.stats().total < 20
+
+
+def test_very_deep_stack_is_bounded() -> None:
+    """Of a very deep traceback the first and the last frames are kept."""
+    record = ErrorMonitor().record(raised(ValueError("deep"), 500), operation="x")
+    assert record.stacktrace.count("File ") == 64
+
+
+def test_attempt_errors_are_bounded() -> None:
+    """Of very many attempts the first 4 and the last 12 texts are kept, and the number is exact."""
+    attempts = tuple(FailedAttempt(number, ValueError(number), 0.1, number) for number in range(1, 101))
+    record = ErrorMonitor().record(ValueError("x"), operation="x", attempts=attempts)
+    assert record.attempts == 100
+    assert [text.split(": ")[1] for text in record.attempt_errors] == [
+        *map(str, range(1, 5)), *map(str, range(89, 101)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"category": "weather"}, "category must be one of"),
+        ({"severity": "loud"}, "severity must be one of"),
+        ({"outcome": "lost"}, "outcome must be"),
+    ],
+)
+def test_unknown_facts_are_refused(facts: dict[str, Any], says: str) -> None:
+    """An unknown category, severity or outcome is refused by name."""
+    with pytest.raises(ValueError, match=says):
+        ErrorMonitor().record(ValueError(), operation="x", **facts)
+
+
+def test_what_is_no_error_is_refused() -> None:
+    """Something that is no exception is refused with a `TypeError`."""
+    with pytest.raises(TypeError, match="error must be an exception, not str"):
+        ErrorMonitor().record("boom", operation="x")  # type: ignore[arg-type] # that is the point
+
+
+@pytest.mark.parametrize(
+    "settings", [{"capacity": 0}, {"capacity": 1.5}, {"window": 0}, {"alert": 10}, {"redact": 3}, {"on_alert": 3}]
+)
+def test_absurd_settings_are_refused(settings: dict[str, Any]) -> None:
+    """A setting out of its range is refused with an error that names it."""
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        ErrorMonitor(**settings)
+
+
+def test_logging_handler_records_exceptions_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """The handler records log records with an exception, by level, and never raises, prints or loops."""
+    monitor = ErrorMonitor()
+    monitor.subscribe(lambda record: 1 / 0)
+    logger = logging.getLogger("shop.checkout")
+    handler = monitor.logging_handler()
+    logging.getLogger().addHandler(handler)
+    try:
+        logger.error("without an exception")
+        for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+            try:
+                raise ValueError(level)
+            except ValueError:
+                logger.log(level, "with one", exc_info=True)
+        logger.error("rude", exc_info=(Rude, Rude(SystemExit()), None))
+    finally:
+        logging.getLogger().removeHandler(handler)
+    records = monitor.recent()
+    assert [record.severity.value for record in records] == ["error", "critical", "error", "warning"]
+    assert {record.operation for record in records} == {"shop.checkout"}
+    assert capsys.readouterr().err == ""
+
+
+def test_threads_lose_nothing() -> None:
+    """Eight threads that record at the same time lose no record and no count."""
+    monitor = ErrorMonitor(capacity=100)
+    start = threading.Barrier(8)
+
+    def work(name: int) -> None:
+        start.wait()
+        for number in range(500):
+            monitor.record(ValueError(number), operation=f"thread {name}")
+            if number % 100 == 0:
+                monitor.snapshot()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    stats = monitor.stats()
+    assert stats.total == 4000
+    assert len(monitor.recent(1000)) + stats.dropped == 4000
+    assert all(group.count == 500 for group in monitor.groups())
+
+
+def test_signal_handlers_may_record() -> None:
+    """Errors recorded in signal handlers, while the main thread is recording, neither deadlock nor get lost."""
+    monitor = ErrorMonitor()
+    count = 0
+
+    def handler(_: int, __: object) -> None:
+        nonlocal count
+        count += 1
+        monitor.record(ValueError(count), operation="signal")
+        monitor.stats()
+
+    old = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
+    try:
+        for number in range(3000):
+            monitor.record(ValueError(number), operation="main")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert monitor.stats().total == 3000 + count
+    assert count > 0
+
+
+def test_finalisers_may_record() -> None:
+    """An error recorded by a finaliser, in the middle of anything, is recorded."""
+    monitor = ErrorMonitor()
+
+    class Dying:
+        def __del__(self) -> None:
+            monitor.record(ValueError("dying"), operation="finaliser")
+
+    for _ in range(100):
+        loop = Dying()
+        loop.loop = loop  # type: ignore[attr-defined] # a cycle, for the collector
+        monitor.record(ValueError("x"), operation="main")
+    del loop
+    gc.collect()
+    assert monitor.stats().total == 200
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_child_starts_empty() -> None:
+    """A forked child starts empty and without listeners, also if the lock was held, and the parent keeps what it has."""
+    monitor, told = ErrorMonitor(), []
+    monitor.subscribe(told.append)
+    monitor.record(ValueError("x"), operation="parent")
+    with monitor._lock:
+        holder = threading.Event()
+        pid = os.fork()
+        if pid == 0:
+            ok = monitor.stats().total == 0
+            monitor.record(ValueError("y"), operation="child")
+            os._exit(0 if ok and monitor.stats().total == 1 and len(told) == 1 else 1)
+        holder.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert monitor.stats().total == 1
+
+
+def test_memory_is_flat() -> None:
+    """Tens of thousands of records take no more memory than thousands, and the counts are exact."""
+    monitor = ErrorMonitor()
+    for number in range(5000):
+        monitor.record(raised(ValueError(number)), operation=f"kind {number % 300}")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(20_000):
+            monitor.record(raised(ValueError(number)), operation=f"kind {number % 300}")
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert monitor.stats().total == 25_000
+    assert grown < 1_500_000  # the records kept were all replaced by new ones, which tracemalloc saw
+
+
+def test_secrets_are_nowhere_in_the_monitor() -> None:
+    """A secret handed over in every way is in no object that can be reached from the monitor, nor in an export."""
+    secret = "hunter2-the-secret"
+    monitor = ErrorMonitor()
+    try:
+        try:
+            raise KeyError(f"token={secret}")
+        except KeyError as error:
+            raise ValueError(f"https://me:{secret}@host/?api_key={secret}") from error
+    except ValueError as error:
+        attempts = (FailedAttempt(1, ConnectionError(f"password={secret}"), None, 1.0),)
+        monitor.record(
+            error,
+            operation=f"op?token={secret}",
+            context={"password": secret, "n": [f"Bearer {secret}"]},
+            attempts=attempts,
+        )
+        del error, attempts
+    seen: set[int] = set()
+    todo: list[Any] = [monitor.__dict__]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen or isinstance(item, type) or type(item).__name__ in ("module", "function", "code"):
+            continue
+        seen.add(id(item))
+        assert not (isinstance(item, str) and secret in item)
+        todo.extend(gc.get_referents(item))
+    for text in (
+        monitor.to_json(),
+        monitor.to_jsonl(),
+        monitor.to_csv(),
+        repr(monitor.recent()),
+        repr(monitor.groups()),
+    ):
+        assert secret not in text.replace("secret =", "")
+
+
+def test_watch_under_asyncio_and_trio(virtual_clock: VirtualClock) -> None:
+    """`watch` yields a snapshot at once and one an interval, under asyncio and under trio."""
+    monitor = ErrorMonitor()
+
+    async def watch() -> list[int]:
+        totals: list[int] = []
+        async with contextlib.aclosing(monitor.watch(interval=2.0)) as snapshots:
+            async for snapshot in snapshots:
+                totals.append(snapshot.stats.total)
+                monitor.record(ValueError(), operation="x")
+                if len(totals) == 3:
+                    break
+        return totals
+
+    assert asyncio.run(watch()) == [0, 1, 2]
+    assert trio.run(watch) == [3, 4, 5]
+    assert virtual_clock.sleeps == [2.0] * 4
+
+
+def test_watch_refuses_an_absurd_interval() -> None:
+    """An interval that is not above 0 is refused."""
+
+    async def watch() -> None:
+        async for _ in ErrorMonitor().watch(interval=0):
+            pass
+
+    with pytest.raises(ValueError, match="interval"):
+        asyncio.run(watch())
+
+
+def test_retried_operation_is_one_record(virtual_clock: VirtualClock) -> None:
+    """An operation with three failed attempts is one record with `attempts == 3` and their texts."""
+    monitor = ErrorMonitor()
+
+    def fails() -> None:
+        raise TransientError("again")
+
+    with pytest.raises(TransientError) as caught:
+        with_retry(fails)
+    record = monitor.record(caught.value, operation="x", attempts=attempts_of(caught.value))
+    assert record.attempts == 3
+    assert record.attempt_errors == ("booking_resilience.errors.TransientError: again",) * 3
+    assert record.duration == pytest.approx(0.9, rel=0.16)
+    assert monitor.stats().total == 1
+
+
+def test_active_span_is_noted() -> None:
+    """With OpenTelemetry in use and a span active, a record has its IDs; else it has none."""
+    assert ErrorMonitor().record(ValueError(), operation="x").trace_id is None
+    trace = pytest.importorskip("opentelemetry.sdk.trace")
+    tracer = trace.TracerProvider().get_tracer("test")
+    with tracer.start_as_current_span("span") as span:
+        record = ErrorMonitor().record(ValueError(), operation="x")
+    assert record.trace_id == f"{span.get_span_context().trace_id:032x}"
+    assert record.span_id == f"{span.get_span_context().span_id:016x}"

@@ -1,0 +1,222 @@
+"""Redaction: no secret stays, whatever is handed over, in linear time."""
+
+from __future__ import annotations
+
+import enum
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_resilience import DEFAULT_REDACTION, ErrorMonitor, Redaction
+from booking_resilience.monitor.redact import ContextCopy, clean_text, text_of
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJlLXNlY3JldA"
+SECRETS = {
+    "https://user:hunter2@example.com/x": "hunter2",
+    "https://example.com/x?token=hunter2&page=2": "hunter2",
+    "https://example.com/x?page=2&api_key=hunter2": "hunter2",
+    "Authorization: Bearer hunter2hunter2": "hunter2",
+    "authorization: basic aHVudGVyMjpodW50ZXIy": "aHVudGVyMjpodW50ZXIy",
+    f"the token was {JWT}, sorry": JWT,
+    "key standard_0123456789abcdef0123456789abcdef refused": "0123456789abcdef",
+    "key ephemeral_0123456789abcdef0123456789abcdef": "0123456789abcdef",
+    "dynamic_0123456789abcdef0123456789abcdef": "0123456789abcdef",
+    "cookie a_session_console=hunter2hunter2": "hunter2",
+    "card 4111 1111 1111 1111 declined": "4111 1111",
+    "card 4111-1111-1111-1111": "4111-1111",
+    "password=hunter2": "hunter2",
+}
+HIDDEN_KEYS = [
+    "password", "Passwd", "PWD", "client_secret", "accessToken", "X-Api-Key", "X-Appwrite-Key", "x-appwrite-dev-key",
+    "Authorization", "Cookie", "session_id", "jwt", "bearer", "csrfmiddlewaretoken", "xsrf", "credentials",
+    "private.key", "signature", "card-number", "cvv", "cvc", "iban", "sid", "key", "KEY",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "secret"), SECRETS.items())
+def test_secrets_in_texts_are_taken_out(text: str, secret: str) -> None:
+    """What looks like a secret in a text is taken out, and what stands around it stays."""
+    clean = DEFAULT_REDACTION.clean(text)
+    assert secret not in clean
+    assert "<redacted>" in clean
+
+
+@pytest.mark.parametrize("text", ["slot 10:30 is taken", "order 1234567890123456 of 2026", "page=2", "a_b", "x://y/z"])
+def test_harmless_texts_stay(text: str) -> None:
+    """A text without secrets stays as it is; a long number that is no card number, too."""
+    assert DEFAULT_REDACTION.clean(text) == text
+
+
+@pytest.mark.parametrize("key", HIDDEN_KEYS)
+def test_values_of_telling_keys_are_taken_out(key: str) -> None:
+    """The value of a telling key is taken out, in any letter case and spelling, however deep."""
+    copy = ContextCopy(DEFAULT_REDACTION).of({"a": [{key: "hunter2"}], "b": 1})
+    assert copy == {"a": [{key: "<redacted>"}], "b": 1}
+
+
+@pytest.mark.parametrize("key", ["therapist_id", "keyboard", "aside", "monkey", "user"])
+def test_other_keys_stay(key: str) -> None:
+    """`key` and `sid` count only when they are the whole key; other keys keep their values."""
+    assert ContextCopy(DEFAULT_REDACTION).of({key: "x"}) == {key: "x"}
+
+
+def test_half_a_secret_never_stays() -> None:
+    """A secret that begins before the cut and ends behind it leaves nothing of itself."""
+    text = "x" * 1000 + " token=" + "s3cr3t" * 50
+    assert "s3cr3t" not in clean_text(text, DEFAULT_REDACTION)
+    assert len(clean_text("y" * 5000, DEFAULT_REDACTION)) == 1024
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "://",
+        "a=",
+        "eyJ",
+        "eyJa.",
+        "?&",
+        "1 ",
+        "12",
+        "a_session_",
+        "bearer ",
+        "standard_",
+        "basic ",
+        "://a@",
+        "=",
+        "\u00e9",
+    ],
+)
+def test_patterns_are_linear(piece: str) -> None:
+    """Four times the malice takes about four times the time, not sixteen."""
+
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        best = 1e9
+        for _ in range(3):
+            started = time.perf_counter()
+            DEFAULT_REDACTION.clean(text)
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    assert seconds(400_000) < 12 * seconds(100_000) + 0.02
+
+
+def test_own_keys_and_patterns() -> None:
+    """A redaction of one's own takes its keys and patterns."""
+    import re
+
+    redaction = Redaction(keys=["pet_name"], patterns=[re.compile(r"rex\d+")], exact_keys=())
+    copy = ContextCopy(redaction).of({"petName": "x", "password": "y", "text": "rex7 barks"})
+    assert copy == {"petName": "<redacted>", "password": "y", "text": "<redacted> barks"}
+
+
+def test_redactor_function_and_none() -> None:
+    """A function of key and value may take the place of the redaction, and None means that nothing is taken out."""
+    upper = ErrorMonitor(redact=lambda key, value: value.upper() if key == "name" else value)
+    assert upper.log_chat_error("x", ValueError("text"), name="ada", age=3).context == {"name": "ADA", "age": 3}
+    plain = ErrorMonitor(redact=None)
+    record = plain.log_chat_error("x", ValueError("password=hunter2"), password="hunter2")
+    assert (record.message, record.context) == ("password=hunter2", {"password": "hunter2"})
+
+
+def test_redactor_that_fails_redacts_all() -> None:
+    """A redactor that raises leaves nothing of what it was asked about."""
+    monitor = ErrorMonitor(redact=lambda key, value: 1 / 0)
+    record = monitor.log_chat_error("x", ValueError("hunter2"), name="hunter2")
+    assert "hunter2" not in monitor.to_json()
+    assert record.context == {"name": "<redacted>"}
+
+
+class Rude:
+    """Raises from everything that could give its text."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __str__(self) -> str:
+        raise self.error
+
+    __repr__ = __str__
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+def test_hostile_values_become_markers() -> None:
+    """Cycles, depth, breadth, odd types and rude objects end in markers and plain values."""
+    loop: dict[str, Any] = {}
+    loop["loop"] = loop
+    deep: Any = "bottom"
+    for _ in range(5000):
+        deep = [deep]
+    context = {
+        "loop": loop,
+        "deep": deep,
+        "wide": list(range(1000)),
+        "wide_map": {str(number): number for number in range(1000)},
+        "rude": Rude(SystemExit(3)),
+        "nan": float("nan"),
+        "inf": float("-inf"),
+        "bytes": b"hunter2",
+        "big": 10**5000,
+        7: Colour.RED,
+        "none": None,
+        "flag": True,
+        "half": "\ud83d",
+    }
+    copy = ContextCopy(DEFAULT_REDACTION).of(context)
+    assert copy["loop"] == {"loop": "<cycle>"}
+    assert copy["deep"] == [[[["<truncated>"]]]]
+    assert len(copy["wide"]) == 33
+    assert copy["wide"][-1] == "<truncated>"
+    assert copy["wide_map"]["<truncated>"] == 968
+    assert copy["rude"] == "<str() failed>"
+    assert (copy["nan"], copy["inf"], copy["bytes"], copy["7"]) == ("nan", "-inf", "<7 bytes>", "red")
+    assert copy["big"].startswith("<int of ")
+    assert (copy["none"], copy["flag"], copy["half"]) == (None, True, "\\ud83d")
+
+
+def test_context_is_bounded_in_all() -> None:
+    """At most about 200 values are kept of any context."""
+    context = {str(a): {str(b): {str(c): c for c in range(32)} for b in range(32)} for a in range(32)}
+
+    def count(value: Any) -> int:
+        return sum(map(count, value.values())) if isinstance(value, dict) else 1
+
+    assert count(ContextCopy(None).of(context)) <= 260
+
+
+def test_unreadable_context_is_none() -> None:
+    """A mapping that raises when it is read is noted as such."""
+
+    class Broken(dict[str, str]):
+        def __iter__(self) -> Any:
+            raise RuntimeError("no")
+
+    assert ContextCopy(None).of(Broken(a="b")) == {"context": "<copy failed>"}
+
+
+def test_interrupt_is_no_text() -> None:
+    """An interrupt that arrives while a text is made is let through."""
+    with pytest.raises(KeyboardInterrupt):
+        text_of(Rude(KeyboardInterrupt()))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text() | st.integers(), inner, max_size=5),
+    max_leaves=30,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=6))
+def test_any_context_becomes_strict_json(context: dict[str, Any]) -> None:
+    """Whatever a context holds, its copy is strict JSON, and comes back equal."""
+    import json
+
+    copy = ContextCopy(DEFAULT_REDACTION).of(context)
+    assert json.loads(json.dumps(copy, allow_nan=False)) == copy
