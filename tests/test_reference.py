@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -33,6 +35,12 @@ def first_cells(text: str) -> list[str]:
     """Return the code in the first cells of the rows of tables."""
     cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
     return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def tree_of(docstring: str | None) -> list[str]:
+    """Return the lines of the tree that a module's docstring draws."""
+    drawn = (docstring or "").split("::\n\n", 1)[1].split("\n\n", 1)[0]
+    return textwrap.dedent(drawn).strip().splitlines()
 
 
 @pytest.fixture
@@ -67,13 +75,18 @@ def test_the_csv_export_has_the_columns_that_the_reference_lists(monitor: ErrorM
 
 def test_the_tree_of_errors_is_the_one_in_the_module() -> None:
     """The reference draws the tree as the module does, and the tree is as drawn."""
-    tree = (errors.__doc__ or "").split("::\n\n", 1)[1].split("\n\nFacts", 1)[0]
-    drawn = [line.strip() for line in tree.splitlines()]
-    assert all(line in page("errors") for line in drawn)
+    drawn = tree_of(errors.__doc__)
+    assert "\n".join(drawn) in page("errors")
     classes = [thing for thing in vars(errors).values() if isinstance(thing, type)]
     assert {name for line in drawn for name in re.findall(r"\w+Error\b", line.split("   ")[0])} == {
         kind.__name__ for kind in classes
     }
+
+
+def test_the_tree_of_the_appwrite_errors_is_the_one_in_the_module() -> None:
+    """The reference draws the adapter's errors as their module does."""
+    failures = importlib.import_module("booking_resilience.appwrite.failures")
+    assert "\n".join(tree_of(failures.__doc__)) in page("errors")
 
 
 def test_the_messages_for_people_are_those_of_the_code() -> None:
