@@ -114,12 +114,10 @@ class Machine:
         seen, state = self.changes, self.state
         left: float | None = 0.0
         if state is OPEN:
-            cooldown = self.cooldown_now
-            left = self.opened + cooldown - now
-            if left <= _SLACK or left >= cooldown + cooldown:
+            cooldown, since = self.cooldown_now, now - self.opened
+            if not -cooldown < since < cooldown - _SLACK:  # as `_is_over` reckons, to the last bit: else `admit` spins
                 return None
-            if left > cooldown:
-                left = cooldown
+            left = cooldown - since if since > 0.0 else cooldown
         elif state is ISOLATED:
             left = None
         elif state is CLOSED or len(self.trials) < self.trial_calls or self._is_trial_lost(now):
