@@ -7,9 +7,12 @@ beside it would keep it alive. The error is not among them (that would be a cycl
 from __future__ import annotations
 
 import contextlib
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from booking_resilience.events import FailedAttempt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _KEY = "__booking_resilience_attempts__"
 
@@ -44,7 +47,7 @@ def attempts_of(error: BaseException) -> tuple[FailedAttempt, ...]:
     )
 
 
-def remember(error: BaseException, attempts: list[RawAttempt], note: str) -> None:
+def remember(error: BaseException, attempts: Sequence[RawAttempt], note: str) -> None:
     """Hang the attempts and a note on the error; one that refuses either comes out all the same."""
     kept = _Attempts(
         (number, None if failed is error else failed, delay, elapsed) for number, failed, delay, elapsed in attempts
@@ -58,3 +61,9 @@ def remember(error: BaseException, attempts: list[RawAttempt], note: str) -> Non
         if notes:
             notes[:] = [line for line in notes if not str(line).startswith(about)]
         error.add_note(note)
+
+
+def forget(error: BaseException) -> None:
+    """Take the attempts off the error, because another one carries them now."""
+    with contextlib.suppress(Exception):
+        error.__dict__.pop(_KEY, None)
