@@ -88,6 +88,10 @@ class Caller:
     is_guest: bool = False
 
 
+class BodyError(Exception):
+    """A body that trips the real server up: JSON, but a text."""
+
+
 class Api:
     """The routes of one project.
 
@@ -115,9 +119,12 @@ class Api:
                 return self._route(request, headers)
             except ApiError as error:
                 return Answer(error.status, error.body(), headers)
+            except BodyError:
+                body = {"message": "Error: Server Error", "code": 500, "version": VERSION}
+                return Answer(500, body, content_type="text/html")
 
     def _route(self, request: Request, headers: dict[str, str]) -> Answer:
-        parts = [unquote(part) for part in request.path.split("/")[1:]]
+        parts = [unquote(part) for part in request.path.removesuffix("/").split("/")[1:]]
         if parts[:1] != ["v1"] or len(parts) < 2:
             return Answer(404, NOT_FOUND, content_type=HTML)
         if request.method == "OPTIONS":
@@ -176,6 +183,8 @@ class Api:
             self._allow(self._caller(request), (f"{dialect.table}s.write",))
             _read_body(request)
             return self._create_column(request, dialect, rest)
+        if shape[1:5] == ("*", tables, "*", rows) and rest[4:5] == [""]:  # a double slash
+            _uid("", f"{dialect.row}Id")
         if shape[1:5] == ("*", tables, "*", rows) and len(rest) in (4, 5):
             return self._rows(request, method, dialect, rest, headers)
         if shape[1:5] == ("*", tables, "*", rows) and len(rest) == 7 and rest[6] in ("increment", "decrement"):
@@ -303,16 +312,16 @@ class Api:
 
     def _get_column(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
         table = self._table(dialect, rest)[1]
-        if rest[5] not in table.columns:
-            raise dialect.column_not_found(rest[5])
-        return Answer(200, table.columns[rest[5]].body())
+        if rest[4] not in table.columns:
+            raise dialect.column_not_found(rest[4])
+        return Answer(200, table.columns[rest[4]].body())
 
     def _delete_column(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
         table = self._table(dialect, rest)[1]
-        if table.columns.pop(rest[5], None) is None:
-            raise dialect.column_not_found(rest[5])
+        if table.columns.pop(rest[4], None) is None:
+            raise dialect.column_not_found(rest[4])
         for row in table.rows.values():
-            row.data.pop(rest[5], None)
+            row.data.pop(rest[4], None)
         return Answer(204, content_type="text/html")
 
     def _create_index(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
@@ -353,10 +362,10 @@ class Api:
 
     def _index(self, dialect: Dialect, rest: list[str]) -> tuple[Table, Index]:
         table = self._table(dialect, rest)[1]
-        if rest[5] not in table.indexes:
-            message = f"Index with the requested key '{rest[5]}' could not be found."
+        if rest[4] not in table.indexes:
+            message = f"Index with the requested key '{rest[4]}' could not be found."
             raise ApiError(404, "index_not_found", message)
-        return table, table.indexes[rest[5]]
+        return table, table.indexes[rest[4]]
 
     def _database(self, dialect: Dialect, rest: list[str]) -> Database:
         database = self._store.databases.get(rest[0].casefold())
@@ -396,11 +405,11 @@ class Api:
         caller = self._caller(request)
         action = "read" if method == "GET" else "write"
         self._allow(caller, tuple(f"{name}.{action}" for name in dialect.row_scopes))
+        _read_body(request)
         if method != "GET":
             if method not in ("POST", "PUT", "PATCH", "DELETE") or (method == "POST" and len(rest) == 5):
                 return Answer(404, NOT_FOUND, content_type=HTML)
             remaining = self._limits.check(request, caller.is_guest, headers)
-        _read_body(request)
         if method == "GET":
             return (
                 self._list(request, caller, dialect, rest)
@@ -475,7 +484,7 @@ class Api:
         total, rows = queries.carry_out(listing, table, dialect)
         if caller.is_guest and not _granted(table.permissions, "read"):
             rows = [row for row in rows if _granted(row.permissions, "read")]
-        if dict(parse_qsl(request.query)).get("total") == "false":
+        if dialect.row == "row" and dict(parse_qsl(request.query)).get("total") == "false":
             total = 0
         listed = [_row_body(dialect, database, table, row, listing.select) for row in rows]
         return Answer(200, {"total": min(total, 5000), f"{dialect.row}s": listed})
@@ -543,20 +552,28 @@ def _not_emulated(request: Request) -> ApiError:
 
 
 def _read_body(request: Request) -> None:
-    """Parse the body; what is no JSON object, or is not declared as JSON, is as good as none."""
+    """Parse the body; what is no JSON object and no form, or is not declared as one, is as good as none."""
     request.body = {}
-    if request.headers.get("content-type", "").split(";")[0].strip() == "application/json" and request.raw_body:
+    kind = request.headers.get("content-type", "").split(";")[0].strip()
+    if kind == "application/x-www-form-urlencoded":
+        request.body = dict(parse_qsl(request.raw_body.decode("latin-1")))
+    elif kind == "application/json" and request.raw_body:
         try:
             body = json.loads(request.raw_body)
             json.dumps(body, ensure_ascii=False).encode()  # PHP refuses half a surrogate pair
         except (ValueError, RecursionError):
             return
+        if isinstance(body, str):
+            raise BodyError
         if isinstance(body, dict):
             request.body = body
 
 
 def _queries(request: Request) -> list[str]:
     pairs = parse_qsl(request.query, keep_blank_values=True)
+    if any(name == "queries" for name, _ in pairs):
+        text = "Value must be a valid string and at least 1 chars and no longer than 4096 chars"
+        raise argument("queries", f"Value must a valid array no longer than 100 items and {text}")
     return [value for name, value in pairs if re.fullmatch(r"queries\[\d*\]", name)]
 
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from booking_resilience import clock
 from booking_resilience.testing.appwrite_server.dialect import argument, not_optional
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 INT32 = (-(2**31), 2**31 - 1)
 FLOAT = (-1.7976931348623157e308, 1.7976931348623157e308)
 _LONG = {"text": 16_383, "mediumtext": 4_194_303, "longtext": 1_073_741_823}
-TYPES = ("string", "varchar", *_LONG, "integer", "float", "boolean", "datetime", "enum", "email", "url", "ip")
+_TEXTS = ("string", "varchar", *_LONG)
+_DAYS = {"yesterday": -1, "today": 0, "midnight": 0, "tomorrow": 1}
+TYPES = (*_TEXTS, "integer", "float", "boolean", "datetime", "enum", "email", "url", "ip")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")
 
@@ -58,7 +61,11 @@ class Column:
             "$updatedAt": self.created,
             **self.facts,
             "default": self.default,
-            **({"encrypt": False} if self.kind in ("string", "varchar", *_LONG) else {}),
+            **(
+                {"encrypt": False if self.status == "processing" or self.kind == "string" else None}
+                if self.kind in _TEXTS
+                else {}
+            ),
         }
 
     def problem(self, value: Any) -> str | None:
@@ -88,7 +95,10 @@ class Column:
 
 
 def parse(text: str) -> datetime.datetime:
-    """Return the moment that a text names; UTC where it names no zone."""
+    """Return the moment that a text names; UTC where it names no zone. Some English words do, as in PHP."""
+    if text in _DAYS:
+        midnight = clock.utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight + datetime.timedelta(days=_DAYS[text])
     moment = datetime.datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
@@ -157,7 +167,7 @@ def _ip(_: Column, value: Any) -> str | None:
 
 
 _CHECKS: dict[str, Callable[[Column, Any], str | None]] = {
-    **dict.fromkeys(("string", "varchar", *_LONG), _text),
+    **dict.fromkeys(_TEXTS, _text),
     "integer": _integer,
     "float": _float,
     "boolean": _boolean,
