@@ -146,7 +146,10 @@ class AppwriteServer:
     def outage(self) -> Iterator[None]:
         """Be down for the length of the block: open connections are reset, new ones refused."""
         self._refuse()
-        for connection, _ in self._connections():
+        with self._lock:
+            ended = list(self._open)
+            self._open.clear()  # what a client sends before the connection's thread wakes must not be carried out
+        for connection in ended:
             _end(connection, reset=True)
         try:
             yield
@@ -187,8 +190,9 @@ class AppwriteServer:
     def _serve(self, connection: socket.socket) -> None:
         try:
             wire = Wire(connection, self._stopping)
-            while (request := wire.next_request()) is not None and self._answer(wire, request):
-                pass
+            while (request := wire.next_request()) is not None and connection in self._open:
+                if not self._answer(wire, request):
+                    break
         except (OSError, h11.ProtocolError):
             pass
         finally:
