@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from booking_resilience.testing import AppwriteServer
 
 RECORDINGS = Path(__file__).parent / "data" / "appwrite_recordings.jsonl"
@@ -106,7 +104,7 @@ def instead(recording: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
         for row_id in ("b118", "bulkups"):
             yield "DELETE", f"{path}/{row_id}", {}
         return
-    elif recording["label"] in ("upsert new",):
+    elif recording["label"] == "upsert new":
         rows = [{"$id": path.rsplit("/", 1)[1], **body["data"]}]
         path = path.rsplit("/", 1)[0]
     elif recording["label"] == "upsert existing change":

@@ -1,0 +1,208 @@
+"""The retry policy: the schedule, the jitter, the decision, and what settings it refuses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_resilience import DEFAULT_RETRY, CircuitOpenError, RetryBudget, RetryPolicy, TransientError, is_transient
+from booking_resilience.retry.policy import decide, retry_after_of
+
+POLICIES = st.builds(
+    RetryPolicy,
+    max_attempts=st.integers(1, 50),
+    base_delay=st.floats(0, 100),
+    multiplier=st.floats(1, 10),
+    max_delay=st.floats(0, 200),
+    jitter=st.floats(0, 1) | st.just("full"),
+    deadline=st.none() | st.floats(0.001, 100),
+)
+DRAWS = st.floats(0, 1, exclude_max=True)
+
+
+def test_the_users_figures_are_the_defaults() -> None:
+    """Three attempts, at once, after 0.3 s and after 0.6 s, at most 3 s apart, ±15 %, all within 4 s."""
+    assert DEFAULT_RETRY.delays() == (0.3, 0.6)
+    assert (DEFAULT_RETRY.max_attempts, DEFAULT_RETRY.max_delay, DEFAULT_RETRY.jitter) == (3, 3.0, 0.15)
+    assert (DEFAULT_RETRY.deadline, DEFAULT_RETRY.attempt_timeout, DEFAULT_RETRY.budget) == (4.0, None, None)
+    assert DEFAULT_RETRY.retry_on is is_transient
+    assert RetryPolicy(max_attempts=7).delays() == (0.3, 0.6, 1.2, 2.4, 3.0, 3.0)
+
+
+@pytest.mark.parametrize("error", [ConnectionError(), ConnectionResetError(), TimeoutError(), TransientError()])
+def test_network_errors_are_transient(error: BaseException) -> None:
+    """Connection errors, timeouts and `TransientError` may pass by themselves."""
+    assert is_transient(error)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError(), KeyError(), TypeError(), OSError(), CircuitOpenError("x"), RuntimeError()]
+)
+def test_programming_errors_are_not_transient(error: BaseException) -> None:
+    """Programming errors, and the refusal of a breaker, do not pass by themselves."""
+    assert not is_transient(error)
+
+
+@given(policy=POLICIES, attempt=st.integers(1, 10**9), draw=DRAWS)
+def test_jitter_stays_in_its_bounds(policy: RetryPolicy, attempt: int, draw: float) -> None:
+    """A drawn delay lies within the jitter of the plan, and never above `max_delay`."""
+    planned = policy.planned_delay(attempt)
+    assert 0 <= planned <= policy.max_delay
+    drawn = policy.jittered(planned, draw)
+    if policy.jitter == "full":
+        assert 0 <= drawn <= planned
+    else:
+        assert planned * (1 - policy.jitter) <= drawn * (1 + 1e-9) + 1e-300
+        assert drawn <= min(planned * (1 + policy.jitter), policy.max_delay) * (1 + 1e-9)
+
+
+def test_jitter_does_not_pile_up_on_the_cap() -> None:
+    """At `max_delay` delays are drawn evenly from what is left of the interval, not cut to the cap."""
+    policy = RetryPolicy(base_delay=3.0, max_delay=3.0, jitter=0.5)
+    drawn = [policy.jittered(policy.planned_delay(1), number / 1000) for number in range(1000)]
+    assert min(drawn) == 1.5
+    assert sum(delay > 2.999 for delay in drawn) <= 1
+    assert sum(drawn) / len(drawn) == pytest.approx(2.25, abs=0.01)
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 1_000, 10**6, 10**18])
+def test_huge_attempt_numbers_overflow_nothing(attempt: int) -> None:
+    """However many attempts there were, the delay is a number, and `max_delay` at most."""
+    assert RetryPolicy(multiplier=10, max_attempts=10**18).planned_delay(attempt) <= 3.0
+    assert RetryPolicy(base_delay=0, multiplier=10).planned_delay(attempt) == 0.0
+    assert RetryPolicy(base_delay=5.0, multiplier=1).planned_delay(attempt) == 3.0
+
+
+@given(
+    policy=POLICIES, attempt=st.integers(1, 60), now=st.floats(0, 1000), left=st.none() | st.floats(0, 50), draw=DRAWS,
+    kind=st.sampled_from(["transient", "other", "circuit", "result"]), circuit_open=st.booleans(), up=st.booleans(),
+    retry_after=st.none() | st.floats(allow_nan=True) | st.just("soon"),
+)  # fmt: skip
+def test_decision_follows_the_model(
+    policy: RetryPolicy, attempt: int, now: float, left: float | None, draw: float, kind: str, circuit_open: bool,
+    up: bool, retry_after: Any,
+) -> None:  # fmt: skip
+    """For any failure the decision is that of a model of ten lines."""
+    errors = {
+        "transient": TransientError(),
+        "other": ValueError(),
+        "circuit": CircuitOpenError("x", 1.0),
+        "result": None,
+    }
+    error = errors[kind]
+    if kind == "transient":
+        error.retry_after = retry_after  # type: ignore[union-attr] # it is an error
+    end = None if left is None else now + left
+    got = decide(policy, error, attempt=attempt, now=now, end=end, draw=draw, circuit_open=circuit_open, time_is_up=up)
+
+    delay = policy.jittered(policy.planned_delay(attempt), draw)
+    if kind == "transient" and isinstance(retry_after, float) and retry_after > delay:
+        delay = retry_after
+    expected: float | str = delay
+    if (end is not None and now + delay >= end) or delay == math.inf:
+        expected = "deadline"
+    if attempt >= policy.max_attempts:
+        expected = "attempts"
+    if circuit_open or kind == "circuit":
+        expected = "circuit_open"
+    if kind == "other":
+        expected = "not_transient"
+    if up:
+        expected = "deadline"
+    assert got == expected
+
+
+@pytest.mark.parametrize(
+    "retry_on", [ConnectionError, (KeyError, ConnectionError), lambda error: "refused" in str(error)]
+)
+def test_retry_on_takes_types_tuples_and_functions(retry_on: Any) -> None:
+    """What is retried may be said by a type, a tuple of types or a function of the error."""
+    policy = RetryPolicy(retry_on=retry_on)
+    assert policy.passes(ConnectionRefusedError("refused"))
+    assert not policy.passes(ValueError("other"))
+
+
+@pytest.mark.parametrize("value", [None, -1, float("nan"), "3", [], -0.5])
+def test_senseless_retry_after_is_ignored(value: Any) -> None:
+    """A `retry_after` that is no number, negative or NaN asks for nothing; nor does one that cannot be read."""
+    error = TransientError()
+    error.retry_after = value
+    assert retry_after_of(error) == 0.0
+
+    class Shy(Exception):  # noqa: N818 - it is a fake
+        @property
+        def retry_after(self) -> float:
+            raise RuntimeError("no")
+
+    assert retry_after_of(Shy()) == 0.0
+
+
+ABSURD = [
+    ("max_attempts", 0), ("max_attempts", 1.5), ("max_attempts", True), ("max_attempts", "3"), ("base_delay", -0.1),
+    ("base_delay", math.inf), ("base_delay", math.nan), ("multiplier", 0.9), ("multiplier", None), ("max_delay", -1),
+    ("jitter", 1.1), ("jitter", -0.1), ("jitter", "half"), ("deadline", 0), ("deadline", math.inf),
+    ("attempt_timeout", -1), ("retry_on", 3), ("retry_on", (ValueError, 3)), ("retry_on", int),
+    ("retry_on_result", 3), ("budget", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), ABSURD)
+def test_absurd_settings_are_refused(name: str, value: Any) -> None:
+    """A setting out of its range is refused when the policy is made, by name, value and what is allowed."""
+    with pytest.raises(ValueError, match=f"^{name} must be .*, not ") as caught:
+        RetryPolicy(**{name: value})
+    assert repr(value) in str(caught.value)
+
+
+def test_policy_is_a_frozen_value() -> None:
+    """A policy cannot be changed, and two with the same settings are equal."""
+    with pytest.raises(AttributeError):
+        RetryPolicy().max_attempts = 5  # type: ignore[misc] # that is the point
+    assert RetryPolicy(max_attempts=5) == RetryPolicy(max_attempts=5) != RetryPolicy()
+
+
+class TestBudget:
+    """The token bucket."""
+
+    def test_ten_deposits_make_a_token(self) -> None:
+        """Ten deposits of 0.1 make exactly one token."""
+        budget = RetryBudget(initial=0.0)
+        for _ in range(10):
+            assert not budget.try_spend()
+            budget.deposit()
+        assert budget.tokens == 1.0
+        assert budget.try_spend()
+        assert budget.tokens == 0.0
+
+    @given(
+        steps=st.lists(st.sampled_from(["deposit", "try_spend", "refund"]), max_size=200), initial=st.integers(0, 10)
+    )
+    def test_budget_stays_in_its_bounds(self, steps: list[str], initial: int) -> None:
+        """Whatever happens, the bucket never holds more than its capacity nor less than nothing."""
+        budget, model = RetryBudget(initial=initial), initial * 10
+        for step in steps:
+            got = getattr(budget, step)()
+            if step == "deposit":
+                model = min(model + 1, 100)
+            elif step == "refund":
+                model = min(model + 10, 100)
+            else:
+                assert got is (model >= 10)
+                model -= 10 if got else 0
+            assert budget.tokens == model / 10
+
+    @pytest.mark.parametrize(
+        "setting", [{"capacity": 0}, {"initial": 11}, {"initial": -1}, {"deposit": -1}, {"cost": 0}, {"cost": math.nan}]
+    )
+    def test_absurd_settings_are_refused(self, setting: dict[str, float]) -> None:
+        """A setting out of its range is refused by name."""
+        with pytest.raises(ValueError, match=next(iter(setting))):
+            RetryBudget(**setting)
+
+    def test_repr_tells_the_state(self) -> None:
+        """The bucket says what is in it."""
+        assert repr(RetryBudget()) == "RetryBudget(tokens=5, capacity=10)"
