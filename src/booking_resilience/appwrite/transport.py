@@ -6,12 +6,13 @@ import http.client
 import ipaddress
 import os
 import ssl
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
-from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
 from urllib3.util import create_urllib3_context, make_headers
 from urllib3.util.ssl_match_hostname import CertificateError
 from urllib3.util.url import parse_url
@@ -29,6 +30,9 @@ from booking_resilience.appwrite.sockets import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from booking_resilience.appwrite.evidence import Kind
+    from booking_resilience.appwrite.sockets import BoundedSocket
 
 _PORTS: Final = {"http": 80, "https": 443}
 _FAILURES: Final = (OSError, http.client.HTTPException, HTTPError)
@@ -81,41 +85,22 @@ class Transport:
             raise AppwriteCallError(f"the server's certificate was refused: {error}", evidence=evidence) from error
         except _FAILURES as error:
             raise _failure("no connection", error, Evidence("network", "no")) from error
-        target = url[url.index("/", len(parts.scheme) + 3) :]
-        if connection.proxy_headers is not None:
+        if connection.proxy_headers is None:
+            target = url[url.index("/", len(parts.scheme) + 3) :]
+        else:
             target, headers = url, {**headers, **connection.proxy_headers}
-        done = False
+        request = _request_of(method, target, parts.netloc, headers, body)
+        answer: Answer | None = None
         try:
-            answer = self._converse(connection, method, target, headers, body)
-            done = True
+            answer, goes_on = _converse(connection.sock, method, request)
         finally:
-            if not done:
+            if answer is None:
                 connection.close()
-        self.pool.give(place, connection)
+        if goes_on:
+            self.pool.give(place, connection)
+        else:
+            connection.close()
         return answer
-
-    def _converse(
-        self, connection: Connection, method: str, target: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Answer:
-        try:
-            try:
-                connection.request(method, target, body=body, headers=headers, preload_content=False)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # the server may have answered before it had read everything: a 413, say
-            response = connection.getresponse()
-        except _FAILURES as error:
-            raise _failure("no answer", error, Evidence("network", "maybe")) from error
-        received = {name.lower(): value for name, value in response.headers.items()}
-        try:
-            data = response.read()
-        except (*_FAILURES, ValueError) as error:
-            if response.status >= 300:
-                evidence = Evidence("answer", "yes", response.status, None, received)
-            else:
-                kind = "unreadable" if isinstance(error, DecodeError) else "cut"
-                evidence = Evidence(kind, "yes", response.status, None, received)  # type: ignore[arg-type] # of Kind
-            raise _failure(f"the answer {response.status} could not be read to its end", error, evidence) from error
-        return Answer(response.status, received, data)
 
     def _connect(self, place: Place) -> Connection:
         proxy = None if is_loopback(place.host) else _proxy_of(place)
@@ -142,6 +127,7 @@ class Transport:
                 connection.proxy_headers = login
         try:
             connection.connect()
+            bounded(self._read_timeout)  # if connecting took all the time, nothing is sent any more
         except BaseException:
             connection.close()
             raise
@@ -175,6 +161,53 @@ def _proxy_of(place: Place) -> str | None:
 
 
 def _failure(what: str, error: BaseException, evidence: Evidence) -> AppwriteCallError:
-    kind = AppwriteTimeoutError if isinstance(error, (TimeoutError, ReadTimeoutError)) else AppwriteConnectionError
+    kind = AppwriteTimeoutError if isinstance(error, TimeoutError) else AppwriteConnectionError
     reason = str(error) or type(error).__name__
     return kind(f"{what}: {reason}", evidence.status or 0, None, None, evidence=evidence)
+
+
+def _request_of(method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
+    """Return the bytes of a request, head and body in one piece: one packet, if it is small.
+
+    Raises:
+        ValueError: If a header cannot be sent.
+    """
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host.rpartition('@')[2]}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    head = "\r\n".join(lines)
+    if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
+        raise ValueError("a header or the method holds a line break")
+    return head.encode("latin-1") + b"\r\n\r\n" + (body or b"")
+
+
+def _converse(sock: BoundedSocket, method: str, request: bytes) -> tuple[Answer, bool]:
+    """Send a request and read the answer to its end; tell as well whether the connection can be used again."""
+    response = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type] # only makefile is asked for
+    try:
+        try:
+            try:
+                sock.sendall(request)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # the server may have answered before it had read everything: a 413, say
+            response.begin()
+        except _FAILURES as error:
+            raise _failure("no answer", error, Evidence("network", "maybe")) from error
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        try:
+            body = _decoded(response.read(), headers.get("content-encoding", ""))
+        except (*_FAILURES, zlib.error) as error:
+            kind: Kind = "unreadable" if isinstance(error, zlib.error) else "cut"
+            evidence = Evidence("answer" if response.status >= 300 else kind, "yes", response.status, None, headers)
+            what = f"the answer {response.status} could not be read to its end"
+            raise _failure(what, error, evidence) from error
+        return Answer(response.status, headers, body), not response.will_close
+    finally:
+        response.close()
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    if encoding.lower() in ("gzip", "x-gzip", "deflate"):
+        return zlib.decompress(body, wbits=zlib.MAX_WBITS | 32)  # 32: either header, of gzip or of zlib
+    return body
