@@ -83,7 +83,7 @@ def _by_kind(error: BaseException) -> str | None:
     if isinstance(error, CircuitOpenError):
         return SERVICE
     status = _status(error)
-    if status is not None and status >= 100:
+    if status is not None and status >= 300:  # a success that broke off is told by the type of the error
         return _by_status(status)
     if isinstance(error, (ConnectionError, TimeoutError)):
         return NETWORK
