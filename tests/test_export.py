@@ -22,7 +22,24 @@ from hypothesis import strategies as st
 from booking_resilience import ErrorMonitor, load_json
 from booking_resilience.monitor import export as exports
 
-COLUMNS = ["id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts", "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace"]
+COLUMNS = [
+    "id",
+    "timestamp",
+    "category",
+    "severity",
+    "operation",
+    "error_type",
+    "message",
+    "outcome",
+    "attempts",
+    "duration_seconds",
+    "fingerprint",
+    "function",
+    "file",
+    "line",
+    "context",
+    "stacktrace",
+]
 
 
 def filled() -> ErrorMonitor:

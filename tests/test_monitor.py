@@ -548,7 +548,7 @@ def test_finalisers_may_record() -> None:
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_forked_child_starts_empty() -> None:
-    """A forked child starts empty and without listeners, also if the lock was held, and the parent keeps what it has."""
+    """A forked child starts empty, without listeners, also if the lock was held; the parent keeps what it has."""
     monitor, told = ErrorMonitor(), []
     monitor.subscribe(told.append)
     monitor.record(ValueError("x"), operation="parent")

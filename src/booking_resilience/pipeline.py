@@ -128,7 +128,8 @@ class Pipeline:
     def _driver(self, plan: Plan, *, is_async: bool) -> Callable[..., Any]:
         """Return a function of a function and its arguments, which calls it as the plan says."""
         if is_async:
-            return drive_async(plan, _apply if self.breaker is None else self.breaker.call_async)
+            inner: Callable[..., Any] = _apply if self.breaker is None else self.breaker.call_async
+            return drive_async(plan, inner)
         return drive(plan, _apply if self.breaker is None else self.breaker.call)
 
     def _keep(self, drivers: dict[str, Callable[..., Any]], operation: str, *, is_async: bool) -> Callable[..., Any]:

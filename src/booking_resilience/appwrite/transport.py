@@ -90,12 +90,11 @@ class Transport:
         else:
             target, headers = url, {**headers, **connection.proxy_headers}
         request = _request_of(method, target, parts.netloc, headers, body)
-        answer: Answer | None = None
         try:
             answer, goes_on = _converse(connection.sock, method, request)
-        finally:
-            if answer is None:
-                connection.close()
+        except BaseException:
+            connection.close()
+            raise
         if goes_on:
             self.pool.give(place, connection)
         else:

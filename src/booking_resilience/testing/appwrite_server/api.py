@@ -406,16 +406,12 @@ class Api:
         action = "read" if method == "GET" else "write"
         self._allow(caller, tuple(f"{name}.{action}" for name in dialect.row_scopes))
         _read_body(request)
-        if method != "GET":
-            if method not in ("POST", "PUT", "PATCH", "DELETE") or (method == "POST" and len(rest) == 5):
-                return Answer(404, NOT_FOUND, content_type=HTML)
-            remaining = self._limits.check(request, caller.is_guest, headers)
         if method == "GET":
-            return (
-                self._list(request, caller, dialect, rest)
-                if len(rest) == 4
-                else self._get(request, caller, dialect, rest)
-            )
+            read = self._list if len(rest) == 4 else self._get
+            return read(request, caller, dialect, rest)
+        if method not in ("POST", "PUT", "PATCH", "DELETE") or (method == "POST" and len(rest) == 5):
+            return Answer(404, NOT_FOUND, content_type=HTML)
+        remaining = self._limits.check(request, caller.is_guest, headers)
         if len(rest) == 4 and (method != "POST" or f"{dialect.row}s" in request.body):
             if method == "PUT" and f"{dialect.row}s" not in request.body:
                 raise not_optional(f"{dialect.row}s")

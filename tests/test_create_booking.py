@@ -1,0 +1,294 @@
+"""The example `create_booking`: the main job, over real HTTP, as a user would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from booking_resilience import ErrorMonitor, load_json
+from booking_resilience.testing import AppwriteServer, Fault, RecordingChatProvider
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+MESSAGES = {
+    "Booking data error. Please try again or contact support.",
+    "Network error. Please check your connection and try again.",
+    "Service temporarily unavailable. Please try again in a moment.",
+    "Booking creation failed",
+}
+
+
+@pytest.fixture(autouse=True)
+def _examples_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start the example in a process of its own."""
+    command = [sys.executable, str(EXAMPLES / "create_booking.py"), *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "120"}
+    )
+
+
+def run(*arguments: str, expect: int = 0) -> tuple[str, str]:
+    """Run the example to its end; return what it printed and what it complained about."""
+    process = start(*arguments)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == expect, (process.returncode, out, err)
+    return out, err
+
+
+def test_makes_bookings_that_survive_faults(tmp_path: Path) -> None:
+    """With 5 % of the calls failing, bookings succeed, none is lost or doubled, and the table and files say so."""
+    out, err = run(
+        "--fault-rate",
+        "0.05",
+        "--bookings",
+        "120",
+        "--json",
+        str(tmp_path / "out.json"),
+        "--errors",
+        str(tmp_path / "errors.json"),
+    )
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert err == ""
+    for word in (
+        "asked",
+        "succeeded",
+        "failed",
+        "degraded",
+        "lost",
+        "duplicated",
+        "attempts",
+        "recovered",
+        "p50",
+        "breaker",
+        "without",
+    ):
+        assert word in out
+    assert set(facts) >= {
+        "requested", "succeeded", "failed", "degraded", "duplicates", "lost", "attempts", "recovered", "success_rate",
+        "baseline_success_rate", "recovery_ms", "latency_ms", "breaker",
+    }  # fmt: skip
+    assert facts["requested"] == 120
+    assert facts["lost"] == facts["duplicates"] == 0
+    assert facts["success_rate"] >= 0.99
+    assert facts["baseline_success_rate"] < 1
+    assert facts["recovered"] > 0
+    assert facts["attempts"] > 4 * 120
+    assert 0 < facts["recovery_ms"]["mean"] <= facts["recovery_ms"]["max"] <= 4000
+    assert any(record.outcome == "recovered" for record in load_json(tmp_path / "errors.json"))
+
+
+def test_failing_bookings_have_a_message_for_people(tmp_path: Path) -> None:
+    """With 30 % of the calls failing, some bookings fail, none is lost or doubled, each failed one has its message."""
+    process = start(
+        "--fault-rate",
+        "0.3",
+        "--bookings",
+        "150",
+        "--json",
+        str(tmp_path / "out.json"),
+        "--errors",
+        str(tmp_path / "e.csv"),
+    )
+    process.communicate(timeout=120)
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert process.returncode == (0 if facts["failed"] == 0 else 1)
+    assert facts["lost"] == facts["duplicates"] == 0
+    assert set(facts["messages"]) <= MESSAGES
+    assert sum(facts["messages"].values()) == facts["failed"] + facts["unconfirmed"]
+    assert (tmp_path / "e.csv").read_text().startswith('"id","timestamp"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--nonsense"], "--nonsense"),
+        (["--fault-rate", "2"], "--fault-rate"),
+        (["--fault-rate", "nan"], "--fault-rate"),
+        (["--bookings", "0"], "--bookings"),
+        (["--bookings", "ten"], "ten"),
+        (["--workers", "0"], "--workers"),
+        (["--kinds", "status,quake"], "quake"),
+        (
+            ["--endpoint", "http://127.0.0.1:9/v1", "--project", "p", "--key", "k", "--fault-rate", "0.1"],
+            "--fault-rate",
+        ),
+        (["--endpoint", "http://127.0.0.1:9/v1"], "--project"),
+        (["--key", "k"], "--endpoint"),
+        (["--errors", "errors.txt"], ".json"),
+    ],
+)
+def test_bad_arguments_end_with_one_line(arguments: list[str], says: str) -> None:
+    """A bad argument ends with exit code 2 and one line that names it."""
+    out, err = run(*arguments, expect=2)
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert says in err
+
+
+def test_unreachable_endpoint_ends_with_one_line() -> None:
+    """An endpoint where nobody listens ends with exit code 1 and one line."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    _, err = run("--endpoint", f"http://127.0.0.1:{port}/v1", "--project", "p", "--key", "k", expect=1)
+    assert len(err.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in err
+
+
+def test_wrong_key_ends_with_one_line_without_the_key() -> None:
+    """A wrong key ends with exit code 1 and one line, in which the key does not stand."""
+    with AppwriteServer() as server:
+        out, err = run("--endpoint", server.endpoint, "--project", "demo", "--key", "not-the-key", expect=1)
+    assert len(err.splitlines()) == 1
+    assert "not-the-key" not in out + err
+
+
+def test_a_real_endpoint_is_used_and_bootstrapped_twice(tmp_path: Path) -> None:
+    """With an endpoint it makes its tables there, and a second run finds them."""
+    with AppwriteServer(project="clinic", key="secret-key") as server:
+        for _ in range(2):
+            arguments = ["--endpoint", server.endpoint, "--project", "clinic", "--key", "secret-key", "--bookings", "5"]
+            run(*arguments, "--json", str(tmp_path / "out.json"))
+            assert json.loads((tmp_path / "out.json").read_text())["succeeded"] == 5
+
+
+def test_ctrl_c_ends_with_one_line() -> None:
+    """Ctrl-C ends with exit code 130 and one line."""
+    process = start("--bookings", "100000")
+    assert process.stdout is not None
+    with AppwriteServer():  # something to do until the other process is under way
+        pass
+    end = time.monotonic() + 60
+    while (
+        time.monotonic() < end and len(list(Path(f"/proc/{process.pid}/task").iterdir())) < 6 and process.poll() is None
+    ):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines() == ["create_booking.py: interrupted"]
+
+
+class Flow:
+    """A booking flow against an embedded server, with what it needs."""
+
+    def __init__(self, server: AppwriteServer) -> None:
+        import booking_flow
+
+        self.module = booking_flow
+        self.client = server.client()
+        booking_flow.bootstrap(self.client)
+        self.monitor, self.chat = ErrorMonitor(), RecordingChatProvider()
+        self.flow = booking_flow.BookingFlow(self.client, monitor=self.monitor, chat_provider=self.chat)
+
+    def request(self, **changes: Any) -> Any:
+        facts: dict[str, Any] = {"therapist_id": "t1", "therapist_name": "Ada", "user_id": "u1", **changes}
+        return self.module.BookingRequest(**facts)
+
+    def rows(self) -> list[dict[str, Any]]:
+        from appwrite.services.tables_db import TablesDB
+
+        listed = TablesDB(self.client).list_rows(database_id=self.module.DATABASE_ID, table_id=self.module.BOOKINGS)
+        return [row.data for row in listed.rows]
+
+
+@pytest.fixture
+def flow(appwrite_server: AppwriteServer) -> Flow:
+    """A booking flow against an embedded server of its own."""
+    return Flow(appwrite_server)
+
+
+def test_booking_is_stored_with_its_attribution(flow: Flow) -> None:
+    """A booking made inside the chat is stored with its attribution, and the chat opens."""
+    result = flow.flow.create_booking(flow.request(chat_window_open=True))
+    assert result.missing == ()
+    stored = flow.rows()[0]
+    assert {key: stored[key] for key in ("source", "chatWindowOpen", "mode", "bookingType")} == {
+        "source": "chatWindow", "chatWindowOpen": True, "mode": "immediate", "bookingType": "immediate",
+    }  # fmt: skip
+    event = flow.chat.events[0]
+    assert (event.booking_id, event.chat_room_id, event.provider_name) == (
+        result.request.booking_id,
+        result.chat_room_id,
+        "Ada",
+    )
+    assert event.source == "booking_flow"
+    assert flow.monitor.stats().total == 0
+
+
+def test_lost_answer_is_no_second_booking(flow: Flow, appwrite_server: AppwriteServer) -> None:
+    """A booking whose answer was lost after the write is stored once, and the caller learns that it is stored."""
+    appwrite_server.faults.script([Fault.reset(after_commit=True)], method="POST", path="/rows")
+    result = flow.flow.create_booking(flow.request())
+    assert result.missing == ()
+    assert len(flow.rows()) == 1
+
+
+def test_one_hang_is_survived(flow: Flow, appwrite_server: AppwriteServer) -> None:
+    """One hang of the backend is cut off by the attempt's timeout, and the next attempt stores the booking."""
+    appwrite_server.faults.script([Fault.hang(30)], method="POST", path="/rows")
+    result = flow.flow.create_booking(flow.request())
+    assert result.missing == ()
+    record = flow.monitor.recent()[0]
+    assert (record.outcome, record.attempts, record.severity.value) == ("recovered", 2, "warning")
+
+
+def test_backend_that_only_hangs_ends_within_the_deadline(flow: Flow, appwrite_server: AppwriteServer) -> None:
+    """A backend that only hangs ends with the network message within the deadline, and is recorded once, in context."""
+    appwrite_server.faults.script([Fault.hang(30)] * 20)
+    started = time.monotonic()
+    with pytest.raises(flow.module.BookingError) as caught:
+        flow.flow.create_booking(flow.request())
+    elapsed = time.monotonic() - started
+    assert caught.value.message == "Network error. Please check your connection and try again."
+    assert elapsed < 4.25 + 2  # the deadline, its allowance, and room for a busy machine
+    records = flow.monitor.recent()
+    assert len(records) == 1
+    assert records[0].context["therapist_id"] == "t1"
+    assert records[0].attempts == 3
+
+
+def test_refused_data_is_not_tried_again(flow: Flow, appwrite_server: AppwriteServer) -> None:
+    """A booking that the backend refuses fails at its first attempt, with the message about the data."""
+    before = len(appwrite_server.requests)
+    with pytest.raises(flow.module.BookingError, match="Booking data error"):
+        flow.flow.create_booking(flow.request(duration=100_000))
+    assert len(appwrite_server.requests) == before + 1
+
+
+def test_degraded_booking_can_be_completed(flow: Flow, appwrite_server: AppwriteServer) -> None:
+    """When the chat cannot be opened the booking stands, says what is missing, and can be completed later."""
+    appwrite_server.faults.script([None] + [Fault.status(503)] * 3, method="POST", path="/rows")
+    result = flow.flow.create_booking(flow.request())
+    assert "createChatRoom" in result.missing
+    assert len(flow.rows()) == 1
+    assert flow.flow.complete(result).missing == ()
+    assert len(flow.chat.events) == 1
+    assert len(flow.rows()) == 1
+    assert flow.monitor.stats().by_category["chat"] == 1
+
+
+def test_open_breaker_refuses_with_the_service_message(flow: Flow) -> None:
+    """While the breaker is open a booking fails at once with the message that the service is unavailable."""
+    flow.flow.breaker.isolate("maintenance")
+    with pytest.raises(flow.module.BookingError, match="Service temporarily unavailable"):
+        flow.flow.create_booking(flow.request())
+
+
+def test_unknown_source_is_refused_before_anything_is_sent(flow: Flow, appwrite_server: AppwriteServer) -> None:
+    """An unknown source is refused with an error that lists the six, and nothing is sent."""
+    before = len(appwrite_server.requests)
+    with pytest.raises(ValueError, match=r"bookingButton.*direct"):
+        flow.flow.create_booking(flow.request(source="billboard"))
+    assert len(appwrite_server.requests) == before
