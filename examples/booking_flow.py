@@ -12,6 +12,7 @@ import dataclasses
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from appwrite.exception import AppwriteException
@@ -86,10 +87,10 @@ def bootstrap(client: AppwriteClient, *, timeout: float = 30.0) -> None:
         for key, column in table["columns"].items():
             settings = {name: value for name, value in column.items() if name != "type"}
             _unless_there(getattr(tables, f"create_{column['type']}_column"), **place, key=key, **settings)
-        _wait_until_available(lambda: tables.list_columns(**place).columns, table_id, timeout)  # noqa: B023 - used now
+        _wait_until_available(partial(_listed, tables.list_columns, "columns", table_id), table_id, timeout)
         for key, columns in table["indexes"].items():
             _unless_there(tables.create_index, **place, key=key, type="key", columns=columns)
-        _wait_until_available(lambda: tables.list_indexes(**place).indexes, table_id, timeout)  # noqa: B023 - used now
+        _wait_until_available(partial(_listed, tables.list_indexes, "indexes", table_id), table_id, timeout)
 
 
 def _unless_there(create: Callable[..., Any], **arguments: Any) -> None:
@@ -98,6 +99,13 @@ def _unless_there(create: Callable[..., Any], **arguments: Any) -> None:
     except AppwriteException as error:
         if error.code != 409:
             raise
+
+
+def _listed(list_them: Callable[..., Any], name: str, table_id: str) -> list[Any]:
+    """Return what one of the SDK's list calls holds under the name."""
+    answer = list_them(database_id=DATABASE_ID, table_id=table_id)
+    items: list[Any] = answer[name] if isinstance(answer, dict) else getattr(answer, name)
+    return items
 
 
 def _wait_until_available(listing: Callable[[], list[Any]], table_id: str, timeout: float) -> None:

@@ -149,15 +149,15 @@ def count_stored(run: Run, confirmed: set[str], stored: Counter[str]) -> None:
 
 def read_stored(client: AppwriteClient, run_id: str) -> Counter[str]:
     """Return how often each reference of the run stands in the table."""
-    tables, stored, cursor = TablesDB(client), Counter[str](), None
+    tables, stored = TablesDB(client), Counter[str]()
+    after: list[str] = []
     while True:
-        after = [] if cursor is None else [Query.cursor_after(cursor)]
         queries = [Query.equal("run", [run_id]), Query.limit(100), *after]
-        rows = tables.list_rows(database_id=DATABASE_ID, table_id=BOOKINGS, queries=queries).rows
+        rows: list[Any] = tables.list_rows(database_id=DATABASE_ID, table_id=BOOKINGS, queries=queries).rows
         if not rows:
             return stored
         stored.update(row.data["reference"] for row in rows)
-        cursor = rows[-1].id
+        after = [Query.cursor_after(rows[-1].id)]
 
 
 def resilient_run(
