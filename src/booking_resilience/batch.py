@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-logger = logging.getLogger("booking_resilience.retry")
+logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 _DEFAULT = Pipeline()
 
 
@@ -194,7 +194,9 @@ class _Work:
         if not callable(fn):
             raise TypeError(f"fn must be a function of the item, not {fn!r}")
         name = operation or name_of(fn)
-        self._bind = lambda count: pipeline._bind(name, fn, count, is_async=is_async)
+        self._bind: Callable[[_Count], Callable[[Any], Any]] = lambda count: pipeline._bind(
+            name, fn, count, is_async=is_async
+        )
         self._on_item = on_item
 
     def one(self, index: int, item: Any) -> BatchOutcome[Any, Any]:

@@ -38,7 +38,7 @@ class ThreadCrew:
         self._threads: list[threading.Thread] = []
         self._stopped = False
         self._drawn = 0
-        self.ahead = 0
+        self.ahead: int = 0
 
     def add(self, item: Any) -> None:
         """Have an item worked on as soon as a thread is free."""

@@ -39,9 +39,9 @@ class CircuitOpenError(ResilienceError):
     __slots__ = ("cause", "name", "retry_after")  # made at every refusal: half the time of a dictionary's
 
     def __init__(self, name: str, retry_after: float | None = None, cause: str | None = None) -> None:
-        self.name = name
-        self.retry_after = retry_after
-        self.cause = cause
+        self.name: str = name
+        self.retry_after: float | None = retry_after
+        self.cause: str | None = cause
 
     def __reduce__(self) -> tuple[type[CircuitOpenError], tuple[object, ...], dict[str, object]]:
         return type(self), (self.name, self.retry_after, self.cause), self.__dict__

@@ -78,10 +78,10 @@ class Pipeline:
             raise TypeError(f"breaker must be a CircuitBreaker or None, not {breaker!r}")
         if monitor is not None and not callable(getattr(monitor, "record", None)):
             raise TypeError(f"monitor must be an ErrorMonitor or None, not {monitor!r}")
-        self.retry = retry
-        self.breaker = breaker
-        self.monitor = monitor
-        self.category = ErrorCategory(category)
+        self.retry: RetryPolicy = retry
+        self.breaker: CircuitBreaker | None = breaker
+        self.monitor: ErrorRecorder | None = monitor
+        self.category: ErrorCategory = ErrorCategory(category)
         listener = None if monitor is None else self._watch
         self._drivers: dict[str, Callable[..., Any]] = {}
         self._drivers_async: dict[str, Callable[..., Any]] = {}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-logger = logging.getLogger("booking_resilience.appwrite")
+logger: logging.Logger = logging.getLogger("booking_resilience.appwrite")
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _KEEP_METHOD: Final = frozenset({307, 308})
@@ -109,7 +109,7 @@ class AppwriteClient(Client):
         url = self._endpoint.rstrip("/") + quote(path, safe="/")
         body: bytes | None = None
         if method.lower() == "get":
-            flat: dict[str, Any] = self.flatten(values)  # type: ignore[no-untyped-call] # the SDK has no annotations
+            flat: dict[str, Any] = self.flatten(values)
             if query := urlencode([item for item in flat.items() if item[1] is not None]):
                 url = f"{url}?{query}"
         elif content_type.startswith("application/json"):

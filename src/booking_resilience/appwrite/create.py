@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from booking_resilience.events import RetryEvent
     from booking_resilience.pipeline import Pipeline
 
-logger = logging.getLogger("booking_resilience.appwrite")
+logger: logging.Logger = logging.getLogger("booking_resilience.appwrite")
 
 _CONFLICT: Final = 409
 _RESERVE: Final = 0.5

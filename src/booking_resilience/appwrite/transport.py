@@ -57,7 +57,7 @@ class Transport:
 
     def __init__(self, *, connect_timeout: float, read_timeout: float, pool_size: int) -> None:
         self._connect_timeout, self._read_timeout = connect_timeout, read_timeout
-        self.pool = ConnectionPool(pool_size)
+        self.pool: ConnectionPool = ConnectionPool(pool_size)
         self._contexts: dict[tuple[bool, str], ssl.SSLContext] = {}
 
     def exchange(

@@ -91,14 +91,26 @@ class Machine:
         trial_timeout: float = 60.0,
         watches_all: bool = False,
     ) -> None:
-        self.threshold, self.trial_calls, self.trial_timeout = threshold, trial_calls, trial_timeout
-        self.cooldown, self.cooldown_now, self.max_cooldown = cooldown, cooldown, max_cooldown
-        self.window = None if failure_rate is None else SlidingWindow(failure_rate)
-        self.watches_all = watches_all or failure_rate is not None
-        self.state, self.epoch, self.changes = CLOSED, 0, 0
-        self.calm = -1 if self.watches_all else 0
-        self.consecutive = self.failures = self.refused = self.stale = self.ignored = self.trips = self.successes = 0
-        self.opened = 0.0
+        self.threshold: int = threshold
+        self.trial_calls: int = trial_calls
+        self.trial_timeout: float = trial_timeout
+        self.cooldown: float = cooldown
+        self.cooldown_now: float = cooldown
+        self.max_cooldown: float | None = max_cooldown
+        self.window: SlidingWindow | None = None if failure_rate is None else SlidingWindow(failure_rate)
+        self.watches_all: bool = watches_all or failure_rate is not None
+        self.state: BreakerState = CLOSED
+        self.epoch: int = 0
+        self.changes: int = 0
+        self.calm: int = -1 if self.watches_all else 0
+        self.consecutive: int = 0
+        self.failures: int = 0
+        self.refused: int = 0
+        self.stale: int = 0
+        self.ignored: int = 0
+        self.trips: int = 0
+        self.successes: int = 0
+        self.opened: float = 0.0
         self.trials: tuple[Ticket, ...] = ()
         self.cause: str | None = None
         self.reason: str | None = None

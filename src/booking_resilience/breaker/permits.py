@@ -53,8 +53,10 @@ class Permit(Ticket):
     __slots__ = ("_breaker",)
 
     def __init__(self, breaker: CircuitBreaker, epoch: int, started: float = 0.0) -> None:
-        self._breaker, self.epoch, self.started = breaker, epoch, started
-        self.settled = False
+        self._breaker: CircuitBreaker = breaker
+        self.epoch: int = epoch
+        self.started: float = started
+        self.settled: bool = False
 
     def _admit(self) -> None:
         """Have it admitted, or raise `CircuitOpenError`."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from booking_resilience.breaker.breaker import CircuitBreaker
 
-logger = logging.getLogger("booking_resilience.breaker")
+logger: logging.Logger = logging.getLogger("booking_resilience.breaker")
 _LOUD = (BreakerState.OPEN, BreakerState.ISOLATED)
 
 

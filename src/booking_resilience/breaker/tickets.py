@@ -26,4 +26,6 @@ class Ticket:
     __slots__ = ("epoch", "settled", "started")
 
     def __init__(self, epoch: int = -1, started: float = 0.0) -> None:
-        self.epoch, self.started, self.settled = epoch, started, False
+        self.epoch: int = epoch
+        self.started: float = started
+        self.settled: bool = False

@@ -47,7 +47,9 @@ class SlidingWindow:
     def __init__(self, rate: FailureRate) -> None:
         self._rate = rate
         self._width = rate.window / _BUCKETS
-        self._stamps, self.calls, self.failures = [-1] * _BUCKETS, [0] * _BUCKETS, [0] * _BUCKETS
+        self._stamps = [-1] * _BUCKETS
+        self.calls: list[int] = [0] * _BUCKETS
+        self.failures: list[int] = [0] * _BUCKETS
 
     def emptied(self) -> SlidingWindow:
         """Return one like it that has counted nothing."""

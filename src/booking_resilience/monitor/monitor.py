@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from booking_resilience.monitor.record import Outcome
     from booking_resilience.monitor.redact import Redactor
 
-logger = logging.getLogger("booking_resilience.monitor")
+logger: logging.Logger = logging.getLogger("booking_resilience.monitor")
 _MARK = "__booking_resilience_record__"
 _COUNTED = (Severity.ERROR, Severity.CRITICAL)
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()

@@ -53,8 +53,8 @@ class SlidingRate:
     __slots__ = ("_events", "count", "window")
 
     def __init__(self, window: float) -> None:
-        self.window = window
-        self.count = 0
+        self.window: float = window
+        self.count: int = 0
         self._events: deque[list[float]] = deque()  # [moment, how many]
 
     def add(self, now: float) -> None:
@@ -101,7 +101,8 @@ class Alert:
 
     def __init__(self, rule: AlertRule) -> None:
         self._rule = rule
-        self.firing, self.peak = False, 0.0
+        self.firing: bool = False
+        self.peak: float = 0.0
         self._above_since: float | None = None
         self._below_since: float | None = None
         self._sent = 0.0

@@ -63,7 +63,9 @@ class RecordStore:
         self._critical: deque[tuple[int, ErrorRecord]] = deque()
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._number = 0
-        self.failed = self.recovered = self.dropped = 0
+        self.failed: int = 0
+        self.recovered: int = 0
+        self.dropped: int = 0
         self.by_category: Counter[ErrorCategory] = Counter()
         self.by_severity: Counter[Severity] = Counter()
 

@@ -110,7 +110,7 @@ class Attempt:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._token: object = None
-        self.number = run.attempt
+        self.number: int = run.attempt
         self.goes_on: bool | None = None
 
     def __enter__(self) -> Self:

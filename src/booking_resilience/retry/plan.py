@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from booking_resilience.events import Listener
     from booking_resilience.retry.policy import RetryPolicy
 
-logger = logging.getLogger("booking_resilience.retry")
+logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 LEVELS = {"retrying": logging.INFO, "recovered": logging.INFO, "gave_up": logging.WARNING}
 
 

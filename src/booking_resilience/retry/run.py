@@ -38,13 +38,13 @@ class Run:
     __slots__ = ("attempt", "delay", "end", "error", "failures", "plan", "started")
 
     def __init__(self, plan: Plan, started: float, end: float | None) -> None:
-        self.plan = plan
-        self.started = started
-        self.end = end
-        self.attempt = 1
+        self.plan: Plan = plan
+        self.started: float = started
+        self.end: float | None = end
+        self.attempt: int = 1
         self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
-        self.delay = 0.0
+        self.delay: float = 0.0
 
     def goes_on_after(self, error: Exception | None) -> bool:
         """Note that the attempt failed (None: by its result); tell whether there will be another, after `delay`."""

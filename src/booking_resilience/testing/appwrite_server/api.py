@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 from booking_resilience import clock
@@ -27,6 +27,9 @@ from booking_resilience.testing.appwrite_server.dialect import (
 from booking_resilience.testing.appwrite_server.limits import RateLimits
 from booking_resilience.testing.appwrite_server.schema import TYPES, make_column, timestamp
 from booking_resilience.testing.appwrite_server.store import Database, DuplicateError, Index, Row, Store, Table
+
+if TYPE_CHECKING:
+    from _thread import RLock
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=UTF-8"
@@ -105,7 +108,7 @@ class Api:
     def __init__(self, project: str, key: str, unique_violation: str) -> None:
         self.project = project
         self.keys: dict[str, frozenset[str] | str | None] = {key: None}
-        self.lock = threading.RLock()
+        self.lock: RLock = threading.RLock()
         self.worker_runs = True
         self._unique_violation = unique_violation
         self._store = Store()

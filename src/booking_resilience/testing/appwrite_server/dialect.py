@@ -12,7 +12,9 @@ class ApiError(Exception):
 
     def __init__(self, status: int, type_: str, message: str) -> None:
         super().__init__(message)
-        self.status, self.type, self.message = status, type_, message
+        self.status: int = status
+        self.type: str = type_
+        self.message: str = message
 
     def body(self) -> dict[str, object]:
         """Return what stands in the answer's body."""

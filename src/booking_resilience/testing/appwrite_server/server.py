@@ -88,8 +88,8 @@ class AppwriteServer:
         check("project", project, is_text(project), "a text that is not empty")
         check("key", key, is_text(key), "a text that is not empty")
         check("unique_violation", unique_violation, unique_violation in ("legacy", "new"), "'legacy' or 'new'")
-        self.faults = Faults()
-        self.api = Api(project, key, unique_violation)
+        self.faults: Faults = Faults()
+        self.api: Api = Api(project, key, unique_violation)
         self._port, self._project, self._key = port, project, key
         self._requests: deque[RecordedRequest] = deque(maxlen=_KEPT_REQUESTS)
         self._listener: socket.socket | None = None
