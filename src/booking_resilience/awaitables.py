@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from booking_resilience import clock
 from booking_resilience.errors import DeadlineExceededError
@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 AWAITABLE_NEVER = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 """The most frequent types of results; asking for membership is cheaper than asking whether one can be awaited."""
+
+_PLUMBING = tuple(f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "awaitables"))
 
 
 def is_awaitable(value: object) -> bool:
@@ -75,17 +77,16 @@ def cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], oper
     """
     if clock.in_trio():
         return (yield from _trio_cut_off(awaitable, end, error, operation).__await__())
-    steps = awaitable.__await__()
+    # A generator-based coroutine is its own iterator.
+    steps: Any = awaitable.__await__() if hasattr(awaitable, "__await__") else awaitable
     try:
         first = next(steps)
     except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return] # StopIteration knows no type
-    return (yield from _asyncio_cut_off(steps, first, end, error, operation).__await__())
+        return cast("T", stop.value)
+    return cast("T", (yield from _asyncio_cut_off(steps, first, end, error, operation).__await__()))
 
 
-async def _asyncio_cut_off(
-    steps: Generator[Any, Any, T], first: object, end: float, error: type[TimeoutError], operation: str
-) -> T:
+async def _asyncio_cut_off(steps: Any, first: object, end: float, error: type[TimeoutError], operation: str) -> Any:
     import asyncio
 
     try:
@@ -111,21 +112,27 @@ async def _trio_cut_off(awaitable: Awaitable[T], end: float, error: type[Timeout
 
 
 @types.coroutine
-def _rest(steps: Generator[Any, Any, T], outgoing: object) -> Generator[Any, Any, T]:
-    """Await the rest of an awaitable that has given its first step already (PEP 380 spells out `yield from`)."""
+def _rest(steps: Any, outgoing: object) -> Generator[Any, Any, Any]:
+    """Await the rest of an awaitable that has given its first step already, as PEP 380 spells out `yield from`.
+
+    What `__await__` returned need be no more than an iterator.
+    """
     try:
         while True:
             try:
                 incoming = yield outgoing
             except GeneratorExit:
-                steps.close()
+                if hasattr(steps, "close"):
+                    steps.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - it is handed on, not handled
+            except BaseException as error:
+                if not hasattr(steps, "throw"):
+                    raise
                 outgoing = steps.throw(error)
             else:
-                outgoing = steps.send(incoming)
+                outgoing = next(steps) if incoming is None else steps.send(incoming)
     except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return] # StopIteration knows no type
+        return stop.value
 
 
 def _late(kind: type[TimeoutError], operation: str, end: float) -> TimeoutError:
@@ -136,8 +143,16 @@ def _late(kind: type[TimeoutError], operation: str, end: float) -> TimeoutError:
     return kind(f"{operation}: the attempt took too long")
 
 
-def hide_cut_off(error: BaseException) -> None:
-    """Take this module's frames out of the error's traceback, below the frame that awaited `cut_off`."""
-    tb = error.__traceback__
-    while tb is not None and tb.tb_next is not None and tb.tb_next.tb_frame.f_globals is globals():
-        tb.tb_next = tb.tb_next.tb_next
+def hide_plumbing(error: BaseException | None) -> None:
+    """Take this library's own frames out of the error's traceback, but for the first: they tell nothing of what failed.
+
+    An error that is raised again and again, a constant, brings the frames of each time; so does a nested operation.
+    """
+    tb = None if error is None else error.__traceback__
+    while tb is not None:
+        after = tb.tb_next
+        while after is not None and after.tb_frame.f_globals.get("__name__", "").startswith(_PLUMBING):
+            after = after.tb_next
+        if after is not tb.tb_next:
+            tb.tb_next = after
+        tb = after

@@ -6,12 +6,12 @@ same thread or task, sees it, and a nested deadline can only make it earlier.
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from booking_resilience import clock
+from booking_resilience.settings import check, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +44,7 @@ def deadline(seconds: float) -> Iterator[None]:
     ...         remaining_time() <= 5.0
     True
     """
-    if not (0 <= seconds < math.inf):
-        raise ValueError(f"seconds must be a finite number, 0 or more, not {seconds!r}")
+    check("seconds", seconds, is_number(seconds), "a finite number, 0 or more")
     end = clock.monotonic() + seconds
     outer = current_end.get()
     token = current_end.set(end if outer is None else min(end, outer))

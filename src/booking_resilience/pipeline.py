@@ -119,6 +119,9 @@ class Pipeline:
         plan = self._plan._replace(operation=operation)
 
         def decorate(fn: Callable[P, R]) -> Callable[P, R]:
+            if isinstance(fn, (classmethod, staticmethod)):
+                again: Callable[[Any], Any] = decorate
+                return cast("Callable[P, R]", type(fn)(again(fn.__func__)))
             driver: Callable[..., Any] = drive_async if gives_coroutines(fn, "Pipeline.protect") else drive
             inner = fn if self.breaker is None else self.breaker(fn)
             return cast("Callable[P, R]", functools.update_wrapper(driver(plan, inner), fn))
@@ -134,6 +137,8 @@ class Pipeline:
 
     def _keep(self, drivers: dict[str, Callable[..., Any]], operation: str, *, is_async: bool) -> Callable[..., Any]:
         """Make the driver of an operation and keep it for the next call; names that are never the same are dropped."""
+        if not isinstance(operation, str):
+            raise TypeError(f"operation must be a text, not {operation!r}")
         driver = self._driver(self._plan._replace(operation=operation), is_async=is_async)
         if len(drivers) >= _KEPT_DRIVERS:
             drivers.clear()
@@ -162,7 +167,7 @@ class Pipeline:
             operation=event.operation,
             category=self.category,
             severity=Severity.WARNING if recovered else Severity.ERROR,
-            attempts=event.attempt if recovered else attempts_of(event.error) or None,
+            attempts=event.attempt if recovered else attempts_of(event.error) or event.attempt or None,
             outcome="recovered" if recovered else "failed",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 
 def check(name: str, value: object, ok: bool, allowed: str) -> None:
@@ -20,7 +21,7 @@ def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool
     """Tell whether it is a finite number from `least` to `most`; True and False are none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return least <= value <= most and value < math.inf
+    return least <= value <= most and value <= sys.float_info.max  # an int may be larger than any float
 
 
 def is_positive(value: object) -> bool:

@@ -172,6 +172,8 @@ class CircuitBreaker:
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
         """
+        if isinstance(fn, (classmethod, staticmethod)):
+            return cast("Callable[P, R]", type(fn)(self(fn.__func__)))
         colour: Callable[..., Any] = protect_async if gives_coroutines(fn, "a circuit breaker") else protect
         return cast("Callable[P, R]", functools.update_wrapper(colour(self, fn), fn))
 

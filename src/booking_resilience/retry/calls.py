@@ -107,7 +107,9 @@ def retrying(
     """
     _check_policy(policy)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Any) -> Any:
+        if isinstance(function, (classmethod, staticmethod)):
+            return type(function)(decorate(function.__func__))
         driver = drive_async if gives_coroutines(function, "retrying") else drive
         plan = Plan(policy, operation or name_of(function), on_event)
         return functools.update_wrapper(driver(plan, function), function)

@@ -39,21 +39,20 @@ def retry_attempts(
 
 
 class Attempts:
-    """The attempts at one block; made by `retry_attempts`, and good for one loop."""
+    """The attempts at one block; made by `retry_attempts`. Each loop over it is an operation of its own."""
 
-    __slots__ = ("_attempt", "_outer", "_plan", "_run")
+    __slots__ = ("_attempt", "_plan", "_run")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._run: Run | None = None
         self._attempt: Attempt | None = None
-        self._outer: float | None = None
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Attempts:
+        return self if self._run is None else Attempts(self._plan)
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> Attempts:
+        return self.__iter__()
 
     def __next__(self) -> Attempt:
         run = self._next_run()
@@ -78,8 +77,7 @@ class Attempts:
                 raise RuntimeError("each attempt of retry_attempts must be entered and left: `with attempt:`")
             return self._run if self._attempt.goes_on else None
         if self._run is None:
-            started, self._outer = clock.monotonic(), current_end.get()
-            end, limit = self._outer, self._plan.policy.deadline
+            started, end, limit = clock.monotonic(), current_end.get(), self._plan.policy.deadline
             if limit is not None and (end is None or started + limit < end):
                 end = started + limit
             if end is not None and end <= started:
@@ -101,6 +99,8 @@ class Attempts:
 class Attempt:
     """One attempt at a block: a context manager that swallows an error which will be followed by another attempt.
 
+    Entered once; `RuntimeError` if it is entered again.
+
     Attributes:
         number: Which attempt it is, from 1.
     """
@@ -108,12 +108,14 @@ class Attempt:
     __slots__ = ("_run", "_token", "goes_on", "number")
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self._run: Run | None = run
         self._token: object = None
         self.number: int = run.attempt
         self.goes_on: bool | None = None
 
     def __enter__(self) -> Self:
+        if self._run is None or self._token is not None:
+            raise RuntimeError("an attempt of retry_attempts can be entered once")
         end, limit = self._run.end, self._run.plan.policy.attempt_timeout
         if limit is not None and (end is None or clock.monotonic() + limit < end):
             end = clock.monotonic() + limit
@@ -121,12 +123,18 @@ class Attempt:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+        # The run leads to the errors, their tracebacks to the frame of the loop, and that to this attempt.
+        run, self._run = self._run, None
+        if run is None or self._token is None:
+            raise RuntimeError("an attempt of retry_attempts is left once, after it was entered")
         reset(self._token)
         self.goes_on = False
-        if isinstance(error, Exception):
-            self.goes_on = self._run.goes_on_after(error)
-        elif error is None:
-            self._run.succeeded()
-        if not self.goes_on:
-            self._run.close()
+        try:
+            if isinstance(error, Exception):
+                self.goes_on = run.goes_on_after(error)
+            elif error is None:
+                run.succeeded()
+        finally:
+            if not self.goes_on:
+                run.close()
         return self.goes_on

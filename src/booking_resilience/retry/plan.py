@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -46,7 +47,8 @@ def tell(plan: Plan, event: RetryEvent) -> None:
         facts["error_type"] = None if event.error is None else type(event.error).__qualname__
         text = "%s: %s after attempt %d, %.3f s (%s)"
         why = facts["error_type"] if event.reason is None else event.reason
-        logger.log(level, text, event.operation, event.outcome, event.attempt, event.elapsed, why, extra=facts)
+        with contextlib.suppress(Exception):  # a logging handler that raises
+            logger.log(level, text, event.operation, event.outcome, event.attempt, event.elapsed, why, extra=facts)
 
 
 def too_late(plan: Plan, end: float) -> DeadlineExceededError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -13,6 +12,9 @@ from booking_resilience.settings import check, is_error_filter, is_number, is_po
 if TYPE_CHECKING:
     from booking_resilience.events import Reason
     from booking_resilience.retry.budget import RetryBudget
+
+FOREVER = 9e9
+"""Seconds, some 285 years: `time.sleep` takes no more than 2**63 nanoseconds, so longer delays are not waited for."""
 
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -153,7 +155,7 @@ def decide(
     delay = policy.jittered(policy.planned_delay(attempt), draw)
     if error is not None:
         delay = max(delay, retry_after_of(error))
-    if delay == math.inf or (end is not None and now + delay >= end):
+    if delay >= FOREVER or (end is not None and now + delay >= end):
         return "deadline"
     return delay
 
@@ -162,8 +164,10 @@ def retry_after_of(error: BaseException) -> float:
     """Return the seconds to wait that the error's attribute `retry_after` asks for; 0.0 if it asks for nothing sane."""
     try:
         seconds = getattr(error, "retry_after", None)
-    except Exception:  # noqa: BLE001 - a broken property is as good as none
+        if seconds is None or isinstance(seconds, (bool, str, bytes)):
+            return 0.0
+        return max(0.0, float(seconds))  # any kind of number; of NaN and 0.0 the latter is what `max` returns
+    except OverflowError:
+        return FOREVER
+    except Exception:  # noqa: BLE001 - a broken property, or no number, is as good as none
         return 0.0
-    if isinstance(seconds, (int, float)) and seconds >= 0:
-        return seconds
-    return 0.0

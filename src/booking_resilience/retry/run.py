@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience import clock
-from booking_resilience.awaitables import AWAITABLE_NEVER, cut_off, hide_cut_off, is_awaitable, refuse_awaitable
+from booking_resilience.awaitables import AWAITABLE_NEVER, cut_off, hide_plumbing, is_awaitable, refuse_awaitable
 from booking_resilience.deadlines import current_end, reset
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError
 from booking_resilience.events import RetryEvent
@@ -49,8 +49,8 @@ class Run:
     def goes_on_after(self, error: Exception | None) -> bool:
         """Note that the attempt failed (None: by its result); tell whether there will be another, after `delay`."""
         policy, now = self.plan.policy, clock.monotonic()
-        if isinstance(error, CircuitOpenError) and self.error is not None and error.__cause__ is None:
-            error.__cause__ = self.error
+        if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
+            error.__cause__ = self.failures[-1][1]
         self.error = error
         halted = self.plan.circuit_open
         step: float | Reason = decide(
@@ -72,7 +72,11 @@ class Run:
         self.delay = step
         if error is not None:
             self.failures.append((self.attempt, error, step, elapsed))
-        self._tell("retrying", None, step, elapsed)
+        try:
+            self._tell("retrying", None, step, elapsed)
+        except BaseException:  # an interrupt
+            self._refund()
+            raise
         return True
 
     def goes_on_with(self, result: object) -> bool:
@@ -98,7 +102,7 @@ class Run:
             try:
                 clock.sleep(self.delay)
             except BaseException:
-                self._refund()
+                self._interrupted()
                 raise
         return self._next()
 
@@ -108,7 +112,7 @@ class Run:
             try:
                 await clock.sleep_async(self.delay)
             except BaseException:
-                self._refund()
+                self._interrupted()
                 raise
         return self._next()
 
@@ -116,6 +120,10 @@ class Run:
         """Let go of the errors: their tracebacks lead back to the frame that holds this run."""
         self.failures = []
         self.error = None
+
+    def _interrupted(self) -> None:
+        self._refund()
+        self.close()
 
     def _refund(self) -> None:
         if self.plan.policy.budget is not None:
@@ -136,6 +144,8 @@ class Run:
             plural = "" if self.attempt == 1 else "s"
             note = f"{self.plan.operation}: gave up after {self.attempt} attempt{plural} in {total:.2f} s ({reason})"
             remember(self.error, self.failures, note)
+            for failure in self.failures:
+                hide_plumbing(failure[1])
         self._tell("gave_up", reason, None, total)
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
@@ -230,7 +240,6 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
                             if token is not None:
                                 reset(token)
                 except Exception as error:
-                    hide_cut_off(error)
                     run = run or Run(plan, started, end)
                     if not run.goes_on_after(error):
                         raise
