@@ -55,6 +55,13 @@ def gives_coroutines(fn: Callable[..., Any], decorator: str) -> bool:
     return any(inspect.iscoroutinefunction(item) for item in candidates)
 
 
+def within(decorate: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Any) -> Any:
+    """Decorate a function, or the one in a `classmethod` or `staticmethod`; those may stand on either side."""
+    if isinstance(fn, (classmethod, staticmethod)):
+        return type(fn)(decorate(fn.__func__))
+    return decorate(fn)
+
+
 def name_of(fn: Callable[..., Any]) -> str:
     """Return a name for the function: its qualified name, that of what a partial calls, or its type's."""
     while isinstance(fn, functools.partial):

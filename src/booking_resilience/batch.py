@@ -83,8 +83,8 @@ def iter_batch(
     """Call `fn` for each item in threads, and yield the outcomes as they finish.
 
     Items are drawn as outcomes are taken, so the input may be endless: at most `2 * max_concurrency` items are ahead
-    of what was yielded. Leaving early (`break`, `close()`, an interrupt) begins no further item and waits for none: a
-    call under way cannot be interrupted, and its thread, a daemon, ends after it.
+    of what was yielded. Leaving early (`break`, `close()`, an interrupt) begins no further item or attempt, and waits
+    for none: a call under way cannot be interrupted, and its thread, a daemon, ends after it.
 
     Args:
         fn: What to do with an item.
@@ -179,6 +179,10 @@ class _Count:
         self.attempts = event.attempt
 
 
+class _LeftError(BaseException):
+    """Ends the attempts of an item whose batch was left; nobody sees it."""
+
+
 class _Work:
     """What is to be done with each item."""
 
@@ -194,10 +198,18 @@ class _Work:
         if not callable(fn):
             raise TypeError(f"fn must be a function of the item, not {fn!r}")
         name = operation or name_of(fn)
+        self._fn = fn
         self._bind: Callable[[_Count], Callable[[Any], Any]] = lambda count: pipeline._bind(
-            name, fn, count, is_async=is_async
+            name, fn if is_async else self._call, count, is_async=is_async
         )
+        self.is_left = False
         self._on_item = on_item
+
+    def _call(self, item: Any) -> Any:
+        """Call the function, but not for a batch that was left while a thread slept before its next attempt."""
+        if self.is_left:
+            raise _LeftError
+        return self._fn(item)
 
     def one(self, index: int, item: Any) -> BatchOutcome[Any, Any]:
         count = _Count()
@@ -218,7 +230,10 @@ class _Work:
     def told(self, outcome: BatchOutcome[Any, Any] | BaseException) -> BatchOutcome[Any, Any]:
         """Return the outcome, having told `on_item` of it; raise what is no outcome."""
         if isinstance(outcome, BaseException):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome
         if self._on_item is not None:
             try:
                 self._on_item(outcome)
@@ -237,7 +252,7 @@ class _Source:
         self._is_async = isinstance(items, AsyncIterable)
         self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self.is_open = True
-        self.error: Exception | None = None
+        self._error: Exception | None = None
 
     def draw(self) -> Any:
         try:
@@ -245,7 +260,7 @@ class _Source:
         except StopIteration:
             self.is_open = False
         except Exception as error:  # noqa: BLE001 - it comes out at the end
-            self.is_open, self.error = False, error
+            self._broke(error)
         return _END
 
     async def draw_async(self) -> Any:
@@ -256,25 +271,41 @@ class _Source:
         except StopAsyncIteration:
             self.is_open = False
         except Exception as error:  # noqa: BLE001 - it comes out at the end
-            self.is_open, self.error = False, error
+            self._broke(error)
         return _END
+
+    def _broke(self, error: Exception) -> None:
+        self.is_open, self._error = False, error
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next  # without the frame that drew, which leads back here
+
+    def finish(self) -> None:
+        """Raise what broke off the items, if anything did."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
 
 
 def _iterate(work: _Work, source: _Source, limit: int) -> Generator[BatchOutcome[Any, Any], None, None]:
     crew = ThreadCrew(work.one, limit)
     try:
         while True:
-            # Outcomes first: a slow source must not hold back what is done already.
-            while source.is_open and crew.ahead < 2 * limit and not crew.has_outcome():
+            # One item for each outcome, so that the crew is kept busy; then outcomes first, as the source may be slow.
+            due = True
+            while source.is_open and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
+                due = False
                 if (item := source.draw()) is not _END:
                     crew.add(item)
             if not crew.ahead:
                 break
             yield work.told(crew.next_outcome())
     finally:
+        work.is_left = True
         crew.disband()
-    if source.error is not None:
-        raise source.error
+    source.finish()
 
 
 async def _iterate_async(work: _Work, source: _Source, limit: int) -> AsyncGenerator[BatchOutcome[Any, Any], None]:
@@ -289,5 +320,4 @@ async def _iterate_async(work: _Work, source: _Source, limit: int) -> AsyncGener
             yield work.told(await crew.next_outcome())
     finally:
         await crew.disband()
-    if source.error is not None:
-        raise source.error
+    source.finish()

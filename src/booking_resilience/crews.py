@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from booking_resilience import clock
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
+
+    import trio
 
 
 class ThreadCrew:
@@ -164,7 +167,7 @@ class _AsyncioCrew(_Tasks):
         self._tasks.add(started)
         started.add_done_callback(self._ended)
 
-    def _ended(self, task: Any) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # it was handed to the consumer already
@@ -182,8 +185,17 @@ class _AsyncioCrew(_Tasks):
         self._todo.clear()
         for task in tuple(self._tasks):
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+        again: asyncio.CancelledError | None = None
+        while self._tasks:
+            try:
+                await asyncio.wait(tuple(self._tasks))
+            except asyncio.CancelledError as error:  # a second one must not leave tasks behind
+                again = error
+        if again is not None:
+            try:
+                raise again
+            finally:
+                del again
 
 
 class _TrioCrew(_Tasks):
@@ -198,12 +210,18 @@ class _TrioCrew(_Tasks):
         self._scopes: set[trio.CancelScope] = set()
 
     def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
-        self._trio.lowlevel.spawn_system_task(self._run, task, context=context)
+        scope = self._trio.CancelScope()
+        self._scopes.add(scope)  # now: the crew may be disbanded before the task has begun
+        self._trio.lowlevel.spawn_system_task(self._run, task, scope, context=context)
 
-    async def _run(self, task: Coroutine[Any, Any, None]) -> None:
-        with self._trio.CancelScope() as scope:
-            self._scopes.add(scope)
+    async def _run(self, task: Coroutine[Any, Any, None], scope: trio.CancelScope) -> None:
+        with scope:
             try:
+                if scope.cancel_called:
+                    task.close()
+                    self._running -= 1
+                    self._wake()
+                    return
                 await task
             except self._trio.Cancelled:
                 raise

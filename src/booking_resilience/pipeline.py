@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
-from booking_resilience.awaitables import gives_coroutines
+from booking_resilience.awaitables import gives_coroutines, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.events import BreakerState, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
@@ -118,15 +118,12 @@ class Pipeline:
         """
         plan = self._plan._replace(operation=operation)
 
-        def decorate(fn: Callable[P, R]) -> Callable[P, R]:
-            if isinstance(fn, (classmethod, staticmethod)):
-                again: Callable[[Any], Any] = decorate
-                return cast("Callable[P, R]", type(fn)(again(fn.__func__)))
+        def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
             driver: Callable[..., Any] = drive_async if gives_coroutines(fn, "Pipeline.protect") else drive
             inner = fn if self.breaker is None else self.breaker(fn)
-            return cast("Callable[P, R]", functools.update_wrapper(driver(plan, inner), fn))
+            return functools.update_wrapper(driver(plan, inner), fn)
 
-        return decorate
+        return functools.partial(within, decorate)
 
     def _driver(self, plan: Plan, *, is_async: bool) -> Callable[..., Any]:
         """Return a function of a function and its arguments, which calls it as the plan says."""

@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from booking_resilience import clock
-from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable
+from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable, within
 from booking_resilience.breaker.calls import not_awaitable, protect, protect_async, refuse, watch, watch_async
 from booking_resilience.breaker.machine import CLOSED, Machine
 from booking_resilience.breaker.permits import BreakerSnapshot, Guard, Permit
@@ -172,10 +172,7 @@ class CircuitBreaker:
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
         """
-        if isinstance(fn, (classmethod, staticmethod)):
-            return cast("Callable[P, R]", type(fn)(self(fn.__func__)))
-        colour: Callable[..., Any] = protect_async if gives_coroutines(fn, "a circuit breaker") else protect
-        return cast("Callable[P, R]", functools.update_wrapper(colour(self, fn), fn))
+        return cast("Callable[P, R]", within(self._decorate, fn))
 
     def guard(self) -> Guard:
         """Return a context manager, for `with` and `async with`, whose block goes through the breaker."""
@@ -244,6 +241,10 @@ class CircuitBreaker:
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self._name!r} {self.state.value}>"
+
+    def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        colour: Callable[..., Any] = protect_async if gives_coroutines(fn, "a circuit breaker") else protect
+        return functools.update_wrapper(colour(self, fn), fn)
 
     def _knock(self) -> Permit:
         """Refuse, or return a permit yet to be admitted: if an interrupt comes now, nothing is lost with it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from booking_resilience.awaitables import gives_coroutines, name_of
+from booking_resilience.awaitables import gives_coroutines, name_of, within
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import drive, drive_async
@@ -107,14 +107,12 @@ def retrying(
     """
     _check_policy(policy)
 
-    def decorate(function: Any) -> Any:
-        if isinstance(function, (classmethod, staticmethod)):
-            return type(function)(decorate(function.__func__))
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         driver = drive_async if gives_coroutines(function, "retrying") else drive
         plan = Plan(policy, operation or name_of(function), on_event)
         return functools.update_wrapper(driver(plan, function), function)
 
-    return decorate if fn is None else decorate(fn)
+    return functools.partial(within, decorate) if fn is None else within(decorate, fn)
 
 
 def _check_policy(policy: object) -> None:
