@@ -116,7 +116,7 @@ class Pipeline:
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
         """
-        plan = self._plan._replace(operation=operation)
+        plan = self._plan_of(operation)
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
             driver: Callable[..., Any] = drive_async if gives_coroutines(fn, "Pipeline.protect") else drive
@@ -124,6 +124,11 @@ class Pipeline:
             return functools.update_wrapper(driver(plan, inner), fn)
 
         return functools.partial(within, decorate)
+
+    def _plan_of(self, operation: str) -> Plan:
+        if not isinstance(operation, str):
+            raise TypeError(f"operation must be a text, not {operation!r}")
+        return self._plan._replace(operation=operation)
 
     def _driver(self, plan: Plan, *, is_async: bool) -> Callable[..., Any]:
         """Return a function of a function and its arguments, which calls it as the plan says."""
@@ -134,9 +139,7 @@ class Pipeline:
 
     def _keep(self, drivers: dict[str, Callable[..., Any]], operation: str, *, is_async: bool) -> Callable[..., Any]:
         """Make the driver of an operation and keep it for the next call; names that are never the same are dropped."""
-        if not isinstance(operation, str):
-            raise TypeError(f"operation must be a text, not {operation!r}")
-        driver = self._driver(self._plan._replace(operation=operation), is_async=is_async)
+        driver = self._driver(self._plan_of(operation), is_async=is_async)
         if len(drivers) >= _KEPT_DRIVERS:
             drivers.clear()
         drivers[operation] = driver
