@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from booking_resilience.awaitables import name_of
 from booking_resilience.crews import ThreadCrew, task_crew
@@ -197,13 +197,14 @@ class _Work:
     ) -> None:
         if not callable(fn):
             raise TypeError(f"fn must be a function of the item, not {fn!r}")
-        name = operation or name_of(fn)
-        self._fn = fn
-        self._bind: Callable[[_Count], Callable[[Any], Any]] = lambda count: pipeline._bind(
-            name, fn if is_async else self._call, count, is_async=is_async
-        )
+        self._fn, self._pipeline, self._is_async = fn, pipeline, is_async
+        self._name = operation or name_of(fn)
         self.is_left = False
         self._on_item = on_item
+
+    def _bind(self, count: _Count) -> Callable[[Any], Any]:
+        fn = self._fn if self._is_async else self._call
+        return cast("Callable[[Any], Any]", self._pipeline._bind(self._name, fn, count, is_async=self._is_async))
 
     def _call(self, item: Any) -> Any:
         """Call the function, but not for a batch that was left while a thread slept before its next attempt."""
