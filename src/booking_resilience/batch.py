@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from booking_resilience.awaitables import name_of
-from booking_resilience.crews import ThreadCrew, task_crew
+from booking_resilience.crews import TaskCrew, ThreadCrew, task_crew
 from booking_resilience.events import log_raised
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.settings import check, is_whole
@@ -250,7 +250,7 @@ class _Source:
     """Draws the items; what their iterator raises is kept, to come out after the outcomes of those drawn before it."""
 
     def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        self._is_async = isinstance(items, AsyncIterable)
+        self.is_async = isinstance(items, AsyncIterable)
         self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
         self.is_open = True
         self._error: Exception | None = None
@@ -265,8 +265,6 @@ class _Source:
         return _END
 
     async def draw_async(self) -> Any:
-        if not self._is_async:
-            return self.draw()
         try:
             return await anext(self._items)
         except StopAsyncIteration:
@@ -312,13 +310,25 @@ def _iterate(work: _Work, source: _Source, limit: int) -> Generator[BatchOutcome
 async def _iterate_async(work: _Work, source: _Source, limit: int) -> AsyncGenerator[BatchOutcome[Any, Any], None]:
     crew = task_crew(work.one_async, limit)
     try:
+        if source.is_async:
+            crew.feed(_feed(source, crew, 2 * limit))
         while True:
-            while source.is_open and crew.ahead < 2 * limit and not crew.has_outcome():
-                if (item := await source.draw_async()) is not _END:
+            due = True
+            while source.is_open and not source.is_async and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
+                due = False
+                if (item := source.draw()) is not _END:
                     crew.add(item)
-            if not crew.ahead:
+            if not await crew.waited():
                 break
-            yield work.told(await crew.next_outcome())
+            yield work.told(crew.next_outcome())
     finally:
         await crew.disband()
     source.finish()
+
+
+async def _feed(source: _Source, crew: TaskCrew, most: int) -> None:
+    """Draw from an asynchronous source, in a task of its own: however slow it is, it holds back no outcome."""
+    while source.is_open:
+        await crew.room(most)
+        if (item := await source.draw_async()) is not _END:
+            crew.add(item)

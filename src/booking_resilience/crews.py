@@ -91,8 +91,18 @@ class TaskCrew(Protocol):
         """Tell whether an outcome waits to be taken."""
         ...
 
-    async def next_outcome(self) -> Any:
-        """Wait for the next outcome; a cancellation is returned like one."""
+    async def waited(self) -> bool:
+        """Wait for the next outcome; False if none is to come any more."""
+        ...
+
+    def next_outcome(self) -> Any:
+        """Take the outcome that was waited for; a cancellation is returned like one."""
+
+    def feed(self, feeder: Coroutine[Any, Any, None]) -> None:
+        """Run what adds the items in a task of its own; until it ends, there may be outcomes to come."""
+
+    async def room(self, most: int) -> None:
+        """Wait until fewer than `most` items are ahead."""
 
     async def disband(self) -> None:
         """Cancel what is under way, and wait until it has ended."""
@@ -112,6 +122,7 @@ class _Tasks(abc.ABC):
         self._todo: collections.deque[tuple[int, Any]] = collections.deque()
         self._done: collections.deque[Any] = collections.deque()
         self._running = self._drawn = self.ahead = 0
+        self._is_fed = False
 
     def add(self, item: Any) -> None:
         self._todo.append((self._drawn, item))
@@ -121,11 +132,37 @@ class _Tasks(abc.ABC):
     def has_outcome(self) -> bool:
         return bool(self._done)
 
-    async def next_outcome(self) -> Any:
+    async def waited(self) -> bool:
         while not self._done:
+            if not self.ahead and not self._is_fed:
+                return False
             await self._wait()
+        return True
+
+    def next_outcome(self) -> Any:
         self.ahead -= 1
+        if self._is_fed:
+            self._wake()
         return self._done.popleft()
+
+    def feed(self, feeder: Coroutine[Any, Any, None]) -> None:
+        self._is_fed = True
+        self._spawn(self._feed(feeder), self._context.copy())
+
+    async def _feed(self, feeder: Coroutine[Any, Any, None]) -> None:
+        try:
+            await feeder
+        except BaseException as error:
+            self._done.append(error)
+            self.ahead += 1
+            raise
+        finally:
+            self._is_fed = False
+            self._wake()
+
+    async def room(self, most: int) -> None:
+        while self.ahead >= most:
+            await self._wait()
 
     def _begin(self) -> None:
         while self._todo and self._running < self._limit:
@@ -159,6 +196,7 @@ class _AsyncioCrew(_Tasks):
 
         super().__init__(one, limit)
         self._loop = asyncio.get_running_loop()
+        self._new_event = asyncio.Event
         self._event = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -173,11 +211,11 @@ class _AsyncioCrew(_Tasks):
             task.exception()  # it was handed to the consumer already
 
     async def _wait(self) -> None:
-        self._event.clear()
         await self._event.wait()
 
     def _wake(self) -> None:
         self._event.set()
+        self._event = self._new_event()
 
     async def disband(self) -> None:
         import asyncio
@@ -208,10 +246,12 @@ class _TrioCrew(_Tasks):
         self._trio = trio
         self._event = trio.Event()
         self._scopes: set[trio.CancelScope] = set()
+        self._alive = 0
 
     def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
         scope = self._trio.CancelScope()
         self._scopes.add(scope)  # now: the crew may be disbanded before the task has begun
+        self._alive += 1
         self._trio.lowlevel.spawn_system_task(self._run, task, scope, context=context)
 
     async def _run(self, task: Coroutine[Any, Any, None], scope: trio.CancelScope) -> None:
@@ -219,28 +259,28 @@ class _TrioCrew(_Tasks):
             try:
                 if scope.cancel_called:
                     task.close()
-                    self._running -= 1
-                    self._wake()
-                    return
-                await task
+                else:
+                    await task
             except self._trio.Cancelled:
                 raise
             except BaseException:  # noqa: BLE001, S110 - it was handed to the consumer; here it would end trio itself
                 pass
             finally:
                 self._scopes.discard(scope)
+                self._alive -= 1
+                self._wake()
 
     async def _wait(self) -> None:
-        self._event = self._trio.Event()
         await self._event.wait()
 
     def _wake(self) -> None:
         self._event.set()
+        self._event = self._trio.Event()
 
     async def disband(self) -> None:
         self._todo.clear()
         for scope in self._scopes:
             scope.cancel()
         with self._trio.CancelScope(shield=True):
-            while self._running:
+            while self._alive:
                 await self._wait()
