@@ -45,16 +45,17 @@ class RawServer:
     A step is bytes to send (None closes without an answer), or a function of the connection. Requests are kept whole.
     """
 
-    def __init__(self, *steps, wrap=None, keep_alive=True):
+    def __init__(self, *steps, wrap=None, keep_alive=True, host="127.0.0.1"):
         self.steps = list(steps) or [CREATED]
         self.requests = []
         self.connections = 0
         self.released = threading.Event()
         self._keep_alive = keep_alive
         self._wrap = wrap or (lambda sock: sock)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self.port = self._listener.getsockname()[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}/v1"
+        self.endpoint = f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
         self._open = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
 
@@ -105,6 +106,18 @@ class RawServer:
             pass
         finally:
             sock.close()
+
+
+def head_of(request):
+    """Return the request line of a request, and its headers by their names in small letters."""
+    line, *fields = request.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    return line, {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+
+
+def body_of(request):
+    """Return what the JSON of a request's body holds; None without a body."""
+    body = request.partition(b"\r\n\r\n")[2]
+    return json.loads(body) if body else None
 
 
 def read_request(sock):

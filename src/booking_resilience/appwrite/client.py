@@ -61,7 +61,7 @@ class AppwriteClient(Client):
         check("pool_size", pool_size, is_whole(pool_size), "a whole number, 1 or more")
         super().__init__()  # type: ignore[no-untyped-call] # the SDK has no annotations
         self._transport = Transport(connect_timeout=connect_timeout, read_timeout=read_timeout, pool_size=pool_size)
-        self._warnings_told: set[str] = set()
+        self._warnings_told: dict[str, object] = {}
         weakref.finalize(self, self._transport.pool.close)
 
     if TYPE_CHECKING:  # the SDK's own setters, which have no annotations
@@ -101,7 +101,7 @@ class AppwriteClient(Client):
             AppwriteCallError: If the call failed, in whatever way.
             TypeError: If the data is no JSON.
         """
-        sent_headers = {**self._global_headers, **(headers or {})}
+        sent_headers = {name.lower(): value for name, value in {**self._global_headers, **(headers or {})}.items()}
         content_type = str(sent_headers.get("content-type") or "")
         if content_type.startswith("multipart/form-data"):
             return super().call(method, path, headers, params, response_type)  # type: ignore[no-untyped-call] # the SDK has no annotations
@@ -110,14 +110,14 @@ class AppwriteClient(Client):
         body: bytes | None = None
         if method.lower() == "get":
             flat: dict[str, Any] = self.flatten(values)
-            if query := urlencode([item for item in flat.items() if item[1] is not None]):
+            if query := urlencode(_given(flat)):
                 url = f"{url}?{query}"
         elif content_type.startswith("application/json"):
             body = _json_of(values)
         else:
-            body = urlencode(values, doseq=True).encode()
+            body = urlencode(_given(values), doseq=True).encode()
             sent_headers["content-type"] = content_type or "application/x-www-form-urlencoded"
-        wire_headers = {name: str(value) for name, value in sent_headers.items() if value != ""}
+        wire_headers = {name: str(value) for name, value in _given(sent_headers).items() if value != ""}
         wire_headers.setdefault("accept-encoding", "gzip, deflate")
         try:
             answer = self._follow(method.upper(), url, wire_headers, body, to_the_end=response_type != "location")
@@ -146,17 +146,19 @@ class AppwriteClient(Client):
             location = answer.headers.get("location")
             if not redirects_left or location is None or answer.status not in _REDIRECTS:
                 return answer
-            target = urljoin(url, location)
-            if not _is_same_host(url, target) or not (method == "GET" or answer.status in _KEEP_METHOD):
+            target = _redirected(url, location)
+            if target is None or not (method == "GET" or answer.status in _KEEP_METHOD):
                 return answer
-            url = target.partition("#")[0]
+            url = target
             redirects_left -= 1
 
     def _log_warnings(self, answer: Answer) -> None:
         """Log what the server warns of, each text once; the SDK prints it at every call."""
         text = answer.headers.get("x-appwrite-warning")
-        if text and text not in self._warnings_told and len(self._warnings_told) < _MOST_WARNINGS:
-            self._warnings_told.add(text)
+        if not text or len(self._warnings_told) >= _MOST_WARNINGS:
+            return
+        mine = object()
+        if self._warnings_told.setdefault(text, mine) is mine:  # in one step: of many threads, one tells it
             logger.info("Appwrite warns: %s", text)
 
 
@@ -168,17 +170,29 @@ def _flattened(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json_of(values: Mapping[str, Any]) -> bytes:
     try:
-        return json.dumps(values, cls=ValueClassEncoder).encode()
+        return json.dumps(values, cls=ValueClassEncoder, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise TypeError(f"the data is no JSON: {error}") from error
 
 
-def _is_same_host(url: str, target: str) -> bool:
-    """Tell whether a redirect stays where the key may go: the same server, or the same name with TLS."""
-    old, new = urlsplit(url), urlsplit(target)
-    if (old.scheme, old.netloc) == (new.scheme, new.netloc):
-        return True
-    return (old.scheme, new.scheme) == ("http", "https") and old.hostname == new.hostname
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is not None: the SDK leaves that out, too."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _redirected(url: str, location: str) -> str | None:
+    """Return where a redirect leads, if the key may go there: the same server, or the same name with TLS; else None."""
+    try:
+        target = urljoin(url, location).partition("#")[0]
+        old, new = urlsplit(url), urlsplit(target)
+        has_port = new.port is None or new.port > 0
+    except ValueError:
+        return None
+    if not target.isascii() or not has_port or any(sign.isspace() for sign in target):
+        return None
+    is_same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
+    is_safer = (old.scheme, new.scheme) == ("http", "https") and old.hostname == new.hostname
+    return target if is_same or is_safer else None
 
 
 def _content(answer: Answer, response_type: str) -> Any:
@@ -187,12 +201,13 @@ def _content(answer: Answer, response_type: str) -> Any:
         raise _error_of(answer)
     if response_type == "location":
         return headers.get("location")
-    is_json = headers.get("content-type", "application/json" if body else "").startswith("application/json")
+    kind = headers.get("content-type", "application/json" if body else "")
+    is_json = kind.lower().startswith("application/json")
     if not is_json and response_type != "text":
         return body
     try:
         return body.decode() if response_type == "text" else json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         evidence = Evidence("unreadable", "yes", status, None, headers)
         text = body.decode(errors="replace")
         raise AppwriteCallError(
@@ -206,7 +221,7 @@ def _error_of(answer: Answer) -> AppwriteCallError:
     text = body.decode(errors="replace")
     try:
         facts = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
         facts = {}

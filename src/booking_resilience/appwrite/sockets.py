@@ -39,11 +39,16 @@ def bounded(seconds: float) -> float:
 
 
 class BoundedSocket:
-    """A connected socket that waits no longer than `timeout`, nor than the operation lasts, at each turn."""
+    """A connected socket that waits no longer than `timeout`, nor than the operation lasts, at each turn.
+
+    Attributes:
+        has_leftovers: Whether more came than the answer that was read: what follows is not to be trusted.
+    """
 
     def __init__(self, sock: Any, timeout: float) -> None:
         self._sock = sock
         self._timeout = timeout
+        self.has_leftovers = False
 
     def limit(self) -> None:
         """Set the socket's timeout for the next wait."""
@@ -56,7 +61,7 @@ class BoundedSocket:
 
     def makefile(self, *_: object, **__: object) -> io.BufferedReader:
         """Return a file to read from; it keeps the socket open until it is closed itself, as any socket's does."""
-        return io.BufferedReader(_BoundedReader(self, self._sock.makefile("rb", buffering=0)))
+        return _AnswerFile(_BoundedReader(self, self._sock.makefile("rb", buffering=0)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -64,17 +69,32 @@ class BoundedSocket:
 
 class _BoundedReader(io.RawIOBase):
     def __init__(self, owner: BoundedSocket, raw: io.RawIOBase) -> None:
-        self._owner, self._raw = owner, raw
+        self.owner, self._raw = owner, raw
+        self.is_over = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._owner.limit()
+        if self.is_over:
+            return 0
+        self.owner.limit()
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()
+        super().close()
+
+
+class _AnswerFile(io.BufferedReader):
+    """Notes, when it is closed, whether anything has been received and not been read."""
+
+    raw: Any
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.is_over = True
+            self.raw.owner.has_leftovers = bool(self.peek(1))
         super().close()
 
 
@@ -106,6 +126,16 @@ class SecureConnection(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         return open_socket(self._dns_host, self.port, self.timeout, self.socket_options)
+
+    def _tunnel(self) -> None:
+        """Ask a proxy for the way, with every wait bounded as well."""
+        plain, timeout = self.sock, bounded(self.read_timeout)
+        self.sock = BoundedSocket(plain, timeout)
+        try:
+            super()._tunnel()
+        finally:
+            if self.sock is not None:
+                self.sock = plain
 
 
 Connection = PlainConnection | SecureConnection

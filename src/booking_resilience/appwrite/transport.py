@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import http
 import http.client
 import ipaddress
 import os
+import re
 import ssl
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 _PORTS: Final = {"http": 80, "https": 443}
 _FAILURES: Final = (OSError, http.client.HTTPException, HTTPError)
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_FRAMING: Final = frozenset({"content-length", "transfer-encoding"})  # what is said of the body is ours to say
 
 
 class Answer(NamedTuple):
@@ -89,8 +93,8 @@ class Transport:
             target = url[url.index("/", len(parts.scheme) + 3) :]
         else:
             target, headers = url, {**headers, **connection.proxy_headers}
-        request = _request_of(method, target, parts.netloc, headers, body)
         try:
+            request = _request_of(method, target, parts.netloc, headers, body)
             answer, goes_on = _converse(connection.sock, method, request)
         except BaseException:
             connection.close()
@@ -171,19 +175,31 @@ def _request_of(method: str, target: str, host: str, headers: Mapping[str, str],
     Raises:
         ValueError: If a header cannot be sent.
     """
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host.rpartition('@')[2]}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    login, _, server = host.rpartition("@")
+    fields = {"host": server, **headers}
+    if login:
+        fields.setdefault("authorization", make_headers(basic_auth=unquote(login))["authorization"])
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        *(f"{key}: {value}" for key, value in fields.items() if key not in _FRAMING),
+    ]
     if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
+        lines.append(f"content-length: {len(body)}")
     head = "\r\n".join(lines)
     if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
-        raise ValueError("a header or the method holds a line break")
-    return head.encode("latin-1") + b"\r\n\r\n" + (body or b"")
+        raise ValueError("a header, the address or the method holds a line break")
+    if lines[0].count(" ") != 2 or not all(map(_NAME.fullmatch, fields)):
+        raise ValueError("the name of a header, the address or the method holds a sign that does not belong there")
+    try:
+        return head.encode("latin-1") + b"\r\n\r\n" + (body or b"")
+    except UnicodeEncodeError:
+        pass  # its own error holds the whole head, the key included
+    raise ValueError("a header or the address holds a character that cannot be sent")
 
 
 def _converse(sock: BoundedSocket, method: str, request: bytes) -> tuple[Answer, bool]:
     """Send a request and read the answer to its end; tell as well whether the connection can be used again."""
-    response = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type] # only makefile is asked for
+    response = _Response(sock, method=method)  # type: ignore[arg-type] # only makefile is asked for
     try:
         try:
             try:
@@ -201,12 +217,25 @@ def _converse(sock: BoundedSocket, method: str, request: bytes) -> tuple[Answer,
             evidence = Evidence("answer" if response.status >= 300 else kind, "yes", response.status, None, headers)
             what = f"the answer {response.status} could not be read to its end"
             raise _failure(what, error, evidence) from error
-        return Answer(response.status, headers, body), not response.will_close
+        response.close()
+        return Answer(response.status, headers, body), not (response.will_close or sock.has_leftovers)
     finally:
         response.close()
 
 
+class _Response(http.client.HTTPResponse):
+    """Passes over the answers that only announce one (103, say): http.client takes them for the answer itself."""
+
+    def begin(self) -> None:
+        super().begin()
+        while self.status < http.HTTPStatus.OK:
+            if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                raise http.client.UnknownProtocol("101, which nobody asked for")
+            self.headers: Any = None  # has the next ones read
+            super().begin()
+
+
 def _decoded(body: bytes, encoding: str) -> bytes:
-    if encoding.lower() in ("gzip", "x-gzip", "deflate"):
+    if body and encoding.lower() in ("gzip", "x-gzip", "deflate"):
         return zlib.decompress(body, wbits=zlib.MAX_WBITS | 32)  # 32: either header, of gzip or of zlib
     return body

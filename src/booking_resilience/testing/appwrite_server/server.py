@@ -9,7 +9,7 @@ import struct
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import h11
 
@@ -136,11 +136,9 @@ class AppwriteServer:
         """Return a client with this server's endpoint, project and key."""
         from booking_resilience.appwrite import AppwriteClient
 
-        client = AppwriteClient()
-        client.set_endpoint(self.endpoint)
-        client.set_project(self._project)
-        client.set_key(self._key)
-        return client
+        client: Any = AppwriteClient()  # the SDK's setters have no annotations
+        client.set_endpoint(self.endpoint).set_project(self._project).set_key(self._key)
+        return cast("AppwriteClient", client)
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
