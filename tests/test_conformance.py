@@ -205,12 +205,12 @@ def plain(value: Any) -> Any:
 
 def replay(server: AppwriteServer) -> Iterator[tuple[dict[str, Any], list[str]]]:
     """Replay everything in scope, in order; yield each recording with its differences."""
-    server.api.keys.update({"read-only": frozenset({"documents.read", "rows.read"}), "expired": "expired"})
+    server.api.access.keys.update({"read-only": frozenset({"documents.read", "rows.read"}), "expired": "expired"})
     player = Replay(server)
     for recording in load():
         for step in BEFORE.get(recording["n"], ()):
             player.quietly(*step, as_guest=True)
-        server.api.worker_runs = recording["label"] is None or not str(recording["label"]).startswith("worker frozen")
+        server.api.tables.worker_runs = recording["label"] is None or not str(recording["label"]).startswith("worker frozen")
         if recording["label"] == "worker thawed: create row using column":
             player.quietly("DELETE", "/v1/tablesdb/tmain/tables/books/columns/late", None)
             column = {"key": "late", "size": 20, "required": False}

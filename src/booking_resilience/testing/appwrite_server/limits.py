@@ -8,7 +8,7 @@ from booking_resilience import clock
 from booking_resilience.testing.appwrite_server.dialect import ApiError
 
 if TYPE_CHECKING:
-    from booking_resilience.testing.appwrite_server.api import Request
+    from booking_resilience.testing.appwrite_server.exchange import Request
 
 WINDOW = 60
 WRITES, DELETES = 120, 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,33 +25,34 @@ def _text(value: Any) -> Any:
 
 
 def _any(test: Callable[[Any, Any], bool]) -> Callable[[Any, Sequence[Any]], bool]:
-    return lambda value, wanted: value is not None and any(test(_text(value), _text(item)) for item in wanted)
+    return lambda value, wanted: value is not None and any(test(value, item) for item in wanted)
 
 
 def _all_not(test: Callable[[Any, Any], bool]) -> Callable[[Any, Sequence[Any]], bool]:
-    return lambda value, wanted: value is not None and not any(test(_text(value), _text(item)) for item in wanted)
+    return lambda value, wanted: value is not None and not any(test(value, item) for item in wanted)
 
 
 def _holds(value: Any, item: Any) -> bool:
-    return item in [_text(part) for part in value] if isinstance(value, list) else str(item) in str(value)
+    return item in map(_text, value) if isinstance(value, list) else str(item) in str(value)
 
 
+# Of a value and what it is compared with, both without regard to letter case.
 _TESTS: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
-    "equal": _any(lambda a, b: a == b),
-    "notEqual": lambda value, wanted: value is None or _text(value) not in [_text(item) for item in wanted],
-    "lessThan": _any(lambda a, b: a < b),
-    "lessThanEqual": _any(lambda a, b: a <= b),
-    "greaterThan": _any(lambda a, b: a > b),
-    "greaterThanEqual": _any(lambda a, b: a >= b),
-    "between": lambda value, wanted: value is not None and _text(wanted[0]) <= _text(value) <= _text(wanted[1]),
-    "notBetween": lambda value, wanted: value is not None and not _text(wanted[0]) <= _text(value) <= _text(wanted[1]),
+    "equal": lambda value, wanted: value is not None and value in wanted,
+    "notEqual": lambda value, wanted: value not in wanted,
+    "lessThan": _any(operator.lt),
+    "lessThanEqual": _any(operator.le),
+    "greaterThan": _any(operator.gt),
+    "greaterThanEqual": _any(operator.ge),
+    "between": lambda value, wanted: value is not None and wanted[0] <= value <= wanted[1],
+    "notBetween": lambda value, wanted: value is not None and not wanted[0] <= value <= wanted[1],
     "startsWith": _any(lambda a, b: str(a).startswith(str(b))),
     "notStartsWith": _all_not(lambda a, b: str(a).startswith(str(b))),
     "endsWith": _any(lambda a, b: str(a).endswith(str(b))),
     "notEndsWith": _all_not(lambda a, b: str(a).endswith(str(b))),
     "contains": _any(_holds),
     "containsAny": _any(_holds),
-    "containsAll": lambda value, wanted: value is not None and all(_holds(value, _text(item)) for item in wanted),
+    "containsAll": lambda value, wanted: value is not None and all(_holds(value, item) for item in wanted),
     "notContains": _all_not(_holds),
     "search": _any(lambda a, b: all(word in str(a).split() for word in str(b).split())),
     "isNull": lambda value, _: value is None,
@@ -169,45 +171,49 @@ def carry_out(listing: Listing, table: Table, dialect: Dialect) -> tuple[int, li
         ApiError: If the cursor's row is not there, or has no value to order by.
     """
     rows = _matching(listing, table)
-    total = len(rows)
-    orders = list(listing.orders)
-    if orders:
-        tie = orders[0][1] if orders[0][0] in ("$createdAt", "$updatedAt") and len(orders) == 1 else True
-        for name, ascending in reversed([*orders, ("$sequence", tie)]):
-            rows.sort(key=lambda row, name=name: _sort_key(row, name), reverse=not ascending)  # type: ignore[misc] # a default binds it
-    before = False
-    if listing.cursor is not None:
-        row_id, after = listing.cursor
-        anchor = table.find(row_id)
-        if anchor is None:
-            what = dialect.row.capitalize()
-            raise ApiError(400, "general_cursor_not_found", f"{what} '{row_id}' for the 'cursor' value not found.")
-        for name, _ in orders:
-            if value_of(anchor, name) is None:
-                message = f"Order attribute '{name}' has a null value; a cursor cannot begin there."
-                raise ApiError(400, "database_query_order_null", message)
-        place = _place(anchor, rows, [*orders, ("$sequence", _tie_of(orders))])
-        before = not after
-        rows = rows[place[1] :] if after else rows[: place[0]]
+    total, orders = len(rows), [*listing.orders, ("$sequence", _tie_of(listing.orders))]
+    _sort(rows, orders)
     offset, limit = listing.offset or 0, _DEFAULT_LIMIT if listing.limit is None else listing.limit
-    if before:
-        rows = rows[: len(rows) - offset] if offset else rows
-        return total, rows[-limit:]
-    return total, rows[offset : offset + limit]
+    if listing.cursor is None:
+        return total, rows[offset : offset + limit]
+    row_id, after = listing.cursor
+    anchor = table.find(row_id)
+    if anchor is None:
+        message = f"{dialect.row.capitalize()} '{row_id}' for the 'cursor' value not found."
+        raise ApiError(400, "general_cursor_not_found", message)
+    for name, _ in listing.orders:
+        if value_of(anchor, name) is None:
+            message = f"Order attribute '{name}' has a null value; a cursor cannot begin there."
+            raise ApiError(400, "database_query_order_null", message)
+    ends, begins = _place(anchor, rows, orders)
+    if after:
+        return total, rows[begins + offset :][:limit]
+    return total, rows[: max(0, ends - offset)][-limit:]
 
 
 def _tie_of(orders: list[tuple[str, bool]]) -> bool:
+    """Tell whether equal rows come in ascending order of their sequence."""
     return orders[0][1] if len(orders) == 1 and orders[0][0] in ("$createdAt", "$updatedAt") else True
+
+
+def _sort(rows: list[Row], orders: list[tuple[str, bool]]) -> None:
+    """Sort rows that are in ascending order of their sequence, which is the last of the orders."""
+    *orders, (_, ascending) = orders
+    if not ascending:
+        rows.reverse()
+    for name, ascending in reversed(orders):
+        rows.sort(key=_key_by(name), reverse=not ascending)
 
 
 def _place(anchor: Row, rows: list[Row], orders: list[tuple[str, bool]]) -> tuple[int, int]:
     """Return where the rows before the anchor end, and where those after it begin; it need not be among them."""
+    keys = [(_key_by(name), ascending) for name, ascending in orders]
 
     def comes_before(row: Row) -> bool:
-        for name, ascending in orders:
-            mine, its = _sort_key(row, name), _sort_key(anchor, name)
+        for key, ascending in keys:
+            mine, its = key(row), key(anchor)
             if mine != its:
-                return (mine < its) == ascending
+                return bool(mine < its) == ascending
         return False
 
     low, high = 0, len(rows)
@@ -221,24 +227,34 @@ def _place(anchor: Row, rows: list[Row], orders: list[tuple[str, bool]]) -> tupl
 
 
 def _matching(listing: Listing, table: Table) -> list[Row]:
+    """Return the rows that all filters let through, in the order of their sequence."""
+    rows = list(table.rows.values())
     for query in listing.filters:  # the ID is what rows are found by; no need to look at them all
         if query["method"] == "equal" and query["attribute"] == "$id":
             found = {row.id: row for value in query["values"] if (row := table.find(str(value)))}
-            candidates = sorted(found.values(), key=lambda row: row.sequence)
+            rows = sorted(found.values(), key=lambda row: row.sequence)
             break
-    else:
-        candidates = list(table.rows.values())
-    return [row for row in candidates if all(_fits(row, query) for query in listing.filters)]
+    for query in listing.filters:
+        rows = list(filter(_test_of(query), rows))
+    return rows
 
 
-def _fits(row: Row, query: dict[str, Any]) -> bool:
+def _test_of(query: dict[str, Any]) -> Callable[[Row], bool]:
+    """Return what tells whether a row fits a query; what does not change from row to row is made once."""
     if "inner" in query:
-        return _LOGICAL[query["method"]](_fits(row, inner) for inner in query["inner"])
-    value = value_of(row, query["attribute"])
-    try:
-        return _TESTS[query["method"]](value, query["values"])
-    except TypeError:
-        return False
+        together, tests = _LOGICAL[query["method"]], [_test_of(inner) for inner in query["inner"]]
+        return lambda row: together(test(row) for test in tests)
+    name, compare, wanted = query["attribute"], _TESTS[query["method"]], [_text(value) for value in query["values"]]
+    field = SYSTEM.get(name)
+
+    def fits(row: Row) -> bool:
+        value = row.data.get(name) if field is None else getattr(row, field)
+        try:
+            return compare(value.casefold() if isinstance(value, str) else value, wanted)
+        except TypeError:
+            return False
+
+    return fits
 
 
 def value_of(row: Row, name: str) -> Any:
@@ -246,6 +262,13 @@ def value_of(row: Row, name: str) -> Any:
     return getattr(row, SYSTEM[name]) if name in SYSTEM else row.data.get(name)
 
 
-def _sort_key(row: Row, name: str) -> tuple[bool, Any]:
-    value = value_of(row, name)
-    return value is not None, _text(value) if value is not None else 0
+def _key_by(name: str) -> Callable[[Row], Any]:
+    """Return what rows are sorted by; null comes before all values."""
+    if name in SYSTEM and name != "$id":  # never null, and no letter case to be left out
+        return operator.attrgetter(SYSTEM[name])
+
+    def key(row: Row) -> tuple[bool, Any]:
+        value = value_of(row, name)
+        return value is not None, 0 if value is None else _text(value)
+
+    return key

@@ -28,6 +28,11 @@ def timestamp(moment: datetime.datetime) -> str:
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}+00:00"
 
 
+def now() -> str:
+    """Return this moment as Appwrite writes it."""
+    return timestamp(clock.utc_now())
+
+
 @dataclass(slots=True)
 class Column:
     """One column of a table.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from booking_resilience.testing.appwrite_server.dialect import Dialect
     from booking_resilience.testing.appwrite_server.schema import Column
 
 
@@ -144,6 +145,29 @@ class Store:
         database = Database(id_, name, kind, now, next(self._numbers))
         self.databases[id_.casefold()] = database
         return database
+
+    def database(self, dialect: Dialect, rest: list[str]) -> Database:
+        """Return the database that a path names.
+
+        Raises:
+            ApiError: If there is none.
+        """
+        database = self.databases.get(rest[0].casefold())
+        if database is None:
+            raise dialect.not_found("database", rest[0])
+        return database
+
+    def table(self, dialect: Dialect, rest: list[str]) -> tuple[Database, Table]:
+        """Return the table that a path names, and its database.
+
+        Raises:
+            ApiError: If there is none.
+        """
+        database = self.database(dialect, rest)
+        table = database.tables.get(rest[2].casefold())
+        if table is None:
+            raise dialect.not_found(dialect.table, rest[2])
+        return database, table
 
 
 def _comparable(value: Any) -> Any:
