@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Machines are slow and noisy: no example is too slow. HYPOTHESIS_PROFILE=thorough looks longer.
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def _live_backend() -> Iterator[object]:
+    """A database in the Appwrite that the environment names."""
+    from backends import drop_database, live_client, make_database
+
+    made = make_database(live_client())
+    yield made
+    drop_database(made)
+
+
+@pytest.fixture(params=["embedded", pytest.param("live", marks=pytest.mark.live)])
+def backend(request: pytest.FixtureRequest) -> object:
+    """An Appwrite with a database: the embedded one; with `-m live` a real one."""
+    if request.param == "live":
+        return request.getfixturevalue("_live_backend")
+    from backends import make_database
+
+    server = request.getfixturevalue("appwrite_server")
+    return make_database(server.client(), server)
