@@ -91,10 +91,14 @@ class Backend:
         return TablesDB(self.client)
 
     def make_table(
-        self, columns: dict[str, dict[str, Any]] | None = None, indexes: dict[str, Any] | None = None, *, id: str = ""
+        self,
+        columns: dict[str, dict[str, Any]] | None = None,
+        indexes: dict[str, Any] | None = None,
+        *,
+        named: str = "",
     ) -> str:
         """Make a table, of bookings if nothing else is asked for, and return its ID."""
-        table_id = id or f"t-{uuid.uuid4().hex[:12]}"
+        table_id = named or f"t-{uuid.uuid4().hex[:12]}"
         return make_table(self.client, self.database_id, table_id, SLOTS if columns is None else columns, indexes or {})
 
     def rows(self, table_id: str) -> dict[str, dict[str, Any]]:

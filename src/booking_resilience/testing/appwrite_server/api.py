@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from booking_resilience.testing.appwrite_server.dialect import Dialect
     from booking_resilience.testing.appwrite_server.exchange import Request
 
+# What the SDK has services for, and what other clients ask.
 _ELSEWHERE = (
-    "account", "avatars", "functions", "graphql", "locale", "messaging", "migrations", "project", "projects",
-    "proxy", "sites", "storage", "teams", "tokens", "users", "vcs",
+    "account", "activities", "apps", "avatars", "backups", "console", "documentsdb", "domains", "embeddings",
+    "functions", "graphql", "locale", "messaging", "migrations", "mongo", "mysql", "oauth2", "organization", "ping",
+    "postgresql", "presences", "project", "projects", "proxy", "realtime", "reports", "sites", "storage", "teams",
+    "tokens", "users", "vcs", "vectorsdb", "waf", "webhooks",
 )  # fmt: skip
 
 
@@ -105,16 +108,20 @@ class Api:
             self.access.allow(request, f"{scope}.{'read' if method == 'GET' else 'write'}")
             parameters.read_body(request)
             return known(request, dialect, rest)
-        if self._is_real(shape, dialect):
+        if _is_real(method, rest, dialect):
             raise parameters.not_emulated(request)
         return nowhere()
 
-    def _is_real(self, shape: tuple[str, ...], dialect: Dialect) -> bool:
-        """Tell whether the real server has the route."""
-        method, *rest = shape
-        tables, columns, rows = f"{dialect.table}s", f"{dialect.column}s", f"{dialect.row}s"
-        if rest[1:2] == [tables] and len(rest) in (6, 7) and rest[3] in (rows, columns):
-            return rest[3] == columns or rest[-1] in ("logs", "increment", "decrement")
-        if method in ("PUT", "PATCH") and rest in (["*"], ["*", tables, "*"]):
-            return True
-        return rest[-1:] in (["usage"], ["logs"])
+
+def _is_real(method: str, rest: list[str], dialect: Dialect) -> bool:
+    """Tell whether the real server has a route for databases that this one has not."""
+    tables, columns, rows = f"{dialect.table}s", f"{dialect.column}s", f"{dialect.row}s"
+    if rest[:1] == ["transactions"] or rest[-1:] in (["usage"], ["logs"]):
+        return True
+    if rest[1:2] != [tables]:
+        return method in ("PUT", "PATCH") and len(rest) == 1
+    if rest[3:4] == [columns]:
+        return len(rest) < 8
+    if rest[3:4] == [rows]:
+        return len(rest) == 7 and rest[6] in ("increment", "decrement")
+    return method in ("PUT", "PATCH") and len(rest) == 3

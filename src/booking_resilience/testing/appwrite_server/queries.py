@@ -86,12 +86,15 @@ def parse(queries: list[str], table: Table) -> Listing:
         raise argument("queries", f"Value must a valid array no longer than 100 items and {text}")
     listing = Listing()
     for text in queries:
-        try:
-            query = json.loads(text)
-        except (ValueError, RecursionError):
-            raise bad_query("Syntax error") from None
-        _take(listing, _checked(query), table)
+        _take(listing, _checked(_read(text)), table)
     return listing
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise bad_query("Syntax error") from None
 
 
 def _checked(query: Any) -> dict[str, Any]:
@@ -146,8 +149,8 @@ def _known(name: str, table: Table) -> None:
 def _filter(query: dict[str, Any], table: Table) -> dict[str, Any]:
     method, attribute, values = query["method"], query["attribute"], query["values"]
     if method in _LOGICAL:
-        inner = [json.loads(value) if isinstance(value, str) else value for value in values]
-        return {"method": method, "inner": [_filter(_checked(item), table) for item in inner]}
+        inner = [_filter(_checked(_read(item) if isinstance(item, str) else item), table) for item in values]
+        return {"method": method, "inner": inner}
     _known(attribute, table)
     if method in _NEEDS_VALUES and not values:
         raise bad_query(f"{method[0].upper()}{method[1:]} queries require at least one value.")
