@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import socket
 import threading
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from booking_resilience.testing.appwrite_server.exchange import Answer, Request
 
 _KEPT_REQUESTS = 10_000
+_PATIENCE = 1.0  # seconds for a thread that sends to a client that does not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,8 @@ class AppwriteServer:
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self._open: dict[socket.socket, threading.Event] = {}  # the event ends what its thread waits for
         self._threads: set[threading.Thread] = set()
-        self._stopping = threading.Event()
 
     def start(self) -> Self:
         """Begin to listen.
@@ -97,20 +98,16 @@ class AppwriteServer:
         Raises:
             OSError: If the port is taken.
         """
-        self._stopping.clear()
         self._listen()
         return self
 
     def stop(self) -> None:
         """End all connections and threads. What is stored stays, until the object goes."""
-        self._stopping.set()
         self._refuse()
-        with self._lock:
-            connections, threads = list(self._open), list(self._threads)
-        for connection in connections:
+        for connection in self._cut_off():
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)  # wakes its thread, also one that sends to nobody
-        for thread in threads:
+        for thread in self._running():
             thread.join()
 
     def __enter__(self) -> Self:
@@ -141,11 +138,10 @@ class AppwriteServer:
     def outage(self) -> Iterator[None]:
         """Be down for the length of the block: open connections are reset, new ones refused."""
         self._refuse()
-        with self._lock:
-            ended = list(self._open)
-            self._open.clear()  # what a client sends before the connection's thread wakes must not be carried out
-        for connection in ended:
+        for connection in self._cut_off():
             end(connection, reset=True)
+        for thread in self._running():
+            thread.join(_PATIENCE)  # it is reset when its thread has let go of it
         try:
             yield
         finally:
@@ -166,6 +162,19 @@ class AppwriteServer:
             listener.close()
             acceptor.join()
 
+    def _cut_off(self) -> list[socket.socket]:
+        """Return the open connections, whose threads carry out nothing any more and wait for nothing."""
+        with self._lock:
+            ended = dict(self._open)
+            self._open.clear()
+        for gone in ended.values():
+            gone.set()
+        return list(ended)
+
+    def _running(self) -> list[threading.Thread]:
+        with self._lock:
+            return list(self._threads)
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -173,24 +182,25 @@ class AppwriteServer:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            thread = threading.Thread(target=self._serve, args=(connection,), name="appwrite-connection", daemon=True)
+            gone = threading.Event()
+            serve = functools.partial(self._serve, connection, gone)
+            thread = threading.Thread(target=serve, name="appwrite-connection", daemon=True)
             with self._lock:
-                self._open.add(connection)
-                self._threads.add(thread)
+                self._open[connection] = gone
+                self._threads = {other for other in self._threads if other.is_alive()} | {thread}
             thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, gone: threading.Event) -> None:
         try:
-            wire = Wire(connection, self._stopping)
-            while (request := wire.next_request()) is not None and connection in self._open:
+            wire = Wire(connection, gone)
+            while (request := wire.next_request()) is not None and not gone.is_set():
                 if not self._answer(wire, request):
                     break
         except (OSError, h11.ProtocolError):
             pass
         finally:
             with self._lock:
-                self._open.discard(connection)
-                self._threads.discard(threading.current_thread())
+                self._open.pop(connection, None)
             connection.close()
 
     def _answer(self, wire: Wire, request: Request) -> bool:
@@ -204,7 +214,7 @@ class AppwriteServer:
         status = None if shown is None else shown.status
         self._requests.append(RecordedRequest(request.method, path, _json(request.raw_body), status, fault))
         if fault is not None and fault.kind == "hang":
-            self._stopping.wait(fault.seconds)
+            wire.gone.wait(fault.seconds)
         if shown is None or fault is None:
             if shown is not None:
                 return wire.send(shown, head_only=request.method == "HEAD")

@@ -24,11 +24,15 @@ _DRIP = 20  # pieces in which a slow body comes
 
 
 class Wire:
-    """HTTP/1.1 over one connection, with the socket in hand."""
+    """HTTP/1.1 over one connection, with the socket in hand.
 
-    def __init__(self, connection: socket.socket, stopping: threading.Event) -> None:
+    Attributes:
+        gone: Set when the connection is cut off from outside.
+    """
+
+    def __init__(self, connection: socket.socket, gone: threading.Event) -> None:
         self.connection = connection
-        self._stopping = stopping
+        self.gone = gone
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
 
     def next_request(self) -> Request | None:
@@ -78,7 +82,7 @@ class Wire:
         self.connection.sendall(self._head(answer, len(payload)))
         size = -(-len(payload) // _DRIP)
         for place in range(0, len(payload), size):
-            if self._stopping.wait(seconds / _DRIP):
+            if self.gone.wait(seconds / _DRIP):
                 return False
             self.connection.sendall(payload[place : place + size])
         return False
