@@ -210,7 +210,9 @@ def replay(server: AppwriteServer) -> Iterator[tuple[dict[str, Any], list[str]]]
     for recording in load():
         for step in BEFORE.get(recording["n"], ()):
             player.quietly(*step, as_guest=True)
-        server.api.tables.worker_runs = recording["label"] is None or not str(recording["label"]).startswith("worker frozen")
+        server.api.tables.worker_runs = recording["label"] is None or not str(recording["label"]).startswith(
+            "worker frozen"
+        )
         if recording["label"] == "worker thawed: create row using column":
             player.quietly("DELETE", "/v1/tablesdb/tmain/tables/books/columns/late", None)
             column = {"key": "late", "size": 20, "required": False}
