@@ -73,6 +73,7 @@ _system = SystemClock()
 _installed: Clock = _system
 
 monotonic: Callable[[], float] = time.monotonic
+timestamp: Callable[[], float] = time.time  # the moment of `utc_now`, as seconds since 1970, at a tenth of its cost
 utc_now: Callable[[], datetime.datetime] = _system.utc_now
 sleep: Callable[[float], None] = _system.sleep
 sleep_async: Callable[[float], Awaitable[None]] = _system.sleep_async
@@ -87,8 +88,9 @@ def install(clock: Clock | None) -> Clock | None:
     Returns:
         The clock that was installed before, to be given back later; None if it was the machine's own.
     """
-    global _installed, monotonic, utc_now, sleep, sleep_async
+    global _installed, monotonic, timestamp, utc_now, sleep, sleep_async
     before, _installed = _installed, clock or _system
     monotonic = clock.monotonic if clock else time.monotonic
+    timestamp = (lambda: clock.utc_now().timestamp()) if clock else time.time
     utc_now, sleep, sleep_async = _installed.utc_now, _installed.sleep, _installed.sleep_async
     return None if before is _system else before

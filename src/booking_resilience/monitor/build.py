@@ -7,24 +7,67 @@ import itertools
 import secrets
 import sys
 import threading
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from booking_resilience.monitor.record import ErrorCategory, ErrorRecord, Severity, positions_of
-from booking_resilience.monitor.redact import CYCLE, ContextCopy, clean_text, text_of
+from booking_resilience import clock
+from booking_resilience.monitor.record import (
+    NO_DETAILS,
+    Details,
+    Draft,
+    ErrorCategory,
+    ErrorRecord,
+    Kind,
+    Severity,
+    frozen,
+)
+from booking_resilience.monitor.redact import (
+    CYCLE,
+    MESSAGE_LENGTH,
+    ContextCopy,
+    clean_text,
+    finder,
+    text_of,
+)
+from booking_resilience.monitor.stacks import StackTable
 
 if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from booking_resilience.events import FailedAttempt
-    from booking_resilience.monitor.record import Outcome, Position
+    from booking_resilience.monitor.record import Outcome
     from booking_resilience.monitor.redact import Redactor
+    from booking_resilience.monitor.stacks import Stack
 
 _CAUSES = 8
 _FIRST_ATTEMPTS, _LAST_ATTEMPTS = 4, 12
-_INTERNED = 2048
-_NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
+_TYPES = 1024
+_DEPTH = 3
+_TOP_FRAMES = 3
+
+
+def _reader(name: str) -> Any:
+    """Return what reads an attribute of any exception, whatever its class has put in the way."""
+    return vars(BaseException)[name].__get__
+
+
+_READERS = {name: _reader(name) for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")}
+_traceback_of, _cause_of, _context_of, _suppressed_in = _READERS.values()
+
+
+class _Type:
+    """An exception type: its name, and whether attributes and text of its errors can be read off them plainly."""
+
+    __slots__ = ("is_plain", "name", "text_is_argument", "text_is_own")
+
+    def __init__(self, kind: type) -> None:
+        self.name = type_name(kind)
+        self.is_plain = type(kind) is type and all(
+            type.__getattribute__(kind, name) is getattr(BaseException, name)
+            for name in (*_READERS, "args", "__getattribute__")
+        )
+        text = type.__getattribute__(kind, "__str__") if self.is_plain else None
+        self.text_is_argument = text is BaseException.__str__
+        self.text_is_own = text is OSError.__str__
 
 
 class RecordBuilder:
@@ -36,107 +79,244 @@ class RecordBuilder:
 
     def __init__(self, redact: Redactor) -> None:
         self._redact = redact
+        self._finds = finder(redact)
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
-        self._stacks: dict[tuple[Position, ...], tuple[Position, ...]] = {}
-        self._fingerprints: dict[tuple[Any, ...], str] = {}
+        self._stacks = StackTable()
+        self._find = self._stacks.find
+        self._types: dict[type, _Type] = {}
         self._busy = threading.local()
 
     def build(
         self,
         error: BaseException,
-        *,
         operation: str,
-        category: ErrorCategory,
-        severity: Severity,
+        category: ErrorCategory | str,
+        severity: Severity | str,
         context: Mapping[str, Any] | None,
-        attempts: int | tuple[FailedAttempt, ...] | None,
+        attempts: int | Sequence[FailedAttempt] | None,
         outcome: Outcome,
-        timestamp: datetime.datetime,
     ) -> ErrorRecord:
-        """Return the record of an error."""
-        depth = getattr(self._busy, "depth", 0)
-        self._busy.depth = depth + 1
-        try:
-            # A text that is made by recording another error, and so on, ends here.
-            text = text_of(error) if depth < 3 else CYCLE
-            chain = list(_chain(error))
-            sections = tuple((self._line(link, text if link is error else None), self._stack(link)) for link in chain)
-            number, errors, duration = self._attempts(attempts)
-            copied = ContextCopy(self._redact).of(context) if context else _NO_CONTEXT
-        finally:
-            self._busy.depth = depth
-        name, stack = type_name(error), sections[0][1]
-        operation = clean_text(operation, self._redact, "operation", 256)
-        code, line = stack[-1] if stack else (None, None)
-        trace_id, span_id = _active_span()
-        return ErrorRecord(
-            f"{self._prefix}{next(self._numbers):08x}",
-            timestamp,
-            category,
-            severity,
-            operation,
-            name,
-            clean_text(text, self._redact),
-            len(text),
-            None if code is None else code.co_qualname,
-            None if code is None else code.co_filename,
-            line,
-            copied,
-            number,
-            errors,
-            tuple(line for line, _ in sections[1:]),
-            outcome,
-            self._fingerprint(category, operation, name, type_name(chain[-1]), stack),
-            duration,
-            trace_id,
-            span_id,
-            sections,
+        """Return the record of an error.
+
+        Raises:
+            ValueError: If category, severity or outcome is unknown.
+        """
+        type_ = type(error)
+        notes = self._find(_traceback_of(error))
+        kind: Kind | None = notes.get(type_) if type(type_) is type else None
+        if kind is not None and kind.told is not None:
+            was_operation, was_category, was_severity, was_outcome = kind.told
+            if not (
+                was_operation is operation
+                and was_category is category
+                and was_severity is severity
+                and was_outcome is outcome
+            ):
+                kind = _noted(notes, type_, operation, category, severity, outcome)
+        if kind is None or error.__cause__ is not None or error.__context__ is not None:
+            return self._full(error, notes, operation, category, severity, context, attempts, outcome)
+        args = error.args
+        if kind.text_is_argument and len(args) == 1 and type(args[0]) is str:
+            text = args[0]
+        else:
+            text = self._text_of(error, self._facts_of(type_))
+        message = kind.text if text == kind.text else self._clean(text, kind)
+        details = NO_DETAILS
+        if message is not text or context is not None or attempts is not None or "opentelemetry.trace" in sys.modules:
+            details = self._details(error, text, message, context, attempts, ())
+        draft = Draft()
+        draft._kind, draft._details, draft.message = kind, details, message
+        draft._moment, draft._number = clock.timestamp(), next(self._numbers)
+        draft.__class__ = ErrorRecord  # type: ignore[assignment] # `frozen`, without the call
+        return draft  # type: ignore[return-value]
+
+    def _full(
+        self,
+        error: BaseException,
+        notes: dict[Any, Any],
+        operation: object,
+        category: ErrorCategory | str,
+        severity: Severity | str,
+        context: Mapping[str, Any] | None,
+        attempts: int | Sequence[FailedAttempt] | None,
+        outcome: Outcome,
+    ) -> ErrorRecord:
+        """Return the record of an error that has causes, or the first of its kind."""
+        chain = list(_chain(error))
+        causes = tuple((self._line(link), self._stack_of(link)) for link in chain[1:])
+        kind = self._kind(error, chain[-1], notes, operation, category, severity, outcome)
+        text = self._text_of(error, self._facts_of(type(error)))
+        draft = Draft()
+        draft._kind, draft.message = kind, self._clean(text)
+        draft._details = self._details(error, text, draft.message, context, attempts, causes)
+        draft._moment, draft._number = clock.timestamp(), next(self._numbers)
+        return frozen(draft)
+
+    def _kind(
+        self,
+        error: BaseException,
+        root: BaseException,
+        notes: dict[Any, Any],
+        operation: object,
+        category: ErrorCategory | str,
+        severity: Severity | str,
+        outcome: Outcome,
+    ) -> Kind:
+        """Return what the record has in common with others, and note it where it can be found again."""
+        member, level = member_of(ErrorCategory, category), member_of(Severity, severity)
+        if outcome not in ("failed", "recovered"):
+            raise ValueError(f"outcome must be 'failed' or 'recovered', not {outcome!r}")
+        outcome = "failed" if outcome == "failed" else "recovered"  # exactly: it may have been a subclass of str
+        text = text_of(operation)
+        name, root_name = self._facts_of(type(error)).name, self._facts_of(type(root)).name
+        cleaned = clean_text(text, self._redact, "operation", 256)
+        key: tuple[Any, ...] = (type(error), cleaned, member, level, outcome)
+        if error is not root:
+            key = (*key, root_name)
+        facts = self._facts_of(type(error))
+        found = notes.get(key) if facts.is_plain else None
+        if found is not None:
+            return cast("Kind", found)
+        stack: Stack = notes["stack"]
+        code, line, _ = stack[-1] if stack else (None, None, None)
+        kind = Kind(
+            category=member,
+            severity=level,
+            operation=cleaned,
+            error_type=name,
+            outcome=outcome,
+            fingerprint=_fingerprint(member, cleaned, name, root_name, stack),
+            place=(None, None, None) if code is None else (code.co_qualname, code.co_filename, line),
+            stack=stack,
+            prefix=self._prefix,
+            redact=self._redact,
         )
+        kind.text_is_argument = facts.text_is_argument
+        if facts.is_plain:
+            self._stacks.note(notes, key, kind)
+            if error is root and type(operation) is str and operation == cleaned:
+                kind.told = (operation, category, severity, outcome)
+                self._stacks.note(notes, type(error), kind)
+        return kind
+
+    def _details(
+        self,
+        error: BaseException,
+        text: str,
+        message: str,
+        context: Mapping[str, Any] | None,
+        attempts: int | Sequence[FailedAttempt] | None,
+        causes: tuple[tuple[str, Stack], ...],
+    ) -> Details:
+        number, errors, duration = self._attempts(error, text, attempts)
+        trace_id, span_id = _active_span()
+        copied = ContextCopy(self._redact).of(context) or None
+        length = None if len(text) == len(message) else len(text)
+        details = Details(copied, number, errors, causes, duration, trace_id, span_id, length)
+        return NO_DETAILS if details == NO_DETAILS else details
+
+    def _attempts(
+        self, error: BaseException, text: str, attempts: int | Sequence[FailedAttempt] | None
+    ) -> tuple[int, tuple[str, ...], float | None]:
+        if attempts is None or isinstance(attempts, int):
+            return max(1, attempts or 1), (), None
+        try:
+            shown = tuple(attempts)
+            number, duration = len(shown), shown[-1].elapsed if shown else None
+            if number > _FIRST_ATTEMPTS + _LAST_ATTEMPTS:
+                shown = (*shown[:_FIRST_ATTEMPTS], *shown[-_LAST_ATTEMPTS:])
+            lines = tuple(self._line(item.error, text if item.error is error else None) for item in shown)
+        except Exception:  # noqa: BLE001 - no attempts, then
+            return 1, (), None
+        return max(1, number), lines, duration
 
     def _line(self, error: BaseException, text: str | None = None) -> str:
         """Return `type: message`, redacted."""
-        message = clean_text(text_of(error) if text is None else text, self._redact)
-        return f"{type_name(error)}: {message}" if message else type_name(error)
+        facts = self._facts_of(type(error))
+        message = self._clean(self._text_of(error, facts) if text is None else text)
+        return f"{facts.name}: {message}" if message else facts.name
 
-    def _stack(self, error: BaseException) -> tuple[Position, ...]:
-        stack = positions_of(error.__traceback__)
-        if len(self._stacks) >= _INTERNED:
-            self._stacks.clear()
-        return self._stacks.setdefault(stack, stack)
+    def _clean(self, text: str, kind: Kind | None = None) -> str:
+        """Return the text redacted and cut; if it was neither, the kind remembers it."""
+        if len(text) > MESSAGE_LENGTH or not text.isascii() or self._finds(text) is not None:
+            return clean_text(text, self._redact)
+        if kind is not None:
+            kind.text = text
+        return text
 
-    def _attempts(self, attempts: int | tuple[FailedAttempt, ...] | None) -> tuple[int, tuple[str, ...], float | None]:
-        if not attempts:
-            return 1, (), None
-        if isinstance(attempts, int):
-            return attempts, (), None
-        shown = attempts
-        if len(attempts) > _FIRST_ATTEMPTS + _LAST_ATTEMPTS:
-            shown = (*attempts[:_FIRST_ATTEMPTS], *attempts[-_LAST_ATTEMPTS:])
-        return len(attempts), tuple(self._line(item.error) for item in shown), attempts[-1].elapsed
+    def _text_of(self, error: BaseException, facts: _Type) -> str:
+        """Return the error's text. One that is made by recording another error, and so on, ends here."""
+        if facts.text_is_own and len(error.args) == 1 and type(error.args[0]) is str:
+            return text_of(error)
+        depth = getattr(self._busy, "depth", 0)
+        if depth >= _DEPTH:
+            return CYCLE
+        self._busy.depth = depth + 1
+        try:
+            return text_of(error)
+        finally:
+            self._busy.depth = depth
 
-    def _fingerprint(
-        self, category: ErrorCategory, operation: str, name: str, root: str, stack: tuple[Position, ...]
-    ) -> str:
-        key = (category, operation, name, root, stack[-3:])
-        found = self._fingerprints.get(key)
-        if found is None:
-            places = [f"{code.co_filename}:{code.co_qualname}" for code, _ in stack[-3:]]
-            facts = "\0".join([category, operation, name, root, *places]).encode("utf-8", "backslashreplace")
-            found = hashlib.blake2b(facts, digest_size=8).hexdigest()
-            if len(self._fingerprints) >= _INTERNED:
-                self._fingerprints.clear()
-            self._fingerprints[key] = found
-        return found
+    def _stack_of(self, error: BaseException) -> Stack:
+        return cast("Stack", self._stacks.find(_traceback_of(error))["stack"])
+
+    def _facts_of(self, kind: type) -> _Type:
+        """Return what is known of an exception type. One with a metaclass of its own is looked at anew each time."""
+        found = self._types.get(kind) if type(kind) is type else None
+        if found is not None:
+            return found
+        facts = _Type(kind)
+        if type(kind) is type:
+            if len(self._types) >= _TYPES:
+                self._types.clear()
+            self._types[kind] = facts
+        return facts
 
 
-def type_name(error: BaseException) -> str:
-    """Return the name of the error's type, with its module unless it is a builtin."""
-    kind = type(error)
+def _noted(notes: dict[Any, Any], *key: object) -> Kind | None:
+    """Return the kind that is noted under the key; none if a part of it is nothing that could be a key."""
+    if type(key[1]) is not str:
+        return None
     try:
-        return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    except Exception:  # noqa: BLE001 - a metaclass may do anything
-        return "<type() failed>"
+        return cast("Kind | None", notes.get(key))
+    except Exception:  # noqa: BLE001 - it is checked, and refused, in the other way
+        return None
+
+
+def member_of(kind: Any, value: Any) -> Any:
+    """Return the member of an enumeration, given as itself or as its value.
+
+    Raises:
+        ValueError: If there is none; it names the setting and what is allowed.
+    """
+    if type(value) is kind:
+        return value
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(repr(member.value) for member in kind)
+        name = "category" if kind is ErrorCategory else "severity"
+        raise ValueError(f"{name} must be one of {known}, not {value!r}") from None
+
+
+def type_name(kind: type) -> str:
+    """Return the name of a type, with its module unless it is a builtin; a metaclass is not asked."""
+    name = vars(type)["__qualname__"].__get__(kind)
+    try:
+        module = vars(type)["__module__"].__get__(kind)
+    except AttributeError:  # taken away
+        module = "?"
+    module = str.__str__(module) if isinstance(module, str) else "?"
+    full = name if module == "builtins" else f"{module}.{name}"
+    return clean_text(full, None, length=256)
+
+
+def _next_link(error: BaseException) -> BaseException | None:
+    cause = _cause_of(error)
+    if cause is None and not _suppressed_in(error):
+        cause = _context_of(error)
+    return cast("BaseException | None", cause)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -146,7 +326,13 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen and len(seen) <= _CAUSES:
         seen.add(id(link))
         yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        link = _next_link(link)
+
+
+def _fingerprint(category: str, operation: str, name: str, root: str, stack: Stack) -> str:
+    places = [f"{module}:{code.co_qualname}" for code, _, module in stack[-_TOP_FRAMES:]]
+    facts = "\0".join([category, operation, name, root, *places]).encode("utf-8", "backslashreplace")
+    return hashlib.blake2b(facts, digest_size=8).hexdigest()
 
 
 def _active_span() -> tuple[str | None, str | None]:

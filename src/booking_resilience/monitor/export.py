@@ -1,8 +1,9 @@
-"""Errors as JSON, JSON Lines and CSV, and back. Pure, but for writing the file."""
+"""Errors as JSON, JSON Lines and CSV. Pure, but for writing the file."""
 
 from __future__ import annotations
 
 import csv
+import datetime
 import io
 import json
 import os
@@ -10,18 +11,39 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from booking_resilience.monitor.record import ErrorRecord, from_dict
+from booking_resilience.events import AlertEvent
+from booking_resilience.monitor.load import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SCHEMA = "booking-resilience/errors/1"
+    from booking_resilience.monitor.record import ErrorRecord
+    from booking_resilience.monitor.stats import ErrorStats
+    from booking_resilience.monitor.store import ErrorGroup
+
 COLUMNS = (
     "id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts",
     "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace",
 )  # fmt: skip
 SUFFIXES = (".json", ".jsonl", ".csv")
 _RISKY = tuple("=+-@\t\r\n\0'＝＋－＠")  # noqa: RUF001 - the full-width forms run as formulas, too
+
+
+def head_of(now: datetime.datetime, window: float, stats: ErrorStats, groups: Iterable[ErrorGroup]) -> dict[str, Any]:
+    """Return what an export says beside the records, as JSON has it."""
+    return {
+        "generated_at": now.isoformat(),
+        "window_seconds": window,
+        "stats": {name: _plain(getattr(stats, name)) for name in stats.__slots__},
+        "alert": _plain(stats.alert),
+        "groups": [{name: _plain(getattr(group, name)) for name in group.__slots__} for group in groups],
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, AlertEvent):
+        return {name: _plain(getattr(value, name)) for name in AlertEvent.__slots__}
+    return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
 def to_json(head: dict[str, Any], records: Iterable[ErrorRecord]) -> str:
@@ -57,28 +79,6 @@ def guarded(value: object) -> str:
     """Return the field's text, such that no spreadsheet takes it for a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_RISKY) else text
-
-
-def load_json(source: Path | str) -> list[ErrorRecord]:
-    """Return the records of what `to_json` or `to_jsonl` made.
-
-    Args:
-        source: A path to read, or the text itself.
-
-    Raises:
-        ValueError: If it is not an export of this library's.
-        OSError: If the file cannot be read.
-    """
-    text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
-    try:
-        documents = [json.loads(text)]
-    except json.JSONDecodeError:
-        documents = [json.loads(line) for line in text.splitlines()]
-    head = documents[0] if documents else None
-    if not isinstance(head, dict) or head.get("schema") != SCHEMA:
-        found = head.get("schema") if isinstance(head, dict) else type(head).__name__
-        raise ValueError(f"schema must be {SCHEMA!r}, not {found!r}")
-    return [from_dict(facts) for facts in head.get("errors", documents[1:])]
 
 
 def check_suffix(path: str | os.PathLike[str]) -> str:

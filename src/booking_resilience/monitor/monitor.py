@@ -1,93 +1,37 @@
-"""The error monitor: records errors, watches their rate, and lets them be read, listened to and exported.
-
-`record` builds the record on the caller's thread and appends it to an inbox; whoever gets the lock at once, without
-waiting, takes the inbox in. So nothing waits for anything: not a thread for another, and not a signal handler, a
-finaliser or a listener for the very call that it interrupted.
-"""
+"""The error monitor: records errors, watches their rate, and lets them be read, listened to and exported."""
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import weakref
-from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience import clock
-from booking_resilience.events import AlertEvent, FailedAttempt, Subscription, notify
 from booking_resilience.monitor import export as exports
-from booking_resilience.monitor.build import RecordBuilder
+from booking_resilience.monitor.build import member_of
 from booking_resilience.monitor.capture import Capture
+from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.logs import MonitorHandler
-from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
-from booking_resilience.monitor.record import ErrorCategory, ErrorRecord, Severity
-from booking_resilience.monitor.redact import DEFAULT_REDACTION, text_of
-from booking_resilience.monitor.store import ErrorGroup, RecordStore
+from booking_resilience.monitor.marks import MANY, Mark, attributes_of, settle
+from booking_resilience.monitor.rate import AlertRule
+from booking_resilience.monitor.record import ErrorCategory, Severity
+from booking_resilience.monitor.redact import DEFAULT_REDACTION
+from booking_resilience.monitor.stats import ErrorStats, MonitorSnapshot
+from booking_resilience.monitor.store import RecordStore
+from booking_resilience.monitor.telling import Teller
 from booking_resilience.settings import check, is_positive, is_whole
 
 if TYPE_CHECKING:
-    import datetime
+    import logging
     from collections.abc import AsyncGenerator, Mapping
 
-    from booking_resilience.events import Listener
-    from booking_resilience.monitor.record import Outcome
+    from booking_resilience.events import AlertEvent, FailedAttempt, Listener, Subscription
+    from booking_resilience.monitor.record import ErrorRecord, Outcome
     from booking_resilience.monitor.redact import Redactor
+    from booking_resilience.monitor.store import ErrorGroup
 
-logger: logging.Logger = logging.getLogger("booking_resilience.monitor")
-_MARK = "__booking_resilience_record__"
-_COUNTED = (Severity.ERROR, Severity.CRITICAL)
+_SHOWN = 50
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorStats:
-    """The monitor's numbers, all of one moment, since it was made or cleared.
-
-    Attributes:
-        total: Records made: failed plus recovered.
-        failed: Operations that failed.
-        recovered: Operations that succeeded after a retry.
-        by_category: `total` by category; all categories are there.
-        by_severity: `total` by severity; all severities are there.
-        error_rate: Errors and critical errors per minute, over the window.
-        alert: The alert as it fires, else None.
-        dropped: Records no longer kept.
-        groups: How many groups of errors there are.
-    """
-
-    total: int
-    failed: int
-    recovered: int
-    by_category: dict[ErrorCategory, int]
-    by_severity: dict[Severity, int]
-    error_rate: float
-    alert: AlertEvent | None
-    dropped: int
-    groups: int
-
-
-@dataclass(frozen=True, slots=True)
-class MonitorSnapshot:
-    """What a dashboard shows, all of one moment; `recent_errors` are the newest 50, newest first."""
-
-    stats: ErrorStats
-    recent_errors: list[ErrorRecord]
-    error_rate: float
-    alerting: bool
-
-
-class _Marks(dict[object, ErrorRecord]):
-    """Which monitor has recorded an error, and as what; pickles to an empty dict, and does not count for a copy."""
-
-    __slots__ = ("owner",)
-
-    def __init__(self, owner: BaseException) -> None:
-        self.owner = id(owner)
-
-    def __reduce__(self) -> tuple[type[dict[Any, Any]], tuple[()]]:
-        return (dict, ())
 
 
 class ErrorMonitor:
@@ -136,20 +80,8 @@ class ErrorMonitor:
 
     def _begin(self) -> None:
         """Be as new, and without listeners: also what a forked child does."""
-        self._lock = threading.RLock()
-        self._telling = threading.local()
-        self._listeners: tuple[Listener[ErrorRecord], ...] = ()
-        self._empty()
-
-    def _empty(self) -> None:
-        self._inbox: deque[tuple[ErrorRecord, float]] = deque()
-        self._alerts: deque[AlertEvent] = deque()
-        self._taking = False
-        self._token = object()
-        self._builder = RecordBuilder(self._redact)
-        self._store = RecordStore(self._capacity)
-        self._rate, self._alert = SlidingRate(self._window), Alert(self._rule)
-        self._since: datetime.datetime | None = None
+        self._teller = Teller(self._on_alert)
+        self.clear()
 
     def record(
         self,
@@ -177,31 +109,24 @@ class ErrorMonitor:
             TypeError: If `error` is no exception.
             ValueError: If category, severity or outcome is unknown.
         """
-        if not isinstance(error, BaseException):
-            raise TypeError(f"error must be an exception, not {type(error).__name__}")
-        if outcome not in ("failed", "recovered"):
-            raise ValueError(f"outcome must be 'failed' or 'recovered', not {outcome!r}")
-        kind: ErrorCategory = _member(ErrorCategory, category)
-        level: Severity = _member(Severity, severity)
-        marks = _marks_of(error)
-        token = self._token
-        if token in marks:
-            return marks[token]
-        made = self._builder.build(
-            error,
-            operation=text_of(operation),
-            category=kind,
-            severity=level,
-            context=context,
-            attempts=attempts,
-            outcome=outcome,
-            timestamp=clock.utc_now(),
-        )
-        record = marks.setdefault(token, made)
-        if record is made:
-            self._inbox.append((record, clock.monotonic()))
-            self._take_in()
-            self._tell(record)
+        ledger = self._ledger
+        try:
+            attributes = attributes_of(error)
+        except TypeError:
+            raise TypeError(f"error must be an exception, not {type(error).__name__}") from None
+        mark = attributes.get(ledger.key)
+        if mark is not None and type(mark) is Mark and mark.owner == id(error):
+            return mark.record
+        record = ledger.build(error, operation, category, severity, context, attempts, outcome)
+        mark = Mark()
+        mark.owner, mark.record = id(error), record
+        if attributes.setdefault(ledger.key, mark) is not mark or len(attributes) > MANY:
+            other = settle(attributes, ledger.key, mark)
+            if other is not record:
+                return other
+        ledger.put(record)
+        if ledger.alerts or self._teller.listeners:
+            self._teller.tell(ledger.alerts, record)
         return record
 
     def capture(
@@ -216,7 +141,7 @@ class ErrorMonitor:
 
         Cancellation, interrupts and exits pass unrecorded.
         """
-        return Capture(self, operation, _member(ErrorCategory, category), _member(Severity, severity), context)
+        return Capture(self, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context)
 
     def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
         """Record an error of the category `booking`; every keyword is context."""
@@ -241,16 +166,24 @@ class ErrorMonitor:
     @property
     def error_rate(self) -> float:
         """Errors and critical errors per minute, over the window."""
-        return self._read().stats.error_rate
+        return self.stats().error_rate
 
     @property
     def alerting(self) -> bool:
         """Whether the alert fires."""
-        return self._read().alerting
+        return self.stats().alert is not None
+
+    @property
+    def listener_errors(self) -> int:
+        """How often a listener or `on_alert` has raised."""
+        return self._teller.raised
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        return self._read().stats
+        ledger = self._ledger
+        stats = ledger.stats()
+        self._teller.tell(ledger.alerts, None)
+        return stats
 
     def recent(
         self,
@@ -265,11 +198,11 @@ class ErrorMonitor:
             ValueError: If `limit` is below 0, or category or severity is unknown.
         """
         check("limit", limit, is_whole(limit, 0), "a whole number, 0 or more")
-        category = None if category is None else _member(ErrorCategory, category)
-        severity = None if severity is None else _member(Severity, severity)
+        category = None if category is None else member_of(ErrorCategory, category)
+        severity = None if severity is None else member_of(Severity, severity)
         return [
             record
-            for record in self._kept()
+            for record in self._ledger.read(RecordStore.recent)
             if (category is None or record.category is category) and (severity is None or record.severity is severity)
         ][:limit]
 
@@ -280,13 +213,12 @@ class ErrorMonitor:
             ValueError: If `limit` is below 0.
         """
         check("limit", limit, is_whole(limit, 0), "a whole number, 0 or more")
-        self._take_in()
-        with self._lock:
-            return self._store.groups()[:limit]
+        return self._ledger.read(RecordStore.groups)[:limit]
 
     def snapshot(self) -> MonitorSnapshot:
         """Return what a dashboard shows."""
-        return self._read(recent=50)
+        stats, _, records = self._overview()
+        return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
 
     async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
         """Yield a snapshot now and every `interval` seconds, under asyncio or trio.
@@ -305,15 +237,7 @@ class ErrorMonitor:
         It is called under no lock; what it records itself is not told to anybody, so that nothing goes round in
         circles; what it raises is logged.
         """
-        if not callable(listener):
-            raise TypeError(f"listener must be a function of the record, not {listener!r}")
-
-        def entry(record: ErrorRecord) -> object:  # an identity of its own: one listener may listen twice
-            return listener(record)
-
-        with self._lock:
-            self._listeners = (*self._listeners, entry)
-        return Subscription(lambda: self._unsubscribe(entry))
+        return self._teller.subscribe(listener)
 
     def logging_handler(self) -> logging.Handler:
         """Return a handler that records what is logged with an exception; the operation is the logger's name."""
@@ -321,20 +245,19 @@ class ErrorMonitor:
 
     def clear(self) -> None:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
-        with self._lock:
-            self._empty()
+        self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact)
 
     def to_json(self) -> str:
         """Return everything that is kept as a JSON document."""
-        return exports.to_json(self._head(), self._kept())
+        return exports.to_json(*self._exported())
 
     def to_jsonl(self) -> str:
         """Return everything that is kept as JSON Lines."""
-        return exports.to_jsonl(self._head(), self._kept())
+        return exports.to_jsonl(*self._exported())
 
     def to_csv(self) -> str:
         """Return the records that are kept as CSV."""
-        return exports.to_csv(self._kept())
+        return exports.to_csv(self._exported()[1])
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write everything that is kept to a file, all or nothing, readable by its owner only.
@@ -358,130 +281,16 @@ class ErrorMonitor:
 
             await asyncio.to_thread(self.export, path)
 
-    def _take_in(self) -> None:
-        """Take the inbox in, unless somebody is at it: whoever is takes ours along."""
-        while self._inbox:
-            if not self._lock.acquire(blocking=False):
-                return
-            try:
-                if self._taking:  # this very thread is, and was interrupted
-                    return
-                self._taking = True
-                try:
-                    while self._inbox:
-                        record, now = self._inbox.popleft()
-                        self._look(now)
-                        self._store.add(record)
-                        if record.severity in _COUNTED:
-                            self._rate.add(now)
-                            self._look(now)
-                finally:
-                    self._taking = False
-            finally:
-                self._lock.release()
+    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
+        ledger = self._ledger
+        overview = ledger.overview()
+        self._teller.tell(ledger.alerts, None)
+        return overview
 
-    def _look(self, now: float) -> None:
-        for state in self._alert.look(self._rate, now):
-            if state == "firing":
-                self._since = clock.utc_now()
-            self._alerts.append(self._alert_event(state, now))
-
-    def _alert_event(self, state: Any, now: float) -> AlertEvent:
-        return AlertEvent(state, self._rate.per_minute(now), self._alert.peak, self._since or clock.utc_now())
-
-    def _read(self, recent: int = 0) -> MonitorSnapshot:
-        self._take_in()
-        now = clock.monotonic()
-        with self._lock:
-            self._look(now)
-            store, rate = self._store, self._rate.per_minute(now)
-            stats = ErrorStats(
-                total=store.failed + store.recovered,
-                failed=store.failed,
-                recovered=store.recovered,
-                by_category={category: store.by_category[category] for category in ErrorCategory},
-                by_severity={severity: store.by_severity[severity] for severity in Severity},
-                error_rate=rate,
-                alert=self._alert_event("firing", now) if self._alert.firing else None,
-                dropped=store.dropped,
-                groups=store.group_count(),
-            )
-            records = store.recent()[:recent] if recent else []
-        self._tell(None)
-        return MonitorSnapshot(stats, records, rate, stats.alert is not None)
-
-    def _kept(self) -> list[ErrorRecord]:
-        self._take_in()
-        with self._lock:
-            return self._store.recent()
-
-    def _head(self) -> dict[str, Any]:
-        stats = self.stats()
-        return {
-            "generated_at": clock.utc_now().isoformat(),
-            "window_seconds": self._window,
-            "stats": {name: _plain(getattr(stats, name)) for name in ErrorStats.__slots__},
-            "alert": _plain(stats.alert),
-            "groups": [
-                {name: _plain(getattr(group, name)) for name in ErrorGroup.__slots__} for group in self.groups(10**9)
-            ],
-        }
-
-    def _tell(self, record: ErrorRecord | None) -> None:
-        """Tell of alerts and of the record; what is recorded meanwhile on this thread is not told in turn."""
-        if getattr(self._telling, "now", False):
-            return
-        if not self._alerts and (record is None or not self._listeners):
-            return
-        self._telling.now = True
-        try:
-            while self._alerts:
-                try:
-                    event = self._alerts.popleft()
-                except IndexError:  # another thread was quicker
-                    break
-                level = logging.INFO if event.state == "resolved" else logging.WARNING
-                facts = {"state": event.state, "rate": event.rate, "peak": event.peak}
-                logger.log(level, "error alert %s: %.1f errors per minute, peak %.1f", *facts.values(), extra=facts)
-                if self._on_alert is not None:
-                    notify((self._on_alert,), event, logger)
-            if record is not None:
-                notify(self._listeners, record, logger)
-        finally:
-            self._telling.now = False
-
-    def _unsubscribe(self, entry: Listener[ErrorRecord]) -> None:
-        with self._lock:
-            self._listeners = tuple(kept for kept in self._listeners if kept is not entry)
-
-
-def _member(kind: Any, value: Any) -> Any:
-    if type(value) is kind:
-        return value
-    try:
-        return kind(value)
-    except ValueError:
-        known = ", ".join(repr(member.value) for member in kind)
-        name = "category" if kind is ErrorCategory else "severity"
-        raise ValueError(f"{name} must be one of {known}, not {value!r}") from None
-
-
-def _marks_of(error: BaseException) -> dict[object, ErrorRecord]:
-    """Return the error's own note of which monitors have recorded it; one that takes no note is always new."""
-    try:
-        marks = error.__dict__.get(_MARK)
-        if not isinstance(marks, _Marks) or marks.owner != id(error):
-            marks = error.__dict__[_MARK] = _Marks(error)
-    except Exception:  # noqa: BLE001 - an error may hide or refuse its attributes
-        return _Marks(error)
-    return marks
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
-    if isinstance(value, AlertEvent):
-        return {name: _plain(getattr(value, name)) for name in AlertEvent.__slots__}
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
+        """Return the head of an export, and its records."""
+        stats, groups, records = self._overview()
+        return exports.head_of(clock.utc_now(), self._window, stats, groups), records
 
 
 def _after_fork() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from booking_resilience.settings import check, is_number, is_positive
 
-_EXACT = 512
+State: TypeAlias = Literal["firing", "repeat", "resolved"]
+_EXACT, _MOST_EXACT = 4096, 1 << 20  # eight bytes each
+_SLICES, _CHUNK = 512, 64
+_TRIM = 1024
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a window by the last bit, and never by more
 
 
@@ -46,45 +50,86 @@ class AlertRule:
 class SlidingRate:
     """How many events there were in (now - window, now].
 
-    Exact for up to 512 events in the window. Of more than that, those that come within 1/512 of the window of each
-    other count as of the first of them, so that memory stays bounded in a storm.
+    Exact for as many events in the window as it is told to; of more, those that come within 1/512 of the window of
+    each other leave it together, with the first of them, so that memory stays bounded in a storm. Whether there are
+    more than `exact - 1` of them is always known exactly.
+
+    Args:
+        window: Its length in seconds.
+        exact: How many events are kept apart.
+
+    Attributes:
+        kept: How many there were in it when it was last looked at.
     """
 
-    __slots__ = ("_events", "count", "window")
+    __slots__ = ("_coarse", "_exact", "_expires", "_full", "_head", "_moments", "_newest", "kept", "window")
 
-    def __init__(self, window: float) -> None:
-        self.window: float = window
-        self.count: int = 0
-        self._events: deque[list[float]] = deque()  # [moment, how many]
+    def __init__(self, window: float, exact: int = _EXACT) -> None:
+        self.window = window
+        self._exact = max(1, exact)
+        self._moments = array("d")  # from `_head` on: the newest events, oldest first
+        self._head = 0
+        self._coarse: deque[list[float]] = deque()  # older ones: [moment of the first, how many]
+        self.kept = 0
+        self._newest = self._expires = -math.inf  # the newest event, and when the oldest leaves the window
+        self._full = 0  # with more moments there are some to be made coarse
 
-    def add(self, now: float) -> None:
-        """Count an event."""
-        self.expire(now)
-        if len(self._events) >= _EXACT and now - self._events[-1][0] < self.window / _EXACT:
-            self._events[-1][1] += 1
-        else:
-            self._events.append([now, 1])
-        self.count += 1
+    def add(self, now: float) -> int:
+        """Count an event; return how many there are now."""
+        moments = self._moments
+        if now < self._newest:  # threads and signal handlers may be a little out of order
+            now = self._newest
+        self._newest = now
+        moments.append(now)
+        self.kept = count = self.kept + 1
+        return self.count(now) if now >= self._expires or len(moments) > self._full else count
 
-    def expire(self, now: float) -> None:
-        """Forget what has left the window."""
-        events, oldest = self._events, now - self.window + _SLACK
-        while events and events[0][0] <= oldest:
-            self.count -= int(events.popleft()[1])
+    def count(self, now: float) -> int:
+        """Return how many there are, and forget what has left the window."""
+        oldest = now - self.window + _SLACK
+        coarse, moments, head = self._coarse, self._moments, self._head
+        while coarse and coarse[0][0] <= oldest:
+            self.kept -= int(coarse.popleft()[1])
+        end = len(moments)
+        while head < end and moments[head] <= oldest:
+            head += 1
+        self.kept -= head - self._head
+        while end - head >= self._exact + _CHUNK:
+            self._make_coarse(moments[head : head + _CHUNK])
+            head += _CHUNK
+        if head > _TRIM and head * 2 > end:
+            del moments[:head]
+            head, end = 0, end - head
+        self._head = head
+        self._full = head + self._exact + _CHUNK - 1
+        first = coarse[0][0] if coarse else moments[head] if head < end else -math.inf
+        self._expires = first + self.window - _SLACK
+        return self.kept
 
     def per_minute(self, now: float) -> float:
         """Return the rate, in events per minute."""
-        self.expire(now)
-        return self.count * 60.0 / self.window
+        return self.count(now) * 60.0 / self.window
 
     def falls_below(self, count: int) -> float:
-        """Return when fewer than `count` events will be left if no more come; -inf if there are fewer already."""
-        left = 0
-        for moment, number in reversed(self._events):
-            left += int(number)
-            if left >= count:
-                return moment + self.window
-        return -math.inf
+        """Return when fewer than `count` events will be left if no more come; -inf if it never had so many.
+
+        Args:
+            count: From 1 to as many as are kept apart.
+        """
+        moments = self._moments
+        return moments[-count] + self.window if count <= len(moments) else -math.inf
+
+    def _make_coarse(self, moments: array[float]) -> None:
+        """Take the oldest ones, which come after all that are coarse already, together where they are close."""
+        coarse, slice_ = self._coarse, self.window / _SLICES
+        if coarse and moments[-1] - coarse[-1][0] < slice_:
+            coarse[-1][1] += len(moments)
+            return
+        for moment in moments:
+            if coarse and moment - coarse[-1][0] < slice_:
+                coarse[-1][1] += 1
+            else:
+                coarse.append([moment, 1])
 
 
 class Alert:
@@ -92,45 +137,76 @@ class Alert:
 
     Between two events the rate only falls, so what happened in between is known when it is next looked at.
 
+    Args:
+        rule: When it fires and ends.
+        window: The window of the rate, in seconds.
+
     Attributes:
         firing: Whether it fires, as of when it was last looked at.
-        peak: The highest rate since it began.
+        top: It need not be looked at after an event, unless there are more than so many in the window...
+        due: ...or it is so late, on the clock of the events. Then also before the event.
+        exact: How many events the rate must keep apart.
     """
 
-    __slots__ = ("_above_since", "_below_since", "_rule", "_sent", "firing", "peak")
+    __slots__ = (
+        "_above_since", "_below_since", "_enough", "_fired", "_peak", "_per_event", "_quiet", "_rule", "_sent", "due",
+        "exact", "firing", "top",
+    )  # fmt: skip
 
-    def __init__(self, rule: AlertRule) -> None:
+    def __init__(self, rule: AlertRule, window: float) -> None:
         self._rule = rule
-        self.firing: bool = False
-        self.peak: float = 0.0
+        self._per_event = 60.0 / window
+        self._quiet = math.floor(rule.threshold * window / 60.0 + 1e-9)
+        self._enough = max(1, math.ceil(rule.clear_threshold * window / 60.0 - 1e-9))
+        self.exact = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
+        self._enough = min(self._enough, self.exact)
+        self.firing, self.top, self.due = False, self._quiet, math.inf
+        self._peak = 0
         self._above_since: float | None = None
         self._below_since: float | None = None
-        self._sent = 0.0
+        self._fired = self._sent = 0.0
 
-    def look(self, rate: SlidingRate, now: float) -> list[Literal["firing", "repeat", "resolved"]]:
-        """Take the rate as it has become by `now`; return what there is to tell, in order."""
-        rule, told = self._rule, []
+    @property
+    def peak(self) -> float:
+        """The highest rate since it began, in events per minute; once it has ended, that of the last one."""
+        return (self.top if self.firing else self._peak) * self._per_event
+
+    def before(self, rate: SlidingRate, now: float) -> tuple[State, ...]:
+        """Take the rate as it has become by `now`, when an event comes that is not yet in it, or when it is read."""
+        if not self.firing:
+            if self._above_since is not None and rate.count(now) <= self._quiet:
+                self._above_since, self.due = None, math.inf
+            return ()
+        fallen = rate.falls_below(self._enough)
+        self.due = min(fallen, self._sent + self._rule.repeat_every - _SLACK)
+        if fallen > now + _SLACK:
+            self._below_since = None
+            return ()
+        if self._below_since is None:
+            self._below_since = max(fallen, self._fired)
+        if now - self._below_since < self._rule.keep_firing - _SLACK:
+            return ()
+        self._peak = self.top
+        self.firing, self.top, self.due = False, self._quiet, math.inf
+        self._above_since = self._below_since = None
+        return ("resolved",)
+
+    def after(self, rate: SlidingRate, now: float, count: int) -> tuple[State, ...]:
+        """Take the rate with the event in it, or as it is read: `count` events at `now`."""
         if self.firing:
-            enough = math.ceil(rule.clear_threshold * rate.window / 60.0 - 1e-9)
-            fallen = rate.falls_below(enough)
-            if fallen > now + _SLACK:
+            self.top = max(self.top, count)
+            if rate.falls_below(self._enough) > now + _SLACK:
                 self._below_since = None
-            elif self._below_since is None:
-                self._below_since = fallen if fallen > -math.inf else now
-            if self._below_since is not None and now - self._below_since >= rule.keep_firing - _SLACK:
-                self.firing, self._above_since, self._below_since = False, None, None
-                told.append("resolved")
-        current = rate.per_minute(now)
-        if current <= rule.threshold:
-            self._above_since = None
-        elif self._above_since is None:
-            self._above_since = now
-        if self.firing:
-            self.peak = max(self.peak, current)
-            if now - self._sent >= rule.repeat_every - _SLACK:
-                self._sent = now
-                told.append("repeat")
-        elif self._above_since is not None and now - self._above_since >= rule.for_seconds - _SLACK:
-            self.firing, self.peak, self._sent, self._below_since = True, current, now, None
-            told.append("firing")
-        return told  # type: ignore[return-value] # a list of literals
+            if now - self._sent < self._rule.repeat_every - _SLACK:
+                return ()
+            self._sent = now
+            return ("repeat",)
+        if count <= self._quiet:
+            return ()
+        if self._above_since is None:
+            self._above_since, self.due = now, -math.inf
+        if now - self._above_since < self._rule.for_seconds - _SLACK:
+            return ()
+        self.firing, self.top, self.due = True, count, -math.inf
+        self._fired = self._sent = now
+        return ("firing",)

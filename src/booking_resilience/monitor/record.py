@@ -1,18 +1,23 @@
-"""What is kept of an error: a frozen record of plain values. No frame, no exception, no thread is kept with it."""
+"""What is kept of an error: a frozen record of plain values. No frame, no exception, no thread is kept with it.
+
+A record is small: what it has in common with others (type, place, operation and so on) is in one `Kind` that they
+share, and what most of them lack is in one `Details`. The rest is made when it is read.
+"""
 
 from __future__ import annotations
 
 import datetime
 import enum
-import linecache
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
-from booking_resilience.monitor.redact import DEFAULT_REDACTION, clean_text
+from booking_resilience.monitor.stacks import render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import CodeType, TracebackType
+    from booking_resilience.monitor.redact import Redactor
+    from booking_resilience.monitor.stacks import Stack
+    from booking_resilience.monitor.store import Shelf
 
 Outcome: TypeAlias = Literal["failed", "recovered"]
 
@@ -36,14 +41,61 @@ class Severity(enum.StrEnum):
     INFO = "info"
 
 
-Position: TypeAlias = "tuple[CodeType, int]"
-Stack: TypeAlias = "tuple[tuple[str, tuple[Position, ...]], ...]"
-"""The error and its causes, each with its line of text and the positions its traceback went through."""
+class Kind:
+    """What records have in common whose errors are of one type, came out of one place and were recorded alike.
 
-_FIRST_FRAMES, _LAST_FRAMES = 16, 48
+    `shelf` is where the store keeps them. `text` is a message that was found harmless, `told` is how operation,
+    category, severity and outcome were given: both tend to come again. `stack` is text in what was read back.
+    """
+
+    __slots__ = (
+        "category", "error_type", "file", "fingerprint", "function", "line", "operation", "outcome", "prefix",
+        "redact", "severity", "shelf", "stack", "text", "text_is_argument", "told",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        category: ErrorCategory,
+        severity: Severity,
+        operation: str,
+        error_type: str,
+        outcome: Outcome,
+        fingerprint: str,
+        place: tuple[str | None, str | None, int | None],
+        stack: Stack | str,
+        prefix: str = "",
+        redact: Redactor = None,
+    ) -> None:
+        self.category, self.severity, self.operation = category, severity, operation
+        self.error_type, self.fingerprint = error_type, fingerprint
+        self.outcome: Outcome = outcome
+        self.function, self.file, self.line = place
+        self.stack, self.prefix, self.redact = stack, prefix, redact
+        self.shelf: Shelf | None = None
+        self.text = ""
+        self.text_is_argument = False
+        self.told: tuple[object, object, object, object] | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Details(NamedTuple):
+    """What most records lack. `causes` are the lines of text and stacks of what the error was raised from."""
+
+    context: dict[str, Any] | None = None
+    attempts: int = 1
+    attempt_errors: tuple[str, ...] = ()
+    causes: tuple[tuple[str, Stack], ...] = ()
+    duration: float | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    message_length: int | None = None
+    id: str | None = None
+
+
+NO_DETAILS = Details()
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class ErrorRecord:
     """One error, as it was recorded.
 
@@ -56,8 +108,9 @@ class ErrorRecord:
         error_type: The exception's type, `module.Name`; builtins bare.
         message: Its text, redacted, 1,024 characters at most.
         message_length: How many characters the original text had.
+        stacktrace: The traceback as text, causes first as Python prints them; made when it is read.
         function: The function that raised it, and so on for `file` and `line`; None if it was never raised.
-        context: What was known about the operation, redacted.
+        context: What was known about the operation, redacted; a copy.
         attempts: How many attempts were made; of a recovered operation the successful one counts, too.
         attempt_errors: `type: message` of the failed attempts, the first 4 and the last 12.
         causes: `type: message` of what it was raised from, nearest first.
@@ -68,6 +121,13 @@ class ErrorRecord:
         span_id: As `trace_id`.
     """
 
+    __slots__ = ("_details", "_kind", "_moment", "_number", "message")
+    if TYPE_CHECKING:  # slots, but no fields
+        _details: Details
+        _kind: Kind
+        _moment: float | datetime.datetime
+        _number: int
+
     id: str
     timestamp: datetime.datetime
     category: ErrorCategory
@@ -76,10 +136,11 @@ class ErrorRecord:
     error_type: str
     message: str
     message_length: int
+    stacktrace: str
     function: str | None
     file: str | None
     line: int | None
-    context: Mapping[str, Any]
+    context: dict[str, Any]
     attempts: int
     attempt_errors: tuple[str, ...]
     causes: tuple[str, ...]
@@ -88,19 +149,12 @@ class ErrorRecord:
     duration: float | None
     trace_id: str | None
     span_id: str | None
-    stack: Stack | str
-
-    @property
-    def stacktrace(self) -> str:
-        """The traceback as text, causes first as Python prints them; made when it is read."""
-        return self.stack if isinstance(self.stack, str) else render(self.stack)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: field names, and plain values."""
         facts: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
         facts["timestamp"] = self.timestamp.isoformat()
         facts["category"], facts["severity"] = self.category.value, self.severity.value
-        facts["context"] = dict(self.context)
         facts["attempt_errors"], facts["causes"] = list(self.attempt_errors), list(self.causes)
         return facts
 
@@ -110,50 +164,71 @@ class ErrorRecord:
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def __repr__(self) -> str:
+        return f"<ErrorRecord {self.id} {self.severity.value}: {self.operation!r}: {self.error_type}: {self.message!r}>"
 
-FIELDS = tuple("stacktrace" if field.name == "stack" else field.name for field in fields(ErrorRecord))
+    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
+        from booking_resilience.monitor.load import from_dict  # below this module
 
-
-def from_dict(facts: Any) -> ErrorRecord:
-    """Return the record that `to_dict` made this of.
-
-    Raises:
-        ValueError: If a field is missing, unknown, or cannot be what it says.
-    """
-    if not isinstance(facts, dict) or set(facts) != set(FIELDS):
-        wrong = sorted(set(FIELDS) ^ set(facts)) if isinstance(facts, dict) else [type(facts).__name__]
-        raise ValueError(
-            f"a record must have exactly the fields of ErrorRecord; missing or unknown: {', '.join(wrong)}"
-        )
-    values = dict(facts)
-    values["stack"] = values.pop("stacktrace")
-    values["timestamp"] = datetime.datetime.fromisoformat(values["timestamp"])
-    values["category"], values["severity"] = ErrorCategory(values["category"]), Severity(values["severity"])
-    values["attempt_errors"], values["causes"] = tuple(values["attempt_errors"]), tuple(values["causes"])
-    if values["outcome"] not in ("failed", "recovered"):
-        raise ValueError(f"outcome must be 'failed' or 'recovered', not {values['outcome']!r}")
-    return ErrorRecord(**values)
+        return from_dict, (self.to_dict(),)
 
 
-def positions_of(tb: TracebackType | None) -> tuple[Position, ...]:
-    """Return the code and line of each frame, outermost first; of very many, the first and the last."""
-    positions = []
-    while tb is not None:
-        positions.append((tb.tb_frame.f_code, tb.tb_lineno))
-        tb = tb.tb_next
-    if len(positions) > _FIRST_FRAMES + _LAST_FRAMES:
-        del positions[_FIRST_FRAMES:-_LAST_FRAMES]
-    return tuple(positions)
+FIELDS = tuple(field.name for field in fields(ErrorRecord))
 
 
-def render(stack: Stack) -> str:
-    """Return the text of a stack, much as Python prints it; source lines are read now."""
-    sections = []
-    for text, positions in reversed(stack):
-        lines = ["Traceback (most recent call last):"] if positions else []
-        for code, line in positions:
-            lines.append(f'  File "{code.co_filename}", line {line}, in {code.co_qualname}')
-            if source := linecache.getline(code.co_filename, line).strip():
-                lines.append(f"    {clean_text(source, DEFAULT_REDACTION)}")
-        sections.append("\n".join([*lines, text]))
-    return "\n\nand from that\n\n".join(sections)
+class Draft:
+    """A record while it is made; making it one directly would take five times as long."""
+
+    __slots__ = ErrorRecord.__slots__
+
+    _details: Details
+    _kind: Kind
+    _moment: float | datetime.datetime
+    _number: int
+    message: str
+
+
+def frozen(draft: Draft) -> ErrorRecord:
+    """Return the draft, which has become a record."""
+    draft.__class__ = ErrorRecord  # type: ignore[assignment] # both have the very same slots
+    return cast("ErrorRecord", draft)
+
+
+def as_datetime(moment: float | datetime.datetime) -> datetime.datetime:
+    """Return a moment, which may be seconds since 1970, as an aware datetime."""
+    return moment if isinstance(moment, datetime.datetime) else datetime.datetime.fromtimestamp(moment, datetime.UTC)
+
+
+def number_of(record: ErrorRecord) -> int:
+    """Return a record's number, by which they are ordered."""
+    return record._number
+
+
+def _line(record: ErrorRecord) -> str:
+    return f"{record.error_type}: {record.message}" if record.message else record.error_type
+
+
+def _stacktrace(record: Any) -> str:
+    kind = record._kind
+    if isinstance(kind.stack, str):
+        return kind.stack
+    return render([(_line(record), kind.stack), *record._details.causes], kind.redact)
+
+
+def _message_length(record: Any) -> int:
+    length = record._details.message_length
+    return len(record.message) if length is None else length
+
+
+_READERS: dict[str, Any] = {
+    "id": lambda record: record._details.id or f"{record._kind.prefix}{record._number:08x}",
+    "timestamp": lambda record: as_datetime(record._moment),
+    "message_length": _message_length,
+    "stacktrace": _stacktrace,
+    "context": lambda record: dict(record._details.context or ()),
+    "causes": lambda record: tuple(line for line, _ in record._details.causes),
+}
+for _name in FIELDS:
+    if _name != "message":
+        _home = "_kind" if _name in Kind.__slots__ else "_details"
+        setattr(ErrorRecord, _name, property(_READERS.get(_name) or attrgetter(f"{_home}.{_name}")))

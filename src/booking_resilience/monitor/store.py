@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from booking_resilience.monitor.record import ErrorCategory, ErrorRecord, Severity
+from booking_resilience.monitor.record import (
+    ErrorCategory,
+    ErrorRecord,
+    Severity,
+    as_datetime,
+    number_of,
+)
 
 if TYPE_CHECKING:
     import datetime
 
+    from booking_resilience.monitor.record import Kind, Outcome
+
 _FIRST, _LAST = 5, 20
+_QUOTA = _FIRST + _LAST
+_COUNTED = (Severity.ERROR, Severity.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,103 +46,164 @@ class ErrorGroup:
     last_seen: datetime.datetime
 
 
-class _Group:
-    """A group's numbers, and the places of those of its records that may go first: all but its first ones."""
+class Group:
+    """A group's count, and its records that are kept."""
 
-    __slots__ = ("count", "first", "first_seen", "last", "last_record")
+    __slots__ = ("count", "first_seen", "gone", "kept", "last")
 
     def __init__(self, record: ErrorRecord) -> None:
         self.count = 0
-        self.first: deque[int] = deque()
-        self.last: deque[int] = deque()
-        self.first_seen = record.timestamp
-        self.last_record = record
+        self.first_seen = record._moment
+        self.last = record
+        self.kept: tuple[Shelf, ...] = ()
+        self.gone = False
+
+    def is_bare(self) -> bool:
+        """Tell whether no record of it is kept."""
+        return not any(shelf.records for shelf in self.kept)
+
+
+class Shelf:
+    """Where records of one kind go: their group's records in the common or in the critical ring, oldest first.
+
+    Attributes:
+        tally: How many there were of their category, severity and outcome; one cell for all that have these.
+        is_counted: Whether they count for the rate.
+    """
+
+    __slots__ = ("group", "is_counted", "records", "ring", "tally")
+
+    def __init__(self, group: Group, ring: _Ring, tally: list[int], *, is_counted: bool) -> None:
+        self.group, self.ring, self.tally, self.is_counted = group, ring, tally, is_counted
+        self.records: list[ErrorRecord] = []
+
+
+class _Ring:
+    """Records of which at most `capacity` are kept; which may go is told by the sizes of the shelves.
+
+    Attributes:
+        size: How many are kept.
+        dropped: How many are no longer kept.
+    """
+
+    __slots__ = ("_by_size", "_capacity", "dropped", "size")
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._by_size: list[dict[int, list[ErrorRecord]]] = [{} for _ in range(_QUOTA + 1)]
+        self.size = self.dropped = 0
+
+    def grown(self, records: list[ErrorRecord]) -> ErrorRecord | None:
+        """Note that a shelf has one record more; return the one that goes for it, if one does."""
+        self._move(records, len(records) - 1, len(records))
+        self.size += 1
+        if self.size <= self._capacity:
+            return None
+        # One of the largest shelf; of several, of the one that has been so large for longest.
+        size = next(size for size in range(_QUOTA, 0, -1) if self._by_size[size])
+        largest = next(iter(self._by_size[size].values()))
+        gone = largest.pop(min(_FIRST, (size - 1) // 2))  # the oldest but the first ones
+        self._move(largest, size, size - 1)
+        self.size -= 1
+        self.dropped += 1
+        return gone
+
+    def _move(self, records: list[ErrorRecord], old: int, new: int) -> None:
+        self._by_size[old].pop(id(records), None)
+        if new:
+            self._by_size[new][id(records)] = records
 
 
 class RecordStore:
     """Keeps `capacity` records, and critical ones beside them in a ring of their own of the same size.
 
-    Of each group the first 5 and the last 20 are kept, so a storm of one kind leaves the others in place. Where all
-    that is still too much, the oldest go. Not safe to share by itself.
+    Of each group the first 5 and the last 20 are kept in each ring. Where all that is still too much, the largest
+    group loses one, so that none ever pushes out another that is smaller. Not safe to share by itself.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._records: OrderedDict[int, tuple[ErrorRecord, str]] = OrderedDict()
-        self._critical: deque[tuple[int, ErrorRecord]] = deque()
-        self._groups: OrderedDict[str, _Group] = OrderedDict()
-        self._number = 0
-        self.failed: int = 0
-        self.recovered: int = 0
-        self.dropped: int = 0
-        self.by_category: Counter[ErrorCategory] = Counter()
-        self.by_severity: Counter[Severity] = Counter()
+        self._common, self._critical = _Ring(capacity), _Ring(capacity)
+        self._groups: dict[str, Group] = {}
+        self._bare: dict[str, None] = {}  # groups of which no record is kept
+        self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], list[int]] = {}
 
-    def add(self, record: ErrorRecord) -> None:
-        """Keep a record, and drop what that makes too many."""
-        self._number += 1
-        self.by_category[record.category] += 1
-        self.by_severity[record.severity] += 1
-        if record.outcome == "recovered":
-            self.recovered += 1
-        else:
-            self.failed += 1
-        group = self._group_of(record)
+    def add(self, record: ErrorRecord) -> bool:
+        """Keep a record, and drop what that makes too many; tell whether it counts for the rate."""
+        kind = record._kind
+        shelf = kind.shelf
+        if shelf is None or shelf.group.gone:
+            shelf = kind.shelf = self._shelf_for(record, kind)
+        group, records = shelf.group, shelf.records
+        shelf.tally[0] += 1
         group.count += 1
-        group.last_record = record
-        if record.severity is Severity.CRITICAL:
-            self._critical.append((self._number, record))
-            if len(self._critical) > self._capacity:
-                self._critical.popleft()
-                self.dropped += 1
-            return
-        self._records[self._number] = (record, record.fingerprint)
-        (group.first if len(group.first) < _FIRST else group.last).append(self._number)
-        if len(group.last) > _LAST:
-            self._drop(group.last.popleft())
-        elif len(self._records) > self._capacity:
-            number, (_, fingerprint) = next(iter(self._records.items()))
-            owner = self._groups.get(fingerprint)
-            if owner is not None:
-                place = owner.first if owner.first and owner.first[0] == number else owner.last
-                if place and place[0] == number:
-                    place.popleft()
-            self._drop(number)
+        group.last = record
+        records.append(record)
+        if len(records) > _QUOTA:
+            del records[_FIRST]
+            shelf.ring.dropped += 1
+        else:
+            self._bare.pop(kind.fingerprint, None)
+            gone = shelf.ring.grown(records)
+            if gone is not None and gone is not record:
+                self._forget(gone._kind.fingerprint)
+        return shelf.is_counted
+
+    def _shelf_for(self, record: ErrorRecord, kind: Kind) -> Shelf:
+        group = self._groups.get(kind.fingerprint)
+        if group is None:
+            group = self._groups[kind.fingerprint] = Group(record)
+        ring = self._critical if kind.severity is Severity.CRITICAL else self._common
+        tally = self._tallies.setdefault((kind.category, kind.severity, kind.outcome), [0])
+        shelf = Shelf(group, ring, tally, is_counted=kind.severity in _COUNTED)
+        for other in group.kept:
+            if other.ring is ring:
+                shelf.records = other.records
+                return shelf
+        group.kept = (*group.kept, shelf)
+        return shelf
+
+    def _forget(self, fingerprint: str) -> None:
+        """Forget the group that has been without records for longest, if this one has none left and they are many."""
+        if self._groups[fingerprint].is_bare():
+            self._bare[fingerprint] = None
+            if len(self._bare) > self._capacity:
+                oldest = next(iter(self._bare))
+                del self._bare[oldest]
+                self._groups.pop(oldest).gone = True
+
+    @property
+    def dropped(self) -> int:
+        """How many records are no longer kept."""
+        return self._common.dropped + self._critical.dropped
+
+    def count(self, what: object) -> int:
+        """Return how many records there were of a category, a severity or an outcome."""
+        return sum(tally[0] for key, tally in self._tallies.items() if what in key)
 
     def recent(self) -> list[ErrorRecord]:
         """Return what is kept, newest first."""
-        kept = [(number, record) for number, (record, _) in self._records.items()]
-        return [record for _, record in sorted([*kept, *self._critical], key=lambda item: -item[0])]
+        kept: list[ErrorRecord] = []
+        for group in self._groups.values():
+            for shelf in group.kept:
+                kept += shelf.records
+        return sorted(kept, key=number_of, reverse=True)
 
     def groups(self) -> list[ErrorGroup]:
         """Return the groups, the one seen last first."""
         return [
             ErrorGroup(
-                fingerprint,
-                group.last_record.category,
-                group.last_record.operation,
-                group.last_record.error_type,
+                group.last.fingerprint,
+                group.last.category,
+                group.last.operation,
+                group.last.error_type,
                 group.count,
-                group.first_seen,
-                group.last_record.timestamp,
+                as_datetime(group.first_seen),
+                group.last.timestamp,
             )
-            for fingerprint, group in reversed(self._groups.items())
+            for group in sorted(self._groups.values(), key=lambda group: number_of(group.last), reverse=True)
         ]
 
     def group_count(self) -> int:
         """Return how many groups there are."""
         return len(self._groups)
-
-    def _group_of(self, record: ErrorRecord) -> _Group:
-        group = self._groups.get(record.fingerprint)
-        if group is None:
-            group = self._groups[record.fingerprint] = _Group(record)
-            if len(self._groups) > self._capacity:
-                self._groups.popitem(last=False)
-        else:
-            self._groups.move_to_end(record.fingerprint)
-        return group
-
-    def _drop(self, number: int) -> None:
-        del self._records[number]
-        self.dropped += 1

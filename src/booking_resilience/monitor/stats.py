@@ -1,0 +1,47 @@
+"""The monitor's numbers, as it tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from booking_resilience.events import AlertEvent
+    from booking_resilience.monitor.record import ErrorCategory, ErrorRecord, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorStats:
+    """The monitor's numbers, all of one moment, since it was made or cleared.
+
+    Attributes:
+        total: Records made: failed plus recovered.
+        failed: Operations that failed.
+        recovered: Operations that succeeded after a retry.
+        by_category: `total` by category; all categories are there.
+        by_severity: `total` by severity; all severities are there.
+        error_rate: Errors and critical errors per minute, over the window.
+        alert: The alert as it fires, else None.
+        dropped: Records no longer kept.
+        groups: How many groups of errors there are.
+    """
+
+    total: int
+    failed: int
+    recovered: int
+    by_category: dict[ErrorCategory, int]
+    by_severity: dict[Severity, int]
+    error_rate: float
+    alert: AlertEvent | None
+    dropped: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSnapshot:
+    """What a dashboard shows, all of one moment; `recent_errors` are the newest 50, newest first."""
+
+    stats: ErrorStats
+    recent_errors: list[ErrorRecord]
+    error_rate: float
+    alerting: bool

@@ -1,0 +1,85 @@
+"""Telling a monitor's listeners of records, and its owner of alerts, under no lock."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from booking_resilience.events import AlertEvent, Subscription, notify
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from booking_resilience.events import Listener
+    from booking_resilience.monitor.record import ErrorRecord
+
+logger = logging.getLogger("booking_resilience.monitor")
+
+
+class Teller:
+    """Who is told.
+
+    What is recorded on a thread that is telling just now is told to nobody in turn, so that nothing goes round in
+    circles.
+
+    Args:
+        on_alert: Told of alerts.
+
+    Attributes:
+        listeners: Told of records.
+        raised: How often one of them has raised.
+    """
+
+    def __init__(self, on_alert: Listener[AlertEvent] | None) -> None:
+        self._on_alert = on_alert
+        self._lock = threading.RLock()
+        self._alerting = threading.Lock()  # a claim that nobody waits for: one thread tells of alerts, so in order
+        self._here = threading.local()
+        self.listeners: tuple[Listener[ErrorRecord], ...] = ()
+        self.raised = 0
+
+    def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
+        """Have the listener told of each record, until the subscription is closed."""
+        if not callable(listener):
+            raise TypeError(f"listener must be a function of the record, not {listener!r}")
+        entry: Listener[ErrorRecord] = functools.partial(listener)  # an identity of its own: one may listen twice
+        with self._lock:
+            self.listeners = (*self.listeners, entry)
+        return Subscription(functools.partial(self._unsubscribe, entry))
+
+    def tell(self, alerts: deque[AlertEvent], record: ErrorRecord | None) -> None:
+        """Tell of the alerts, oldest first, and then of the record, if there is one."""
+        if getattr(self._here, "telling", False):
+            return
+        self._here.telling = True
+        try:
+            while alerts and self._alerting.acquire(blocking=False):
+                try:
+                    while alerts:
+                        self._tell_of(alerts.popleft())
+                finally:
+                    self._alerting.release()
+            if record is not None and self.listeners:
+                self._count(notify(self.listeners, record, logger))
+        finally:
+            self._here.telling = False
+
+    def _tell_of(self, event: AlertEvent) -> None:
+        level = logging.INFO if event.state == "resolved" else logging.WARNING
+        facts = {"state": event.state, "rate": event.rate, "peak": event.peak}
+        with contextlib.suppress(Exception):  # a logging handler that raises
+            logger.log(level, "error alert %s: %.1f errors per minute, peak %.1f", *facts.values(), extra=facts)
+        if self._on_alert is not None:
+            self._count(notify((self._on_alert,), event, logger))
+
+    def _count(self, raised: int) -> None:
+        if raised:
+            with self._lock:
+                self.raised += raised
+
+    def _unsubscribe(self, entry: Listener[ErrorRecord]) -> None:
+        with self._lock:
+            self.listeners = tuple(kept for kept in self.listeners if kept is not entry)
