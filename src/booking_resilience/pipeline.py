@@ -7,7 +7,7 @@ breaker; an open breaker is not retried, and an attempt that opens it is the las
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, cast
 
 from booking_resilience.awaitables import gives_coroutines, within
 from booking_resilience.breaker import CircuitBreaker
@@ -41,7 +41,7 @@ class ErrorRecorder(Protocol):
         category: ErrorCategory,
         severity: Severity,
         attempts: int | tuple[FailedAttempt, ...] | None,
-        outcome: str,
+        outcome: Literal["failed", "recovered"],
     ) -> object:
         """Record how an operation ended."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from booking_resilience import with_retry
+from booking_resilience import ErrorMonitor, Pipeline, with_retry
 
 
 def number() -> int:
@@ -13,3 +13,4 @@ def number() -> int:
 
 
 assert_type(with_retry(number), int)
+assert_type(Pipeline(monitor=ErrorMonitor()).call("count", number), int)
