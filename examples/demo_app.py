@@ -1,0 +1,193 @@
+"""The demo's web application: the page, the tests, bookings, downloads and the stream, as a Starlette application.
+
+`create_app(demo)` makes it. What blocks runs in worker threads, a bounded number of them; the event loop only waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from booking_flow import BookingError
+from booking_resilience import CircuitOpenError, message_for
+from demo_forms import FormError, parse_booking, read_body
+from demo_guard import Guard, page_policy
+from demo_stream import EventStream, Hub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from starlette.requests import Request
+
+    from demo_parts import Demo
+
+PAGE = Path(__file__).with_name("dashboard.html")
+DATA_MESSAGE = "Booking data error. Please try again or contact support."
+BUSY_MESSAGE = "Service temporarily unavailable. Please try again in a moment."
+WORKERS = 16
+"""Bookings under way at a time."""
+WAITING = 64
+"""Bookings that may wait for a worker; more are refused."""
+
+
+class Api:
+    """The routes.
+
+    Args:
+        demo: What it is about.
+        hub: Where the stream comes from.
+    """
+
+    def __init__(self, demo: Demo, hub: Hub) -> None:
+        self._demo, self._hub = demo, hub
+        self._page = PAGE.read_text(encoding="utf-8")
+        self._policy = page_policy(self._page)
+        self._bookings, self._readers = CapacityLimiter(WORKERS), CapacityLimiter(2)
+
+    def routes(self) -> list[Route]:
+        """Return them."""
+        return [
+            Route("/", self.page),
+            Route("/favicon.ico", self.no_icon),
+            Route("/api/test-retry", self.simulate_retry, methods=["POST"]),
+            Route("/api/test-fail", self.simulate_failure, methods=["POST"]),
+            Route("/api/bookings", self.book, methods=["POST"]),
+            Route("/api/stats", self.stats),
+            Route("/api/stream", self.stream),
+            Route("/api/errors.json", self.errors_json),
+            Route("/api/errors.csv", self.errors_csv),
+            Route("/api/errors/{record_id}", self.error),
+        ]
+
+    async def page(self, _request: Request) -> Response:
+        """The dashboard."""
+        headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
+        return HTMLResponse(self._page, headers=headers)
+
+    async def no_icon(self, _request: Request) -> Response:
+        """Nothing: the page has its icon in itself."""
+        return Response(status_code=204)
+
+    async def simulate_retry(self, _request: Request) -> Response:
+        """Network failures, and how they are survived."""
+        return JSONResponse(await self._demo.simulate_retry())
+
+    async def simulate_failure(self, _request: Request) -> Response:
+        """A failure; or, when the breaker is open, its refusal."""
+        try:
+            self._demo.simulate_failure()
+        except CircuitOpenError as error:
+            return self._unavailable(error, message_for(error))
+        except ConnectionError as error:
+            facts = {"message": message_for(error), "error": f"{type(error).__name__}: {error}"}
+            return JSONResponse({**facts, "breaker": self._demo.breaker_state()}, 502)
+        raise AssertionError("the failure did not fail")
+
+    async def book(self, request: Request) -> Response:
+        """A booking, by the real workflow."""
+        kind = request.headers.get("content-type", "application/json")
+        body = await read_body(request)
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "the request must be application/json")
+        try:
+            asked = parse_booking(body)
+        except FormError as error:
+            return JSONResponse({"message": DATA_MESSAGE, "errors": error.problems}, 422)
+        if self._bookings.statistics().tasks_waiting >= WAITING:
+            return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
+        try:
+            result = await to_thread.run_sync(self._demo.book, asked, limiter=self._bookings)
+        except BookingError as error:
+            cause = error.__cause__
+            if isinstance(cause, CircuitOpenError):
+                return self._unavailable(cause, error.message)
+            if error.message == DATA_MESSAGE:  # what passed here, the backend refused
+                return JSONResponse({"message": error.message, "errors": {"body": "was refused by the backend"}}, 422)
+            return JSONResponse({"message": error.message}, 503)
+        return JSONResponse(result.to_payload(), 201)
+
+    async def stats(self, _request: Request) -> Response:
+        """The numbers, once."""
+        return JSONResponse(self._hub.overview())
+
+    async def stream(self, _request: Request) -> Response:
+        """The numbers, live."""
+        if self._hub.is_full:
+            return JSONResponse({"message": "too many are watching"}, 503, {"Retry-After": "5"})
+        return EventStream(self._hub)
+
+    async def errors_json(self, _request: Request) -> Response:
+        """All errors that are kept, as JSON."""
+        return await self._download(self._demo.monitor.to_json, "errors.json", "application/json")
+
+    async def errors_csv(self, _request: Request) -> Response:
+        """All errors that are kept, as CSV."""
+        return await self._download(self._demo.monitor.to_csv, "errors.csv", "text/csv")
+
+    async def error(self, request: Request) -> Response:
+        """One error, with its stack, attempts and context."""
+        record_id = request.path_params["record_id"]
+        facts = await to_thread.run_sync(self._demo.details, record_id, limiter=self._readers)
+        if facts is None:
+            raise HTTPException(404, "this error is not kept any more")
+        return JSONResponse(facts)
+
+    async def _download(self, make: Callable[[], str], name: str, media_type: str) -> Response:
+        text = await to_thread.run_sync(make, limiter=self._readers)
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(text, headers=headers, media_type=media_type)
+
+    def _unavailable(self, error: CircuitOpenError, message: str) -> Response:
+        wait = 30.0 if error.retry_after is None else error.retry_after
+        facts: dict[str, Any] = {"message": message, "error": str(error), "retry_after": error.retry_after}
+        headers = {"Retry-After": str(max(1, math.ceil(wait)))}
+        return JSONResponse({**facts, "breaker": self._demo.breaker_state()}, 503, headers)
+
+
+def create_app(demo: Demo, hub: Hub, *, host: str = "127.0.0.1") -> Starlette:
+    """Return the application.
+
+    Args:
+        demo: What it is about.
+        hub: Where its stream comes from; runs while the application does.
+        host: The address that it will be served at, for the check of the Host header.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None, None]:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(hub.run())
+            yield
+            hub.close()
+            running.cancel()
+
+    return Starlette(
+        routes=Api(demo, hub).routes(),
+        middleware=[Middleware(Guard, host=host)],
+        exception_handlers={HTTPException: _say, ClientDisconnect: _gone, 500: _broken},
+        lifespan=lifespan,
+    )
+
+
+async def _say(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
+    return JSONResponse({"message": error.detail}, error.status_code, error.headers)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"message": "something went wrong"}, 500)  # what, is in the log

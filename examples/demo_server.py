@@ -1,0 +1,170 @@
+"""Serve the live dashboard of the booking flow, on the loopback.
+
+Without `--endpoint` it starts the embedded Appwrite server and books there. Ctrl-C ends it, whoever is watching.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import uvicorn
+from appwrite.exception import AppwriteException
+
+from booking_flow import bootstrap
+from booking_resilience.appwrite import AppwriteClient
+from booking_resilience.testing import AppwriteServer
+from demo_app import create_app
+from demo_guard import LOOPBACK
+from demo_parts import Demo
+from demo_stream import Hub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from starlette.applications import Starlette
+
+GRACE = 2.0
+"""Seconds that open connections have to end by themselves when the server stops."""
+DEAF_AFTER_MS = 30_000
+"""A viewer that has read nothing for so long is cut off, by the kernel where it can."""
+PROGRAM = "demo_server.py"
+
+
+class DemoServer(uvicorn.Server):
+    """A server that ends its streams when it stops: they have no end of their own, and it would wait for them."""
+
+    def __init__(self, app: Starlette, hub: Hub) -> None:
+        config = uvicorn.Config(
+            app, loop="asyncio", http="h11", ws="none", lifespan="on", log_config=None, access_log=False,
+            server_header=False, proxy_headers=False,
+        )  # fmt: skip
+        super().__init__(config)
+        self._hub = hub
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything; after `GRACE` seconds cut off who does not read or never ends."""
+        self._hub.close()
+        cut = asyncio.get_running_loop().call_later(GRACE, self._cut_off)
+        await super().shutdown(sockets)
+        cut.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+class Parser(argparse.ArgumentParser):
+    """Ends with one line, not with the usage, when an argument is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with code 2."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options; exits with code 2 if one is wrong."""
+    parser = Parser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--port", type=int, default=5173, help="the port (default 5173); 0 for any that is free")
+    parser.add_argument("--host", default="127.0.0.1", help="the address (default 127.0.0.1, the loopback)")
+    parser.add_argument("--endpoint", help="use this Appwrite instead of the embedded one, with --project and --key")
+    parser.add_argument("--project")
+    parser.add_argument("--key")
+    options = parser.parse_args(arguments)
+    if not 0 <= options.port <= 65535:
+        parser.error(f"--port must be from 0 to 65535, not {options.port}")
+    if not options.host.strip():
+        parser.error("--host must not be empty")
+    if options.endpoint is not None:
+        if not options.project or not options.key:
+            parser.error("--endpoint needs --project and --key")
+    elif options.project or options.key:
+        parser.error("--project and --key need --endpoint")
+    return options
+
+
+@contextlib.contextmanager
+def backend(options: argparse.Namespace) -> Iterator[AppwriteClient]:
+    """Give a client of the Appwrite that was asked for, its tables made."""
+    with contextlib.ExitStack() as stack:
+        if options.endpoint is None:
+            client = stack.enter_context(AppwriteServer()).client()
+        else:
+            client = AppwriteClient()
+            client.set_endpoint(options.endpoint)
+            client.set_project(options.project)
+            client.set_key(options.key)
+        bootstrap(client)
+        yield client
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        OSError: If there is no such address, or the port is taken.
+    """
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    listening = socket.create_server((host, port), family=family, backlog=512)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections have it from the listening one
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAF_AFTER_MS)
+    return listening
+
+
+def serve(listening: socket.socket, client: AppwriteClient, host: str) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, once everything has ended.
+    """
+    demo = Demo(client)
+    hub = Hub(demo)
+    server = DemoServer(create_app(demo, hub, host=host), hub)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Dashboard: http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+    if host not in LOOPBACK:
+        print(f"{PROGRAM}: {host} is not the loopback; whoever reaches it can use the demo", file=sys.stderr)
+    server.run(sockets=[listening])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server; return its exit code: 130 on Ctrl-C, 1 if it cannot start, 0 otherwise."""
+    options = parse(arguments)
+    try:
+        with listen(options.host, options.port) as listening:
+            return run(options, listening)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        text = f"{options.host} port {options.port}: {error.strerror or one_line(error)}"
+        if error.errno == errno.EADDRINUSE:
+            text = f"port {options.port} on {options.host} is in use; choose another one with --port"
+        print(f"{PROGRAM}: {text}", file=sys.stderr)
+        return 1
+
+
+def run(options: argparse.Namespace, listening: socket.socket) -> int:
+    """Serve over the backend that was asked for; return the exit code."""
+    try:
+        with backend(options) as client:
+            serve(listening, client, options.host)
+    except (AppwriteException, OSError) as error:
+        print(f"{PROGRAM}: {options.endpoint or 'the embedded server'}: {one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def one_line(error: Exception) -> str:
+    """Return the error's text in one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())
