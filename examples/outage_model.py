@@ -1,0 +1,318 @@
+"""A backend in trouble and its clients, as a discrete-event simulation in virtual time.
+
+Clients begin operations at random moments. Each operation makes attempts as the library's own objects say: a
+`RetryPolicy` asked through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled. The
+backend serves one request after the other from a queue; a client that no longer waits does not take its request out of
+the queue, as on a real server. Everything that happens follows from the settings and the seed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from booking_resilience import BreakerState, CircuitBreaker, CircuitOpenError, RetryBudget, RetryPolicy
+from booking_resilience.retry.policy import decide
+from booking_resilience.testing import virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from booking_resilience.breaker.permits import Permit
+    from booking_resilience.testing import VirtualClock
+
+TRIGGERS = {
+    "stall": "the backend serves nothing, requests wait",
+    "refusal": "the backend refuses every request at once",
+    "spike": "three times as many operations begin",
+}
+STRATEGIES = {
+    "none": "one attempt",
+    "naive": "three attempts, no jitter",
+    "jitter": "three attempts, full jitter",
+    "requests": "jitter, and a budget wrongly fed by every operation",
+    "budget": "jitter, and a budget fed by successes",
+    "breaker": "jitter, and a breaker",
+    "all": "jitter, budget and breaker",
+}
+SPIKE = 3.0
+WELL, WELL_FOR = 0.99, 5
+"""Recovered: from the first of so many seconds in a row in each of which this share of the operations succeeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What is simulated. Durations are seconds.
+
+    Attributes:
+        trigger: A key of `TRIGGERS`.
+        strategy: A key of `STRATEGIES`.
+        seed: Of all that is random.
+        load: Operations begun per second by all clients together.
+        capacity: Requests that the backend serves per second.
+        queue: Requests that wait at most; further ones are refused at once.
+        clients: Processes that share the load evenly, each with a budget and a breaker of its own.
+        timeout: After so long a client gives up an attempt.
+        cooldown: Of the breakers.
+        seconds: Operations begin for so long; what is under way then comes to its end.
+        trigger_at: When the trigger comes.
+        trigger_for: How long it lasts.
+    """
+
+    trigger: str = "stall"
+    strategy: str = "all"
+    seed: int = 1
+    load: float = 280.0
+    capacity: float = 300.0
+    queue: int = 1000
+    clients: int = 10
+    timeout: float = 1.0
+    cooldown: float = 30.0
+    seconds: int = 120
+    trigger_at: int = 10
+    trigger_for: int = 10
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it. The lists count by the second.
+
+    Attributes:
+        scenario: What was simulated.
+        begun: Operations, by the second in which they began.
+        succeeded: Those that succeeded, by the second in which they began.
+        attempts: Requests that reached the backend, by the second in which they did.
+        failed: Operations that failed, by the reason why there was no further attempt.
+        requests: What became of the requests: `answered`, `abandoned` (served though nobody waited), `refused`.
+        refused_by_breaker: Attempts that a breaker refused, which never reached the backend.
+    """
+
+    scenario: Scenario
+    begun: list[int]
+    succeeded: list[int]
+    attempts: list[int]
+    failed: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
+    refused_by_breaker: int = 0
+
+    @property
+    def success_rate(self) -> float:
+        """The share of the operations that succeeded."""
+        return sum(self.succeeded) / max(1, sum(self.begun))
+
+    @property
+    def amplification(self) -> float:
+        """The requests that reached the backend, for each operation."""
+        return sum(self.attempts) / max(1, sum(self.begun))
+
+    @property
+    def peak(self) -> float:
+        """The highest load of a second, as a multiple of the load that was set."""
+        return max(self.attempts, default=0) / self.scenario.load
+
+    @property
+    def recovery(self) -> float | None:
+        """The seconds from the end of the trigger to the time from which all is well; None if that never comes."""
+        end = self.scenario.trigger_at + self.scenario.trigger_for
+        well = [good >= WELL * all_ for good, all_ in zip(self.succeeded, self.begun, strict=True)]
+        for second in range(end, len(well) - WELL_FOR + 1):
+            if all(well[second : second + WELL_FOR]):
+                return float(second - end)
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One process: what its operations go by."""
+
+    policy: RetryPolicy
+    breaker: CircuitBreaker | None
+    is_fed_by_requests: bool
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """One operation under way."""
+
+    client: Client
+    begun: float
+    attempt: int = 0
+    error: Exception | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One attempt at the backend; `is_awaited` until it is answered, refused or given up."""
+
+    operation: Operation
+    permit: Permit | None
+    is_awaited: bool = True
+
+
+def client_of(scenario: Scenario) -> Client:
+    """Return a client that goes by the scenario's strategy; what it does not say is the library's default."""
+    strategy = scenario.strategy
+    budgeted, guarded = strategy in ("requests", "budget", "all"), strategy in ("breaker", "all")
+    policy = RetryPolicy(
+        max_attempts=1 if strategy == "none" else 3,
+        jitter=0.0 if strategy == "naive" else "full",
+        attempt_timeout=scenario.timeout,
+        budget=RetryBudget() if budgeted else None,
+    )
+    breaker = CircuitBreaker("backend", cooldown=scenario.cooldown) if guarded else None
+    return Client(policy, breaker, strategy == "requests")
+
+
+def simulate(scenario: Scenario) -> Outcome:
+    """Run the scenario in virtual time; return what came of it."""
+    with virtual_time() as clock:
+        return Simulation(scenario, clock).run()
+
+
+class Simulation:
+    """The clients and the backend, and what happens next."""
+
+    def __init__(self, scenario: Scenario, clock: VirtualClock) -> None:
+        self.scenario, self.clock, self.now = scenario, clock, 0.0
+        # Two sources, so that the operations begin at the same moments whatever the strategy.
+        self.arrivals, self.draws = random.Random(f"{scenario.seed} arrivals"), random.Random(f"{scenario.seed} jitter")
+        self.clients = [client_of(scenario) for _ in range(scenario.clients)]
+        self.queue: deque[Request] = deque()
+        self.is_serving = False
+        self.events: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self.scheduled = 0
+        seconds = scenario.seconds
+        self.outcome = Outcome(scenario, [0] * seconds, [0] * seconds, [0] * seconds)
+
+    def run(self) -> Outcome:
+        """Let everything happen, in order, to the end."""
+        self.at(self.arrivals.expovariate(self.rate()), self.begin, None)
+        if self.scenario.trigger == "stall":
+            self.at(self.scenario.trigger_at + self.scenario.trigger_for, self.serve_next, None)
+        while self.events:
+            when, _, happen, what = heapq.heappop(self.events)
+            self.clock.advance(when - self.now)
+            self.now = when
+            happen(what)
+        return self.outcome
+
+    def at(self, when: float, happen: Callable[[Any], None], what: Any) -> None:
+        """Have something happen at a moment; of several at the same one, the first asked for is the first."""
+        self.scheduled += 1
+        heapq.heappush(self.events, (when, self.scheduled, happen, what))
+
+    def is_triggered(self, trigger: str) -> bool:
+        """Tell whether the trigger is at work now."""
+        scenario = self.scenario
+        return scenario.trigger == trigger and 0 <= self.now - scenario.trigger_at < scenario.trigger_for
+
+    def rate(self) -> float:
+        """Return how many operations begin per second now."""
+        return self.scenario.load * (SPIKE if self.is_triggered("spike") else 1.0)
+
+    # -- the clients
+
+    def begin(self, _: None) -> None:
+        """An operation begins; the next one is a random time away."""
+        if self.now >= self.scenario.seconds:
+            return
+        self.at(self.now + self.arrivals.expovariate(self.rate()), self.begin, None)
+        operation = Operation(self.arrivals.choice(self.clients), self.now)
+        self.outcome.begun[int(self.now)] += 1
+        if operation.client.is_fed_by_requests and operation.client.policy.budget is not None:
+            operation.client.policy.budget.deposit()
+        self.attempt(operation)
+
+    def attempt(self, operation: Operation) -> None:
+        """The next attempt of an operation sets out, if the breaker lets it."""
+        client, permit = operation.client, None
+        operation.attempt += 1
+        if client.breaker is not None:
+            try:
+                permit = client.breaker.acquire()
+            except CircuitOpenError as error:
+                self.outcome.refused_by_breaker += 1
+                self.failed(operation, error)
+                return
+        request = Request(operation, permit)
+        self.receive(request)
+        if request.is_awaited:
+            self.at(min(self.now + self.scenario.timeout, self.end_of(operation)), self.give_up, request)
+
+    def give_up(self, request: Request) -> None:
+        """The client stops waiting for an answer, if it still waits; the request stays where it is."""
+        if request.is_awaited:
+            self.fail(request, TimeoutError("no answer"))
+
+    def fail(self, request: Request, error: Exception) -> None:
+        """An attempt failed at the backend."""
+        request.is_awaited = False
+        if request.permit is not None:
+            request.permit.failure(error)
+        self.failed(request.operation, error)
+
+    def failed(self, operation: Operation, error: Exception) -> None:
+        """The library's policy says what follows a failed attempt."""
+        policy, breaker, end = operation.client.policy, operation.client.breaker, self.end_of(operation)
+        step = decide(
+            policy,
+            error,
+            attempt=operation.attempt,
+            now=self.now,
+            end=end,
+            draw=self.draws.random(),
+            circuit_open=breaker is not None and breaker.state is BreakerState.OPEN,
+            time_is_up=self.now >= end,
+        )
+        if not isinstance(step, str) and policy.budget is not None and not policy.budget.try_spend():
+            step = "budget"
+        if isinstance(step, str):
+            self.outcome.failed[step] += 1
+        else:
+            self.at(self.now + step, self.attempt, operation)
+
+    def succeed(self, request: Request) -> None:
+        """An attempt was answered in time, and with it the operation."""
+        request.is_awaited = False
+        client = request.operation.client
+        if request.permit is not None:
+            request.permit.success()
+        if client.policy.budget is not None and not client.is_fed_by_requests:
+            client.policy.budget.deposit()
+        self.outcome.succeeded[int(request.operation.begun)] += 1
+
+    def end_of(self, operation: Operation) -> float:
+        """Return when the operation must have ended."""
+        deadline = operation.client.policy.deadline
+        return float("inf") if deadline is None else operation.begun + deadline
+
+    # -- the backend
+
+    def receive(self, request: Request) -> None:
+        """A request reaches the backend: it is served, waits, or is refused."""
+        attempts, second = self.outcome.attempts, int(self.now)
+        attempts.extend([0] * (second + 1 - len(attempts)))
+        attempts[second] += 1
+        if self.is_triggered("refusal") or len(self.queue) >= self.scenario.queue:
+            self.outcome.requests["refused"] += 1
+            self.fail(request, ConnectionError("refused"))
+            return
+        self.queue.append(request)
+        if not self.is_serving:
+            self.serve_next(None)
+
+    def serve_next(self, _: None) -> None:
+        """The backend takes the next request, if it can; whether somebody still waits for it, it does not know."""
+        self.is_serving = bool(self.queue) and not self.is_triggered("stall")
+        if self.is_serving:
+            self.at(self.now + 1 / self.scenario.capacity, self.served, self.queue.popleft())
+
+    def served(self, request: Request) -> None:
+        """The backend has an answer."""
+        self.outcome.requests["answered" if request.is_awaited else "abandoned"] += 1
+        if request.is_awaited:
+            self.succeed(request)
+        self.serve_next(None)
