@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from booking_resilience import DEFAULT_RETRY, CircuitOpenError, RetryBudget, RetryPolicy, TransientError, is_transient
 from booking_resilience.retry.policy import decide, retry_after_of
 
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 POLICIES = st.builds(
     RetryPolicy,
     max_attempts=st.integers(1, 50),
@@ -206,3 +209,15 @@ class TestBudget:
     def test_repr_tells_the_state(self) -> None:
         """The bucket says what is in it."""
         assert repr(RetryBudget()) == "RetryBudget(tokens=5, capacity=10)"
+
+
+def test_the_timeline_in_the_docs_is_that_of_the_policy() -> None:
+    """`docs/_static/retry.svg` is what the script draws from the policy today, with the bounds of its jitter."""
+    spec = importlib.util.spec_from_file_location("draw_retry", DOCS / "_scripts" / "draw_retry.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    drawn = module.draw()
+    assert (DOCS / "_static" / "retry.svg").read_text(encoding="utf-8") == drawn
+    assert "attempt 2 after 0.255 to 0.345 s, attempt 3 after 0.765 to 1.035 s" in drawn
