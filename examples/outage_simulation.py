@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from outage_model import STRATEGIES, TRIGGERS, Outcome, Scenario, simulate
+from outage_model import simulate
+from outage_scenario import STRATEGIES, TRIGGERS, Outcome, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 sys.path.insert(0, str(EXAMPLES))
 try:
+    kinds: Any = importlib.import_module("outage_scenario")
     model: Any = importlib.import_module("outage_model")
     example: Any = importlib.import_module("outage_simulation")
 finally:
@@ -32,7 +33,7 @@ finally:
 @cache
 def outcome_of(**settings: Any) -> Any:
     """Run a scenario, each only once."""
-    return model.simulate(model.Scenario(**settings))
+    return model.simulate(kinds.Scenario(**settings))
 
 
 def run(*arguments: str, expect: int = 0, **environment: str) -> tuple[str, str]:
@@ -110,22 +111,22 @@ def test_a_queue_that_holds_no_more_than_clients_wait_for_cannot_stay_overloaded
 
 def test_the_same_seed_gives_the_same_run() -> None:
     """A run repeats to the last count by its seed; another seed gives another."""
-    first, again, other = (model.simulate(model.Scenario(strategy="all", seconds=40, seed=seed)) for seed in (7, 7, 8))
+    first, again, other = (model.simulate(kinds.Scenario(strategy="all", seconds=40, seed=seed)) for seed in (7, 7, 8))
     assert first == again
     assert first.begun != other.begun
 
 
 def test_operations_begin_at_the_same_moments_under_every_strategy() -> None:
     """Strategies are compared on the same operations."""
-    assert len({tuple(outcome_of(strategy=name).begun) for name in model.STRATEGIES}) == 1
+    assert len({tuple(outcome_of(strategy=name).begun) for name in kinds.STRATEGIES}) == 1
 
 
 @settings(max_examples=40)
 @given(
     scenario=st.builds(
-        model.Scenario,
-        trigger=st.sampled_from(sorted(model.TRIGGERS)),
-        strategy=st.sampled_from(sorted(model.STRATEGIES)),
+        kinds.Scenario,
+        trigger=st.sampled_from(sorted(kinds.TRIGGERS)),
+        strategy=st.sampled_from(sorted(kinds.STRATEGIES)),
         seed=st.integers(),
         load=st.floats(1, 40),
         capacity=st.floats(1, 40),
@@ -157,11 +158,11 @@ def test_nothing_gets_lost(scenario: Any) -> None:
 
 def test_recovery_needs_five_good_seconds_in_a_row() -> None:
     """A single good second after the trouble is no recovery; the first of five in a row is."""
-    scenario = model.Scenario(seconds=30)
+    scenario = kinds.Scenario(seconds=30)
     begun = [100] * 30
     good = [100] * 10 + [0] * 10 + [100, 98] + [99] * 8
-    assert model.Outcome(scenario, begun, good, begun).recovery == 2
-    assert model.Outcome(scenario, begun, [*good[:24], 0, 99, 99, 99, 99, 98], begun).recovery is None
+    assert kinds.Outcome(scenario, begun, good, begun).recovery == 2
+    assert kinds.Outcome(scenario, begun, [*good[:24], 0, 99, 99, 99, 99, 98], begun).recovery is None
 
 
 def test_prints_a_table_and_writes_the_results(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_prints_a_table_and_writes_the_results(tmp_path: Path) -> None:
     assert err == ""
     results = json.loads((tmp_path / "out.json").read_text())
     assert [(r["trigger"], r["strategy"]) for r in results["results"]] == [
-        (trigger, strategy) for trigger in model.TRIGGERS for strategy in model.STRATEGIES
+        (trigger, strategy) for trigger in kinds.TRIGGERS for strategy in kinds.STRATEGIES
     ]
     lines = [line for line in out.splitlines() if re.search(r"\d s │|never │", line)]
     assert len(lines) == len(results["results"])
@@ -195,7 +196,7 @@ def test_choice_and_settings_are_those_asked_for(tmp_path: Path) -> None:
         ("stall", "naive"), ("stall", "all"), ("spike", "naive"), ("spike", "all"),
     ]  # fmt: skip
     assert results["settings"] == dataclasses.asdict(
-        model.Scenario(trigger="stall", strategy="naive", seed=-3, load=20.0, capacity=30.0, queue=50, clients=2,
+        kinds.Scenario(trigger="stall", strategy="naive", seed=-3, load=20.0, capacity=30.0, queue=50, clients=2,
                        timeout=0.5, cooldown=5.0, seconds=30)
     )  # fmt: skip
     assert run(*arguments)[0] == out
@@ -209,14 +210,14 @@ def test_draws_the_same_figure_twice(tmp_path: Path) -> None:
     text = (tmp_path / "first.svg").read_text()
     assert text == (tmp_path / "second.svg").read_text()
     assert ET.fromstring(text).tag.endswith("svg")
-    for trigger in model.TRIGGERS:
+    for trigger in kinds.TRIGGERS:
         assert f"{trigger}, naive: never recovers" in text or f"{trigger}, naive: recovers in" in text
     assert "<dc:date>" not in text
 
 
 def test_the_figure_in_the_docs_is_of_these_runs() -> None:
     """`docs/_static/outage.svg` shows what the simulation gives today."""
-    outcomes = [outcome_of(strategy=name) for name in model.STRATEGIES]
+    outcomes = [outcome_of(strategy=name) for name in kinds.STRATEGIES]
     assert f"sha256 {example.digest_of(outcomes)}" in (ROOT / "docs" / "_static" / "outage.svg").read_text()
 
 
@@ -228,8 +229,8 @@ def test_the_tables_in_the_docs_are_of_these_runs() -> None:
     shown = {(row[0], row[1]): tuple(row[2:]) for row in rows if len(row) == 6}
     assert shown == {
         (trigger, strategy): example.cells(outcome_of(trigger=trigger, strategy=strategy))
-        for trigger in model.TRIGGERS
-        for strategy in model.STRATEGIES
+        for trigger in kinds.TRIGGERS
+        for strategy in kinds.STRATEGIES
     }
 
 
