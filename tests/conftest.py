@@ -11,6 +11,15 @@ from hypothesis import HealthCheck, settings
 # Machines are slow and noisy: no example is too slow. HYPOTHESIS_PROFILE=thorough looks longer.
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+# The mutation tester runs a test twice in a process, and must get the same verdict each time.
+settings.register_profile(
+    "mutants",
+    deadline=None,
+    max_examples=100,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
