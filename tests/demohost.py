@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 
@@ -70,7 +70,15 @@ class DemoHost:
         appwrite: The embedded Appwrite server behind it.
     """
 
-    def __init__(self, appwrite: AppwriteServer, *, port: int = 0, interval: float = 0.1, **settings: Any) -> None:
+    def __init__(
+        self,
+        appwrite: AppwriteServer,
+        *,
+        port: int = 0,
+        interval: float = 0.1,
+        send_buffer: int | None = None,
+        **settings: Any,
+    ) -> None:
         import booking_flow
         import demo_app
         import demo_parts
@@ -83,6 +91,8 @@ class DemoHost:
         self.demo = demo_parts.Demo(client, **settings)
         self.hub = demo_stream.Hub(self.demo, interval=interval)
         self._listening = demo_server.listen("127.0.0.1", port)
+        if send_buffer is not None:  # accepted connections have it from the listening one
+            self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.port = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.server = demo_server.DemoServer(demo_app.create_app(self.demo, self.hub), self.hub)
@@ -138,6 +148,8 @@ def demo_host(**settings: Any) -> Iterator[DemoHost]:
 class Viewer:
     """Somebody who watches the stream, on a plain socket; reads only when asked to."""
 
+    opened: ClassVar[list[Viewer]] = []
+
     def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
         self._socket = socket.socket()
         if receive_buffer is not None:
@@ -146,6 +158,7 @@ class Viewer:
         self._socket.connect(("127.0.0.1", port))
         self._socket.sendall(f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
         self._file = self._socket.makefile("rb")
+        self.opened.append(self)
 
     def events(self) -> Iterator[tuple[str, Any]]:
         """Yield the events' names and data; ends with the stream."""
