@@ -54,6 +54,7 @@ class Api:
         self._page = PAGE.read_text(encoding="utf-8")
         self._policy = page_policy(self._page)
         self._bookings, self._readers = CapacityLimiter(WORKERS), CapacityLimiter(2)
+        self._under_way = 0
 
     def routes(self) -> list[Route]:
         """Return them."""
@@ -104,8 +105,9 @@ class Api:
             asked = parse_booking(body)
         except FormError as error:
             return JSONResponse({"message": DATA_MESSAGE, "errors": error.problems}, 422)
-        if self._bookings.statistics().tasks_waiting >= WAITING:
+        if self._under_way >= WORKERS + WAITING:
             return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
+        self._under_way += 1
         try:
             result = await to_thread.run_sync(self._demo.book, asked, limiter=self._bookings)
         except BookingError as error:
@@ -115,6 +117,8 @@ class Api:
             if error.message == DATA_MESSAGE:  # what passed here, the backend refused
                 return JSONResponse({"message": error.message, "errors": {"body": "was refused by the backend"}}, 422)
             return JSONResponse({"message": error.message}, 503)
+        finally:
+            self._under_way -= 1
         return JSONResponse(result.to_payload(), 201)
 
     async def stats(self, _request: Request) -> Response:

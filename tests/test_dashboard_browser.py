@@ -107,12 +107,12 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 def page(driver: webdriver.Chrome) -> Iterator[Page]:
     """The page; afterwards, no error stands in its console, and it has asked no other host for anything."""
     for kind in ("browser", "performance"):
-        driver.get_log(kind)  # type: ignore[no-untyped-call] # empties it
+        driver.get_log(kind)
     looking = Page(driver)
     looking.device(1280, 900)
     yield looking
     served = urlsplit(driver.current_url).netloc
-    complaints = [entry["message"] for entry in driver.get_log("browser")]  # type: ignore[no-untyped-call] # of selenium
+    complaints = [entry["message"] for entry in driver.get_log("browser")]
     asked = requests_of(driver)
     driver.get("about:blank")
     if not looking.may_lose_connection:
@@ -122,7 +122,7 @@ def page(driver: webdriver.Chrome) -> Iterator[Page]:
 
 def requests_of(driver: webdriver.Chrome) -> list[str]:
     """Return the addresses of all requests that the page made."""
-    entries = driver.get_log("performance")  # type: ignore[no-untyped-call] # of selenium
+    entries = driver.get_log("performance")
     messages = [json.loads(entry["message"])["message"] for entry in entries]
     return [
         message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
