@@ -130,10 +130,10 @@ def _minutes(value: object) -> str | None:
 
 
 def _source(value: object) -> str | None:
-    if not isinstance(value, str) or len(value) > _SHOWN:
+    if not isinstance(value, str):
         return f"must be a text, not {_shown(value)}"
     try:
-        resolve_source(source=value)
+        resolve_source(source=value[:_SHOWN])
     except ValueError as error:
         return str(error)
     return None
