@@ -146,7 +146,11 @@ def demo_host(**settings: Any) -> Iterator[DemoHost]:
 
 
 class Viewer:
-    """Somebody who watches the stream, on a plain socket; reads only when asked to."""
+    """Somebody who watches the stream, on a plain socket; reads only when asked to.
+
+    Attributes:
+        tail: The last bytes that it has read.
+    """
 
     opened: ClassVar[list[Viewer]] = []
 
@@ -158,12 +162,14 @@ class Viewer:
         self._socket.connect(("127.0.0.1", port))
         self._socket.sendall(f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
         self._file = self._socket.makefile("rb")
+        self.tail = b""
         self.opened.append(self)
 
     def events(self) -> Iterator[tuple[str, Any]]:
         """Yield the events' names and data; ends with the stream."""
         name = ""
         for line in self._file:
+            self.tail = (self.tail + line)[-16:]
             if line.startswith(b"event: "):
                 name = line[7:].strip().decode()
             elif line.startswith(b"data: "):
