@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from booking_resilience.breaker.judging import ErrorFilter
+    from booking_resilience.breaker.shared import RedisBreaker
+    from booking_resilience.breaker.shared_link import Link
     from booking_resilience.breaker.tickets import Verdict
     from booking_resilience.breaker.window import FailureRate
     from booking_resilience.events import BreakerEvent, BreakerState, Listener
@@ -55,6 +57,8 @@ class CircuitBreaker:
         failure_on: Which errors are failures: exception types, or a function of the error. Any other error means
             that the backend answered: a success.
         ignore: Which errors say nothing at all; judged before `failure_on`.
+        shared: A `RedisBreaker`, through which the breakers of this name in other processes open and close together;
+            None for a breaker of this process alone.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -67,7 +71,8 @@ class CircuitBreaker:
     """
 
     __slots__ = (
-        "__weakref__", "_delivering", "_failure_on", "_ignore", "_listeners", "_machine", "_name", "_slow_call",
+        "__weakref__", "_delivering", "_failure_on", "_ignore", "_listeners", "_machine", "_name", "_shared",
+        "_slow_call",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +88,7 @@ class CircuitBreaker:
         slow_call: float | None = None,
         failure_on: ErrorFilter = Exception,
         ignore: ErrorFilter = (),
+        shared: RedisBreaker | None = None,
     ) -> None:
         check("name", name, is_text(name), "a text that is not empty")
         whole, above = "a whole number, 1 or more", "a finite number above 0"
@@ -98,6 +104,7 @@ class CircuitBreaker:
         for setting, value in (("failure_on", failure_on), ("ignore", ignore)):
             allowed = "an exception type, a tuple of them, or a function of the error"
             check(setting, value, is_error_filter(value), allowed)
+        check("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
         self._name, self._slow_call, self._failure_on, self._ignore = name, slow_call, failure_on, ignore
         self._listeners: tuple[Listener[BreakerEvent], ...] = ()
         self._delivering = 0  # the process that is telling the listeners, if one is
@@ -110,6 +117,7 @@ class CircuitBreaker:
             trial_timeout=trial_timeout,
             watches_all=slow_call is not None,
         )
+        self._shared: Link | None = None if shared is None else shared._join(self)
 
     @property
     def name(self) -> str:
@@ -211,6 +219,7 @@ class CircuitBreaker:
                         trips=machine.trips,
                         retry_after=retry_after,
                         reason=machine.reason,
+                        shared=None if self._shared is None else self._shared.snapshot(),
                     )
 
     def subscribe(self, listener: Listener[BreakerEvent]) -> Subscription:
@@ -226,18 +235,40 @@ class CircuitBreaker:
             self._listeners = (*self._listeners, entry)
         return Subscription(functools.partial(self._unsubscribe, entry))
 
-    def isolate(self, reason: str) -> None:
-        """Refuse every call, for the reason given, until `reset`. Doing it again only changes the reason."""
+    def isolate(self, reason: str, *, fleet: bool = False) -> None:
+        """Refuse every call, for the reason given, until `reset`. Doing it again only changes the reason.
+
+        Args:
+            reason: Why; in `CircuitOpenError.cause`, in events and in logs.
+            fleet: Do so in all processes that share the breaker: here at once, there in the background.
+
+        Raises:
+            ValueError: If the reason is empty; with `fleet`, if the breaker is not shared.
+        """
         check("reason", reason, is_text(reason), "a text that is not empty")
+        shared = self._shared_for(fleet)
         with _LOCK:
             self._machine.isolate(reason)
-        deliver(self, _LOCK)
+            if shared is not None:
+                shared.was_isolated(reason, fleet)
+        self._spread()
 
-    def reset(self, reason: str | None = None) -> None:
-        """Close it and empty the counts, whatever its state; what is under way changes nothing any more."""
+    def reset(self, reason: str | None = None, *, fleet: bool = False) -> None:
+        """Close it and empty the counts, whatever its state; what is under way changes nothing any more.
+
+        Args:
+            reason: Why, in events and in logs.
+            fleet: Do so in all processes that share the breaker: here at once, there in the background.
+
+        Raises:
+            ValueError: With `fleet`, if the breaker is not shared.
+        """
+        shared, why = self._shared_for(fleet), reason or "reset by hand"
         with _LOCK:
-            self._machine.reset(reason or "reset by hand")
-        deliver(self, _LOCK)
+            self._machine.reset(why)
+            if shared is not None:
+                shared.was_reset(why, fleet)
+        self._spread()
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self._name!r} {self.state.value}>"
@@ -261,11 +292,11 @@ class CircuitBreaker:
         return Permit(self, -1, now)
 
     def _admit(self, permit: Permit) -> None:
-        machine = self._machine
+        machine, shared = self._machine, self._shared
         with _LOCK:
-            refusal = machine.admit(permit, permit.started)
-        if machine.moves:
-            deliver(self, _LOCK)
+            refusal = machine.admit(permit, permit.started) if shared is None else shared.admit(permit)
+        if shared is not None or machine.moves:
+            self._spread()
         if refusal is not None:
             raise CircuitOpenError(self._name, *refusal)
 
@@ -274,8 +305,24 @@ class CircuitBreaker:
             self._listeners = tuple(kept for kept in self._listeners if kept is not entry)
 
     def _settle(self, permit: Permit, verdict: Verdict, now: float, cause: str | None) -> None:
-        machine = self._machine
+        machine, shared = self._machine, self._shared
         with _LOCK:
             machine.settle(permit, verdict, now, cause)
-        if machine.moves:
+            if shared is not None:
+                shared.note()
+        if shared is not None or machine.moves:
+            self._spread()
+
+    def _shared_for(self, fleet: bool) -> Link | None:
+        """Return the link to the fleet, if there is one; with `fleet` there must be one that is not closed."""
+        shared = self._shared
+        if fleet and (shared is None or shared.owner._closed):
+            raise ValueError("fleet must be False for a breaker that is not shared, not True")
+        return shared
+
+    def _spread(self) -> None:
+        """Have the fleet and the listeners told of what is new."""
+        if self._shared is not None:
+            self._shared.wake()
+        if self._machine.moves:
             deliver(self, _LOCK)

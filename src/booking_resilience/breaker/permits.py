@@ -10,10 +10,28 @@ from booking_resilience.breaker.judging import judge, text_of
 from booking_resilience.breaker.tickets import Ticket, Verdict
 
 if TYPE_CHECKING:
+    import datetime
     from types import TracebackType
 
     from booking_resilience.breaker.breaker import CircuitBreaker
     from booking_resilience.events import BreakerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedSnapshot:
+    """What a process knows of the fleet that shares a breaker, as it heard it last.
+
+    Attributes:
+        connected: Whether Redis can be reached; if not, the rest is of the past and this process goes by itself.
+        state: The fleet's state; CLOSED as long as nothing else is known.
+        reporters: Processes that reported within one cooldown that their breaker had opened.
+        since: Since when the fleet is in its state, aware UTC by the clock of Redis; None if Redis knows of no change.
+    """
+
+    connected: bool
+    state: BreakerState
+    reporters: int
+    since: datetime.datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +50,7 @@ class BreakerSnapshot:
         trips: How often it opened, failed trials included.
         retry_after: Seconds until the next trial may be made; None if it is closed or isolated.
         reason: Why it is in its state; None if it was never in another.
+        shared: What is known of its fleet; None if it is not shared.
     """
 
     name: str
@@ -45,6 +64,7 @@ class BreakerSnapshot:
     trips: int
     retry_after: float | None
     reason: str | None
+    shared: SharedSnapshot | None = None
 
 
 class Permit(Ticket):

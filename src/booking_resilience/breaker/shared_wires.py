@@ -1,0 +1,175 @@
+"""Two connections to a Redis, of the official client: one to ask on, one that rings when something changed.
+
+The client's connections are used without its pool, its retries and its timeouts, so that a Redis that does not answer
+is noticed in time and a client that was given stays as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+from booking_resilience.breaker.shared_script import SCRIPT, SHA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import redis
+    from redis.connection import Connection
+
+TIMEOUT = 2.0  # seconds without an answer after which a Redis counts as gone
+CONNECT_TIMEOUT = 1.0  # seconds for the connection itself, so that one is back within 2 seconds of the Redis
+
+
+def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
+    """Return a function that makes a connection, not yet connected, as the client or the URL says.
+
+    Raises:
+        ValueError: If the URL is none; the message has nothing of it, since it may hold a password.
+    """
+    from redis.backoff import NoBackoff
+    from redis.connection import ConnectionPool
+    from redis.retry import Retry
+
+    if client is not None:
+        pool = client.connection_pool
+    else:
+        try:
+            pool = ConnectionPool.from_url(url)
+        except ValueError:
+            raise ValueError("url must begin with redis://, rediss:// or unix:// and be a whole URL") from None
+    kind: Callable[..., Any] = pool.connection_class
+    given = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_OF_THE_POOL)}
+    ours = {
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "decode_responses": False,
+        "protocol": 2,
+    }
+
+    def connect() -> Connection:
+        connection: Connection = kind(**{**given, **ours, "retry": Retry(NoBackoff(), 0)})
+        return connection
+
+    return connect
+
+
+_OF_THE_POOL = ("maint_", "oss_", "orig_", "event_dispatcher")  # what only a pool with push messages makes use of
+
+
+def place_of(url: str) -> str:
+    """Return where the Redis is, for people: without user, password and parameters."""
+    if "://" not in url:
+        return url.rpartition("@")[2].partition("?")[0]
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "?"
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+class Wires:
+    """The two connections, from `open` to `close`. What fails raises the client's errors or an `OSError`."""
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._talk, self._bell = connect(), connect()
+        self._channels: frozenset[str] = frozenset()
+
+    def open(self) -> None:
+        """Connect both, and leave the script with the Redis."""
+        self._talk.connect()
+        self._bell.connect()
+        self._load()
+
+    def run(self, calls: Sequence[tuple[str, ...]]) -> list[list[bytes]]:
+        """Run the script once with each of the keys and arguments; return the replies in order."""
+        replies = self._exchange([("EVALSHA", SHA, *call) for call in calls])
+        if any(type(reply).__name__ == "NoScriptError" for reply in replies):  # somebody flushed the scripts
+            self._load()
+            again = [place for place, reply in enumerate(replies) if type(reply).__name__ == "NoScriptError"]
+            for place, reply in zip(again, self._exchange([("EVALSHA", SHA, *calls[at]) for at in again]), strict=True):
+                replies[place] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def listen(self, channels: Iterable[str]) -> None:
+        """Have it ring for these channels and no other."""
+        wanted = frozenset(channels)
+        for command, names in (("SUBSCRIBE", wanted - self._channels), ("UNSUBSCRIBE", self._channels - wanted)):
+            if names:
+                self._bell.send_command(command, *sorted(names))
+        self._channels = wanted
+
+    def wait(self, waker: int, seconds: float) -> set[str]:
+        """Wait until it rings, `waker` can be read, or the time is over; return the channels that rang."""
+        poll = select.poll()
+        for descriptor in (waker, _descriptor(self._talk), _descriptor(self._bell)):
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(max(seconds, 0.0) * 1000)}
+        if waker in ready:
+            drain(waker)
+        if _descriptor(self._talk) in ready and self._talk.can_read(0):
+            raise ConnectionError("an answer that nobody asked for")
+        rang = set()
+        while _descriptor(self._bell) in ready and self._bell.can_read(0):
+            message: Any = self._bell.read_response()
+            if message[0] == b"message":
+                rang.add(message[1].decode())
+        return rang
+
+    def close(self) -> None:
+        """Close both."""
+        for connection in (self._talk, self._bell):
+            with contextlib.suppress(Exception):
+                connection.disconnect()
+
+    def forget(self) -> None:
+        """Drop, in a child process, what its parent goes on to use: no word to the Redis."""
+        for connection in (self._talk, self._bell):
+            with contextlib.suppress(Exception):
+                if connection._sock is not None:
+                    connection._sock.close()
+                    connection._sock = None
+
+    def _load(self) -> None:
+        for reply in self._exchange([("SCRIPT", "LOAD", SCRIPT)]):
+            if isinstance(reply, Exception):
+                raise reply
+
+    def _exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+        from redis.exceptions import ResponseError
+
+        talk: Any = self._talk  # the client's own annotations differ between its versions
+        talk.send_packed_command(talk.pack_commands(commands), check_health=False)
+        replies: list[Any] = []
+        for _ in commands:
+            if not talk.can_read(TIMEOUT):
+                raise TimeoutError("no answer")
+            try:
+                replies.append(talk.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+
+
+def drain(descriptor: int) -> None:
+    """Read away what is in a pipe that does not block."""
+    with contextlib.suppress(BlockingIOError):
+        while len(os.read(descriptor, 4096)) == 4096:
+            pass
+
+
+def _descriptor(connection: Connection) -> int:
+    sock = connection._sock
+    if sock is None:
+        raise ConnectionError("the connection is closed")
+    return int(sock.fileno())
