@@ -208,7 +208,9 @@ class Agent:
         now, due = time.monotonic(), next_read
         for _, link in self._entries:
             with _LOCK:
-                if link.wants_lease(now):
+                if link.is_urgent:
+                    due = now
+                elif link.wants_lease(now):
                     due = min(due, max(link.next_ask, now + 0.001))
         return due - now
 

@@ -128,10 +128,11 @@ class Link:
         machine.trial_calls = lease.successes + lease.trials_left
         lease.trial = ticket
         refusal = machine.admit(ticket, now)
-        if refusal is not None:
+        if refusal is None:
+            self.wish, self.is_urgent = float("-inf"), True
+        else:
             lease.trial = None
         self.note()
-        self.is_urgent = True
         return refusal
 
     def note(self) -> None:
@@ -189,6 +190,7 @@ class Link:
     def collect(self, now: float) -> list[Message]:
         """Return what is to be told now, in real monotonic seconds."""
         self.note()
+        self.is_urgent = False
         messages = [self.command] if self.command is not None else []
         lease = self.lease
         if lease is not None:
@@ -254,9 +256,9 @@ class Link:
                 lease.until = until
         elif fact.answer == "yield" and lease is not None:
             if lease.trial is None and lease.verdict is None:
-                lease.verdict, self.wish = "yield", float("-inf")
+                lease.verdict, self.wish, self.is_urgent = "yield", float("-inf"), True
         elif fact.answer == "yield":
-            self.lease = Lease(fact.lease, until, fact.trials_left, verdict="yield")
+            self.lease, self.is_urgent = Lease(fact.lease, until, fact.trials_left, verdict="yield"), True
         elif fact.answer == "no":
             self.next_ask = now + fact.left
         elif fact.answer == "busy":
@@ -267,7 +269,7 @@ class Link:
         if fact.turn == self.turn or not (fact.turn or self.turn is None):
             return  # nothing new; or emptied, and then everybody stays as he is
         machine, is_first, happened = self.machine, self.turn is None, now - fact.age
-        self.turn = fact.turn
+        self.turn, self.next_ask = fact.turn, 0.0
         if not fact.turn:
             return
         was_isolated = self.is_isolated_by_fleet and fact.state is not ISOLATED
