@@ -19,7 +19,7 @@ import pytest
 import redis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PROGRAM = shutil.which("redis-server")
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="no redis-server here")
@@ -195,6 +195,17 @@ class Worker:
                 stream.close()
 
 
+@contextlib.contextmanager
+def hired(number: int = 1) -> Iterator[list[Worker]]:
+    """Give so many processes, and end them afterwards."""
+    workers = [Worker() for _ in range(number)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
 _WORKER = """
 import logging, os, pickle, signal, sys, threading, time
 from booking_resilience import BreakerState, CircuitBreaker, CircuitOpenError
@@ -302,6 +313,7 @@ class Fleet:
         for worker in self.workers[: self._made["min_reporters"]]:
             assert worker.ask("attempt(fails)") == "failed"
         self.until("open")
+        eventually(lambda: set(self.all("breaker.snapshot().shared.state.value")) == {"open"}, what="all heard of it")
 
     def leave(self) -> None:
         """End the sharing in each process."""

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redisserver import Fleet, RedisServer, Worker, eventually, needs_redis
+from redisserver import Fleet, RedisServer, Worker, eventually, hired, needs_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,16 +25,12 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def workers() -> Iterator[list[Worker]]:
     """Three processes, for all tests here."""
-    workers = [Worker() for _ in range(3)]
-    yield workers
-    for worker in workers:
-        worker.kill()
+    with hired(3) as workers:
+        yield workers
 
 
 @pytest.fixture
-def fleet(
-    server: RedisServer, workers: list[Worker], request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Fleet]]:
+def fleet(server: RedisServer, workers: list[Worker], request: pytest.FixtureRequest) -> Iterator[Callable[..., Fleet]]:
     """Return a function that makes a fleet of three."""
     made: list[Fleet] = []
 
@@ -149,13 +145,12 @@ def test_a_process_that_seldom_calls_keeps_the_lease_until_it_does(fleet: Callab
 def test_a_process_killed_in_its_trial_is_a_failed_trial(fleet: Callable[..., Fleet]) -> None:
     """The lease lasts the holder's `trial_timeout`; lost with its holder, everyone is open for another cooldown."""
     three = fleet(trial_timeout=0.5)
-    lost = Worker()
-    three.enter(lost)
-    three.open()
-    begin = time.monotonic()
-    lost.send("attempt_until('passed', lambda: os.kill(os.getpid(), signal.SIGKILL))")
-    lost.process.wait(20)
-    lost.kill()
+    with hired() as (lost,):
+        three.enter(lost)
+        three.open()
+        begin = time.monotonic()
+        lost.send("attempt_until('passed', lambda: os.kill(os.getpid(), signal.SIGKILL))")
+        lost.process.wait(20)
     survivor = three.workers[1]
     assert survivor.ask("attempt_until('passed')")
     assert time.monotonic() - begin > 0.5 + 0.5 - 0.1  # the lease, and the cooldown after it
@@ -243,10 +238,9 @@ def test_by_hand_for_the_whole_fleet(fleet: Callable[..., Fleet]) -> None:
     three.until("isolated")
     second.run("breaker.isolate('still maintenance', fleet=True)")
     eventually(lambda: third.ask("breaker.snapshot().reason") == "still maintenance")
-    late = Worker()
-    three.enter(late)
-    assert late.ask("attempt(), breaker.state.value") == ("refused", "isolated")
-    late.kill()
+    with hired() as (late,):
+        three.enter(late)
+        assert late.ask("attempt(), breaker.state.value") == ("refused", "isolated")
     assert third.run("breaker.reset('done', fleet=True); result = breaker.state.value") == "closed"
     three.until("closed")
 
@@ -278,10 +272,9 @@ def test_who_comes_later_finds_the_fleet_open(fleet: Callable[..., Fleet]) -> No
     """A process that starts while the fleet is open is open before it says that it is connected."""
     three = fleet(cooldown=30.0)
     three.open()
-    late = Worker()
-    three.enter(late)
-    assert late.ask("attempt(), breaker.state.value") == ("refused", "open")
-    late.kill()
+    with hired() as (late,):
+        three.enter(late)
+        assert late.ask("attempt(), breaker.state.value") == ("refused", "open")
 
 
 def test_a_refused_caller_learns_when_the_next_trial_may_be(fleet: Callable[..., Fleet]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         message_for,
         resolve_source,
     )
-    from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Permit
+    from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Permit, SharedSnapshot
     from booking_resilience.deadlines import deadline, remaining_time
     from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError, TransientError
     from booking_resilience.events import (
@@ -106,6 +106,7 @@ __all__ = [
     "RetryEvent",
     "RetryPolicy",
     "Severity",
+    "SharedSnapshot",
     "Subscription",
     "TransientError",
     "attempts_of",
@@ -142,7 +143,7 @@ _HOMES = {
         "message_for",
         "resolve_source",
     ),
-    "breaker": ("BreakerSnapshot", "CircuitBreaker", "FailureRate", "Permit"),
+    "breaker": ("BreakerSnapshot", "CircuitBreaker", "FailureRate", "Permit", "SharedSnapshot"),
     "deadlines": ("deadline", "remaining_time"),
     "errors": ("CircuitOpenError", "DeadlineExceededError", "ResilienceError", "TransientError"),
     "events": ("AlertEvent", "BreakerEvent", "BreakerState", "FailedAttempt", "Listener", "RetryEvent", "Subscription"),

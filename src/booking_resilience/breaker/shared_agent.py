@@ -120,6 +120,7 @@ class Agent:
         for descriptor in self._waker:
             os.set_blocking(descriptor, False)
         self._close_waker = weakref.finalize(self, _close, *self._waker)
+        self._close_waker.atexit = False  # the thread may still wait on it
 
     def _run(self, process: str) -> None:
         while self._process == process:

@@ -24,11 +24,13 @@ _MOVES = "\n".join(
     f"MOVES['{old.value} {move.name}'] = '{new.value}'" for (old, move), new in sorted(TRANSITIONS.items(), key=str)
 )
 
-SCRIPT = f"""
+SCRIPT = (
+    f"""
 local MOVES = {{}}
 {_MOVES}
 local KEPT, LATE = {KEPT * 1000}, {int(LATE * 1000)}
-""" + """
+"""
+    + """
 local op, process, me, fresh, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local cooldown, max_cooldown = tonumber(ARGV[6]), tonumber(ARGV[7])
 local trial_calls, min_reporters, length = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -202,6 +204,7 @@ return {
   whole(reports(now - cooldown)), fleet.lease or '', answer, fleet.reason or ''
 }
 """
+)
 
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 

@@ -1,0 +1,517 @@
+"""What sharing a breaker does to a process: its start, its calls, its forks, its end, and what it leaves in Redis."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+import itertools
+import logging
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from redisserver import SOURCE, RedisServer, eventually, free_port, needs_fork, needs_redis
+
+from booking_resilience import SharedSnapshot
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.breaker.shared import RedisBreaker
+from booking_resilience.errors import CircuitOpenError
+from booking_resilience.events import BreakerEvent, BreakerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
+pytestmark = needs_redis
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """A Redis of these tests' own."""
+    server = RedisServer()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def owner(server: RedisServer) -> Iterator[RedisBreaker]:
+    """What shares breakers of this process, one report being enough."""
+    owner = RedisBreaker(server.url, min_reporters=1)
+    yield owner
+    owner.close()
+
+
+@pytest.fixture
+def make(owner: RedisBreaker, request: pytest.FixtureRequest) -> Callable[..., CircuitBreaker]:
+    """Return a function that makes a shared breaker named after the test, and waits until it is connected."""
+
+    def make(**settings: Any) -> CircuitBreaker:
+        settings = {"failure_threshold": 1, "cooldown": 0.3, "shared": owner, **settings}
+        breaker = CircuitBreaker(request.node.name, **settings)
+        eventually(lambda: facts(breaker).connected)
+        return breaker
+
+    return make
+
+
+def facts(breaker: CircuitBreaker) -> SharedSnapshot:
+    """Return what is known of the fleet."""
+    shared = breaker.snapshot().shared
+    assert shared is not None
+    return shared
+
+
+def fail(breaker: CircuitBreaker) -> None:
+    """Let a call fail."""
+    breaker.acquire().failure(OSError("down"))
+
+
+def agents() -> list[threading.Thread]:
+    """Return the agents of this process."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("booking-resilience")]
+
+
+def run(code: str, *arguments: object, cwd: Path | None = None) -> str:
+    """Run a program and return what it prints; it must end well, and without a word of complaint."""
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code, *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": ""}, "url must be a text"),
+        ({"url": None}, "url must be a text"),
+        ({"url": "http://user:hidden@host"}, "url must begin with redis://"),
+        ({"url": "redis://user:hidden@host:port/0"}, "url must begin with redis://"),
+        ({"prefix": ""}, "prefix must be a text that is not empty, not ''"),
+        ({"min_reporters": 0}, "min_reporters must be a whole number, 1 or more, not 0"),
+        ({"min_reporters": True}, "min_reporters must be a whole number, 1 or more, not True"),
+        ({"client": object()}, "client must be a redis.Redis or None, not a object"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(settings: dict[str, Any], message: str) -> None:
+    """The message names the setting and what is allowed, and never the URL."""
+    url = settings.pop("url", "redis://127.0.0.1:1/0")
+    with pytest.raises(ValueError, match=message) as caught:
+        RedisBreaker(url, **settings)
+    assert "hidden" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_only_a_redis_breaker_shares(server: RedisServer) -> None:
+    """Anything else is refused when the breaker is made, and so is one that is closed."""
+    with pytest.raises(ValueError, match="shared must be a RedisBreaker or None, not 'redis"):
+        CircuitBreaker("b", shared=server.url)  # type: ignore[arg-type] # the mistake that is tested
+    closed = RedisBreaker(server.url)
+    closed.close()
+    with pytest.raises(ValueError, match="shared must be a RedisBreaker that is not closed"):
+        CircuitBreaker("b", shared=closed)
+
+
+@pytest.mark.parametrize("act", ["reset", "isolate"])
+def test_without_a_fleet_nothing_is_done_to_one(act: str, make: Callable[..., CircuitBreaker]) -> None:
+    """`fleet=True` raises `ValueError`, and changes nothing, without `shared` and once that is closed."""
+    local, shared = CircuitBreaker("b"), make()
+    assert shared._shared is not None
+    shared._shared.owner.close()
+    for breaker in (local, shared):
+        epoch = breaker.snapshot().epoch
+        with pytest.raises(ValueError, match="fleet must be False for a breaker that is not shared"):
+            getattr(breaker, act)("why", fleet=True)
+        assert breaker.snapshot().epoch == epoch
+
+
+def test_a_breaker_that_is_not_shared_says_so() -> None:
+    """Its snapshot has None."""
+    assert CircuitBreaker("b").snapshot().shared is None
+
+
+def test_the_snapshot_says_what_is_known_of_the_fleet(make: Callable[..., CircuitBreaker]) -> None:
+    """Whether it is connected, the fleet's state, who reported, and since when by the clock of Redis."""
+    breaker = make(cooldown=30.0)
+    assert breaker.snapshot().shared == SharedSnapshot(connected=True, state=CLOSED, reporters=0, since=None)
+    fail(breaker)
+    eventually(lambda: facts(breaker).state is OPEN)
+    known = facts(breaker)
+    assert (known.connected, known.reporters) == (True, 1)
+    assert known.since is not None
+    assert known.since.tzinfo is datetime.UTC
+    assert abs(datetime.datetime.now(datetime.UTC) - known.since) < datetime.timedelta(minutes=1)
+
+
+def test_the_core_knows_no_redis() -> None:
+    """Neither the package nor the breaker imports the client, nor the module that shares."""
+    run(
+        "import sys, booking_resilience, booking_resilience.breaker as b; b.CircuitBreaker('b');"
+        "assert not {'redis', 'booking_resilience.breaker.shared'} & set(sys.modules)"
+    )
+
+
+def test_without_the_client_the_error_names_it() -> None:
+    """An `ImportError` when it is made, not when the module is imported."""
+    run(
+        "import sys; sys.modules['redis'] = None\n"
+        "from booking_resilience.breaker.shared import RedisBreaker\n"
+        "try: RedisBreaker('redis://localhost')\n"
+        "except ImportError as error: assert 'redis' in str(error), error\n"
+        "else: raise AssertionError('no error')"
+    )
+
+
+def test_making_it_neither_waits_nor_raises() -> None:
+    """Nor does a breaker with it, whatever becomes of the connection: here the far side never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begin = time.monotonic()
+        owner = RedisBreaker(f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        breaker = CircuitBreaker("b", shared=owner)
+        assert time.monotonic() - begin < 0.5
+        assert breaker.call(int) == 0
+        assert not facts(breaker).connected
+        owner.close()
+
+
+def test_one_thread_serves_all_breakers_of_a_redis(server: RedisServer, owner: RedisBreaker) -> None:
+    """However many there are, and however many objects share them."""
+    owners = [owner, *(RedisBreaker(server.url, prefix=f"p{number}") for number in range(3))]
+    breakers = [CircuitBreaker(f"b{number}", shared=one) for one in owners for number in range(3)]
+    assert len(agents()) == 1
+    assert agents()[0].daemon
+    eventually(lambda: all(facts(breaker).connected for breaker in breakers))
+    for one in owners[1:]:
+        one.close()
+    assert len(agents()) == 1
+
+
+def test_prefixes_and_names_keep_fleets_apart(server: RedisServer, owner: RedisBreaker) -> None:
+    """Nothing that happens to one reaches another."""
+    elsewhere = RedisBreaker(server.url, prefix="elsewhere", min_reporters=1)
+    here = CircuitBreaker("apart", shared=owner, failure_threshold=1)
+    others = CircuitBreaker("apart", shared=elsewhere), CircuitBreaker("other", shared=owner)
+    eventually(lambda: all(facts(breaker).connected for breaker in (here, *others)))
+    fail(here)
+    eventually(lambda: facts(here).state is OPEN)
+    seen = [breaker._shared.fact for breaker in others if breaker._shared is not None]
+    eventually(lambda: all(now._shared is not None and now._shared.fact is not old for now, old in zip(others, seen)))
+    assert [breaker.state for breaker in others] == [CLOSED, CLOSED]
+    elsewhere.close()
+
+
+def test_keys_have_the_prefix_and_an_expiry(server: RedisServer) -> None:
+    """All of them, in every state of the fleet; nothing is left for ever."""
+    server.client().flushall()
+    owner = RedisBreaker(server.url, prefix="mine", min_reporters=1)
+    breaker = CircuitBreaker("keys", shared=owner, failure_threshold=1, cooldown=0.1)
+    seen = set()
+
+    def look() -> None:
+        for key in server.client().scan_iter():
+            assert key.startswith(b"mine:")
+            assert server.client().ttl(key) > 0
+            seen.add(key)
+
+    fail(breaker)
+    eventually(lambda: facts(breaker).state is OPEN)
+    look()
+    eventually(lambda: passes(breaker))
+    look()
+    breaker.isolate("why", fleet=True)
+    eventually(lambda: facts(breaker).state is ISOLATED)
+    look()
+    assert seen == {b"mine:{keys}:fleet", b"mine:{keys}:reports"}
+    owner.close()
+
+
+def passes(breaker: CircuitBreaker) -> bool:
+    """Tell whether a call passes."""
+    try:
+        breaker.call(int)
+    except CircuitOpenError:
+        return False
+    return True
+
+
+def test_the_callers_path_makes_no_socket_call(
+    make: Callable[..., CircuitBreaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one, through trips, refusals, trials, resets and isolations: the agent makes them all."""
+    breaker = make(cooldown=0.05)
+    calls: list[int] = []
+    for name in ("connect", "send", "sendall", "sendto", "sendmsg", "recv", "recv_into", "recvfrom", "shutdown"):
+        real = getattr(socket.socket, name)
+
+        def counted(*args: Any, _real: Any = real, **kwargs: Any) -> Any:
+            calls.append(threading.get_ident())
+            return _real(*args, **kwargs)
+
+        monkeypatch.setattr(socket.socket, name, counted)
+    for _ in range(3):
+        assert breaker.call(int) == 0
+        fail(breaker)
+        eventually(lambda: facts(breaker).state is OPEN)
+        eventually(lambda: passes(breaker))
+        breaker.isolate("why", fleet=True)
+        breaker.reset(fleet=True)
+        eventually(lambda: facts(breaker).state is CLOSED)
+        breaker.snapshot()
+    assert agents()[0].ident in calls
+    assert threading.get_ident() not in calls
+
+
+def test_a_shared_breaker_is_as_fast_as_a_local_one(make: Callable[..., CircuitBreaker]) -> None:
+    """A healthy call takes at most 1.2 times as long, measured in turn in one run."""
+    shared, local = make(), CircuitBreaker("local")
+
+    def seconds(breaker: CircuitBreaker) -> float:
+        call = breaker.call
+        begin = time.perf_counter()
+        for _ in range(5000):
+            call(int)
+        return time.perf_counter() - begin
+
+    def ratio() -> float:
+        pairs = [(seconds(shared), seconds(local)) for _ in range(15)]
+        return min(one for one, _ in pairs) / min(other for _, other in pairs)
+
+    assert any(ratio() <= 1.2 for _ in range(5))
+
+
+def test_listeners_are_told_in_order_and_under_no_lock(make: Callable[..., CircuitBreaker]) -> None:
+    """What the fleet does is told as what this process does; a listener may use the breaker, and may raise."""
+    one, two = make(), make()
+    seen: list[BreakerEvent] = []
+
+    def listener(event: BreakerEvent) -> None:
+        seen.append(event)
+        two.snapshot()
+        done = threading.Thread(target=two.snapshot)
+        done.start()
+        done.join(20)
+        assert not done.is_alive()
+        raise SystemExit if event.new is OPEN else RuntimeError
+
+    two.subscribe(listener)
+    logging.getLogger("booking_resilience.breaker").disabled = True
+    try:
+        fail(one)
+        eventually(lambda: two.state is OPEN)
+        eventually(lambda: passes(one))
+        eventually(lambda: len(seen) == 3, what="the rest is told, and sharing goes on")
+    finally:
+        logging.getLogger("booking_resilience.breaker").disabled = False
+    assert [event.new for event in seen] == [OPEN, HALF_OPEN, CLOSED]
+    assert all(before.new is after.old for before, after in itertools.pairwise(seen))
+
+
+def test_closing_ends_the_sharing_and_leaves_a_given_client_alone(server: RedisServer) -> None:
+    """The thread and its connections are gone, the breaker is a local one, the client goes on."""
+    client = server.client()
+    owner = RedisBreaker("the main one", client=client, min_reporters=1)
+    breaker = CircuitBreaker("closing", shared=owner, failure_threshold=1, cooldown=30.0)
+    eventually(lambda: facts(breaker).connected)
+    before = len(client.client_list())
+    owner.close()
+    owner.close()
+    eventually(lambda: len(client.client_list()) == before - 2, what="its two connections are closed")
+    assert agents() == []
+    assert client.ping()
+    assert not facts(breaker).connected
+    fail(breaker)
+    assert breaker.state is OPEN
+    assert server.client().keys("*closing*") == []
+    breaker.reset()
+    assert breaker.call(int) == 0
+    client.close()
+
+
+def test_what_was_asked_for_by_hand_is_told_before_the_end(server: RedisServer) -> None:
+    """A program may isolate the fleet and end at once, with or without closing."""
+    for ending in ("", "owner.close()"):
+        watching = RedisBreaker(server.url)
+        breaker = CircuitBreaker("ops", shared=watching)
+        eventually(lambda: facts(breaker).connected)
+        run(
+            "import sys\nfrom booking_resilience import CircuitBreaker\n"
+            "from booking_resilience.breaker.shared import RedisBreaker\n"
+            "owner = RedisBreaker(sys.argv[1])\n"
+            f"CircuitBreaker('ops', shared=owner).isolate('maintenance', fleet=True)\n{ending}",
+            server.url,
+        )
+        eventually(lambda: breaker.state is ISOLATED)
+        breaker.reset(fleet=True)
+        watching.close()
+
+
+def test_what_is_dropped_is_collected_and_its_thread_ends(server: RedisServer) -> None:
+    """Without a call of `close`; the lease that a dropped breaker held is given back."""
+    owner = RedisBreaker(server.url, min_reporters=1)
+    dropped = CircuitBreaker("dropped", shared=owner, failure_threshold=1, cooldown=0.1)
+    kept = CircuitBreaker("dropped", shared=owner, failure_threshold=1, cooldown=0.1)
+    eventually(lambda: facts(kept).connected and facts(dropped).connected)
+    fail(dropped)
+    eventually(lambda: facts(dropped).state is OPEN and dropped.snapshot().retry_after == 0)
+    assert not passes(dropped)
+    eventually(lambda: facts(kept).state is HALF_OPEN)
+    alive = weakref.ref(dropped)
+    del dropped
+    eventually(lambda: alive() is None)
+    eventually(lambda: passes(kept), what="the lease is free")
+    del kept, owner
+    eventually(lambda: gc.collect() >= 0 and agents() == [], what="the thread ended")
+
+
+@needs_fork
+def test_children_of_a_preforking_server_share_from_the_start(server: RedisServer) -> None:
+    """Made before the fork, the breaker is connected in each child; one opens, all do, and count as themselves."""
+    printed = run(PREFORK, server.url)
+    assert printed.split() == ["open"] * 4 + ["2"]
+
+
+PREFORK = """
+import os, signal, sys, time
+from booking_resilience import CircuitBreaker
+from booking_resilience.breaker.shared import RedisBreaker
+
+owner = RedisBreaker(sys.argv[1])
+breaker = CircuitBreaker("prefork", shared=owner, failure_threshold=1, cooldown=30.0)
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+
+until(lambda: breaker.snapshot().shared.connected)
+children = []
+for number in range(3):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(50)
+        until(lambda: breaker.snapshot().shared.connected)
+        if number < 2:
+            breaker.acquire().failure()
+        until(lambda: breaker.snapshot().shared.state.value == "open")
+        print(breaker.state.value, flush=True)
+        os._exit(0)
+    children.append(child)
+for child in children:
+    os.waitpid(child, 0)
+until(lambda: breaker.snapshot().shared.state.value == "open")
+print(breaker.state.value, breaker.snapshot().shared.reporters)
+"""
+
+
+@needs_fork
+def test_a_fork_waits_for_a_connection_that_is_being_made(server: RedisServer, tmp_path: Path) -> None:
+    """A client that imports a module when it connects is whole in a child that is forked just then."""
+    (tmp_path / "slowly.py").write_text("import time\ntime.sleep(0.5)\nvalue = 1\n")
+    assert run(FORKED_WHILE_CONNECTING, server.port, cwd=tmp_path).split() == ["True", "True"]
+
+
+FORKED_WHILE_CONNECTING = """
+import os, signal, sys, time
+sys.path.insert(0, "")
+import redis
+from booking_resilience import CircuitBreaker
+from booking_resilience.breaker.shared import RedisBreaker
+
+began = []
+
+class Slow(redis.Connection):
+    def connect(self):
+        began.append(1)
+        import slowly
+        assert slowly.value
+        super().connect()
+
+client = redis.Redis(connection_pool=redis.ConnectionPool(Slow, port=int(sys.argv[1])))
+owner = RedisBreaker("redis://here", client=client)
+breaker = CircuitBreaker("forked", shared=owner)
+
+def connects():
+    end = time.monotonic() + 20
+    while not breaker.snapshot().shared.connected and time.monotonic() < end:
+        time.sleep(0.005)
+    return breaker.snapshot().shared.connected
+
+while not began:
+    time.sleep(0.001)
+child = os.fork()
+if child == 0:
+    signal.alarm(50)
+    print(connects(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(connects())
+"""
+
+
+@needs_fork
+def test_a_child_does_not_use_what_its_parent_holds(server: RedisServer) -> None:
+    """The lease stays the parent's, and so do its connections: both go on when the child has ended."""
+    assert run(FORKED_WITH_LEASE, server.url).split() == ["refused", "closed", "True"]
+
+
+FORKED_WITH_LEASE = """
+import os, signal, sys, time
+from booking_resilience import CircuitBreaker, CircuitOpenError
+from booking_resilience.breaker.shared import RedisBreaker
+
+owner = RedisBreaker(sys.argv[1], min_reporters=1)
+breaker = CircuitBreaker("lease", shared=owner, failure_threshold=1, cooldown=0.1)
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.002)
+
+def refused():
+    try:
+        breaker.acquire().success()
+    except CircuitOpenError:
+        return True
+    return False
+
+until(lambda: breaker.snapshot().shared.connected)
+breaker.acquire().failure()
+until(lambda: breaker.snapshot().shared.state.value == "open" and not breaker.snapshot().retry_after)
+assert refused()
+until(lambda: breaker._shared.lease is not None)
+child = os.fork()
+if child == 0:
+    signal.alarm(50)
+    print("refused" if refused() else "passed", flush=True)
+    until(lambda: breaker.snapshot().shared.connected)
+    os._exit(0)
+os.waitpid(child, 0)
+until(lambda: not refused())
+until(lambda: breaker.snapshot().shared.state.value == "closed")
+print(breaker.state.value, breaker.snapshot().shared.connected)
+"""
+
+
+def test_a_url_may_carry_a_user_and_tls_and_a_socket(server: RedisServer) -> None:
+    """What the client makes of the URL is what the agent connects with."""
+    from booking_resilience.breaker.shared_wires import connector, place_of
+
+    made = connector("rediss://me:secret@redis.example:6390/3?ssl_cert_reqs=required", None)()
+    assert isinstance(made, redis.SSLConnection)
+    assert (made.host, made.port, made.db, made.username, made.password) == (
+        "redis.example", 6390, 3, "me", "secret",
+    )  # fmt: skip
+    assert isinstance(connector("unix:///tmp/redis.sock?db=1", None)(), redis.UnixDomainSocketConnection)
+    assert place_of("rediss://me:secret@redis.example:6390/3?password=x") == "rediss://redis.example:6390/3"
+    assert place_of("user:secret@main?password=x") == "main"
+    assert place_of(f"redis://[::1:{free_port()}") == "?"
