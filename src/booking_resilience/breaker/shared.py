@@ -15,7 +15,7 @@ from booking_resilience.breaker.breaker import _LOCK
 from booking_resilience.breaker.permits import SharedSnapshot as SharedSnapshot  # the type of `snapshot().shared`
 from booking_resilience.breaker.shared_agent import agent_for
 from booking_resilience.breaker.shared_link import Link
-from booking_resilience.breaker.shared_script import Settings
+from booking_resilience.breaker.shared_script import Settings, clean
 from booking_resilience.breaker.shared_wires import connector, place_of
 from booking_resilience.settings import check, is_text, is_whole
 
@@ -87,7 +87,7 @@ class RedisBreaker:
 
     def key(self, name: str, kind: str) -> str:
         """Return the Redis key of a breaker's facts; the braces keep a fleet's keys in one slot of a cluster."""
-        return f"{self._prefix}:{{{name}}}:{kind}"
+        return clean(f"{self._prefix}:{{{name}}}:{kind}")
 
     def channel(self, name: str) -> str:
         """Return the channel on which changes of a breaker's fleet are announced."""

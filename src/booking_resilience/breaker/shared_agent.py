@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import logging
 import os
-import select
 import threading
 import time
 import uuid
@@ -20,16 +19,15 @@ import weakref
 from typing import TYPE_CHECKING, TypeAlias
 
 from booking_resilience.breaker.breaker import _LOCK
-from booking_resilience.breaker.shared_link import ASK_EVERY, Message
+from booking_resilience.breaker.shared_link import Message
+from booking_resilience.breaker.shared_news import arguments, collect, forked, hear, left, wants_lease
 from booking_resilience.breaker.shared_script import Fact
-from booking_resilience.breaker.shared_wires import Wires, drain
+from booking_resilience.breaker.shared_wires import Connection, Waker, Wires
 from booking_resilience.breaker.telling import deliver, logger
 from booking_resilience.locks import fork_safe_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from redis.connection import Connection
 
     from booking_resilience.breaker.breaker import CircuitBreaker
     from booking_resilience.breaker.shared import RedisBreaker
@@ -82,10 +80,7 @@ class Agent:
 
     def wake(self) -> None:
         """Have it look at once at what there is to tell; no call of the network, and it never blocks."""
-        if not self._is_woken:
-            self._is_woken = True
-            with contextlib.suppress(OSError):
-                os.write(self._waker[1], b"\0")
+        self._waker.ring()
 
     def join(self, breaker: CircuitBreaker, link: Link) -> None:
         """Take a breaker in."""
@@ -115,12 +110,7 @@ class Agent:
 
     def _begin_life(self) -> None:
         """Be what a process has but once: a name among the reporters, a pipe, a thread."""
-        self._process, self._numbers, self._is_woken = uuid.uuid4().hex, itertools.count(), False
-        self._waker = os.pipe()
-        for descriptor in self._waker:
-            os.set_blocking(descriptor, False)
-        self._close_waker = weakref.finalize(self, _close, *self._waker)
-        self._close_waker.atexit = False  # the thread may still wait on it
+        self._process, self._numbers, self._waker = uuid.uuid4().hex, itertools.count(), Waker()
 
     def _run(self, process: str) -> None:
         while self._process == process:
@@ -137,8 +127,6 @@ class Agent:
                 self._serve(process)
             except Exception as error:  # noqa: BLE001 - whatever it is, the breakers go on by themselves
                 self._lost(error)
-            except BaseException as error:  # noqa: BLE001 - a listener's SystemExit, say, must not end the sharing
-                self._lost(error)
             finally:
                 if self._process == process and self._wires is not None:
                     self._wires.close()
@@ -153,7 +141,7 @@ class Agent:
         next_read = time.monotonic() + READ_EVERY
         while self._process == process and not self._is_over():
             self._listen()
-            self._is_woken = False
+            self._waker.rearm()
             now = time.monotonic()
             is_due = now >= next_read
             next_read = now + READ_EVERY if is_due else next_read
@@ -162,7 +150,7 @@ class Agent:
                 return
             wires = self._wires
             if wires is not None and not self._is_over():
-                rang = wires.wait(self._waker[0], self._time_left(next_read))
+                rang = wires.wait(self._waker, self._time_left(next_read))
 
     def _listen(self) -> None:
         if self._wires is not None:
@@ -174,8 +162,8 @@ class Agent:
         for ref, link in self._entries:
             with _LOCK:
                 if link.owner._closed or ref() is None:
-                    link.left()
-                messages = [] if is_first else link.collect(now)
+                    left(link)
+                messages = [] if is_first else collect(link, now)
             if not messages and (link.fact is None or everyone or link.owner.channel(link.name) in rang):
                 messages = [Message("read", now)]
             batch += [(ref, link, message) for message in messages]
@@ -187,7 +175,7 @@ class Agent:
         for (ref, link, message), reply in zip(batch, replies, strict=True):
             fact, breaker = Fact.parse(reply), ref()
             with _LOCK:
-                link.hear(message, fact)
+                hear(link, message, fact)
             if breaker is not None and breaker._machine.moves and breaker not in moved:
                 moved.append(breaker)
         return moved
@@ -195,14 +183,16 @@ class Agent:
     def _call(self, link: Link, message: Message) -> tuple[str, ...]:
         owner, fresh = link.owner, f"{self._process}-{next(self._numbers)}-"
         facts = self._process, link.identity, fresh, owner.channel(link.name)
-        subject, detail = link.arguments(message, time.monotonic())
+        subject, detail = arguments(message, time.monotonic())
         keys = owner.key(link.name, "fleet"), owner.key(link.name, "reports")
         return "2", *keys, message.kind, *facts, *link.settings.arguments(), subject, detail
 
     def _tell(self, breakers: list[CircuitBreaker]) -> None:
         """Tell the listeners; called with no lock held, since they are user code."""
         for breaker in breakers:
-            deliver(breaker, _LOCK)
+            for _ in breaker._machine.moves:
+                with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the sharing
+                    deliver(breaker, _LOCK)
         breakers.clear()
 
     def _time_left(self, next_read: float) -> float:
@@ -211,7 +201,7 @@ class Agent:
             with _LOCK:
                 if link.is_urgent:
                     due = now
-                elif link.wants_lease(now):
+                elif wants_lease(link, now):
                     due = min(due, max(link.next_ask, now + 0.001))
         return due - now
 
@@ -248,11 +238,8 @@ class Agent:
         """Wait before the next attempt; what wakes it is not gone into, an end is."""
         end = time.monotonic() + RETRY_EVERY
         while self._process == process and (left := end - time.monotonic()) > 0:
-            self._is_woken = False
-            poll = select.poll()
-            poll.register(self._waker[0], select.POLLIN)
-            if poll.poll(left * 1000):
-                drain(self._waker[0])
+            self._waker.rearm()
+            self._waker.wait(left)
             if self._ending is None and all(owner is None or owner._closed for owner in (r() for r in self._owners)):
                 return
 
@@ -277,22 +264,16 @@ class Agent:
 
     def _reborn(self) -> None:
         """Begin anew in a child process; what there was to tell is its parent's to tell."""
-        self._close_waker()
+        self._waker.close()
         if self._wires is not None:
             self._wires.forget()
             self._wires = None
         self.is_connected, self._thread, self._ending = False, None, None
         for _, link in self._entries:
-            link.forked()
+            forked(link)
         self._begin_life()
         with contextlib.suppress(RuntimeError):  # no more threads: then the child goes by itself
             self.start()
-
-
-def _close(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
 
 
 def _after_fork() -> None:
@@ -302,10 +283,13 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     """Give back what is held and tell what was asked for by hand, within a second."""
-    for agent in list(_AGENTS.values()):
-        for owner in [ref() for ref in agent._owners]:
-            if owner is not None:
-                owner.close()
+    owners = [(agent, owner) for agent in list(_AGENTS.values()) for ref in agent._owners if (owner := ref())]
+    for agent, owner in owners:
+        owner._closed = True
+        agent.wake()
+    end = time.monotonic() + FAREWELL
+    for _, owner in owners:
+        owner._has_left.wait(max(end - time.monotonic(), 0.0))
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,7 @@
 """What ties one breaker to its fleet: what it has to tell, the lease of the trial, and what it heard last.
 
-Every method but `wake` is called with the lock of all breakers held, and runs a few instructions: no call of the user,
-no socket. The caller's path leaves here what is to be told; the agent collects it and brings the answers.
+Every method but `wake` is called with the lock of all breakers held, and runs a few instructions: no code of the user,
+no socket. The caller's path leaves here what is to be told; shared_news.py is what the agent does with it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,18 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from booking_resilience import clock
-from booking_resilience.breaker.machine import CLOSED, HALF_OPEN, ISOLATED, OPEN
+from booking_resilience.breaker.machine import CLOSED, HALF_OPEN, OPEN
 from booking_resilience.breaker.permits import SharedSnapshot
-from booking_resilience.breaker.shared_facts import close_here, is_waiting, lose_trial, open_here
-from booking_resilience.breaker.shared_script import Settings, age_argument
+from booking_resilience.breaker.shared_facts import is_waiting, lose_trial
 
 if TYPE_CHECKING:
     from booking_resilience.breaker.machine import Machine
     from booking_resilience.breaker.shared import RedisBreaker
-    from booking_resilience.breaker.shared_script import Fact
+    from booking_resilience.breaker.shared_script import Fact, Settings
     from booking_resilience.breaker.tickets import Ticket
 
 Kind = Literal["read", "report", "ask", "begin", "yield", "done", "recover", "isolate", "reset"]
 
-ASK_EVERY = 0.25  # seconds between two requests for the lease
-WISH = 2.0  # seconds that a refused caller counts as waiting
 FRESH = 4.0  # seconds after which what was heard last holds nobody back: 2 without an answer, and what goes before
 
 
@@ -91,8 +87,6 @@ class Link:
     def is_held_back(self) -> bool:
         """Whether the fleet is open, so that a trial needs the lease."""
         return self.fact is not None and self.fact.state in (OPEN, HALF_OPEN) and self.owner._agent.is_fresh(FRESH)
-
-    # -- for the caller's path
 
     def wake(self) -> None:
         """Wake the agent if there is something to tell; called without the lock."""
@@ -185,125 +179,6 @@ class Link:
             since=None if since is None else datetime.datetime.fromtimestamp(since, datetime.UTC),
         )
 
-    # -- for the agent
-
-    def collect(self, now: float) -> list[Message]:
-        """Return what is to be told now, in real monotonic seconds."""
-        self.note()
-        self.is_urgent = False
-        messages = [self.command] if self.command is not None else []
-        lease = self.lease
-        if lease is not None:
-            if lease.verdict == "yield":
-                messages.append(Message("yield", now, lease.token))
-            elif lease.verdict is not None:
-                messages.append(Message("done", now, lease.token, lease.verdict))
-            elif lease.trial is not None and not lease.begun:
-                messages.append(Message("begin", now, lease.token))
-        if self.report is not None and now - self.report.moment < max(self.settings.cooldown, 1e-3):
-            messages.append(self.report)
-        else:
-            self.report = None
-        if self.recovery is not None and self.fact is not None and self.fact.state in (OPEN, HALF_OPEN):
-            messages.append(self.recovery)
-        else:
-            self.recovery = None
-        if self.wants_lease(now) and now >= self.next_ask:
-            self.next_ask = now + min(ASK_EVERY, self.settings.trial_timeout / 3)
-            messages.append(Message("ask", now))
-        return messages
-
-    def wants_lease(self, now: float) -> bool:
-        """Tell whether the lease is to be asked for: for a caller who waits, or to keep it until one comes."""
-        if self.owner._closed or not self.is_held_back or self.machine.state not in (OPEN, HALF_OPEN):
-            return False
-        lease = self.lease
-        return now - self.wish < WISH if lease is None else lease.trial is None and lease.verdict is None
-
-    def hear(self, message: Message, fact: Fact) -> None:
-        """Take the answer to a message."""
-        self.note()
-        now, lease = time.monotonic(), self.lease
-        self.fact = fact
-        match message.kind:
-            case "report" if self.report is message:
-                self.report = None
-            case "recover" if self.recovery is message:
-                self.recovery = None
-            case "done" | "yield" if lease is not None and lease.token == message.subject:
-                self.lease = lease = None
-            case "begin" if lease is not None and lease.token == message.subject:
-                lease.begun = True
-            case "isolate" | "reset" if self.command is message:
-                self.command = None
-                if fact.move.lower() == message.kind and fact.age <= now - message.moment:
-                    self.turn = fact.turn  # our own: it was done here when it was asked for
-            case "ask":
-                self._hear_answer(message, fact, now)
-        if self.lease is not None and self.lease.token != fact.lease:
-            self.lease = None  # it ended with the transition that is followed now
-        if fact.state is HALF_OPEN and not fact.lease:
-            self.next_ask = 0.0  # it is free
-        if self.command is None:
-            self._follow(fact, now)
-
-    def _hear_answer(self, message: Message, fact: Fact, now: float) -> None:
-        lease, until = self.lease, message.moment + self.settings.trial_timeout
-        if fact.answer == "yours":
-            if lease is None:
-                self.lease = Lease(fact.lease, until, fact.trials_left)
-            elif lease.trial is None:
-                lease.until = until
-        elif fact.answer == "yield" and lease is not None:
-            if lease.trial is None and lease.verdict is None:
-                lease.verdict, self.wish, self.is_urgent = "yield", float("-inf"), True
-        elif fact.answer == "yield":
-            self.lease, self.is_urgent = Lease(fact.lease, until, fact.trials_left, verdict="yield"), True
-        elif fact.answer == "no":
-            self.next_ask = now + fact.left
-        elif fact.answer == "busy":
-            self.next_ask = now + 4 * ASK_EVERY
-
-    def _follow(self, fact: Fact, now: float) -> None:
-        """Do here what the fleet did, unless it was done already or something newer happened here."""
-        if fact.turn == self.turn or not (fact.turn or self.turn is None):
-            return  # nothing new; or emptied, and then everybody stays as he is
-        machine, is_first, happened = self.machine, self.turn is None, now - fact.age
-        self.turn, self.next_ask = fact.turn, 0.0
-        if not fact.turn:
-            return
-        was_isolated = self.is_isolated_by_fleet and fact.state is not ISOLATED
-        if was_isolated:
-            self.is_isolated_by_fleet = False
-            machine.reset(fact.reason)
-        if fact.state is ISOLATED:
-            if machine.state is not ISOLATED or self.is_isolated_by_fleet:
-                machine.isolate(fact.reason)
-                self.is_isolated_by_fleet = True
-        elif fact.state in (OPEN, HALF_OPEN):
-            if self.reset <= happened:
-                opened = clock.monotonic() - (fact.cooldown - fact.left)
-                open_here(machine, opened, fact.cooldown, _WHY[fact.move])
-                self.report = self.recovery = None
-        elif not is_first and not was_isolated and self.opened <= happened:
-            if fact.move == "RESET" and machine.state is not ISOLATED:
-                machine.reset(fact.reason)
-            close_here(machine, "a trial of the fleet succeeded")
-        self.noted = machine.epoch
-
-    def forked(self) -> None:
-        """Forget, in a child process, what is its parent's to tell."""
-        self.identity = uuid.uuid4().hex
-        self.lease = self.command = self.report = self.recovery = None
-        self.noted, self.wish, self.is_urgent = self.machine.epoch, float("-inf"), False
-
-    def left(self) -> None:
-        """Give back the lease, since the sharing ends, and go by the machine's own settings."""
-        if self.lease is not None and self.lease.verdict is None:
-            self.lease.verdict = "yield"
-        self.machine.trial_calls = self.settings.trial_calls
-        self.report = self.recovery = None
-
     def _refuse(self) -> tuple[float | None, str | None]:
         self.machine.refused += 1
         return 0.0, self.machine.cause
@@ -316,18 +191,3 @@ class Link:
         self.noted, self.is_urgent = self.machine.epoch, True
         if kind is not None:
             self.command = Message(kind, time.monotonic(), reason)
-
-    def arguments(self, message: Message, now: float) -> tuple[str, str]:
-        """Return what the script is told beside the settings; ages by the clock that has not stood still."""
-        age = age_argument(now - message.moment)
-        if message.kind in ("report", "recover"):
-            return age, ""
-        if message.kind in ("isolate", "reset"):
-            return message.subject, age
-        return message.subject, message.detail
-
-
-_WHY = {
-    "TRIP": "enough processes of the fleet reported",
-    "RELAPSE": "the trial of the fleet failed or was lost",
-}

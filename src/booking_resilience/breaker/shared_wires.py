@@ -10,7 +10,8 @@ import contextlib
 import os
 import select
 import urllib.parse
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from booking_resilience.breaker.shared_script import SCRIPT, SHA
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import redis
-    from redis.connection import Connection
+
+Connection: TypeAlias = Any  # the client's; its annotations differ from version to version
 
 TIMEOUT = 2.0  # seconds without an answer after which a Redis counts as gone
 CONNECT_TIMEOUT = 1.0  # seconds for the connection itself, so that one is back within 2 seconds of the Redis
@@ -54,8 +56,7 @@ def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
     }
 
     def connect() -> Connection:
-        connection: Connection = kind(**{**given, **ours, "retry": Retry(NoBackoff(), 0)})
-        return connection
+        return kind(**{**given, **ours, "retry": Retry(NoBackoff(), 0)})
 
     return connect
 
@@ -73,6 +74,46 @@ def place_of(url: str) -> str:
     except ValueError:
         return "?"
     return f"{parts.scheme}://{host}{parts.path}"
+
+
+class Waker:
+    """A pipe by which any thread, or a signal handler, wakes the one that waits for the wires."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._far = os.pipe()
+        for end in (self.descriptor, self._far):
+            os.set_blocking(end, False)
+        self._is_rung = False
+        self._finalizer = weakref.finalize(self, _close, self.descriptor, self._far)
+        self._finalizer.atexit = False  # the thread may still wait for it
+
+    def ring(self) -> None:
+        """Wake who waits, or who waits next; never blocks."""
+        if not self._is_rung:
+            self._is_rung = True
+            with contextlib.suppress(OSError):
+                os.write(self._far, b"\0")
+
+    def rearm(self) -> None:
+        """Take note of rings from now on; to be called before looking at what they are about."""
+        self._is_rung = False
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it rings or the time is over."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        if poll.poll(seconds * 1000):
+            self.drain()
+
+    def drain(self) -> None:
+        """Read away what rang."""
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(self.descriptor, 4096)) == 4096:
+                pass
+
+    def close(self) -> None:
+        """Close this process's ends."""
+        self._finalizer()
 
 
 class Wires:
@@ -109,19 +150,19 @@ class Wires:
                 self._bell.send_command(command, *sorted(names))
         self._channels = wanted
 
-    def wait(self, waker: int, seconds: float) -> set[str]:
-        """Wait until it rings, `waker` can be read, or the time is over; return the channels that rang."""
+    def wait(self, waker: Waker, seconds: float) -> set[str]:
+        """Wait until it rings, the waker does, or the time is over; return the channels that rang."""
         poll = select.poll()
-        for descriptor in (waker, _descriptor(self._talk), _descriptor(self._bell)):
+        for descriptor in (waker.descriptor, _descriptor(self._talk), _descriptor(self._bell)):
             poll.register(descriptor, select.POLLIN)
         ready = {descriptor for descriptor, _ in poll.poll(max(seconds, 0.0) * 1000)}
-        if waker in ready:
-            drain(waker)
+        if waker.descriptor in ready:
+            waker.drain()
         if _descriptor(self._talk) in ready and self._talk.can_read(0):
             raise ConnectionError("an answer that nobody asked for")
         rang = set()
         while _descriptor(self._bell) in ready and self._bell.can_read(0):
-            message: Any = self._bell.read_response()
+            message = self._bell.read_response()
             if message[0] == b"message":
                 rang.add(message[1].decode())
         return rang
@@ -148,7 +189,7 @@ class Wires:
     def _exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         from redis.exceptions import ResponseError
 
-        talk: Any = self._talk  # the client's own annotations differ between its versions
+        talk = self._talk
         talk.send_packed_command(talk.pack_commands(commands), check_health=False)
         replies: list[Any] = []
         for _ in commands:
@@ -161,15 +202,14 @@ class Wires:
         return replies
 
 
-def drain(descriptor: int) -> None:
-    """Read away what is in a pipe that does not block."""
-    with contextlib.suppress(BlockingIOError):
-        while len(os.read(descriptor, 4096)) == 4096:
-            pass
-
-
 def _descriptor(connection: Connection) -> int:
     sock = connection._sock
     if sock is None:
         raise ConnectionError("the connection is closed")
     return int(sock.fileno())
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
