@@ -281,7 +281,7 @@ class Fleet:
         }  # fmt: skip
         for worker in workers:
             self.enter(worker, wait=False)
-        assert all([worker.receive() for worker in workers])
+        assert [worker.receive() for worker in workers] == [True] * len(workers)
 
     def enter(self, worker: Worker, *, wait: bool = True, **settings: Any) -> None:
         """Make the breaker in a process, with some settings changed."""

@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from redisserver import Fleet, RedisServer, Relay, eventually, free_port, hired, needs_redis
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.shared import RedisBreaker
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerState
+from redisserver import Fleet, RedisServer, Relay, eventually, free_port, hired, needs_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

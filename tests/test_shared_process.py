@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -18,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
-from redisserver import SOURCE, RedisServer, eventually, free_port, needs_fork, needs_redis
 
 from booking_resilience import SharedSnapshot
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.shared import RedisBreaker
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
+from redisserver import SOURCE, RedisServer, eventually, free_port, needs_fork, needs_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,7 +204,11 @@ def test_prefixes_and_names_keep_fleets_apart(server: RedisServer, owner: RedisB
     fail(here)
     eventually(lambda: facts(here).state is OPEN)
     seen = [breaker._shared.fact for breaker in others if breaker._shared is not None]
-    eventually(lambda: all(now._shared is not None and now._shared.fact is not old for now, old in zip(others, seen)))
+    eventually(
+        lambda: all(
+            now._shared is not None and now._shared.fact is not old for now, old in zip(others, seen, strict=True)
+        )
+    )
     assert [breaker.state for breaker in others] == [CLOSED, CLOSED]
     elsewhere.close()
 
@@ -339,10 +342,10 @@ def test_closing_ends_the_sharing_and_leaves_a_given_client_alone(server: RedisS
 
 def test_what_was_asked_for_by_hand_is_told_before_the_end(server: RedisServer) -> None:
     """A program may isolate the fleet and end at once, with or without closing."""
+    watching = RedisBreaker(server.url)
+    breaker = CircuitBreaker("ops", shared=watching)
+    eventually(lambda: facts(breaker).connected)
     for ending in ("", "owner.close()"):
-        watching = RedisBreaker(server.url)
-        breaker = CircuitBreaker("ops", shared=watching)
-        eventually(lambda: facts(breaker).connected)
         run(
             "import sys\nfrom booking_resilience import CircuitBreaker\n"
             "from booking_resilience.breaker.shared import RedisBreaker\n"
@@ -352,24 +355,24 @@ def test_what_was_asked_for_by_hand_is_told_before_the_end(server: RedisServer) 
         )
         eventually(lambda: breaker.state is ISOLATED)
         breaker.reset(fleet=True)
-        watching.close()
+        eventually(lambda: facts(breaker).state is CLOSED)
+    watching.close()
 
 
 def test_what_is_dropped_is_collected_and_its_thread_ends(server: RedisServer) -> None:
     """Without a call of `close`; the lease that a dropped breaker held is given back."""
     owner = RedisBreaker(server.url, min_reporters=1)
-    dropped = CircuitBreaker("dropped", shared=owner, failure_threshold=1, cooldown=0.1)
-    kept = CircuitBreaker("dropped", shared=owner, failure_threshold=1, cooldown=0.1)
-    eventually(lambda: facts(kept).connected and facts(dropped).connected)
-    fail(dropped)
-    eventually(lambda: facts(dropped).state is OPEN and dropped.snapshot().retry_after == 0)
-    assert not passes(dropped)
-    eventually(lambda: facts(kept).state is HALF_OPEN)
-    alive = weakref.ref(dropped)
-    del dropped
+    pair = [CircuitBreaker("dropped", shared=owner, failure_threshold=1, cooldown=0.1) for _ in range(2)]
+    eventually(lambda: all(facts(breaker).connected for breaker in pair))
+    fail(pair[0])
+    eventually(lambda: facts(pair[0]).state is OPEN and pair[0].snapshot().retry_after == 0)
+    assert not passes(pair[0])
+    eventually(lambda: facts(pair[1]).state is HALF_OPEN)
+    alive = weakref.ref(pair.pop(0))
     eventually(lambda: alive() is None)
-    eventually(lambda: passes(kept), what="the lease is free")
-    del kept, owner
+    eventually(lambda: passes(pair[0]), what="the lease is free")
+    del owner
+    pair.clear()
     eventually(lambda: gc.collect() >= 0 and agents() == [], what="the thread ended")
 
 
