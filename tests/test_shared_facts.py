@@ -175,21 +175,8 @@ def test_texts_that_are_no_text_can_be_told() -> None:
 
 def test_a_reply_is_read_as_it_was_meant() -> None:
     """Milliseconds become seconds; what Redis does not know is None or empty."""
-    reply = [
-        b"half_open",
-        b"t1",
-        b"TRIP",
-        b"1500",
-        b"30000",
-        b"2",
-        b"1700000000000",
-        b"250",
-        b"3",
-        b"l1",
-        b"yours",
-        b"",
-    ]
-    fact = Fact.parse(reply)
+    reply = "half_open t1 TRIP 1500 30000 2 1700000000000 250 3 l1 yours why"
+    fact = Fact.parse([word.encode() for word in reply.split()])
     assert (fact.state, fact.left, fact.cooldown, fact.trials_left, fact.since) == (HALF_OPEN, 1.5, 30.0, 2, 1.7e9)
     assert (fact.age, fact.reporters, fact.lease, fact.answer) == (0.25, 3, "l1", "yours")
     assert Fact.parse([b"closed", b"", b"", b"0", b"0", b"0", b"", b"1", b"0", b"", b"", b""]).since is None
