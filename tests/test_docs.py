@@ -113,7 +113,12 @@ PAGES = pages()
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(booking_resilience.__path__, prefix="booking_resilience.")
 )
-EXPLAINED = ("booking_resilience", "booking_resilience.appwrite", "booking_resilience.testing")
+EXPLAINED = (
+    "booking_resilience",
+    "booking_resilience.appwrite",
+    "booking_resilience.breaker.shared",
+    "booking_resilience.testing",
+)
 HAS_README = pytest.mark.skipif(not README.exists(), reason="the README is not beside the tests")
 
 
@@ -217,7 +222,7 @@ def test_the_reference_has_the_defaults_of_all_that_is_set_up() -> None:
     """Whatever an application makes with settings has its table of defaults in the reference."""
     reference = {name for page in (DOCS / "reference").glob("*.md") for name, _ in tables_of_defaults(page)}
     made = {"RetryPolicy", "RetryBudget", "CircuitBreaker", "FailureRate", "Pipeline", "run_batch", "ErrorMonitor",
-            "AlertRule", "booking_resilience.appwrite:AppwriteClient"}  # fmt: skip
+            "AlertRule", "booking_resilience.appwrite:AppwriteClient", "booking_resilience.breaker.shared:RedisBreaker"}  # fmt: skip
     assert made <= reference
 
 
