@@ -222,7 +222,8 @@ def test_the_reference_has_the_defaults_of_all_that_is_set_up() -> None:
     """Whatever an application makes with settings has its table of defaults in the reference."""
     reference = {name for page in (DOCS / "reference").glob("*.md") for name, _ in tables_of_defaults(page)}
     made = {"RetryPolicy", "RetryBudget", "CircuitBreaker", "FailureRate", "Pipeline", "run_batch", "ErrorMonitor",
-            "AlertRule", "booking_resilience.appwrite:AppwriteClient", "booking_resilience.breaker.shared:RedisBreaker"}  # fmt: skip
+            "AlertRule", "booking_resilience.appwrite:AppwriteClient",
+            "booking_resilience.breaker.shared:RedisBreaker"}  # fmt: skip
     assert made <= reference
 
 
