@@ -73,29 +73,28 @@ def test_the_fleet_opens_together(server: RedisServer, workers: list[Worker], mi
 COOLDOWN, LEASE = 0.3, 0.6
 
 
-def test_one_trial_for_each_cooldown(server: RedisServer, tmp_path: Path) -> None:
+def test_one_trial_for_each_cooldown(server: RedisServer, workers: list[Worker], tmp_path: Path) -> None:
     """With every process calling all the time, and every fourth holder killed in its trial, there is one each time."""
     record, stop = tmp_path / "trials", tmp_path / "stop"
     record.touch()
-    with hired(8) as workers:
-        fleet = Fleet(workers, server.url, "trials", cooldown=COOLDOWN, trial_timeout=LEASE)
-        fleet.open()
-        names = {"record": str(record), "stop": str(stop)}
-        for worker in workers:
-            worker.send(CALL_ALL_THE_TIME, **names)
-        end = time.monotonic() + 30 + 3 * ROUNDS
-        while len(lines := record.read_text().splitlines()) < ROUNDS and time.monotonic() < end:
-            for place, worker in enumerate(workers):
-                if worker.process.poll() is not None:
-                    worker.kill()
-                    workers[place] = Worker()
-                    fleet.enter(workers[place])
-                    workers[place].send(CALL_ALL_THE_TIME, **names)
-            time.sleep(0.01)
-        stop.touch()
-        for worker in workers:
-            if worker.process.poll() is None:
-                worker.receive()
+    fleet = Fleet(workers, server.url, "trials", cooldown=COOLDOWN, trial_timeout=LEASE)
+    fleet.open()
+    names = {"record": str(record), "stop": str(stop)}
+    for worker in workers:
+        worker.send(CALL_ALL_THE_TIME, **names)
+    end = time.monotonic() + 30 + 3 * ROUNDS
+    while len(lines := record.read_text().splitlines()) < ROUNDS and time.monotonic() < end:
+        for place, worker in enumerate(workers):
+            if worker.process.poll() is not None:
+                worker.kill()
+                workers[place] = Worker()
+                fleet.enter(workers[place])
+                workers[place].send(CALL_ALL_THE_TIME, **names)
+        time.sleep(0.01)
+    stop.touch()
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.receive()
     trials = [(float(moment), fate) for moment, fate in (line.split() for line in lines)]
     gaps = [
         (after[0] - before[0], before[1]) for before, after in itertools.pairwise(trials)

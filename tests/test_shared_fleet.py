@@ -287,6 +287,15 @@ def test_a_refused_caller_learns_when_the_next_trial_may_be(fleet: Callable[...,
     assert refusals[-1] == 0
 
 
+def test_a_cooldown_of_nothing_is_shared_as_well(fleet: Callable[..., Fleet]) -> None:
+    """With `cooldown=0` the others open, and whoever calls next makes the trial."""
+    three = fleet(cooldown=0.0, min_reporters=1)
+    three.workers[0].run("attempt(fails)")
+    eventually(lambda: "open" in three.workers[1].ask("[new for _, _, new in events]"), what="the second opens, too")
+    assert three.workers[2].ask("attempt_until('passed')")
+    three.until("closed")
+
+
 def test_old_reports_count_again_where_an_open_was_left_by_hand(fleet: Callable[..., Fleet]) -> None:
     """Everyone was reset one by one, so nobody made the trial; enough new reports open everyone all the same."""
     three = fleet(cooldown=0.3)

@@ -277,6 +277,37 @@ def test_clocks_apart_by_an_hour_do_not_matter(server: RedisServer) -> None:
         fleet.until("closed")
 
 
+def test_what_was_asked_for_by_hand_is_told_late_unless_it_is_overtaken(
+    server: RedisServer, share: Callable[..., CircuitBreaker]
+) -> None:
+    """Cut off for more than 2 s: an isolation arrives all the same, but not after a later word by hand."""
+    relay = Relay(server.port)
+    try:
+        near, far = share(server.url), share(relay.url)
+        assert near._shared is not None
+        assert far._shared is not None
+        near_other = CircuitBreaker("other", shared=near._shared.owner)
+        far_other = CircuitBreaker("other", shared=far._shared.owner)
+        connected(near_other)
+        connected(far_other)
+        relay.target = free_port()
+        relay.cut()
+        connected(far, False)
+        far.isolate("of long ago", fleet=True)
+        far_other.isolate("still in force", fleet=True)
+        begin = time.monotonic()
+        eventually(lambda: time.monotonic() - begin > 2.2)
+        near.reset("by who is there", fleet=True)
+        eventually(lambda: facts(near).since is not None, what="the reset was told")
+        relay.target = server.port
+        eventually(lambda: near_other.state is ISOLATED, what="the late isolation")
+        eventually(lambda: far.state is CLOSED, what="the reset arrived")
+        assert near.state is CLOSED
+        assert near_other.snapshot().reason == "still in force"
+    finally:
+        relay.close()
+
+
 def test_passwords_never_reach_the_log(share: Callable[..., CircuitBreaker], caplog: pytest.LogCaptureFixture) -> None:
     """Neither a wrong one nor the right one, of a server that then goes away."""
     caplog.set_level(logging.DEBUG)

@@ -268,7 +268,10 @@ class Agent:
         if self._wires is not None:
             self._wires.forget()
             self._wires = None
-        self.is_connected, self._thread, self._ending = False, None, None
+        self.is_connected, self._is_warned, self._thread, self._ending = False, False, None, None
+        for owner in [ref() for ref in self._owners]:
+            if owner is not None:
+                owner._has_left = threading.Event()  # a thread that is no more may have held the old one's lock
         for _, link in self._entries:
             forked(link)
         self._begin_life()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ASK_EVERY = 0.25  # seconds between two requests for the lease
 WISH = 2.0  # seconds that a refused caller counts as waiting
+PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 _WHY = {
     "TRIP": "enough processes of the fleet reported",
     "RELAPSE": "the trial of the fleet failed or was lost",
@@ -41,7 +42,7 @@ def collect(link: Link, now: float) -> list[Message]:
             messages.append(Message("done", now, lease.token, lease.verdict))
         elif lease.trial is not None and not lease.begun:
             messages.append(Message("begin", now, lease.token))
-    if link.report is not None and now - link.report.moment < max(link.settings.cooldown, 1e-3):
+    if link.report is not None and now - link.report.moment < max(link.settings.cooldown, PROMPT):
         messages.append(link.report)
     else:
         link.report = None
@@ -128,7 +129,7 @@ def _follow(link: Link, fact: Fact, now: float) -> None:
     elif fact.state in (OPEN, HALF_OPEN):
         if link.reset <= happened:
             opened = clock.monotonic() - (fact.cooldown - fact.left)
-            open_here(machine, opened, fact.cooldown, _WHY[fact.move])
+            open_here(machine, opened, fact.cooldown, _WHY.get(fact.move, "the fleet is open"))
             link.report = link.recovery = None
             link.wish = float("-inf")  # who was refused before does not wait for the next trial
     elif not is_first and not was_isolated and link.opened <= happened:

@@ -88,11 +88,12 @@ if op == 'report' then
     redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now - keep))
     redis.call('PEXPIRE', KEYS[2], whole(math.max(keep, redis.call('PTTL', KEYS[2]))))
     told = true
-    if state == 'closed' and reports(now - cooldown) >= min_reporters then
+    local since = math.min(now - cooldown, at)  -- its own report counts, however short the cooldown is
+    if state == 'closed' and reports(since) >= min_reporters then
       open('TRIP', cooldown)
       set('max_cooldown', max_cooldown)
       set('trial_calls', trial_calls)
-    elseif state == 'open' and left() == 0 and reports(math.max(now - cooldown, number('turned') + 1)) >= min_reporters
+    elseif state == 'open' and left() == 0 and reports(math.max(since, number('turned') + 1)) >= min_reporters
     then  -- an old OPEN that nobody tried to end: those who had left it found the backend sick again
       make('TRY')
       open('RELAPSE', cooldown)
