@@ -410,7 +410,7 @@ for number in range(3):
         if number < 2:
             breaker.acquire().failure()
         until(lambda: breaker.snapshot().shared.state.value == "open")
-        os.write(1, breaker.state.value.encode() + b"\n")
+        os.write(1, breaker.state.value.encode() + b"\\n")
         os._exit(0)
     children.append(child)
 for child in children:
@@ -458,7 +458,7 @@ while not began:
 child = os.fork()
 if child == 0:
     signal.alarm(50)
-    os.write(1, f"{connects()}\n".encode())
+    os.write(1, f"{connects()}\\n".encode())
     os._exit(0)
 os.waitpid(child, 0)
 print(connects())
@@ -480,7 +480,7 @@ said = []
 class Listener(logging.Handler):
     def emit(self, record):
         said.append(record.levelname)
-        os.write(1, record.levelname.encode() + b"\n")
+        os.write(1, record.levelname.encode() + b"\\n")
 
 def until(condition):
     end = time.monotonic() + 20
@@ -533,7 +533,7 @@ until(lambda: breaker._shared.lease is not None)
 child = os.fork()
 if child == 0:
     signal.alarm(50)
-    os.write(1, b"refused\n" if refused() else b"passed\n")
+    os.write(1, b"refused\\n" if refused() else b"passed\\n")
     until(lambda: breaker.snapshot().shared.connected)
     os._exit(0)
 os.waitpid(child, 0)
