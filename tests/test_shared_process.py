@@ -479,8 +479,8 @@ said = []
 
 class Listener(logging.Handler):
     def emit(self, record):
-        said.append(record.levelname)
         os.write(1, record.levelname.encode() + b"\\n")
+        said.append(record.levelname)  # last: who waits for it may end the process
 
 def until(condition):
     end = time.monotonic() + 20
