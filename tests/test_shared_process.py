@@ -7,6 +7,7 @@ import gc
 import itertools
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
 pytestmark = needs_redis
+GUIDE = SOURCE.parent / "docs" / "how-to" / "share-a-breaker.md"
 
 
 @pytest.fixture(scope="module")
@@ -541,6 +543,25 @@ until(lambda: not refused())
 until(lambda: breaker.snapshot().shared.state.value == "closed")
 print(breaker.state.value, breaker.snapshot().shared.connected)
 """
+
+
+def test_the_rights_that_the_guide_names_suffice(server: RedisServer) -> None:
+    """A user with those commands, keys and channels, and nothing else, can share a breaker."""
+    if not GUIDE.exists():
+        pytest.skip("the documentation is not beside the tests")
+    rights = re.findall(r"^evalsha .+$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)[0].split()
+    user = ["me", "reset", "on", ">word", "~mine:*", "&mine:*", *(f"+{command}" for command in rights)]
+    server.client().execute_command("ACL", "SETUSER", *user)
+    owner = RedisBreaker(f"redis://me:word@127.0.0.1:{server.port}/0", prefix="mine", min_reporters=1)
+    one, two = (CircuitBreaker("acl", shared=owner, failure_threshold=1, cooldown=0.1) for _ in range(2))
+    eventually(lambda: facts(one).connected)
+    fail(one)
+    eventually(lambda: two.state is OPEN)
+    eventually(lambda: passes(two))
+    eventually(lambda: one.state is CLOSED)
+    one.isolate("why", fleet=True)
+    eventually(lambda: two.state is ISOLATED)
+    owner.close()
 
 
 def test_a_url_may_carry_a_user_and_tls_and_a_socket(server: RedisServer) -> None:

@@ -295,5 +295,6 @@ def _at_exit() -> None:
         owner._has_left.wait(max(end - time.monotonic(), 0.0))
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)
