@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import secrets
 import sys
@@ -10,6 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from booking_resilience import clock
+from booking_resilience.monitor.context import ContextCopy
+from booking_resilience.monitor.facts import TypeFacts, active_span, chain, fingerprint, traceback_of
 from booking_resilience.monitor.record import (
     NO_DETAILS,
     Details,
@@ -23,7 +24,6 @@ from booking_resilience.monitor.record import (
 from booking_resilience.monitor.redact import (
     CYCLE,
     MESSAGE_LENGTH,
-    ContextCopy,
     clean_text,
     finder,
     text_of,
@@ -31,43 +31,16 @@ from booking_resilience.monitor.redact import (
 from booking_resilience.monitor.stacks import StackTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from booking_resilience.events import FailedAttempt
     from booking_resilience.monitor.record import Outcome
     from booking_resilience.monitor.redact import Redactor
     from booking_resilience.monitor.stacks import Stack
 
-_CAUSES = 8
 _FIRST_ATTEMPTS, _LAST_ATTEMPTS = 4, 12
 _TYPES = 1024
 _DEPTH = 3
-_TOP_FRAMES = 3
-
-
-def _reader(name: str) -> Any:
-    """Return what reads an attribute of any exception, whatever its class has put in the way."""
-    return vars(BaseException)[name].__get__
-
-
-_READERS = {name: _reader(name) for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")}
-_traceback_of, _cause_of, _context_of, _suppressed_in = _READERS.values()
-
-
-class _Type:
-    """An exception type: its name, and whether attributes and text of its errors can be read off them plainly."""
-
-    __slots__ = ("is_plain", "name", "text_is_argument", "text_is_own")
-
-    def __init__(self, kind: type) -> None:
-        self.name = type_name(kind)
-        self.is_plain = type(kind) is type and all(
-            type.__getattribute__(kind, name) is getattr(BaseException, name)
-            for name in (*_READERS, "args", "__getattribute__")
-        )
-        text = type.__getattribute__(kind, "__str__") if self.is_plain else None
-        self.text_is_argument = text is BaseException.__str__
-        self.text_is_own = text is OSError.__str__
 
 
 class RecordBuilder:
@@ -84,7 +57,7 @@ class RecordBuilder:
         self._numbers = itertools.count(1)
         self._stacks = StackTable()
         self._find = self._stacks.find
-        self._types: dict[type, _Type] = {}
+        self._types: dict[type, TypeFacts] = {}
         self._busy = threading.local()
 
     def build(
@@ -103,7 +76,7 @@ class RecordBuilder:
             ValueError: If category, severity or outcome is unknown.
         """
         type_ = type(error)
-        notes = self._find(_traceback_of(error))
+        notes = self._find(traceback_of(error))
         kind: Kind | None = notes.get(type_) if type(type_) is type else None
         if kind is not None and kind.told is not None:
             was_operation, was_category, was_severity, was_outcome = kind.told
@@ -143,9 +116,9 @@ class RecordBuilder:
         outcome: Outcome,
     ) -> ErrorRecord:
         """Return the record of an error that has causes, or the first of its kind."""
-        chain = list(_chain(error))
-        causes = tuple((self._line(link), self._stack_of(link)) for link in chain[1:])
-        kind = self._kind(error, chain[-1], notes, operation, category, severity, outcome)
+        links = list(chain(error))
+        causes = tuple((self._line(link), self._stack_of(link)) for link in links[1:])
+        kind = self._kind(error, links[-1], notes, operation, category, severity, outcome)
         text = self._text_of(error, self._facts_of(type(error)))
         draft = Draft()
         draft._kind, draft.message = kind, self._clean(text)
@@ -186,7 +159,7 @@ class RecordBuilder:
             operation=cleaned,
             error_type=name,
             outcome=outcome,
-            fingerprint=_fingerprint(member, cleaned, name, root_name, stack),
+            fingerprint=fingerprint(member, cleaned, name, root_name, stack),
             place=(None, None, None) if code is None else (code.co_qualname, code.co_filename, line),
             stack=stack,
             prefix=self._prefix,
@@ -210,7 +183,7 @@ class RecordBuilder:
         causes: tuple[tuple[str, Stack], ...],
     ) -> Details:
         number, errors, duration = self._attempts(error, text, attempts)
-        trace_id, span_id = _active_span()
+        trace_id, span_id = active_span()
         copied = ContextCopy(self._redact).of(context) or None
         length = None if len(text) == len(message) else len(text)
         details = Details(copied, number, errors, causes, duration, trace_id, span_id, length)
@@ -245,7 +218,7 @@ class RecordBuilder:
             kind.text = text
         return text
 
-    def _text_of(self, error: BaseException, facts: _Type) -> str:
+    def _text_of(self, error: BaseException, facts: TypeFacts) -> str:
         """Return the error's text. One that is made by recording another error, and so on, ends here."""
         if facts.text_is_own and len(error.args) == 1 and type(error.args[0]) is str:
             return text_of(error)
@@ -259,14 +232,14 @@ class RecordBuilder:
             self._busy.depth = depth
 
     def _stack_of(self, error: BaseException) -> Stack:
-        return cast("Stack", self._stacks.find(_traceback_of(error))["stack"])
+        return cast("Stack", self._stacks.find(traceback_of(error))["stack"])
 
-    def _facts_of(self, kind: type) -> _Type:
+    def _facts_of(self, kind: type) -> TypeFacts:
         """Return what is known of an exception type. One with a metaclass of its own is looked at anew each time."""
         found = self._types.get(kind) if type(kind) is type else None
         if found is not None:
             return found
-        facts = _Type(kind)
+        facts = TypeFacts(kind)
         if type(kind) is type:
             if len(self._types) >= _TYPES:
                 self._types.clear()
@@ -298,50 +271,3 @@ def member_of(kind: Any, value: Any) -> Any:
         known = ", ".join(repr(member.value) for member in kind)
         name = "category" if kind is ErrorCategory else "severity"
         raise ValueError(f"{name} must be one of {known}, not {value!r}") from None
-
-
-def type_name(kind: type) -> str:
-    """Return the name of a type, with its module unless it is a builtin; a metaclass is not asked."""
-    name = vars(type)["__qualname__"].__get__(kind)
-    try:
-        module = vars(type)["__module__"].__get__(kind)
-    except AttributeError:  # taken away
-        module = "?"
-    module = str.__str__(module) if isinstance(module, str) else "?"
-    full = name if module == "builtins" else f"{module}.{name}"
-    return clean_text(full, None, length=256)
-
-
-def _next_link(error: BaseException) -> BaseException | None:
-    cause = _cause_of(error)
-    if cause is None and not _suppressed_in(error):
-        cause = _context_of(error)
-    return cast("BaseException | None", cause)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what it was raised from or during, nearest first, each once, a few at most."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen and len(seen) <= _CAUSES:
-        seen.add(id(link))
-        yield link
-        link = _next_link(link)
-
-
-def _fingerprint(category: str, operation: str, name: str, root: str, stack: Stack) -> str:
-    places = [f"{module}:{code.co_qualname}" for code, _, module in stack[-_TOP_FRAMES:]]
-    facts = "\0".join([category, operation, name, root, *places]).encode("utf-8", "backslashreplace")
-    return hashlib.blake2b(facts, digest_size=8).hexdigest()
-
-
-def _active_span() -> tuple[str | None, str | None]:
-    """Return OpenTelemetry's trace and span IDs, if its API is in use and a span is active."""
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return None, None
-    try:
-        span = trace.get_current_span().get_span_context()
-        return (f"{span.trace_id:032x}", f"{span.span_id:016x}") if span.is_valid else (None, None)
-    except Exception:  # noqa: BLE001 - telemetry must not hurt
-        return None, None

@@ -1,21 +1,23 @@
-"""Taking secrets out of what is kept, and making plain, bounded values of what an application hands over.
+"""Taking secrets out of texts.
 
 Nothing here raises, whatever it is given, and every pattern runs in time linear in the text.
 """
 
 from __future__ import annotations
 
-import enum
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from booking_resilience.settings import check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 REDACTED, CYCLE, TRUNCATED = "<redacted>", "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
-_WINDOW = 65_536  # characters looked at for secrets: one that begins in the part that is kept ends in these
-_DEPTH, _BREADTH, _VALUES = 5, 32, 200
+_WINDOW = 16_384  # characters looked at for secrets: one that begins in the part that is kept ends in these
+_TAIL = 512  # of these the last may have lost the end by which they would be known
 
 _KEYS = frozenset(
     {
@@ -24,19 +26,42 @@ _KEYS = frozenset(
     }
 )  # fmt: skip
 _EXACT_KEYS = frozenset({"sid", "key"})
-_PATTERNS = (
-    re.compile(r"(?<=://)[^\s/?#\"'<>]{1,2048}(?=@)"),  # userinfo of a URL, up to the last @ of its host part
-    re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+"),
-    re.compile(r"(?i)(?<=basic )[\w+/=-]{8,}"),
-    re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"),  # a JSON Web Token
-    re.compile(r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic|organization|account)_[\w.-]{16,}"),  # Appwrite's keys
-    re.compile(r"a_session_[\w.-]+(?:=[^\s;,]*)?"),
+# Every pattern is linear: none can begin at many places of one run of letters, and where one repeats, what follows
+# cannot be a part of it.
+_CREDENTIALS = (
+    (re.compile(r"(?<=://)[^\s/?#\"'<>]+(?=@)"), REDACTED),  # userinfo of a URL, up to the last @ of its host part
+    (re.compile(r"((?i:bearer)[\s:]{1,8})[\w.~+/=-]+"), rf"\1{REDACTED}"),
+    (re.compile(r"((?i:basic)[\s:]{1,8})(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,}"), rf"\1{REDACTED}"),
+    (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), REDACTED),  # a JSON Web Token
+    # Appwrite's keys: long, or with a digit, which tells them from words such as standard_deviation
+    (
+        re.compile(
+            r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic|organization|account)_"
+            r"(?:(?=[A-Za-z_.-]*[0-9])[\w.-]{6,}|[\w.-]{16,})"
+        ),
+        REDACTED,
+    ),
+    (re.compile(r"a_session_[\w.-]+(?:=[^\s;,]*)?"), REDACTED),
 )
-_PARAMETER = re.compile(r"(?<![^\s?&;,({\"'])([\w.%\[\]-]{1,128})=([^&\s#\"'<>;,]+)")
-_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
+# What comes before a value, with its key as group 1, and the value.
+_QUOTED = r"""b?\\{0,3}"[^"\n]*"?|b?\\{0,3}'[^'\n]*'?"""
+_VALUES = (
+    (re.compile(r"(?<![\w.%\[\]-])([\w.%\[\]-]+)="), re.compile(rf"{_QUOTED}|[^&\s#\"'<>;,]+")),  # key=value
+    (re.compile(r"(?<![\w.-])([\w.-]+)(?:%5[Dd])?%3[Dd]"), re.compile(r"[^&\s#\"'<>;,%]+")),  # the same, in a parameter
+    (  # "key": value, as in JSON
+        re.compile(r"""["']([\w.% -]{1,128})\\{0,3}["']\s{0,8}:\s{0,8}"""),
+        re.compile(rf"{_QUOTED}|[^\s,}}\]\"']+"),
+    ),
+    (  # Some-Key: value, as in the head of a request
+        re.compile(r"(?<![\w-])([A-Za-z]+(?:-[A-Za-z]+)+):[ \t]{0,8}(?!(?i:bearer|basic)\s)"),
+        re.compile(r"[^\s,;\"']+"),
+    ),
+)
+_DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){12,}")
+_CARD_LENGTHS = range(19, 12, -1)
 _SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
-    r"://|=|_|J(?<=eyJ)|b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
-    + "|".join(rf"{digit}[\d -]{{11}}" for digit in range(10))
+    r"://|=|_|%3[Dd]|\"\s{0,8}:|'\s{0,8}:|-[A-Za-z]+:|J(?<=eyJ)|b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
+    r"B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|" + "|".join(rf"{digit}[0-9 -]{{11}}" for digit in range(10))
 )
 _PLAIN_KEY = str.maketrans("", "", "-_. ")
 
@@ -60,13 +85,16 @@ class Redaction:
     """
 
     keys: Iterable[str] = _KEYS
-    patterns: Iterable[re.Pattern[str]] = ()
+    patterns: Iterable[re.Pattern[str] | str] = ()
     exact_keys: Iterable[str] = _EXACT_KEYS
 
     def __post_init__(self) -> None:
         for name in ("keys", "exact_keys"):
-            object.__setattr__(self, name, frozenset(_plain(key) for key in getattr(self, name)))
-        object.__setattr__(self, "patterns", tuple(self.patterns))
+            keys = getattr(self, name)
+            check(name, keys, not isinstance(keys, (str, bytes)), "several texts, not one")
+            object.__setattr__(self, name, frozenset(_plain(key) for key in keys))
+        check("patterns", self.patterns, not isinstance(self.patterns, (str, bytes)), "several patterns, not one")
+        object.__setattr__(self, "patterns", tuple(re.compile(pattern) for pattern in self.patterns))
 
     def hides(self, key: str) -> bool:
         """Tell whether the key's value is taken out."""
@@ -76,25 +104,56 @@ class Redaction:
     def clean(self, text: str) -> str:
         """Return the text without what looks like a secret."""
         for pattern in self.patterns:
-            text = pattern.sub(REDACTED, text)
+            text = cast("re.Pattern[str]", pattern).sub(REDACTED, text)
         if _SUSPECT.search(text) is None:
             return text
-        text = _PARAMETER.sub(self._parameter, text)
-        for pattern in _PATTERNS:
-            text = pattern.sub(REDACTED, text)
-        return _CARD.sub(_card, text)
+        for key, value in _VALUES:
+            text = self._without_values(text, key, value)
+        for credential, replacement in _CREDENTIALS:
+            text = credential.sub(replacement, text)
+        return _DIGITS.sub(_without_cards, text)
 
-    def _parameter(self, match: re.Match[str]) -> str:
-        return f"{match[1]}={REDACTED}" if self.hides(match[1]) else match[0]
+    def _without_values(self, text: str, key: re.Pattern[str], value: re.Pattern[str]) -> str:
+        """Return the text without the values of telling keys; a value may itself hold keys and values."""
+        kept, end = [], 0
+        for match in key.finditer(text):
+            if match.end() > end and self.hides(match[1]) and (found := value.match(text, match.end())):
+                kept += [text[end : match.end()], REDACTED]
+                end = found.end()
+        return "".join([*kept, text[end:]])
 
 
 DEFAULT_REDACTION = Redaction()
 
 
-def _card(match: re.Match[str]) -> str:
-    digits = [int(digit) for digit in match[0] if digit.isdigit()]
-    doubled = [sum(divmod(2 * digit, 10)) if place % 2 else digit for place, digit in enumerate(reversed(digits))]
-    return REDACTED if sum(doubled) % 10 == 0 else match[0]
+def _without_cards(match: re.Match[str]) -> str:
+    """Return a run of digits without the card numbers in it: 13 to 19 digits that stand by themselves, after Luhn."""
+    text = match[0]
+    places = [place for place, letter in enumerate(text) if letter not in " -"]
+    digits = [int(text[place]) for place in places]
+    sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
+    for place, digit in enumerate(digits):
+        doubled = sum(divmod(2 * digit, 10))
+        sums[0].append(sums[0][-1] + (digit if place % 2 else doubled))
+        sums[1].append(sums[1][-1] + (doubled if place % 2 else digit))
+    kept, begin, end = [], 0, 0
+    while begin < len(digits):
+        size = 0
+        if begin == 0 or places[begin] - places[begin - 1] > 1:
+            size = next((size for size in _CARD_LENGTHS if _is_card(places, sums, begin, begin + size)), 0)
+        if size:
+            kept += [text[end : places[begin]], REDACTED]
+            end = places[begin + size - 1] + 1
+        begin += size or 1
+    return "".join([*kept, text[end:]])
+
+
+def _is_card(places: list[int], sums: tuple[list[int], list[int]], begin: int, end: int) -> bool:
+    """Tell whether the digits from `begin` to `end` end where a number ends, and add up."""
+    if end > len(places) or (end < len(places) and places[end] - places[end - 1] == 1):
+        return False
+    added = sums[end % 2]  # the last digit is not doubled, the one before it is
+    return (added[end] - added[begin]) % 10 == 0
 
 
 def finder(redact: Redactor) -> Callable[[str], object]:
@@ -122,93 +181,20 @@ def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
 
 def clean_text(text: str, redact: Redactor, key: str = "message", length: int = MESSAGE_LENGTH) -> str:
     """Return the text redacted, and only then cut to `length`, so that no half of a secret stays."""
-    cut = text[:_WINDOW] if len(text) > _WINDOW else text
+    is_long = len(text) > _WINDOW
+    cut = text[:_WINDOW] if is_long else text
     try:
         if isinstance(redact, Redaction):
             cut = redact.clean(cut)
         elif redact is not None:
             cut = text_of(redact(key, cut))
-    except Exception:  # noqa: BLE001 - a redactor that fails redacts all
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a redactor that fails redacts all
         return REDACTED
+    if is_long and len(cut) < length + _TAIL and not cut.endswith(REDACTED):
+        cut = cut[:-_TAIL]
     cut = cut[:length]
     if not cut.isascii():  # half a surrogate pair is no text that a file could hold
         cut = cut.encode("utf-8", "backslashreplace").decode("utf-8")
     return cut
-
-
-class ContextCopy:
-    """Copies a context: redacted, plain, and bounded in depth, breadth and number of values."""
-
-    def __init__(self, redact: Redactor) -> None:
-        self._redact = redact
-        self._left = _VALUES
-        self._inside: set[int] = set()
-
-    def of(self, context: Mapping[Any, Any] | None) -> dict[str, Any]:
-        """Return the copy; never raises."""
-        if not context:
-            return {}
-        try:
-            copy = self._copy(context, 0)
-            return copy if isinstance(copy, dict) else {"context": copy}
-        except Exception:  # noqa: BLE001 - a context that cannot be read is none
-            return {"context": "<copy failed>"}
-
-    def _copy(self, value: Any, depth: int) -> Any:
-        self._left -= 1
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, enum.Enum):
-            value = value.value
-        if isinstance(value, str):
-            return clean_text(str.__str__(value), self._redact, "")
-        if isinstance(value, int):
-            return int(value) if abs(value) < 2**63 else f"<int of {value.bit_length()} bits>"
-        if isinstance(value, float):
-            return float(value) if math.isfinite(value) else repr(float(value))
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return f"<{len(value)} bytes>"
-        if isinstance(value, (Mapping, list, tuple, Set)):
-            return self._container(value, depth)
-        return clean_text(text_of(value), self._redact, "")
-
-    def _container(self, value: Any, depth: int) -> Any:
-        if id(value) in self._inside:
-            return CYCLE
-        if depth >= _DEPTH or self._left <= 0:
-            return TRUNCATED
-        self._inside.add(id(value))
-        try:
-            return self._mapping(value, depth) if isinstance(value, Mapping) else self._sequence(value, depth)
-        finally:
-            self._inside.discard(id(value))
-
-    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        copy: dict[str, Any] = {}
-        for number, key in enumerate(value):
-            if number >= _BREADTH or self._left <= 0:
-                copy[TRUNCATED] = len(value) - number
-                break
-            texts = self._redact if isinstance(self._redact, Redaction) else None  # a function is asked of values only
-            name = clean_text(key if type(key) is str else text_of(key), texts, "", 128)
-            copy[name] = self._value(name, value[key], depth)
-        return copy
-
-    def _sequence(self, value: Any, depth: int) -> list[Any]:
-        copy = []
-        for number, item in enumerate(value):
-            if number >= _BREADTH or self._left <= 0:
-                copy.append(TRUNCATED)
-                break
-            copy.append(self._copy(item, depth + 1))
-        return copy
-
-    def _value(self, name: str, value: Any, depth: int) -> Any:
-        if isinstance(self._redact, Redaction):
-            return REDACTED if self._redact.hides(name) else self._copy(value, depth + 1)
-        if self._redact is not None:
-            try:
-                value = self._redact(name, value)
-            except Exception:  # noqa: BLE001 - a redactor that fails redacts all
-                return REDACTED
-        return self._copy(value, depth + 1)
