@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import csv
 import io
 import json
 import os
+import pickle
 import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from booking_resilience import ErrorMonitor, load_json
+from booking_resilience import ErrorMonitor, FailedAttempt, load_json
 from booking_resilience.monitor import export as exports
 
 COLUMNS = [
@@ -211,3 +214,202 @@ def test_export_async_under_asyncio_and_trio(tmp_path: Path) -> None:
     assert load_json(tmp_path / "a.json") == load_json(tmp_path / "b.json") == monitor.recent()
     with pytest.raises(ValueError, match="jsonl"):
         asyncio.run(monitor.export_async(tmp_path / "a.xml"))
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of all files in the folder."""
+    return sorted(item.name for item in folder.iterdir())
+
+
+def killed_while_exporting(path: Path, where: str) -> None:
+    """Export to the path in a process that is killed when it calls what `where` names."""
+    script = f"""
+        import os, pathlib, signal, sys
+        from booking_resilience import ErrorMonitor
+        def die(*args, **kwargs):
+            os.kill(os.getpid(), signal.SIGKILL)
+        monitor = ErrorMonitor()
+        monitor.log_chat_error("x", ValueError("y" * 1000))
+        {where} = die
+        monitor.export(sys.argv[1])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], check=False)
+    assert done.returncode == -9
+
+
+def test_crash_while_writing_leaves_no_litter(tmp_path: Path) -> None:
+    """A process killed before its file is on the disk leaves the old file, and nothing beside it."""
+    if not hasattr(os, "O_TMPFILE"):
+        pytest.skip("this system has no files without a name")
+    path = tmp_path / "errors.json"
+    path.write_text("old")
+    try:
+        os.close(os.open(tmp_path, os.O_WRONLY | os.O_TMPFILE))
+    except OSError:
+        pytest.skip("this file system has no files without a name")
+    killed_while_exporting(path, "os.fsync")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["errors.json"]
+
+
+def test_crash_before_the_renaming_leaves_the_old_file(tmp_path: Path) -> None:
+    """A process killed between writing and renaming leaves the old file whole, and the next export works."""
+    path = tmp_path / "errors.jsonl"
+    path.write_text("old")
+    killed_while_exporting(path, "pathlib.Path.replace")
+    assert path.read_text() == "old"
+    filled().export(path)
+    assert len(load_json(path)) == 2
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_whatever_fails_leaves_the_old_file_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, nameless: bool
+) -> None:
+    """An export that fails or is interrupted at any step leaves the old file whole and nothing beside it."""
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    path = tmp_path / "errors.json"
+    path.write_text("old")
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+
+        def fail(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            if step == "replace":
+                patch.setattr(Path, "replace", fail)
+            else:
+                patch.setattr(os, step, fail)
+            with pytest.raises(type(error)):
+                filled().export(path)
+        assert path.read_text() == "old"
+        assert names(tmp_path) == ["errors.json"]
+    filled().export(path)
+    assert len(load_json(path)) == 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_file_that_cannot_grow_leaves_the_old_one(tmp_path: Path) -> None:
+    """Where the system lets no file grow so far, the error comes out, the old file stays, and nothing is left over."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "errors.json"
+    path.write_text("old")
+    script = """
+        import resource, signal, sys
+        from booking_resilience import ErrorMonitor
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        monitor = ErrorMonitor()
+        for number in range(100):
+            monitor.log_chat_error("x", ValueError("y" * 1000), number=number)
+        try:
+            monitor.export(sys.argv[1])
+        except OSError:
+            sys.exit(3)
+    """
+    assert resource is not None
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], check=False)
+    assert done.returncode == 3
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["errors.json"]
+
+
+def test_cancelled_export_leaves_a_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that is cancelled leaves a whole file, the old or the new, and no litter."""
+    path = tmp_path / "errors.json"
+    filled().export(path)
+    monitor, begun, go_on = filled(), threading.Event(), threading.Event()
+    sync = os.fsync
+
+    def slow(handle: int) -> None:
+        begun.set()
+        go_on.wait(60)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", slow)
+
+    async def cancel() -> None:
+        task = asyncio.create_task(monitor.export_async(path))
+        await asyncio.to_thread(begun.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+
+    asyncio.run(cancel())
+    assert len(load_json(path)) == 2
+    assert names(tmp_path) == ["errors.json"]
+
+
+def test_exports_to_one_path_at_once_leave_a_whole_file(tmp_path: Path) -> None:
+    """Threads that export to the same path at the same time leave one whole file."""
+    path = tmp_path / "errors.jsonl"
+    monitors = [filled() for _ in range(4)]
+    threads = [threading.Thread(target=lambda m=m: [m.export(path) for _ in range(5)]) for m in monitors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert load_json(path) in [monitor.recent() for monitor in monitors]
+    assert names(tmp_path) == ["errors.jsonl"]
+
+
+def test_records_can_be_pickled_and_copied() -> None:
+    """A record comes out of a pickle and a copy equal, with its stack as text."""
+    for record in filled().recent():
+        for twin in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record)):
+            assert twin == record
+            assert twin.stacktrace == record.stacktrace
+            assert hash(twin) == hash(record)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timestamp", 3), ("timestamp", "yesterday"), ("category", "weather"), ("severity", None), ("line", "3"),
+        ("attempts", True), ("context", []), ("causes", "x"), ("message", None), ("duration", "1"), ("id", {}),
+    ],
+)  # fmt: skip
+def test_records_with_impossible_values_are_refused(field: str, value: object) -> None:
+    """A field that is not of its type is refused with a `ValueError`, never anything else."""
+    document = json.loads(filled().to_json())
+    document["errors"][0][field] = value
+    with pytest.raises(ValueError, match=rf"{field}|weather|yesterday"):
+        load_json(json.dumps(document))
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    """A JSON Lines file that ends in the middle of a record, or a document without a list, is refused."""
+    text = filled().to_jsonl()
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
+        load_json(text[: len(text) - 30])
+    with pytest.raises(ValueError, match="errors must be a list"):
+        load_json('{"schema": "booking-resilience/errors/1", "errors": 3}')
+    assert load_json(filled().to_jsonl() + "\n\n") != []
+
+
+HOSTILE_TEXT = st.text(alphabet=st.characters()) | st.text(alphabet="=+-@\t\r\n\0'\"＝＋－＠,;\ud83d\u2028a")
+
+
+@given(operation=HOSTILE_TEXT, message=HOSTILE_TEXT, cause=HOSTILE_TEXT, key=HOSTILE_TEXT, value=HOSTILE_TEXT)
+def test_hostile_texts_survive_every_format(operation: str, message: str, cause: str, key: str, value: str) -> None:
+    """Lone surrogates, NUL, line ends and formulas come back from each format as the record has them."""
+    monitor = ErrorMonitor()
+    try:
+        try:
+            raise KeyError(cause)
+        except KeyError as error:
+            raise ValueError(message) from error
+    except ValueError as error:
+        attempts = (FailedAttempt(1, TypeError(cause), 0.1, 0.2), FailedAttempt(2, error, None, 0.5))
+        record = monitor.record(error, operation=operation, context={key: value}, attempts=attempts)
+    assert load_json(monitor.to_json()) == [record]
+    assert load_json(monitor.to_jsonl()) == [record]
+    header, row = csv.reader(io.StringIO(monitor.to_csv(), newline=""))
+    assert header == COLUMNS
+    facts = {**record.to_dict(), "duration_seconds": 0.5, "context": json.dumps(record.context)}
+    for column, field in zip(header, row, strict=True):
+        assert not field.startswith(tuple("=+-@\t\r\n\0＝＋－＠"))
+        assert field.removeprefix("'") == str(facts[column])
