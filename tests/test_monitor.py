@@ -18,7 +18,10 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import hostile
 from booking_resilience import (
     AlertEvent,
     AlertRule,
@@ -29,6 +32,7 @@ from booking_resilience import (
     Severity,
     TransientError,
     attempts_of,
+    load_json,
     with_retry,
 )
 from booking_resilience.testing import VirtualClock
@@ -271,6 +275,88 @@ def test_many_kinds_drop_the_oldest_but_not_the_critical() -> None:
     assert monitor.stats().dropped == 90 + 11
 
 
+@pytest.mark.parametrize("severity", ["error", "critical"])
+def test_a_storm_pushes_out_nothing_where_there_is_little_room(severity: str) -> None:
+    """Where a group's 25 are more than there is room for, it is the group that gives way, not the others."""
+    monitor = ErrorMonitor(capacity=10)
+    others = [monitor.record(ValueError(n), operation=f"rare {n}", severity=severity) for n in range(4)]
+    storm = [monitor.record(KeyError(n), operation="storm", severity=severity) for n in range(100)]
+    kept = monitor.recent(1000)
+    assert kept == [*reversed(storm[-3:]), *reversed(storm[:3]), *reversed(others)]
+
+
+@settings(max_examples=60)
+@given(
+    capacity=st.integers(1, 60),
+    happenings=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 40), st.booleans()), min_size=1, max_size=12),
+)
+def test_what_is_kept_is_bounded_fair_and_counted(capacity: int, happenings: list[tuple[int, int, bool]]) -> None:
+    """Never more than there is room for; no group loses a record while a larger one stays whole; all is counted."""
+    monitor = ErrorMonitor(capacity=capacity)
+    made: dict[tuple[int, bool], list[ErrorRecord]] = {}
+    for name, times, is_critical in happenings:
+        for _ in range(times):
+            severity = "critical" if is_critical else "warning"
+            record = monitor.record(ValueError(), operation=f"group {name}", severity=severity)
+            made.setdefault((name, is_critical), []).append(record)
+            assert monitor.recent(1)[0] is record
+    stats, kept = monitor.stats(), monitor.recent(10_000)
+    ids = {id(record) for record in kept}
+    assert stats.total == sum(map(len, made.values())) == len(kept) + stats.dropped
+    for is_critical in (True, False):
+        shelves = {key: records for key, records in made.items() if key[1] is is_critical}
+        left = {key: [record for record in records if id(record) in ids] for key, records in shelves.items()}
+        assert sum(map(len, left.values())) <= capacity
+        largest = max(map(len, left.values()), default=0)
+        for key, records in shelves.items():
+            whole = records[:5] + records[5:][-20:]
+            if sum(min(25, len(other)) for other in shelves.values()) <= capacity:
+                assert left[key] == whole
+            assert len(left[key]) == len(whole) or len(left[key]) >= largest - 1
+    counts = {group.operation: group.count for group in monitor.groups(1000)}
+    names = {name for name, _ in made}
+    for name in names if len(names) <= capacity else ():
+        assert counts[f"group {name}"] == sum(len(records) for (other, _), records in made.items() if other == name)
+
+
+def test_groups_are_bounded() -> None:
+    """Of groups without records those seen last are remembered, as many as there is room for records."""
+    monitor = ErrorMonitor(capacity=10)
+    for number in range(1000):
+        monitor.record(ValueError(number), operation=f"kind {number}")
+    assert monitor.stats().groups == 20
+    assert [group.operation for group in monitor.groups(100)] == [f"kind {n}" for n in range(999, 979, -1)]
+    monitor.record(ValueError("again"), operation="kind 3")
+    assert monitor.groups(1)[0].count == 1
+
+
+def test_a_million_records_take_no_more_memory_than_thousands() -> None:
+    """A million records leave the memory flat, and every count is exact."""
+    monitor = ErrorMonitor()
+    errors = [raised(ValueError(f"slot {number} of many"), 3) for number in range(50)]
+    names = [f"operation {number}" for number in range(80)]
+
+    def record(number: int) -> None:
+        error = errors[number % 50]
+        error.__dict__.clear()  # a new error, as far as the monitor can know
+        monitor.record(error, operation=names[number % 80], severity="critical" if number % 10 == 0 else "error")
+
+    for number in range(20_000):
+        record(number)
+    monitor.stats()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for number in range(20_000, 1_000_000):
+        record(number)
+    monitor.stats()
+    gc.collect()
+    assert sys.getallocatedblocks() - before < 2000
+    stats = monitor.stats()
+    assert (stats.total, stats.by_severity["critical"], stats.groups) == (1_000_000, 100_000, 80)
+    assert stats.dropped == 1_000_000 - len(monitor.recent(10_000))
+    assert all(group.count == 12_500 for group in monitor.groups(100))
+
+
 def test_recent_filters_and_limits() -> None:
     """`recent` gives the newest first, of one category or severity if asked, and refuses what it does not know."""
     monitor = ErrorMonitor()
@@ -343,57 +429,45 @@ def test_nothing_alive_is_kept() -> None:
         gc.enable()
 
 
-class Rude(Exception):  # noqa: N818 - it is a fake
-    """Raises from everything that could give its text."""
-
-    def __init__(self, raises: BaseException) -> None:
-        self.raises = raises
-
-    def __str__(self) -> str:
-        raise self.raises
-
-    __repr__ = __str__
-
-
-def cyclic() -> BaseException:
-    """Return an error whose causes go round in a circle."""
-    first, second = ValueError("a"), ValueError("b")
-    first.__cause__, second.__cause__ = second, first
-    return first
-
-
-def nested_group(depth: int) -> BaseException:
-    """Return a group in a group in a group."""
-    error: Exception = ValueError("bottom")
-    for _ in range(depth):
-        error = ExceptionGroup("group", [error])
-    return error
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        Rude(ValueError("no")),
-        Rude(SystemExit(1)),
-        Rude(RecursionError()),
-        ValueError("x" * 10_000_000),
-        ValueError("\ud83d and \0"),
-        cyclic(),
-        ExceptionGroup("wide", [ValueError(number) for number in range(1000)]),
-        nested_group(400),
-        ValueError(object()),
-        ValueError(float("nan"), b"bytes"),
-    ],
-    ids=["rude", "exits", "recursion", "huge", "surrogate", "cycle", "wide group", "deep group", "object", "values"],
-)
-def test_hostile_errors_are_recorded(error: BaseException) -> None:
-    """Whatever an error is like, it is recorded, stays small, and can be exported."""
-    monitor = ErrorMonitor()
-    record = monitor.record(raised(error), operation="x")
+@pytest.mark.parametrize("name", hostile.ERRORS)
+@pytest.mark.parametrize("wrap", [raised, hostile.chained, lambda error: error], ids=["raised", "cause", "bare"])
+def test_hostile_errors_are_recorded(name: str, wrap: Any) -> None:
+    """Whatever an error or its cause is like, it is recorded once, stays small, and can be exported."""
+    monitor, error = ErrorMonitor(), hostile.ERRORS[name]()
+    try:
+        error = wrap(error)
+    except BaseException:  # what refuses to be raised, is recorded as it is
+        pass
+    record = monitor.record(error, operation="x", attempts=(FailedAttempt(1, error, None, 0.1),))
+    assert monitor.record(error, operation="x") is record
     assert len(record.message) <= 1024
-    assert monitor.to_json()
+    assert len(record.stacktrace) < 200_000
+    assert load_json(monitor.to_json()) == load_json(monitor.to_jsonl()) == [record]
     assert monitor.to_csv()
     assert len(record.causes) <= 8
+
+
+def test_markers_say_what_could_not_be_had() -> None:
+    """Where a text cannot be had a marker stands in its place; the type's name is the real one."""
+    monitor = ErrorMonitor()
+    assert monitor.record(hostile.Rude(SystemExit(1)), operation="x").message == "<str() failed>"
+    assert monitor.record(hostile.Recursing(), operation="x").message == "<str() failed>"
+    assert monitor.record(hostile.Hidden("hidden"), operation="x").error_type == "hostile.Hidden"
+    assert monitor.record(hostile.Deceiver("x"), operation="x").error_type == "hostile.Deceiver"
+
+
+@pytest.mark.parametrize("argument", ["operation", "context", "attempts"])
+@pytest.mark.parametrize("name", hostile.FACTS)
+def test_hostile_facts_are_recorded(argument: str, name: str) -> None:
+    """Whatever is handed over as operation, context or attempts, there is a record, and it can be exported."""
+    monitor = ErrorMonitor()
+    facts: Any = {"operation": "x", argument: hostile.FACTS[name]()}
+    record = monitor.record(raised(ValueError("x")), **facts)
+    assert load_json(monitor.to_json()) == [record]
+    assert "hunter2" not in monitor.to_json()
+    assert monitor.to_csv()
+    assert len(repr(record.to_dict())) < 50_000
+    assert record.attempts >= 1
 
 
 def test_error_that_records_itself_in_its_text() -> None:
@@ -469,7 +543,7 @@ def test_logging_handler_records_exceptions_only(capsys: pytest.CaptureFixture[s
                 raise ValueError(level)
             except ValueError:
                 logger.log(level, "with one", exc_info=True)
-        logger.error("rude", exc_info=(Rude, Rude(SystemExit()), None))
+        logger.error("rude", exc_info=(hostile.Rude, hostile.Rude(SystemExit()), None))
     finally:
         logging.getLogger().removeHandler(handler)
     records = monitor.recent()
@@ -562,23 +636,26 @@ def test_forked_child_starts_empty() -> None:
     assert monitor.stats().total == 1
 
 
-def test_memory_is_flat() -> None:
-    """Tens of thousands of records take no more memory than thousands, and the counts are exact."""
+def test_a_record_is_small() -> None:
+    """A typical record, ten frames deep and with a text of its own, takes at most 400 bytes of memory."""
     monitor = ErrorMonitor()
-    for number in range(5000):
-        monitor.record(raised(ValueError(number)), operation=f"kind {number % 300}")
+    names = [f"operation {number}" for number in range(40)]
+    for name in names:
+        monitor.record(raised(ValueError("slot is taken"), 10), operation=name)
+    monitor.clear()
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        for number in range(20_000):
-            monitor.record(raised(ValueError(number)), operation=f"kind {number % 300}")
+        for number in range(1000):
+            monitor.record(raised(ValueError(f"slot {number:05d} is taken")), operation=names[number % 40])
+        monitor.stats()
         gc.collect()
-        grown = tracemalloc.get_traced_memory()[0] - before
+        kept = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert monitor.stats().total == 25_000
-    assert grown < 1_500_000  # the records kept were all replaced by new ones, which tracemalloc saw
+    assert len(monitor.recent(2000)) == 1000
+    assert kept / 1000 < 400
 
 
 def test_secrets_are_nowhere_in_the_monitor() -> None:

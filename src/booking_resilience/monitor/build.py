@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from booking_resilience.monitor.stacks import Stack
 
 _FIRST_ATTEMPTS, _LAST_ATTEMPTS = 4, 12
+_MOST_ATTEMPTS = 2**63 - 1
 _TYPES = 1024
 _DEPTH = 3
 
@@ -192,17 +193,22 @@ class RecordBuilder:
     def _attempts(
         self, error: BaseException, text: str, attempts: int | Sequence[FailedAttempt] | None
     ) -> tuple[int, tuple[str, ...], float | None]:
-        if attempts is None or isinstance(attempts, int):
-            return max(1, attempts or 1), (), None
+        kind = type(attempts)
+        if attempts is None or issubclass(kind, int):
+            return min(max(1, int.__int__(1 if attempts is None else cast("int", attempts))), _MOST_ATTEMPTS), (), None
+        if not issubclass(kind, (tuple, list)):
+            return 1, (), None
         try:
-            shown = tuple(attempts)
+            shown = tuple(cast("Sequence[FailedAttempt]", attempts))
             number, duration = len(shown), shown[-1].elapsed if shown else None
             if number > _FIRST_ATTEMPTS + _LAST_ATTEMPTS:
                 shown = (*shown[:_FIRST_ATTEMPTS], *shown[-_LAST_ATTEMPTS:])
             lines = tuple(self._line(item.error, text if item.error is error else None) for item in shown)
-        except Exception:  # noqa: BLE001 - no attempts, then
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - no attempts, then
             return 1, (), None
-        return max(1, number), lines, duration
+        return max(1, number), lines, duration if type(duration) in (int, float) else None
 
     def _line(self, error: BaseException, text: str | None = None) -> str:
         """Return `type: message`, redacted."""

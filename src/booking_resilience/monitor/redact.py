@@ -170,8 +170,10 @@ def _nothing(text: str) -> None:
 
 
 def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
-    """Return the value's text; a marker if it cannot be had, whatever its `__str__` raises."""
+    """Return the value's text; a marker if it cannot be had, whatever its `__str__` raises. A text is its own."""
     try:
+        if convert is str and issubclass(type(value), str):
+            return str.__str__(cast("str", value))
         return str.__str__(convert(value))
     except KeyboardInterrupt:
         raise
