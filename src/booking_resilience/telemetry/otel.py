@@ -1,0 +1,256 @@
+"""Hands on to OpenTelemetry what happens: metrics, and events on the active span. Extra `otel`.
+
+It only listens. Attributes come from closed sets: names of operations, breakers and error types are taken as they come
+up to a number, then `_OTHER` stands for the rest, as the semantic conventions have it for `error.type`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import weakref
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import Observation
+
+from booking_resilience import clock
+from booking_resilience.events import BreakerState, Subscription
+from booking_resilience.pipeline import Pipeline
+from booking_resilience.settings import check, is_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from types import TracebackType
+
+    from opentelemetry.metrics import CallbackOptions, MeterProvider
+
+    from booking_resilience.breaker import CircuitBreaker
+    from booking_resilience.events import BreakerEvent, RetryEvent
+    from booking_resilience.monitor import ErrorMonitor, ErrorRecord
+
+__all__ = ["Telemetry"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+OTHER = "_OTHER"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_ATTEMPTS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
+
+
+class _Names:
+    """Names as they come, up to a number; then all others are one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        if name not in self._known:
+            if len(self._known) >= self._most:
+                return OTHER
+            self._known.add(name)
+        return name
+
+
+class Telemetry:
+    """Metrics and span events of pipelines, retries, breakers and monitors. Make one, share it.
+
+    Args:
+        meter_provider: Where the metrics go; by default the global one.
+        max_names: How many names of operations, of breakers and of error types become attributes; 1 or more.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    def __init__(self, *, meter_provider: MeterProvider | None = None, max_names: int = 100) -> None:
+        check("max_names", max_names, is_whole(max_names), "a whole number, 1 or more")
+        meter = metrics.get_meter("booking_resilience", meter_provider=meter_provider)
+        self._operations, self._types, self._breakers = _Names(max_names), _Names(max_names), _Names(max_names)
+        self._watched_breakers: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
+        self._watched_monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
+        self._duration = meter.create_histogram(
+            "booking_resilience.operation.duration", "s", "How long operations took, retries and pauses included.",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )  # fmt: skip
+        self._attempts = meter.create_histogram(
+            "booking_resilience.operation.attempts", "{attempt}", "How many attempts operations took.",
+            explicit_bucket_boundaries_advisory=_ATTEMPTS,
+        )  # fmt: skip
+        self._retries = meter.create_counter(
+            "booking_resilience.retries", "{retry}", "Failed attempts that were followed by another."
+        )
+        self._transitions = meter.create_counter(
+            "booking_resilience.breaker.transitions", "{transition}", "Transitions of circuit breakers."
+        )
+        self._errors = meter.create_counter(
+            "booking_resilience.errors", "{error}", "Operations that failed or recovered, as the monitor records them."
+        )
+        meter.create_observable_gauge(
+            "booking_resilience.breaker.state", [self._states], "1", "1 for the state that the breaker is in, else 0."
+        )
+        meter.create_observable_gauge(
+            "booking_resilience.error_rate", [self._rates], "{error}/min", "Errors per minute, of all monitors."
+        )
+
+    def pipeline(self, pipeline: Pipeline) -> Pipeline:
+        """Return a pipeline of the same parts whose calls, attempts and retries are measured."""
+        return _MeasuredPipeline(self, pipeline)
+
+    def on_event(self, event: RetryEvent) -> None:
+        """Count a retry; for the `on_event=` of `with_retry` and its kin. A measured pipeline does it by itself."""
+        operation, kind = self._operations(event.operation), self._type_of(event.error)
+        if event.outcome == "retrying":
+            self._retries.add(1, {"operation": operation, "error.type": kind})
+        facts = {
+            "operation": event.operation, "outcome": event.outcome, "reason": event.reason, "attempt": event.attempt,
+            "delay": event.delay, "error.type": None if event.error is None else kind,
+        }  # fmt: skip
+        _add_event("booking_resilience.retry", facts)
+        call = _current.get()
+        if call is not None and call.operation == event.operation:
+            call.attempts, call.outcome = max(1, event.attempt), event.outcome
+
+    def watch_breaker(self, breaker: CircuitBreaker) -> Subscription:
+        """Count a breaker's transitions and show its state, until the subscription is closed."""
+        self._watched_breakers.add(breaker)
+        return self._until_closed(breaker.subscribe(self._on_transition), self._watched_breakers, breaker)
+
+    def watch_monitor(self, monitor: ErrorMonitor) -> Subscription:
+        """Count a monitor's records and show its error rate, until the subscription is closed.
+
+        A record also becomes an `exception` event of the active span, redacted as the record is.
+        """
+        self._watched_monitors.add(monitor)
+        return self._until_closed(monitor.subscribe(self._on_record), self._watched_monitors, monitor)
+
+    def _until_closed(self, subscription: Subscription, watched: weakref.WeakSet[Any], what: object) -> Subscription:
+        def close() -> None:
+            subscription.close()
+            watched.discard(what)
+
+        return Subscription(close)
+
+    def _on_transition(self, event: BreakerEvent) -> None:
+        facts = {"breaker": self._breakers(event.name), "from": event.old.value, "to": event.new.value}
+        self._transitions.add(1, facts)
+        _add_event("booking_resilience.breaker", {**facts, "breaker": event.name, "reason": event.reason})
+
+    def _on_record(self, record: ErrorRecord) -> None:
+        facts = {
+            "operation": self._operations(record.operation), "category": record.category.value,
+            "severity": record.severity.value, "outcome": record.outcome, "error.type": self._types(record.error_type),
+        }  # fmt: skip
+        self._errors.add(1, facts)
+        if trace.get_current_span().is_recording():
+            exception = {
+                "exception.type": record.error_type, "exception.message": record.message,
+                "exception.stacktrace": record.stacktrace, "operation": record.operation, "outcome": record.outcome,
+            }  # fmt: skip
+            _add_event("exception", exception)
+
+    def _states(self, options: CallbackOptions) -> Iterator[Observation]:  # noqa: ARG002 - that is how it is called
+        for breaker in tuple(self._watched_breakers):
+            name, current = self._breakers(breaker.name), breaker.state
+            for state in BreakerState:
+                yield Observation(int(current is state), {"breaker": name, "state": state.value})
+
+    def _rates(self, options: CallbackOptions) -> Iterator[Observation]:  # noqa: ARG002 - that is how it is called
+        monitors = tuple(self._watched_monitors)
+        if monitors:
+            yield Observation(sum(monitor.error_rate for monitor in monitors))
+
+    def _type_of(self, error: BaseException | None) -> str:
+        return OTHER if error is None else self._types(_name_of(type(error)))
+
+
+class _Call:
+    """A call of a measured pipeline that is under way; a context manager around it."""
+
+    __slots__ = ("_began", "_telemetry", "_token", "attempts", "operation", "outcome")
+
+    def __init__(self, telemetry: Telemetry, operation: str) -> None:
+        self._telemetry = telemetry
+        self.operation, self.attempts, self.outcome = operation, 1, "succeeded"
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self)
+        self._began = clock.monotonic()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        taken, telemetry = clock.monotonic() - self._began, self._telemetry
+        with contextlib.suppress(Exception):  # telemetry must not hurt
+            if kind is not None:
+                self.outcome = "failed" if issubclass(kind, Exception) else "cancelled"
+            facts = {"operation": telemetry._operations(self.operation), "outcome": self.outcome}
+            if kind is not None:
+                facts["error.type"] = telemetry._types(_name_of(kind))
+            telemetry._duration.record(taken, facts)
+            telemetry._attempts.record(self.attempts, facts)
+            _current.reset(self._token)
+
+
+_current: ContextVar[_Call | None] = ContextVar("booking_resilience_measured_call", default=None)
+
+
+class _MeasuredPipeline(Pipeline):
+    """A pipeline that measures its calls."""
+
+    __slots__ = ("_telemetry",)
+
+    def __init__(self, telemetry: Telemetry, parts: Pipeline) -> None:
+        super().__init__(retry=parts.retry, breaker=parts.breaker, monitor=parts.monitor, category=parts.category)
+        self._telemetry = telemetry
+        self._plan = self._plan._replace(listener=self._watch)
+
+    def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with _Call(self._telemetry, operation):
+            return super().call(operation, fn, *args, **kwargs)
+
+    async def call_async(
+        self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        with _Call(self._telemetry, operation):
+            return await super().call_async(operation, fn, *args, **kwargs)
+
+    def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        inner = super().protect(operation)
+        return lambda fn: functools.update_wrapper(self._around(operation, inner(fn)), fn)
+
+    def _bind(self, operation: str, fn: Callable[..., Any], on_event: Any, *, is_async: bool) -> Any:
+        return self._around(operation, super()._bind(operation, fn, on_event, is_async=is_async), is_async=is_async)
+
+    def _watch(self, event: RetryEvent) -> None:
+        with contextlib.suppress(Exception):  # telemetry must not hurt
+            self._telemetry.on_event(event)
+        super()._watch(event)
+
+    def _around(self, operation: str, fn: Callable[P, R], *, is_async: bool | None = None) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(fn) if is_async is None else is_async:
+
+            async def measured_async(*args: Any, **kwargs: Any) -> Any:
+                with _Call(self._telemetry, operation):
+                    return await cast("Any", fn)(*args, **kwargs)
+
+            return cast("Callable[P, R]", measured_async)
+
+        def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+            with _Call(self._telemetry, operation):
+                return fn(*args, **kwargs)
+
+        return measured
+
+
+def _add_event(name: str, facts: dict[str, Any]) -> None:
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.add_event(name, {key: value for key, value in facts.items() if value is not None})
+
+
+def _name_of(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
