@@ -117,6 +117,7 @@ EXPLAINED = (
     "booking_resilience",
     "booking_resilience.appwrite",
     "booking_resilience.breaker.shared",
+    "booking_resilience.telemetry.otel",
     "booking_resilience.testing",
 )
 HAS_README = pytest.mark.skipif(not README.exists(), reason="the README is not beside the tests")
