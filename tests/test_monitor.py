@@ -9,13 +9,16 @@ import gc
 import logging
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
+import traceback
 import tracemalloc
 import weakref
 from typing import Any
 
+import freezegun
 import pytest
 import trio
 from hypothesis import given, settings
@@ -29,6 +32,8 @@ from booking_resilience import (
     ErrorMonitor,
     ErrorRecord,
     FailedAttempt,
+    Pipeline,
+    Redaction,
     Severity,
     TransientError,
     attempts_of,
@@ -739,6 +744,237 @@ def test_retried_operation_is_one_record(virtual_clock: VirtualClock) -> None:
     assert record.attempt_errors == ("booking_resilience.errors.TransientError: again",) * 3
     assert record.duration == pytest.approx(0.9, rel=0.16)
     assert monitor.stats().total == 1
+
+
+def test_pipeline_makes_one_record_of_three_failed_attempts(virtual_clock: VirtualClock) -> None:
+    """Through a pipeline an operation with three failed attempts is one record, which counts once for the rate."""
+    monitor = ErrorMonitor()
+    backend = Pipeline(monitor=monitor, category=ErrorCategory.APPWRITE)
+
+    def fails() -> None:
+        raise TransientError("again")
+
+    with pytest.raises(TransientError) as caught:
+        backend.call("createRow", fails)
+    (record,) = monitor.recent()
+    assert (record.operation, record.category, record.severity) == ("createRow", "appwrite", "error")
+    assert (record.attempts, record.outcome, len(record.attempt_errors)) == (3, "failed", 3)
+    assert record.duration == pytest.approx(0.9, rel=0.16)
+    assert monitor.error_rate == 1.0
+    assert monitor.log_booking_error("createBooking", caught.value, therapist_id="t1") is record
+    assert monitor.stats().total == 1
+
+
+def test_recovered_operation_is_one_warning_outside_the_rate(virtual_clock: VirtualClock) -> None:
+    """Operations that recovered are one warning each, count the attempt that succeeded, and raise no alert."""
+    monitor = ErrorMonitor()
+    backend = Pipeline(monitor=monitor)
+    for _ in range(30):
+        outcomes = iter([TransientError("first"), TransientError("second"), None])
+
+        def recovers(outcomes: Any = outcomes) -> str:
+            error = next(outcomes)
+            if error is not None:
+                raise error
+            return "done"
+
+        assert backend.call("lookUp", recovers) == "done"
+    record = monitor.recent()[0]
+    assert (record.outcome, record.severity, record.attempts, record.message) == ("recovered", "warning", 3, "second")
+    stats = monitor.stats()
+    assert (stats.total, stats.recovered, stats.failed, stats.error_rate, stats.alert) == (30, 30, 0, 0.0, None)
+
+
+def test_one_storm_is_one_alert_its_repeats_and_one_resolution(virtual_clock: VirtualClock) -> None:
+    """A storm of 11 minutes is one alert, two repeats and one resolution; silence resolves it at the next look."""
+    events: list[AlertEvent] = []
+    monitor = ErrorMonitor(on_alert=events.append)
+    for number in range(660):
+        monitor.record(ValueError(number), operation="x")
+        virtual_clock.advance(1)
+    virtual_clock.advance(3600)
+    assert [event.state for event in events] == ["firing", "repeat", "repeat"]
+    assert monitor.stats().alert is None
+    assert [event.state for event in events] == ["firing", "repeat", "repeat", "resolved"]
+    assert (events[-1].rate, events[-1].peak) == (0.0, 60.0)
+    assert (events[1].since, events[3].since) == (events[0].since, events[0].since)
+
+
+def test_listeners_that_raise_are_counted() -> None:
+    """How often a listener or `on_alert` raised is told."""
+    monitor = ErrorMonitor(alert=AlertRule(threshold=1, clear_threshold=1), on_alert=lambda _: 1 / 0)
+    monitor.subscribe(lambda _: 1 / 0)
+    for number in range(3):
+        monitor.record(ValueError(number), operation="x")
+    assert monitor.listener_errors == 4
+
+
+def test_nobody_is_told_under_a_lock() -> None:
+    """While a listener or `on_alert` is told, other threads record, read and subscribe."""
+    done: list[int] = []
+
+    def use(_: object) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(60)
+        done.append(monitor.stats().total)
+
+    def work() -> None:
+        monitor.record(ValueError("from another thread"), operation="y")
+        monitor.subscribe(done.append).close()  # type: ignore[arg-type] # never told
+        monitor.to_json()
+        done.append(0)
+
+    monitor = ErrorMonitor(alert=AlertRule(threshold=0, clear_threshold=1), on_alert=use)
+    with monitor.subscribe(lambda record: use(record) if record.operation == "x" else None):
+        monitor.record(ValueError("x"), operation="x")
+    assert done == [0, 2, 0, 3]
+
+
+def test_alerts_are_told_in_order_whoever_tells_them(virtual_clock: VirtualClock) -> None:
+    """An alert that comes up while another thread still tells of the one before it is told after that."""
+    telling, go_on, events = threading.Event(), threading.Event(), []
+
+    def slow(event: AlertEvent) -> None:
+        if event.state == "firing":
+            telling.set()
+            go_on.wait(60)
+        events.append(event.state)
+
+    monitor = ErrorMonitor(alert=AlertRule(threshold=0, clear_threshold=1, keep_firing=0), on_alert=slow)
+    thread = threading.Thread(target=lambda: monitor.record(ValueError(), operation="x"))
+    thread.start()
+    assert telling.wait(60)
+    virtual_clock.advance(61)
+    assert not monitor.alerting  # resolved, and left to the other thread to tell
+    assert events == []
+    go_on.set()
+    thread.join(60)
+    assert events == ["firing", "resolved"]
+
+
+def test_recording_while_the_same_thread_reads_or_enters() -> None:
+    """What is recorded by somebody who has interrupted a read of the very same thread is entered after it."""
+    monitor = ErrorMonitor()
+    records = [monitor.record(ValueError(number), operation="x") for number in range(3)]
+
+    def interrupted(store: Any) -> list[ErrorRecord]:
+        kept: list[ErrorRecord] = store.recent()
+        monitor.record(ValueError("in between"), operation="handler")
+        assert monitor.recent() == kept
+        return kept
+
+    assert monitor._ledger.read(interrupted) == records[::-1]
+    assert [record.operation for record in monitor.recent()] == ["handler", "x", "x", "x"]
+
+
+def test_recording_reads_no_file_and_makes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording opens no file and looks up no source line; that happens when the stack is read."""
+    monitor, error = ErrorMonitor(), raised(ValueError("x"), 5)
+    with monkeypatch.context() as patch:
+        patch.setattr("linecache.getline", lambda *_: 1 / 0)
+        patch.setattr("builtins.open", lambda *_: 1 / 0)
+        record = monitor.record(error, operation="x", context={"a": 1})
+    assert record.stacktrace.count("File ") == 5
+
+
+def test_stack_of_the_record_is_the_errors_own(virtual_clock: VirtualClock) -> None:
+    """Errors that come alternately out of places that share most frames each have their own stack."""
+    monitor = ErrorMonitor()
+
+    def first(depth: int) -> None:
+        second(depth - 1) if depth else int("x")
+
+    def second(depth: int) -> None:
+        first(depth - 1) if depth else int("x")
+
+    def recorded(start: Any, depth: int) -> ErrorRecord:
+        try:
+            start(depth)
+        except ValueError as error:
+            record = monitor.record(error, operation="x")
+            expected = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        expected = expected if len(expected) <= 64 else expected[:16] + expected[-48:]
+        told = re.findall(r"line \d+, in (?:.*\.)?(\w+)$", record.stacktrace, re.MULTILINE)
+        assert told == expected
+        assert record.stacktrace.endswith("ValueError: invalid literal for int() with base 10: 'x'")
+        return record
+
+    for depth in (0, 1, 2, 5, 1, 0, 70, 5, 2):
+        for start in (first, second, first):
+            assert recorded(start, depth).function is not None
+
+
+def test_fingerprint_knows_neither_lines_nor_folders() -> None:
+    """Errors of one kind are one group wherever the code is installed and on whatever line of a function."""
+    monitor = ErrorMonitor()
+    for filename, lines in (("/srv/a/shop.py", 1), ("/srv/b/shop.py", 40)):
+        namespace: dict[str, Any] = {"__name__": "shop"}
+        source = "def book(n):\n" + "    n += 0\n" * lines + "    return 1 // n\n"
+        exec(compile(source, filename, "exec"), namespace)
+        with pytest.raises(ZeroDivisionError), monitor.capture("book"):
+            namespace["book"](0)
+    assert len({record.fingerprint for record in monitor.recent()}) == 1
+    assert [record.file for record in monitor.recent()] == ["/srv/b/shop.py", "/srv/a/shop.py"]
+
+
+def test_timestamps_are_those_of_the_clock(virtual_clock: VirtualClock) -> None:
+    """The timestamp is the moment of the clock that is installed, to the microsecond, aware and in UTC."""
+    monitor = ErrorMonitor()
+    for _ in range(3):
+        assert monitor.record(ValueError(), operation="x").timestamp == virtual_clock.utc_now()
+        virtual_clock.advance(12.345678)
+    first, last = monitor.groups()[0].first_seen, monitor.groups()[0].last_seen
+    assert (last - first).total_seconds() == pytest.approx(24.691356)
+
+
+def test_timestamps_can_be_frozen() -> None:
+    """Under freezegun the timestamp is the frozen moment."""
+    monitor = ErrorMonitor()
+    with freezegun.freeze_time("2026-02-03 04:05:06.789"):
+        record = monitor.record(ValueError(), operation="x")
+    assert record.timestamp.isoformat() == "2026-02-03T04:05:06.789000+00:00"
+
+
+def test_constant_error_does_not_collect_marks() -> None:
+    """An error that is recorded by ever new monitors, or after ever new clearings, does not grow."""
+    error = ValueError("constant")
+    monitor = ErrorMonitor()
+    for _ in range(500):
+        ErrorMonitor().record(error, operation="x")
+        monitor.clear()
+        monitor.record(error, operation="x")
+    gc.collect()
+    ErrorMonitor().record(error, operation="x")
+    assert len(error.__dict__) < 20
+
+
+def test_own_redaction_holds_for_source_lines() -> None:
+    """What the monitor's own redaction takes out is taken out of the source lines in the stack, too."""
+    monitor = ErrorMonitor(redact=Redaction(patterns=[r"sesame\w*"]))
+    with pytest.raises(ValueError, match="x"), monitor.capture("x"):
+        raise ValueError("x", "sesame-open", 'token="hunter2"')
+    assert "sesame" not in monitor.recent()[0].stacktrace
+    assert "hunter2" not in monitor.recent()[0].stacktrace
+    assert "raise ValueError" in monitor.recent()[0].stacktrace
+
+
+def test_handler_listens_under_no_lock_and_to_others_of_this_library() -> None:
+    """The handler has no lock of its own around the listeners, heeds filters, and skips only the monitor's log."""
+    monitor = ErrorMonitor()
+    handler = monitor.logging_handler()
+    monitor.subscribe(lambda _: 1 / 0)
+    handler.addFilter(lambda record: record.name != "noisy")
+    names = ("booking_resilience.retry", "booking_resilience_shop", "booking_resilience.monitor", "noisy")
+    loggers = [logging.getLogger(name) for name in names]
+    try:
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.error("x", exc_info=ValueError(logger.name))
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+    assert [record.operation for record in monitor.recent()] == ["booking_resilience_shop", "booking_resilience.retry"]
 
 
 def test_active_span_is_noted() -> None:
