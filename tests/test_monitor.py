@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import gc
+import importlib.util
 import logging
 import os
 import pickle
@@ -16,6 +17,7 @@ import threading
 import traceback
 import tracemalloc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import freezegun
@@ -866,6 +868,50 @@ def test_recording_while_the_same_thread_reads_or_enters() -> None:
 
     assert monitor._ledger.read(interrupted) == records[::-1]
     assert [record.operation for record in monitor.recent()] == ["handler", "x", "x", "x"]
+
+
+def test_interrupt_while_a_record_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt in the middle of entering a record comes out, and the monitor goes on working."""
+    monitor = ErrorMonitor()
+    store = monitor._ledger._store
+
+    def interrupted(_: ErrorRecord) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            for number in range(100):
+                monitor.record(ValueError(number), operation="x")
+    monitor.clear()
+    monitor.record(ValueError("y"), operation="y")
+    assert monitor.stats().total == 1
+    assert [record.operation for record in monitor.recent()] == ["y"]
+
+
+def test_two_monitors_that_listen_to_each_other() -> None:
+    """Two monitors whose listeners record into the other end, and each has what the other was told."""
+    first, second = ErrorMonitor(), ErrorMonitor()
+    first.subscribe(lambda record: second.record(ValueError(record.message), operation="from the first"))
+    second.subscribe(lambda record: first.record(ValueError(record.message), operation="from the second"))
+    first.record(ValueError("x"), operation="x")
+    assert [record.operation for record in first.recent()] == ["from the second", "x"]
+    assert [record.operation for record in second.recent()] == ["from the first"]
+
+
+def test_benchmark_runs() -> None:
+    """The benchmark of the monitor runs, and its table has what the targets are about."""
+    path = Path(__file__).parent / "benchmarks" / "monitor.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_the_monitor", path)
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    for peer in ("structlog to a stream", "sentry_sdk, null transport"):
+        benchmark.CONTENDERS.pop(peer)  # installed or not: they set up the whole process
+    table = benchmark.rows(rounds=2, errors=10)
+    assert sum(row["target"] is not None for row in table if "target" in row) == 4
+    assert all(row["ratio"] > 0 for row in table)
 
 
 def test_recording_reads_no_file_and_makes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_resilience import AlertRule
+from booking_resilience import AlertEvent, AlertRule, ErrorMonitor
 from booking_resilience.monitor.rate import Alert, SlidingRate
+from booking_resilience.testing import virtual_time
 
 MOMENTS = st.lists(st.integers(0, 4000).map(lambda tenths: tenths / 10), max_size=120).map(sorted)
 
@@ -151,6 +152,42 @@ def test_alert_tells_what_the_model_tells(
         assert alert.firing == (model.fired is not None)
         if "firing" in told or "resolved" in told:
             assert alert.peak == pytest.approx(model.peak)
+
+
+@given(
+    happenings=st.lists(
+        st.tuples(st.integers(0, 250), st.sampled_from(["error", "critical", "warning", "read", "storm"])),
+        min_size=1, max_size=40,
+    ),
+    rule=RULES, window=st.sampled_from([6.0, 60.0]),
+)  # fmt: skip
+def test_monitor_tells_what_the_model_tells(happenings: list[tuple[int, str]], rule: AlertRule, window: float) -> None:
+    """A monitor in virtual time tells of its alert what the model does, at the very record or read, never later."""
+    told: list[AlertEvent] = []
+    with virtual_time() as clock:
+        monitor, model = ErrorMonitor(window=window, alert=rule, on_alert=told.append), Model(rule, window)
+        tenth = 0
+        for pause, what in happenings:
+            for between in range(tenth + 1, tenth + pause):
+                model.step(between)
+            tenth += pause
+            clock.advance(pause / 10)
+            model.step(tenth)
+            expected: list[str] = []
+            told.clear()
+            for _ in range(25 if what == "storm" else 1):
+                if what != "read":
+                    monitor.record(ValueError(), operation="x", severity="error" if what == "storm" else what)
+                expected += model.look(tenth)
+                if what in ("error", "critical", "storm"):
+                    model.events.append(tenth)
+                    model.step(tenth)
+                    expected += model.look(tenth)
+            if what == "read":
+                assert monitor.error_rate == pytest.approx(model.rate(tenth))
+            assert [event.state for event in told] == expected
+        model.look(tenth)
+        assert monitor.alerting == (model.fired is not None)
 
 
 def test_alert_fires_at_the_eleventh_error_and_repeats() -> None:

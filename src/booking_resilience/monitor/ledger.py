@@ -113,16 +113,25 @@ class Ledger:
                 self._tell(alert.before(rate, now), now)
             if add(record):
                 count = rate.add(now)
-                if is_due or (count > alert.top and not alert.firing):
-                    self._tell(alert.after(rate, now, count), now)
-                elif count > alert.top:
-                    alert.top = count
-        self._room = _BATCH if alert.firing else max(0, min(_BATCH, alert.top - rate.kept))
+            elif is_due:
+                count = rate.count(now)
+            else:
+                continue
+            if is_due or (count > alert.top and not alert.firing):
+                self._tell(alert.after(rate, now, count), now)
+            elif count > alert.top:
+                alert.top = count
+        self._make_room()
+
+    def _make_room(self) -> None:
+        alert = self._alert
+        self._room = _BATCH if alert.firing else max(0, min(_BATCH, alert.top - self._rate.kept))
 
     def _stats(self, store: RecordStore) -> ErrorStats:
         now = clock.monotonic()
         self._tell(self._alert.before(self._rate, now), now)
         self._tell(self._alert.after(self._rate, now, self._rate.count(now)), now)
+        self._make_room()
         failed, recovered = store.count("failed"), store.count("recovered")
         return ErrorStats(
             total=failed + recovered,

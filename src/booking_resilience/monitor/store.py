@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,7 +91,8 @@ class _Ring:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._by_size: list[dict[int, list[ErrorRecord]]] = [{} for _ in range(_QUOTA + 1)]
+        # Ordered, since a plain dictionary that is emptied from its beginning gets slow to look at there.
+        self._by_size: list[OrderedDict[int, list[ErrorRecord]]] = [OrderedDict() for _ in range(_QUOTA + 1)]
         self.size = self.dropped = 0
 
     def grown(self, records: list[ErrorRecord]) -> ErrorRecord | None:
@@ -125,7 +127,7 @@ class RecordStore:
         self._capacity = capacity
         self._common, self._critical = _Ring(capacity), _Ring(capacity)
         self._groups: dict[str, Group] = {}
-        self._bare: dict[str, None] = {}  # groups of which no record is kept
+        self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
         self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], list[int]] = {}
 
     def add(self, record: ErrorRecord) -> bool:
