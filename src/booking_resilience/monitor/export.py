@@ -1,4 +1,4 @@
-"""Errors as JSON, JSON Lines and CSV. Pure, but for writing the file."""
+"""Errors as JSON, JSON Lines and CSV. Pure: time comes in as an argument, and texts come out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import csv
 import datetime
 import io
 import json
-import os
-import secrets
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from booking_resilience.events import AlertEvent
 from booking_resilience.monitor.load import SCHEMA
@@ -26,7 +22,6 @@ COLUMNS = (
     "id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts",
     "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace",
 )  # fmt: skip
-SUFFIXES = (".json", ".jsonl", ".csv")
 _RISKY = tuple("=+-@\t\r\n\0'＝＋－＠")  # noqa: RUF001 - the full-width forms run as formulas, too
 
 
@@ -80,78 +75,3 @@ def guarded(value: object) -> str:
     """Return the field's text, such that no spreadsheet takes it for a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(_RISKY) else text
-
-
-def check_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the path's suffix.
-
-    Raises:
-        ValueError: If it is none of the three.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"path must end in .json, .jsonl or .csv, not {os.fspath(path)!r}")
-    return suffix
-
-
-def write_file(path: str | os.PathLike[str], text: str) -> None:
-    """Write the text to the file, all or nothing: beside it, to the disk, then over it; readable by its owner only.
-
-    A symbolic link is replaced, not followed. Whatever goes wrong, an old file stays whole, and nothing is left over.
-    """
-    target = Path(path)
-    beside = _written_without_name(target, text) or _written(target, text)
-    try:
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # so that the new name, too, outlives a crash
-        finally:
-            os.close(folder)
-
-
-def _written_without_name(target: Path, text: str) -> Path | None:
-    """Write a file that gets a name beside the target only when it is on the disk; None where that cannot be done.
-
-    Until then it goes with the process, should that crash.
-    """
-    if not hasattr(os, "O_TMPFILE"):
-        return None
-    try:
-        handle = os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
-    except OSError:  # not every file system knows such files
-        return None
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        _write(file, text)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            name = f".{target.name[:100]}.{secrets.token_hex(8)}.tmp"
-            source = f"/proc/self/fd/{file.fileno()}"  # given with a folder, the link is followed
-            os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
-        except OSError:  # there is no /proc
-            return None
-        finally:
-            os.close(folder)
-    return target.with_name(name)
-
-
-def _written(target: Path, text: str) -> Path:
-    """Write a file beside the target."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            _write(file, text)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
-
-
-def _write(file: TextIO, text: str) -> None:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())

@@ -10,6 +10,7 @@ from booking_resilience import clock
 from booking_resilience.monitor import export as exports
 from booking_resilience.monitor.build import member_of
 from booking_resilience.monitor.capture import Capture
+from booking_resilience.monitor.files import check_suffix, write_file
 from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.logs import MonitorHandler
 from booking_resilience.monitor.marks import MANY, Mark, attributes_of, settle
@@ -266,12 +267,12 @@ class ErrorMonitor:
             ValueError: If the path ends in none of .json, .jsonl, .csv.
             OSError: If the file cannot be written; an old one stays whole.
         """
-        make = {".json": self.to_json, ".jsonl": self.to_jsonl, ".csv": self.to_csv}[exports.check_suffix(path)]
-        exports.write_file(path, make())
+        make = {".json": self.to_json, ".jsonl": self.to_jsonl, ".csv": self.to_csv}[check_suffix(path)]
+        write_file(path, make())
 
     async def export_async(self, path: str | os.PathLike[str]) -> None:
         """Do as `export` in a worker thread, under asyncio or trio."""
-        exports.check_suffix(path)
+        check_suffix(path)
         if clock.in_trio():
             import trio
 
