@@ -1,0 +1,57 @@
+"""This library's contestants: what is timed, for the function that is called through it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from measure import Target
+
+from booking_resilience import CircuitBreaker, Pipeline, RetryPolicy, retrying
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT = RetryPolicy()
+NO_DEADLINE = RetryPolicy(deadline=None)
+AT_ONCE = RetryPolicy(base_delay=0.0)
+AT_ONCE_NO_DEADLINE = RetryPolicy(base_delay=0.0, deadline=None)
+
+
+def retried(policy: RetryPolicy) -> Callable[[Callable[..., Any]], Target]:
+    """Return what decorates a function with a retry."""
+    return lambda fn: Target(retrying(policy=policy)(fn))
+
+
+def breaker(fn: Callable[..., Any]) -> Target:
+    """Decorate with a breaker."""
+    return Target(CircuitBreaker("benchmark")(fn))
+
+
+def breaker_call(fn: Callable[..., Any]) -> Target:
+    """Call through a breaker."""
+    return Target(CircuitBreaker("benchmark").call, (fn,))
+
+
+def breaker_call_async(fn: Callable[..., Any]) -> Target:
+    """Call and await through a breaker."""
+    return Target(CircuitBreaker("benchmark").call_async, (fn,))
+
+
+def pipeline_call(fn: Callable[..., Any]) -> Target:
+    """Call through a pipeline of retry and breaker."""
+    return Target(Pipeline(breaker=CircuitBreaker("benchmark")).call, ("work", fn))
+
+
+def pipeline_call_async(fn: Callable[..., Any]) -> Target:
+    """Call and await through a pipeline of retry and breaker."""
+    return Target(Pipeline(breaker=CircuitBreaker("benchmark")).call_async, ("work", fn))
+
+
+def pipeline_protect(fn: Callable[..., Any]) -> Target:
+    """Decorate with a pipeline of retry and breaker."""
+    return Target(Pipeline(breaker=CircuitBreaker("benchmark")).protect("work")(fn))
+
+
+def new_breaker(name: str) -> object:
+    """Make one breaker."""
+    return CircuitBreaker(name)

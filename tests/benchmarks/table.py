@@ -1,0 +1,44 @@
+"""The table that people read, from what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COLUMNS = ("what", "limit", "ours", "best peer", "the others")
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return the report as a table in Markdown, with a line for what was measured where."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *(_line(row) for row in report["rows"])]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    about = f"{report['python']}, {report['rounds']} rounds; medians, quartiles in brackets. Versions: {versions}."
+    broken = [f"- {row['what']}: {name}: {reason}" for row in report["rows"] for name, reason in row["broken"].items()]
+    return "\n".join([about, "", *lines, *(["", "Not measured:", "", *broken] if broken else [])])
+
+
+def _line(row: dict[str, Any]) -> str:
+    values = row["values"]
+    mine = {name: value for name, value in values.items() if name.startswith("ours")}
+    peers = sorted(
+        (name for name in values if name not in mine and name != "limit"), key=lambda name: values[name]["median"]
+    )
+    cells = [
+        f"{row['what']}, {row['unit']}",
+        _number(values["limit"]) if "limit" in values else "",
+        " · ".join(f"**{_number(value)}**{_spread(value)}{name[4:]}" for name, value in mine.items()),
+        f"{_number(values[peers[0]])} {peers[0]}" if peers else "",
+        " · ".join(f"{name} {_number(values[name])}" for name in peers[1:]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: dict[str, float]) -> str:
+    median = value["median"]
+    return f"{median:.0f}" if abs(median) >= 100 or median == int(median) else f"{median:.1f}"
+
+
+def _spread(value: dict[str, float]) -> str:
+    if value["low"] == value["high"]:
+        return ""
+    digits = 0 if value["median"] >= 100 else 1
+    return f" ({value['low']:.{digits}f} to {value['high']:.{digits}f})"
