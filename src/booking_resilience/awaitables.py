@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import types
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
 T = TypeVar("T")
 
@@ -26,12 +27,19 @@ def is_awaitable(value: object) -> bool:
     return type(value) is types.CoroutineType or hasattr(type(value), "__await__") or inspect.isawaitable(value)
 
 
-def refuse_awaitable(value: object, called: str, instead: str) -> None:
-    """Raise `TypeError` if the value must be awaited, naming what to call instead; a coroutine is closed."""
-    if type(value) not in AWAITABLE_NEVER and is_awaitable(value):
+def refuse_awaitable(value: object, called: str, instead: str) -> type | None:
+    """Raise `TypeError` if the value must be awaited, naming what to call instead; a coroutine is closed.
+
+    Returns:
+        The value's type, if no other value of that type must be awaited either: comparing the next result's type with
+        it is cheaper than asking again. None where it depends on the value (some generators can be awaited).
+    """
+    kind = type(value)
+    if kind not in AWAITABLE_NEVER and is_awaitable(value):
         if inspect.iscoroutine(value):
             value.close()
         raise TypeError(f"{called} was given a function that returns an awaitable; use {instead}")
+    return None if kind is types.GeneratorType else kind
 
 
 def gives_coroutines(fn: Callable[..., Any], decorator: str) -> bool:
@@ -82,18 +90,27 @@ def cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], oper
         error: What to raise then.
         operation: Its name, for the error's text.
     """
-    if clock.in_trio():
+    if "trio" in sys.modules and clock.in_trio():
         return (yield from _trio_cut_off(awaitable, end, error, operation).__await__())
-    # A generator-based coroutine is its own iterator.
-    steps: Any = awaitable.__await__() if hasattr(awaitable, "__await__") else awaitable
+    value: T
+    steps = awaitable if isinstance(awaitable, types.CoroutineType) else _awaited(awaitable)
     try:
-        first = next(steps)
+        first = steps.send(None)
     except StopIteration as stop:
-        return cast("T", stop.value)
-    return cast("T", (yield from _asyncio_cut_off(steps, first, end, error, operation).__await__()))
+        value = stop.value
+    else:
+        value = yield from _asyncio_cut_off(steps, first, end, error, operation).__await__()
+    return value
 
 
-async def _asyncio_cut_off(steps: Any, first: object, end: float, error: type[TimeoutError], operation: str) -> Any:
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    """Be a coroutine: what can be awaited need not have the methods of one."""
+    return await awaitable
+
+
+async def _asyncio_cut_off(
+    steps: Coroutine[Any, Any, T], first: object, end: float, error: type[TimeoutError], operation: str
+) -> T:
     import asyncio
 
     try:
@@ -119,27 +136,22 @@ async def _trio_cut_off(awaitable: Awaitable[T], end: float, error: type[Timeout
 
 
 @types.coroutine
-def _rest(steps: Any, outgoing: object) -> Generator[Any, Any, Any]:
-    """Await the rest of an awaitable that has given its first step already, as PEP 380 spells out `yield from`.
-
-    What `__await__` returned need be no more than an iterator.
-    """
+def _rest(steps: Coroutine[Any, Any, T], outgoing: object) -> Generator[Any, Any, T]:
+    """Await the rest of a coroutine that has given its first step already (PEP 380 spells out `yield from`)."""
     try:
         while True:
             try:
                 incoming = yield outgoing
             except GeneratorExit:
-                if hasattr(steps, "close"):
-                    steps.close()
+                steps.close()
                 raise
-            except BaseException as error:
-                if not hasattr(steps, "throw"):
-                    raise
+            except BaseException as error:  # noqa: BLE001 - it is handed on, not handled
                 outgoing = steps.throw(error)
             else:
-                outgoing = next(steps) if incoming is None else steps.send(incoming)
+                outgoing = steps.send(incoming)
     except StopIteration as stop:
-        return stop.value
+        value: T = stop.value
+        return value
 
 
 def _late(kind: type[TimeoutError], operation: str, end: float) -> TimeoutError:

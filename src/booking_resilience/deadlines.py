@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 current_end: ContextVar[float | None] = ContextVar("booking_resilience_deadline", default=None)
 """When the current operation ends, in seconds on the monotonic clock; None for never."""
 
+get_end, set_end, reset_end = current_end.get, current_end.set, current_end.reset
+"""The variable's own methods, bound once: on the path of every call, looking them up costs more than calling them."""
+
 
 def remaining_time() -> float | None:
     """Return the seconds that the current operation has left, 0.0 if none are; None without a deadline."""
@@ -55,8 +58,11 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def reset(token: object) -> None:
-    """Undo `current_end.set`; harmless where the context is another by now (a generator closed by the collector)."""
+    """Undo `current_end.set`; harmless where the context is another by now (a generator closed by the collector).
+
+    Nor does it mind if it was undone already: an interrupt may come right after that.
+    """
     try:
-        current_end.reset(token)  # type: ignore[arg-type] # Token is generic; every token here is current_end's
-    except ValueError:
+        reset_end(token)  # type: ignore[arg-type] # Token is generic; every token here is current_end's
+    except (ValueError, RuntimeError):
         pass

@@ -6,8 +6,9 @@ breaker; an open breaker is not retried, and an attempt that opens it is the las
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from booking_resilience.awaitables import gives_coroutines, within
 from booking_resilience.breaker import CircuitBreaker
@@ -101,14 +102,16 @@ class Pipeline:
             TypeError: If `fn` returns an awaitable.
         """
         driver = self._drivers.get(operation) or self._keep(self._drivers, operation, is_async=False)
-        return cast("T", driver(fn, *args, **kwargs))
+        result: T = driver(fn, *args, **kwargs) if kwargs else driver(fn, *args) if args else driver(fn)
+        return result
 
     async def call_async(
         self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Do as `call` for a function that gives an awaitable, under asyncio or trio."""
         driver = self._drivers_async.get(operation) or self._keep(self._drivers_async, operation, is_async=True)
-        return cast("T", await driver(fn, *args, **kwargs))
+        result: T = await (driver(fn, *args, **kwargs) if kwargs else driver(fn, *args) if args else driver(fn))
+        return result
 
     def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Return a decorator for a function, a method or a coroutine function; its signature stays.
@@ -128,7 +131,7 @@ class Pipeline:
     def _plan_of(self, operation: str) -> Plan:
         if not isinstance(operation, str):
             raise TypeError(f"operation must be a text, not {operation!r}")
-        return self._plan._replace(operation=operation)
+        return dataclasses.replace(self._plan, operation=operation)
 
     def _driver(self, plan: Plan, *, is_async: bool) -> Callable[..., Any]:
         """Return a function of a function and its arguments, which calls it as the plan says."""
@@ -152,7 +155,7 @@ class Pipeline:
             on_event(event)
             self._watch(event)
 
-        plan = self._plan._replace(operation=operation, listener=listener)
+        plan = dataclasses.replace(self._plan, operation=operation, listener=listener)
         return functools.partial(self._driver(plan, is_async=is_async), fn)
 
     def _circuit_open(self) -> bool:

@@ -149,7 +149,9 @@ class _Creation:
         if total is not None:
             kept = min(_RESERVE, total * _RESERVED_SHARE)
             policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
-        plan = self._pipeline._plan._replace(policy=policy, operation=self._operation, listener=self._listen)
+        plan = dataclasses.replace(
+            self._pipeline._plan, policy=policy, operation=self._operation, listener=self._listen
+        )
         try:
             row: Row = drive(plan, self._attempt)()
         except Exception as error:

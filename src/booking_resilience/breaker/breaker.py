@@ -7,6 +7,7 @@ take that: calls.py tells why it need not.
 from __future__ import annotations
 
 import functools
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from booking_resilience import clock
@@ -164,7 +165,8 @@ class CircuitBreaker:
             return cast("T", await watch_async(self._knock(), fn, args, kwargs))
         try:
             awaitable = fn(*args, **kwargs)
-            result = await awaitable if (awaited := is_awaitable(awaitable)) else cast("T", None)
+            awaited = type(awaitable) is CoroutineType or is_awaitable(awaitable)
+            result = await awaitable if awaited else cast("T", None)
         except BaseException as error:
             Permit(self, epoch).failure(error)
             raise

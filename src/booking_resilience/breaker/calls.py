@@ -28,7 +28,7 @@ def protect(breaker: CircuitBreaker, fn: Callable[..., Any]) -> Callable[..., An
         if epoch < 0:
             return watch(breaker._knock(), fn, args, kwargs)
         try:
-            result = fn(*args, **kwargs)
+            result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
             Permit(breaker, epoch).failure(error)
             raise
@@ -50,7 +50,7 @@ def protect_async(breaker: CircuitBreaker, fn: Callable[..., Awaitable[Any]]) ->
         if epoch < 0:
             return await watch_async(breaker._knock(), fn, args, kwargs)
         try:
-            result = await fn(*args, **kwargs)
+            result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
             Permit(breaker, epoch).failure(error)
             raise

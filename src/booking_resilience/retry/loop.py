@@ -58,7 +58,7 @@ class Attempts:
         run = self._next_run()
         if run is None:
             raise StopIteration
-        if self._attempt is not None and not run.pause():
+        if run.delay and not run.pause():
             raise self._late(run)
         return self._next_attempt(run)
 
@@ -66,7 +66,7 @@ class Attempts:
         run = self._next_run()
         if run is None:
             raise StopAsyncIteration
-        if self._attempt is not None and not await run.pause_async():
+        if run.delay and not await run.pause_async():
             raise self._late(run)
         return self._next_attempt(run)
 
@@ -110,7 +110,7 @@ class Attempt:
     def __init__(self, run: Run) -> None:
         self._run: Run | None = run
         self._token: object = None
-        self.number: int = run.attempt
+        self.number: int = run.attempt + 1
         self.goes_on: bool | None = None
 
     def __enter__(self) -> Self:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.events import RetryEvent, notify
@@ -19,8 +20,9 @@ logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 LEVELS = {"retrying": logging.INFO, "recovered": logging.INFO, "gave_up": logging.WARNING}
 
 
-class Plan(NamedTuple):
-    """What stays the same from call to call.
+@dataclass(slots=True)  # not frozen: that costs more than all the rest of making one, and `with_retry` makes one a call
+class Plan:
+    """What stays the same from call to call. Never changed once it is made.
 
     Attributes:
         policy: The policy.

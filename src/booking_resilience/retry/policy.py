@@ -19,13 +19,16 @@ FOREVER = 9e9
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 
+_TRANSIENT = (ConnectionError, TimeoutError, TransientError)
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether the error may pass by itself: a `ConnectionError`, `TimeoutError` or `TransientError`.
 
     >>> is_transient(TimeoutError()), is_transient(KeyError("slot"))
     (True, False)
     """
-    return isinstance(error, (ConnectionError, TimeoutError, TransientError))
+    return isinstance(error, _TRANSIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,8 @@ class RetryPolicy:
     def passes(self, error: BaseException) -> bool:
         """Tell whether the error may pass by itself, as `retry_on` has it."""
         retry_on = self.retry_on
+        if retry_on is is_transient:  # the default, spared another call
+            return isinstance(error, _TRANSIENT)
         if isinstance(retry_on, (type, tuple)):
             return isinstance(error, retry_on)
         return bool(retry_on(error))
@@ -118,7 +123,6 @@ DEFAULT_RETRY = RetryPolicy()
 def decide(
     policy: RetryPolicy,
     error: BaseException | None,
-    *,
     attempt: int,
     now: float,
     end: float | None,
@@ -152,9 +156,9 @@ def decide(
         return "circuit_open"
     if attempt >= policy.max_attempts:
         return "attempts"
-    delay = policy.jittered(policy.planned_delay(attempt), draw)
-    if error is not None:
-        delay = max(delay, retry_after_of(error))
+    delay = policy.jittered(policy.planned_delay(attempt), draw) if policy.base_delay else 0.0
+    if error is not None and (retry_after := retry_after_of(error)) > delay:
+        delay = retry_after
     if delay >= FOREVER or (end is not None and now + delay >= end):
         return "deadline"
     return delay

@@ -7,20 +7,23 @@ next attempt's error does not get this one's as context.
 
 from __future__ import annotations
 
+import logging
 import random
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience import clock
-from booking_resilience.awaitables import AWAITABLE_NEVER, cut_off, hide_plumbing, is_awaitable, refuse_awaitable
-from booking_resilience.deadlines import current_end, reset
-from booking_resilience.errors import CircuitOpenError, DeadlineExceededError
+from booking_resilience.awaitables import cut_off, hide_plumbing, is_awaitable, refuse_awaitable
+from booking_resilience.deadlines import get_end, reset, reset_end, set_end
+from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
 from booking_resilience.events import RetryEvent
 from booking_resilience.retry.history import remember
-from booking_resilience.retry.plan import LEVELS, Plan, logger, tell, too_late
+from booking_resilience.retry.plan import Plan, logger, tell, too_late
 from booking_resilience.retry.policy import decide
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from contextvars import Token
 
     from booking_resilience.events import Outcome, Reason
     from booking_resilience.retry.history import RawAttempt
@@ -33,6 +36,12 @@ class Run:
         plan: What to go by.
         started: When it began, on the monotonic clock.
         end: When it must have ended, on the same clock; None for never.
+
+    Attributes:
+        attempt: The number of the attempt that ended last; 0 before.
+        delay: Seconds to wait before the next one.
+        error: What the last one raised; None if it was its result that was found wanting.
+        failures: What `attempts_of` tells of.
     """
 
     __slots__ = ("attempt", "delay", "end", "error", "failures", "plan", "started")
@@ -41,29 +50,25 @@ class Run:
         self.plan: Plan = plan
         self.started: float = started
         self.end: float | None = end
-        self.attempt: int = 1
+        self.attempt: int = 0
         self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
         self.delay: float = 0.0
 
     def goes_on_after(self, error: Exception | None) -> bool:
         """Note that the attempt failed (None: by its result); tell whether there will be another, after `delay`."""
-        policy, now = self.plan.policy, clock.monotonic()
-        if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
-            error.__cause__ = self.failures[-1][1]
+        plan, now, end = self.plan, clock.monotonic(), self.end
+        policy, halted = plan.policy, plan.circuit_open
+        self.attempt = attempt = self.attempt + 1
+        time_is_up = False
+        if isinstance(error, ResilienceError):
+            time_is_up = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == end
+            if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
+                error.__cause__ = self.failures[-1][1]
         self.error = error
-        halted = self.plan.circuit_open
-        step: float | Reason = decide(
-            policy,
-            error,
-            attempt=self.attempt,
-            now=now,
-            end=self.end,
-            draw=random.random(),
-            circuit_open=halted is not None and halted(),
-            time_is_up=isinstance(error, DeadlineExceededError) and error.end is not None and error.end == self.end,
-        )
-        if not isinstance(step, str) and policy.budget is not None and not policy.budget.try_spend():
+        step: float | Reason
+        step = decide(policy, error, attempt, now, end, random.random(), halted is not None and halted(), time_is_up)
+        if policy.budget is not None and not isinstance(step, str) and not policy.budget.try_spend():
             step = "budget"
         elapsed = now - self.started
         if isinstance(step, str):
@@ -71,12 +76,13 @@ class Run:
             return False
         self.delay = step
         if error is not None:
-            self.failures.append((self.attempt, error, step, elapsed))
-        try:
-            self._tell("retrying", None, step, elapsed)
-        except BaseException:  # an interrupt
-            self._refund()
-            raise
+            self.failures.append((attempt, error, step, elapsed))
+        if plan.listener is not None or logger.isEnabledFor(logging.INFO):
+            try:
+                self._tell("retrying", None, step, elapsed)
+            except BaseException:  # an interrupt
+                self._refund()
+                raise
         return True
 
     def goes_on_with(self, result: object) -> bool:
@@ -89,32 +95,32 @@ class Run:
 
     def succeeded(self) -> None:
         """Note that the operation succeeded."""
-        if self.plan.policy.budget is not None:
-            self.plan.policy.budget.deposit()
-        if self.attempt > 1:
+        plan = self.plan
+        if plan.policy.budget is not None:
+            plan.policy.budget.deposit()
+        self.attempt += 1
+        if self.attempt > 1 and (plan.listener is not None or logger.isEnabledFor(logging.INFO)):
             if self.failures:
                 self.error = self.failures[-1][1]
             self._tell("recovered", None, None, clock.monotonic() - self.started)
 
     def pause(self) -> bool:
         """Sleep; tell whether there is time for the next attempt after it."""
-        if self.delay:
-            try:
-                clock.sleep(self.delay)
-            except BaseException:
-                self._interrupted()
-                raise
-        return self._next()
+        try:
+            clock.sleep(self.delay)
+        except BaseException:
+            self._interrupted()
+            raise
+        return self._is_in_time()
 
     async def pause_async(self) -> bool:
         """Do as `pause`, without blocking the event loop."""
-        if self.delay:
-            try:
-                await clock.sleep_async(self.delay)
-            except BaseException:
-                self._interrupted()
-                raise
-        return self._next()
+        try:
+            await clock.sleep_async(self.delay)
+        except BaseException:
+            self._interrupted()
+            raise
+        return self._is_in_time()
 
     def close(self) -> None:
         """Let go of the errors: their tracebacks lead back to the frame that holds this run."""
@@ -129,13 +135,12 @@ class Run:
         if self.plan.policy.budget is not None:
             self.plan.policy.budget.refund()
 
-    def _next(self) -> bool:
+    def _is_in_time(self) -> bool:
         if self.end is not None and (now := clock.monotonic()) >= self.end:  # the sleep took longer than asked
             self._refund()
             elapsed = self.failures.pop()[3] if self.error is not None else 0.0
             self._gave_up("deadline", elapsed, now - self.started)
             return False
-        self.attempt += 1
         return True
 
     def _gave_up(self, reason: Reason, elapsed: float, total: float) -> None:
@@ -149,9 +154,7 @@ class Run:
         self._tell("gave_up", reason, None, total)
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
-        plan = self.plan
-        if plan.listener is not None or logger.isEnabledFor(LEVELS[outcome]):
-            tell(plan, RetryEvent(plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
+        tell(self.plan, RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
 
 
 def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,47 +162,54 @@ def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     policy = plan.policy
     limit, attempt_timeout = policy.deadline, policy.attempt_timeout
     judged = policy.retry_on_result is not None or policy.budget is not None
+    plain: type | None = None  # the type of the last result, if none of that type must be awaited
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal plain
         started = clock.monotonic()
-        outer = end = current_end.get()
-        if limit is not None and (outer is None or started + limit < outer):
-            end = started + limit
-        elif outer is not None and outer <= started:
+        outer = end = stop = get_end()
+        if outer is not None and outer <= started:
             raise too_late(plan, outer)
-        stop = end if attempt_timeout is None else earlier(end, started + attempt_timeout)
+        if limit is not None and (outer is None or started + limit < outer):
+            end = stop = started + limit
+        if attempt_timeout is not None:
+            stop = earlier(end, started + attempt_timeout)
         run: Run | None = None
+        token: Token[float | None] | None = None
         result: Any = None
         try:
             while True:
+                if stop is not outer:  # else there is nothing to hand down
+                    token = set_end(stop)
                 try:
-                    if stop is outer:  # there is nothing to hand down
-                        result = fn(*args, **kwargs)
-                    else:
-                        token = current_end.set(stop)
-                        try:
-                            result = fn(*args, **kwargs)
-                        finally:
-                            current_end.reset(token)
+                    result = fn(*args, **kwargs) if kwargs else fn(*args)
                 except Exception as error:
+                    if token is not None:
+                        reset_end(token)
+                        token = None
                     run = run or Run(plan, started, end)
                     if not run.goes_on_after(error):
                         raise
                 else:
-                    if type(result) not in AWAITABLE_NEVER:
-                        refuse_awaitable(result, "with_retry", "with_retry_async")
+                    if token is not None:
+                        reset_end(token)
+                        token = None
+                    if type(result) is not plain:
+                        plain = refuse_awaitable(result, "with_retry", "with_retry_async")
                     if run is None and not judged:
                         return result
                     run = run or Run(plan, started, end)
                     if not run.goes_on_with(result):
                         return result
-                if not run.pause():
+                if run.delay and not run.pause():
                     if run.error is None:
                         return result
                     raise run.error
                 if attempt_timeout is not None:
                     stop = earlier(end, clock.monotonic() + attempt_timeout)
         finally:
+            if token is not None:  # cancelled or interrupted
+                reset(token)
             if run is not None:
                 run.close()
 
@@ -209,41 +219,44 @@ def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
 def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls and awaits `fn` as the plan says, cutting it off where it must."""
     policy = plan.policy
-    limit, attempt_timeout = policy.deadline, policy.attempt_timeout
+    limit, attempt_timeout, operation = policy.deadline, policy.attempt_timeout, plan.operation
     judged = policy.retry_on_result is not None or policy.budget is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         started = clock.monotonic()
-        outer = end = current_end.get()
-        if limit is not None and (outer is None or started + limit < outer):
-            end = started + limit
-        elif outer is not None and outer <= started:
+        outer = end = stop = get_end()
+        if outer is not None and outer <= started:
             raise too_late(plan, outer)
-        stop = end if attempt_timeout is None else earlier(end, started + attempt_timeout)
+        if limit is not None and (outer is None or started + limit < outer):
+            end = stop = started + limit
+        if attempt_timeout is not None:
+            stop = earlier(end, started + attempt_timeout)
         run: Run | None = None
+        token: Token[float | None] | None = None
         result: Any = None
         try:
             while True:
+                if stop is not outer:  # else there is nothing to hand down
+                    token = set_end(stop)
                 try:
-                    if stop is None:
-                        result = fn(*args, **kwargs)
-                        if awaited := is_awaitable(result):
+                    result = fn(*args, **kwargs) if kwargs else fn(*args)
+                    if awaited := type(result) is CoroutineType or is_awaitable(result):
+                        if stop is None:
                             result = await result
-                    else:
-                        token = None if stop is outer else current_end.set(stop)
-                        try:
-                            result = fn(*args, **kwargs)
-                            if awaited := is_awaitable(result):
-                                kind = DeadlineExceededError if stop is end else TimeoutError
-                                result = await cut_off(result, stop, kind, plan.operation)
-                        finally:
-                            if token is not None:
-                                reset(token)
+                        else:
+                            kind = DeadlineExceededError if stop is end else TimeoutError
+                            result = await cut_off(result, stop, kind, operation)
                 except Exception as error:
+                    if token is not None:
+                        reset(token)
+                        token = None
                     run = run or Run(plan, started, end)
                     if not run.goes_on_after(error):
                         raise
                 else:
+                    if token is not None:
+                        reset(token)
+                        token = None
                     if not awaited:
                         raise TypeError(f"with_retry_async was given {fn!r}, which gave no awaitable; use with_retry")
                     if run is None and not judged:
@@ -251,13 +264,15 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
                     run = run or Run(plan, started, end)
                     if not run.goes_on_with(result):
                         return result
-                if not await run.pause_async():
+                if run.delay and not await run.pause_async():
                     if run.error is None:
                         return result
                     raise run.error
                 if attempt_timeout is not None:
                     stop = earlier(end, clock.monotonic() + attempt_timeout)
         finally:
+            if token is not None:  # cancelled or interrupted
+                reset(token)
             if run is not None:
                 run.close()
 
