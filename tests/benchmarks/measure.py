@@ -57,11 +57,13 @@ class Clocked:
     Attributes:
         targets: What is timed, by name; one of them is `BARE`.
         timer: Times so many calls of a target; returns seconds.
+        gauge: Times so many calls to find how many fill a block.
         block: Seconds that one timing should take.
     """
 
     targets: dict[str, Target]
     timer: Callable[[Target, int], float]
+    gauge: Callable[[Target, int], float]
     block: float
     calls: dict[str, int] = field(default_factory=dict)
 
@@ -89,7 +91,7 @@ class Clocked:
         """Return how many calls fill a block; warms the target up on the way (adaptive bytecode, caches)."""
         calls = 8
         while True:
-            seconds = self.timer(target, calls)
+            seconds = self.gauge(target, calls)
             if seconds >= self.block / 4 or calls >= 1_000_000:
                 return max(1, round(calls * self.block / max(seconds, 1e-9)))
             calls *= 4
@@ -142,22 +144,25 @@ def time_refusals(target: Target, calls: int) -> float:
 
 
 def time_threads(target: Target, calls: int) -> float:
-    """Time so many calls shared out among `THREADS` threads at once, from the moment when all of them stand ready."""
+    """Time so many calls shared out among `THREADS` threads at once, from the first start to the last end."""
     share = max(1, calls // THREADS)
-    ready = threading.Barrier(THREADS + 1)
+    ready = threading.Barrier(THREADS)
+    spans: list[tuple[float, float]] = []
 
     def work() -> None:
         ready.wait()
+        started = perf_counter()
         time_calls(target, share)
+        spans.append((started, perf_counter()))
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
-    ready.wait()
-    started = perf_counter()
     for thread in threads:
         thread.join()
-    return (perf_counter() - started) * calls / (share * THREADS)
+    # By the threads' own clocks: whoever waits for them is woken late.
+    seconds = max(ended for _, ended in spans) - min(started for started, _ in spans)
+    return seconds * calls / (share * THREADS)
 
 
 def time_awaits(runner: asyncio.Runner) -> Callable[[Target, int], float]:

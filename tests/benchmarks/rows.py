@@ -80,8 +80,11 @@ def measure(row: Row, *, rounds: int, block: float) -> Result:
             else:
                 targets[name] = target
         timers = {"threads": time_threads, "refusals": time_refusals, "async": time_awaits(runner)}
-        share = 4 if row.kind == "threads" else 1  # starting eight threads must not weigh
-        ratios, bare = Clocked(targets, timers.get(row.kind, time_calls), block * share).ratios(rounds)
+        timer = gauge = timers.get(row.kind, time_calls)
+        if row.kind == "threads":
+            # A few switches from thread to thread; and starting threads must not be taken for work.
+            gauge, block = time_calls, max(0.02, block)
+        ratios, bare = Clocked(targets, timer, gauge, block).ratios(rounds)
     return Result(ratios, bare, broken)
 
 

@@ -66,13 +66,14 @@ def measured(rounds: int | None, *, quick: bool, only: Sequence[str] | None = No
             bare = {"bare_ns": asdict(result.bare)}
             rows.append(_row(row.key, row.what, "× bare", result.ratios, result.broken) | bare)
     if only is None:
-        rows += _costs(rounds, quick=quick) + _monitor()
+        rows += _costs(rounds, quick=quick)
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "rounds": rounds,
         "versions": _versions(),
         "rows": rows,
+        "monitor": _monitor(rounds, quick=quick) if only is None else [],
     }
 
 
@@ -88,14 +89,14 @@ def _costs(rounds: int, *, quick: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _monitor() -> list[dict[str, Any]]:
-    """Return the rows of the monitor's own benchmark, shaped as `_row` shapes them, where it is there."""
+def _monitor(rounds: int, *, quick: bool) -> list[dict[str, Any]]:
+    """Return the rows of the monitor's own benchmark, which have columns of their own."""
     if importlib.util.find_spec("monitor") is None:
         return []
     import monitor
 
-    _progress("monitor")
-    return list(monitor.rows())
+    _progress("the error monitor")
+    return monitor.rows(rounds, 20 if quick else monitor.ERRORS)
 
 
 def _spread_out(figures: costs.Figures) -> tuple[dict[str, Spread], dict[str, str]]:

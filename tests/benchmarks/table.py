@@ -12,8 +12,25 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *(_line(row) for row in report["rows"])]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     about = f"{report['python']}, {report['rounds']} rounds; medians, quartiles in brackets. Versions: {versions}."
-    broken = [f"- {row['what']}: {name}: {reason}" for row in report["rows"] for name, reason in row["broken"].items()]
-    return "\n".join([about, "", *lines, *(["", "Not measured:", "", *broken] if broken else [])])
+    return "\n".join([about, "", *lines, *_monitor(report), *_missing(report)])
+
+
+def _monitor(report: dict[str, Any]) -> list[str]:
+    """Return the table of what recording an error costs."""
+    lines = [
+        f"| {row['what']} | {row['ratio']:.1f} × {row['to']} | {row.get('target') or ''} |" for row in report["monitor"]
+    ]
+    return ["", "| recording an error | figure | target |", "|---|---|---|", *lines] if lines else []
+
+
+def _missing(report: dict[str, Any]) -> list[str]:
+    """Return who is not in the table, and why; a package that is not there is named once for all rows."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for row in report["rows"]:
+        for name, reason in row["broken"].items():
+            missing.setdefault((name, reason), []).append(row["what"])
+    lines = [f"- {name}: {reason} ({', '.join(rows)})" for (name, reason), rows in missing.items()]
+    return ["", "Not measured:", "", *lines] if lines else []
 
 
 def _line(row: dict[str, Any]) -> str:
