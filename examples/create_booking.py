@@ -140,11 +140,11 @@ def make_bookings(
 
 
 def count_stored(run: Run, confirmed: set[str], stored: Counter[str]) -> None:
-    """Compare what was said to be stored with what the table holds."""
+    """Compare what was said to be stored with what the table holds; a success is what it holds."""
     run.lost = len(confirmed - set(stored))
     run.duplicates = sum(copies - 1 for copies in stored.values())
     run.unconfirmed = len(set(stored) - confirmed)
-    run.succeeded = len(confirmed & set(stored))
+    run.succeeded = len(stored)
 
 
 def read_stored(client: AppwriteClient, run_id: str) -> Counter[str]:
@@ -287,11 +287,11 @@ def show(options: argparse.Namespace, run: Run, plain: Run, console: Console) ->
         f"{run.succeeded} ({facts['success_rate']:.1%})",
         f"{plain.succeeded} ({facts['baseline_success_rate']:.1%})",
     )
+    row("  of these said to have failed", run.unconfirmed, plain.unconfirmed)
     row("failed", run.failed, plain.failed)
     row("degraded (chat incomplete)", run.degraded, "no chat")
     row("lost", run.lost, plain.lost)
     row("duplicated", run.duplicates, plain.duplicates)
-    row("said to have failed, yet stored", run.unconfirmed, plain.unconfirmed)
     row("attempts", run.attempts, plain.attempts)
     row("operations recovered", len(run.recovery_ms))
     row("recovery mean / max", f"{facts['recovery_ms']['mean']:.0f} / {facts['recovery_ms']['max']:.0f} ms")
@@ -349,6 +349,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.fault_rate = 0.0 if options.fault_rate is None else options.fault_rate
     if not 0 <= options.fault_rate <= 1:
         parser.error(f"--fault-rate must be from 0 to 1, not {options.fault_rate}")
+    for name in ("json", "errors"):
+        path: Path | None = getattr(options, name)
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            parser.error(f"--{name} must name a file in a folder that exists, not {str(path)!r}")
     if options.errors is not None and options.errors.suffix not in (".json", ".jsonl", ".csv"):
         parser.error(f"--errors must end in .json, .jsonl or .csv, not {str(options.errors)!r}")
     return options

@@ -110,31 +110,39 @@ def test_failing_bookings_have_a_message_for_people(tmp_path: Path) -> None:
     assert (tmp_path / "e.csv").read_text().startswith('"id","timestamp"')
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--nonsense"], "--nonsense"),
-        (["--fault-rate", "2"], "--fault-rate"),
-        (["--fault-rate", "nan"], "--fault-rate"),
-        (["--bookings", "0"], "--bookings"),
-        (["--bookings", "ten"], "ten"),
-        (["--workers", "0"], "--workers"),
-        (["--kinds", "status,quake"], "quake"),
-        (
-            ["--endpoint", "http://127.0.0.1:9/v1", "--project", "p", "--key", "k", "--fault-rate", "0.1"],
-            "--fault-rate",
-        ),
-        (["--endpoint", "http://127.0.0.1:9/v1"], "--project"),
-        (["--key", "k"], "--endpoint"),
-        (["--errors", "errors.txt"], ".json"),
-    ],
-)
-def test_bad_arguments_end_with_one_line(arguments: list[str], says: str) -> None:
+BAD_ARGUMENTS = [
+    (["--nonsense"], "--nonsense"),
+    (["--fault-rate", "2"], "--fault-rate"),
+    (["--fault-rate", "nan"], "--fault-rate"),
+    (["--bookings", "0"], "--bookings"),
+    (["--bookings", "ten"], "ten"),
+    (["--workers", "0"], "--workers"),
+    (["--kinds", "status,quake"], "quake"),
+    (["--endpoint", "http://127.0.0.1:9/v1", "--project", "p", "--key", "k", "--fault-rate", "0.1"], "--fault-rate"),
+    (["--endpoint", "http://127.0.0.1:9/v1"], "--project"),
+    (["--key", "k"], "--endpoint"),
+    (["--errors", "errors.txt"], ".json"),
+    (["--json", "no-such-folder/out.json"], "no-such-folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD_ARGUMENTS)
+def test_bad_arguments_end_with_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A bad argument ends with exit code 2 and one line that names it."""
-    out, err = run(*arguments, expect=2)
-    assert out == ""
+    import create_booking
+
+    with pytest.raises(SystemExit) as left:
+        create_booking.main(arguments)
+    out, err = capsys.readouterr()
+    assert (left.value.code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert says in err
+
+
+def test_the_exit_code_of_bad_arguments_is_the_process_own() -> None:
+    """Started by itself, it ends with exit code 2 and without a traceback."""
+    out, err = run("--bookings", "0", expect=2)
+    assert (out, len(err.splitlines())) == ("", 1)
 
 
 def test_unreachable_endpoint_ends_with_one_line() -> None:
