@@ -39,8 +39,8 @@ class RetryBudget:
             check(name, value, is_positive(value), "a finite number above 0")
         check("initial", initial, is_number(initial, 0, capacity), f"a number from 0 to capacity ({capacity!r})")
         check("deposit", deposit, is_number(deposit), "a finite number, 0 or more")
-        self._capacity, self._tokens = round(capacity * _NANO), round(initial * _NANO)
-        self._deposit, self._cost = round(deposit * _NANO), round(cost * _NANO)
+        self._capacity, self._tokens, self._deposit = _nano(capacity), _nano(initial), _nano(deposit)
+        self._cost = max(1, _nano(cost))  # the smallest cost is one, too
 
     @property
     def tokens(self) -> float:
@@ -67,3 +67,7 @@ class RetryBudget:
 
     def __repr__(self) -> str:
         return f"RetryBudget(tokens={self.tokens:g}, capacity={self._capacity / _NANO:g})"
+
+
+def _nano(tokens: float) -> int:
+    return int(tokens) * _NANO + round(tokens % 1 * _NANO)  # the product of a large float would overflow
