@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import logging
+import math
 import os
 import pickle
 import signal
 import threading
 import time
-import traceback
 import tracemalloc
-from pathlib import Path
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
-import booking_resilience
 from booking_resilience import (
     CircuitOpenError,
     DeadlineExceededError,
@@ -33,29 +34,7 @@ from booking_resilience import (
     with_retry,
 )
 from booking_resilience.testing import VirtualClock, virtual_time
-
-PACKAGE = str(Path(booking_resilience.__file__).parent)
-EXACT = RetryPolicy(jitter=0)
-AT_ONCE = RetryPolicy(base_delay=0)
-
-
-class Script:
-    """A function that does what it is told, call by call: raises errors, returns values."""
-
-    def __init__(self, *steps: Any) -> None:
-        self.steps, self.calls = list(steps), 0
-
-    def __call__(self) -> Any:
-        step = self.steps[min(self.calls, len(self.steps) - 1)]
-        self.calls += 1
-        if isinstance(step, BaseException):
-            raise step
-        return step
-
-
-def ours(error: BaseException) -> int:
-    """Return how many frames of the package stand in the error's traceback."""
-    return sum(frame.filename.startswith(PACKAGE) for frame in traceback.extract_tb(error.__traceback__))
+from drivers import AT_ONCE, EXACT, Script, ours
 
 
 def test_success_is_returned_at_once(virtual_clock: VirtualClock) -> None:
@@ -645,3 +624,195 @@ def test_fork_while_threads_use_a_budget() -> None:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@pytest.mark.parametrize(
+    ("asked", "slept"),
+    [
+        (Decimal("1.5"), 1.5), (Fraction(3, 2), 1.5), (2, 2.0), (0, 0.3), (0.1, 0.3), (-1, 0.3), (None, 0.3),
+        (float("nan"), 0.3), (Decimal("NaN"), 0.3), (True, 0.3), ("5", 0.3), (b"5", 0.3), ([5], 0.3), (-math.inf, 0.3),
+    ],
+)  # fmt: skip
+def test_retry_after_may_be_any_number(asked: Any, slept: float, virtual_clock: VirtualClock) -> None:
+    """A `retry_after` of any kind of number raises the delay; what is no sane number is ignored."""
+    error = TransientError()
+    error.retry_after = asked
+    assert with_retry(Script(error, 1), policy=EXACT) == 1
+    assert virtual_clock.sleeps == [slept]
+
+
+@pytest.mark.parametrize("asked", [math.inf, 1e300, 10**400, Decimal("1e400"), 1e10])
+@pytest.mark.parametrize("limit", [None, 4.0])
+def test_retry_after_beyond_all_bounds_gives_up(asked: Any, limit: float | None, virtual_clock: VirtualClock) -> None:
+    """A `retry_after` that nobody can sleep is given up with the error itself, with or without a deadline."""
+    error = TransientError()
+    error.retry_after = asked
+    events: list[RetryEvent] = []
+    with pytest.raises(TransientError) as caught:
+        with_retry(Script(error), policy=RetryPolicy(deadline=limit), on_event=events.append)
+    assert caught.value is error
+    assert [(event.outcome, event.reason) for event in events] == [("gave_up", "deadline")]
+
+
+def test_the_longest_settings_are_no_trouble(virtual_clock: VirtualClock) -> None:
+    """Absurdly long delays and deadlines neither overflow nor hide the error."""
+    for policy in (
+        RetryPolicy(base_delay=1e300, max_delay=1e300, deadline=None),
+        RetryPolicy(deadline=1e300, attempt_timeout=1e300),
+        RetryPolicy(base_delay=10**300, max_delay=10**300, multiplier=10**300, deadline=10**300),
+    ):
+        with pytest.raises(ConnectionError):
+            with_retry(Script(ConnectionError()), policy=policy)
+
+
+def test_one_error_raised_again_and_again_has_few_frames_of_ours(virtual_clock: VirtualClock) -> None:
+    """Python adds to the traceback of an error at each raise; the frames in between that are ours are taken out."""
+    error = ConnectionError("constant")
+
+    def fails() -> None:
+        raise error
+
+    def nested() -> None:
+        with_retry(fails, policy=RetryPolicy(max_attempts=2))
+
+    for call in (fails, nested):
+        error.__traceback__ = None
+        with pytest.raises(ConnectionError) as caught:
+            with_retry(call, policy=RetryPolicy(max_attempts=9, deadline=None))
+        assert caught.value is error
+        assert ours(error) <= 3
+
+
+def test_arguments_may_have_any_name() -> None:
+    """A decorated function may have parameters named as those of the decorator."""
+
+    @retrying(policy=EXACT, operation="x")
+    def echo(fn: int, *, operation: int, policy: int, on_event: int, **others: int) -> tuple[int, ...]:
+        return (fn, operation, policy, on_event, *others.values())
+
+    assert echo(fn=1, operation=2, policy=3, on_event=4, plan=5, self=6, run=7) == (1, 2, 3, 4, 5, 6, 7)
+
+
+class Connection:
+    """Something whose making may fail."""
+
+    failures = 1
+
+    def __init__(self, host: str) -> None:
+        if Connection.failures:
+            Connection.failures -= 1
+            raise ConnectionError
+        self.host = host
+
+
+def test_making_an_object_can_be_retried(virtual_clock: VirtualClock) -> None:
+    """A class can be called through a retry as any callable."""
+    connect = retrying(policy=EXACT)(Connection)
+    assert connect("h").host == "h"
+    assert virtual_clock.sleeps == [0.3]
+    assert with_retry(functools.partial(Connection, "i")).host == "i"
+
+
+def test_class_and_static_methods_stand_on_either_side() -> None:
+    """`retrying` may stand above or below `classmethod` and `staticmethod`."""
+
+    class Shop:
+        @retrying
+        @classmethod
+        def above(cls, item: str) -> str:
+            return cls.__name__ + item
+
+        @classmethod
+        @retrying
+        def beneath(cls, item: str) -> str:
+            return cls.__name__ + item
+
+        @retrying
+        @staticmethod
+        def price(item: str) -> str:
+            return item
+
+    assert Shop.above("x") == Shop().above("x") == Shop.beneath("x") == Shop().beneath("x") == "Shopx"
+    assert Shop.price("y") == Shop().price("y") == "y"
+    shop = Shop()
+    assert with_retry(functools.partial(shop.above, "z")) == "Shopz"
+
+
+@retrying(policy=EXACT)
+def at_module_level(number: int) -> int:
+    """Return the number."""
+    return number
+
+
+def test_a_decorated_function_can_be_pickled() -> None:
+    """A decorated function of a module is pickled by its name, as any function, and keeps its signature."""
+    assert pickle.loads(pickle.dumps(at_module_level)) is at_module_level
+    assert list(inspect.signature(at_module_level).parameters) == ["number"]
+    assert (at_module_level.__name__, at_module_level.__doc__) == ("at_module_level", "Return the number.")
+
+
+def test_groups_are_errors_like_others(virtual_clock: VirtualClock) -> None:
+    """An `ExceptionGroup` does not pass by itself unless `retry_on` says so; it comes out as it is, noted."""
+    group = ExceptionGroup("several", [ConnectionError("a"), TimeoutError("b")])
+    with pytest.raises(ExceptionGroup) as caught:
+        with_retry(Script(group))
+    assert caught.value is group
+    assert "(not_transient)" in group.__notes__[0]
+
+    def all_transient(error: BaseException) -> bool:
+        return isinstance(error, ExceptionGroup) and all(isinstance(item, OSError) for item in error.exceptions)
+
+    assert with_retry(Script(group, 7), policy=RetryPolicy(retry_on=all_transient)) == 7
+
+
+def test_a_judge_of_results_that_raises_comes_out(virtual_clock: VirtualClock) -> None:
+    """If the function `retry_on_result` raises, its error comes out."""
+    with pytest.raises(ZeroDivisionError):
+        with_retry(Script(7), policy=RetryPolicy(retry_on_result=lambda _: 1 / 0 > 0))
+
+
+def test_results_of_every_kind_come_back() -> None:
+    """Results are handed through as they are: the same object, also errors, classes and functions."""
+    for value in (None, False, 0, "", [], {}, object(), ValueError("returned"), ValueError, len, Connection):
+        assert with_retry(lambda value=value: value) is value
+
+
+def test_an_error_with_slots_has_its_note(virtual_clock: VirtualClock) -> None:
+    """An error whose class has slots carries note and attempts as others do."""
+
+    class Slotted(ConnectionError):  # noqa: N818 - it is a fake
+        __slots__ = ("code",)
+
+    with pytest.raises(Slotted) as caught:
+        with_retry(Script(Slotted()))
+    assert len(attempts_of(caught.value)) == 3
+    assert len(caught.value.__notes__) == 1
+
+
+def test_the_errors_of_a_chain_keep_their_places(virtual_clock: VirtualClock) -> None:
+    """An error's own cause and context stay as they were."""
+    cause, context = KeyError("cause"), ValueError("context")
+
+    def fails() -> None:
+        try:
+            raise context
+        except ValueError:
+            raise ConnectionError from cause
+
+    with pytest.raises(ConnectionError) as caught:
+        with_retry(fails)
+    assert (caught.value.__cause__, caught.value.__context__) == (cause, context)
+
+
+def test_a_refusal_after_an_unwanted_result_has_the_last_failure_as_cause(virtual_clock: VirtualClock) -> None:
+    """The cause of a refusal is the last error, also if a result was found wanting since."""
+    error = ConnectionError()
+    policy = RetryPolicy(max_attempts=9, deadline=None, retry_on_result=lambda result: result is None)
+    with pytest.raises(CircuitOpenError) as caught:
+        with_retry(Script(error, None, CircuitOpenError("b", 1.0)), policy=policy)
+    assert caught.value.__cause__ is error
+    own = CircuitOpenError("b", 1.0)
+    own.__cause__ = cause = KeyError()
+    with pytest.raises(CircuitOpenError) as caught:
+        with_retry(Script(error, own))
+    assert caught.value.__cause__ is cause
