@@ -2,9 +2,69 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, assert_type
 
-from booking_resilience import ErrorMonitor, Pipeline, with_retry
+from booking_resilience import (
+    DEFAULT_REDACTION,
+    DEFAULT_RETRY,
+    AlertEvent,
+    AlertRule,
+    BatchOutcome,
+    BatchResult,
+    BookingSource,
+    BookingSuccess,
+    BreakerEvent,
+    BreakerSnapshot,
+    BreakerState,
+    ChatMessage,
+    ChatProvider,
+    ChatRoom,
+    ChatService,
+    CircuitBreaker,
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorCategory,
+    ErrorGroup,
+    ErrorMonitor,
+    ErrorRecord,
+    ErrorRecorder,
+    ErrorStats,
+    FailedAttempt,
+    FailureRate,
+    Listener,
+    MonitorSnapshot,
+    Page,
+    Permit,
+    Pipeline,
+    Redaction,
+    ResilienceError,
+    RetryBudget,
+    RetryEvent,
+    RetryPolicy,
+    Severity,
+    Subscription,
+    TransientError,
+    attempts_of,
+    booking_attribution,
+    deadline,
+    is_transient,
+    iter_batch,
+    iter_batch_async,
+    iter_messages,
+    load_json,
+    message_for,
+    remaining_time,
+    resolve_source,
+    retry_attempts,
+    retrying,
+    run_batch,
+    run_batch_async,
+    with_retry,
+    with_retry_async,
+)
 
 
 def number() -> int:
@@ -12,5 +72,378 @@ def number() -> int:
     return 1
 
 
+def shout(text: str, *, times: int = 1) -> str:
+    """Return a text."""
+    return text.upper() * times
+
+
+async def fetch(text: str, *, times: int = 1) -> bytes:
+    """Return bytes, later."""
+    return text.encode() * times
+
+
+class Shop:
+    """Something with methods."""
+
+    def order(self, item: str, number: int = 1) -> str:
+        """Return a text."""
+        return item * number
+
+    async def order_async(self, item: str) -> bytes:
+        """Return bytes, later."""
+        return item.encode()
+
+    @retrying
+    def retried(self, item: str, number: int = 1) -> str:
+        """Return a text."""
+        return item * number
+
+    @retrying(policy=DEFAULT_RETRY, operation="later")
+    async def retried_async(self, item: str) -> bytes:
+        """Return bytes, later."""
+        return item.encode()
+
+    @classmethod
+    @retrying
+    def made(cls, item: str) -> Shop:
+        """Return a shop."""
+        return cls()
+
+    @staticmethod
+    @retrying
+    def price(item: str) -> float:
+        """Return a number."""
+        return float(item)
+
+
+# Retry
+
+
+def on_retry(event: RetryEvent) -> None:
+    """Listen."""
+    assert_type(event.operation, str)
+    assert_type(event.attempt, int)
+    assert_type(event.outcome, Literal["retrying", "recovered", "gave_up"])
+    assert_type(event.reason, Literal["attempts", "deadline", "budget", "not_transient", "circuit_open"] | None)
+    assert_type(event.error, BaseException | None)
+    assert_type(event.delay, float | None)
+    assert_type(event.elapsed, float)
+
+
+listener: Listener[RetryEvent] = on_retry
+
 assert_type(with_retry(number), int)
-assert_type(Pipeline(monitor=ErrorMonitor()).call("count", number), int)
+assert_type(with_retry(lambda: "x", operation="op", policy=DEFAULT_RETRY, on_event=on_retry), str)
+assert_type(with_retry(partial(shout, "x", times=2)), str)
+assert_type(with_retry(partial(Shop().order, "x")), str)
+assert_type(with_retry(Shop), Shop)
+
+assert_type(retrying(shout)("x", times=2), str)
+assert_type(retrying(policy=DEFAULT_RETRY, operation="op", on_event=on_retry)(shout)("x", times=2), str)
+assert_type(retrying(Shop)(), Shop)
+assert_type(Shop().retried("x", number=2), str)
+assert_type(Shop.made("x"), Shop)
+assert_type(Shop.price("1"), float)
+plain: Callable[[Shop, str], str] = Shop.retried
+retrying(shout)(1)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # its argument is a text
+Shop().retried("x", colour=3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] # there is no such one
+with_retry(shout)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # it needs an argument
+
+policy = RetryPolicy(
+    max_attempts=3,
+    base_delay=0.3,
+    multiplier=2,
+    max_delay=3,
+    jitter="full",
+    deadline=None,
+    attempt_timeout=1.0,
+    retry_on=(ConnectionError, TimeoutError),
+    retry_on_result=lambda result: result is None,
+    budget=RetryBudget(capacity=10.0, initial=5.0, deposit=0.1, cost=1.0),
+)
+assert_type(policy.delays(), tuple[float, ...])
+assert_type(policy.max_attempts, int)
+assert_type(policy.deadline, float | None)
+assert_type(policy.budget, RetryBudget | None)
+RetryPolicy(retry_on=ConnectionError)
+RetryPolicy(retry_on=is_transient)
+RetryPolicy(retry_on=lambda error: "again" in str(error))
+RetryPolicy(3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] # settings are keywords
+RetryPolicy(jitter="half")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # it knows "full" only
+policy.max_attempts = 4  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue] # it is frozen
+
+assert_type(RetryBudget().tokens, float)
+assert_type(RetryBudget().try_spend(), bool)
+assert_type(is_transient(ValueError()), bool)
+assert_type(attempts_of(ValueError()), tuple[FailedAttempt, ...])
+assert_type(remaining_time(), float | None)
+with deadline(3.0) as nothing:
+    assert_type(nothing, None)
+for failed in attempts_of(ValueError()):
+    assert_type(failed.number, int)
+    assert_type(failed.error, BaseException)
+    assert_type(failed.delay, float | None)
+    assert_type(failed.elapsed, float)
+for attempt in retry_attempts(policy=policy, operation="op", on_event=on_retry):
+    with attempt:
+        assert_type(attempt.number, int)
+
+
+async def retries() -> None:
+    """Retry what is asynchronous."""
+    assert_type(await with_retry_async(lambda: fetch("x"), operation="op", policy=policy, on_event=on_retry), bytes)
+    assert_type(await with_retry_async(partial(fetch, "x", times=2)), bytes)
+    assert_type(await with_retry_async(partial(Shop().order_async, "x")), bytes)
+    assert_type(await retrying(fetch)("x", times=2), bytes)
+    assert_type(await retrying(policy=policy)(fetch)("x"), bytes)
+    assert_type(await Shop().retried_async("x"), bytes)
+    async for attempt in retry_attempts():
+        with attempt:
+            assert_type(attempt.number, int)
+    await with_retry_async(number)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # it must be awaitable
+
+
+# Breaker
+
+rate = FailureRate(ratio=0.5, window=30.0, minimum_calls=10)
+breaker = CircuitBreaker(
+    "b",
+    failure_threshold=5,
+    failure_rate=rate,
+    cooldown=30.0,
+    max_cooldown=None,
+    trial_calls=1,
+    trial_timeout=60.0,
+    slow_call=None,
+    failure_on=Exception,
+    ignore=(ValueError,),
+)
+assert_type(breaker.name, str)
+assert_type(breaker.state, BreakerState)
+assert_type(breaker.call(shout, "x", times=2), str)
+assert_type(breaker.call(Shop().order, "x", 2), str)
+assert_type(breaker(shout)("x", times=2), str)
+assert_type(breaker(Shop.order)(Shop(), "x"), str)
+breaker.call(shout, 3)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # its argument is a text
+with breaker.guard() as permit:
+    assert_type(permit, Permit)
+taken = breaker.acquire()
+assert_type(taken, Permit)
+taken.success()
+taken.failure()
+taken.failure(ValueError())
+taken.release()
+snapshot = breaker.snapshot()
+assert_type(snapshot, BreakerSnapshot)
+assert_type(snapshot.epoch, int)
+assert_type(snapshot.retry_after, float | None)
+assert_type(snapshot.reason, str | None)
+
+
+def on_breaker(event: BreakerEvent) -> None:
+    """Listen."""
+    assert_type(event.name, str)
+    assert_type(event.old, BreakerState)
+    assert_type(event.new, BreakerState)
+    assert_type(event.reason, str)
+
+
+with breaker.subscribe(on_breaker) as subscription:
+    assert_type(subscription, Subscription)
+subscription.close()
+breaker.isolate("maintenance")
+breaker.reset()
+breaker.reset("done")
+
+
+async def breakers() -> None:
+    """Use a breaker asynchronously."""
+    assert_type(await breaker.call_async(fetch, "x", times=2), bytes)
+    assert_type(await breaker(fetch)("x"), bytes)
+    async with breaker.guard() as permit:
+        assert_type(permit, Permit)
+
+
+# Errors
+
+refusal = CircuitOpenError("b", 1.0, "cause")
+assert_type(refusal.name, str)
+assert_type(refusal.retry_after, float | None)
+assert_type(refusal.cause, str | None)
+assert_type(TransientError().retry_after, float | None)
+root: ResilienceError = refusal
+timeout: TimeoutError = DeadlineExceededError("late")
+root = DeadlineExceededError("late")
+
+
+# Pipeline and batch
+
+monitor = ErrorMonitor(capacity=10, window=60.0, alert=AlertRule(), redact=DEFAULT_REDACTION, on_alert=None)
+recorder: ErrorRecorder = monitor
+pipeline = Pipeline(retry=policy, breaker=breaker, monitor=monitor, category=ErrorCategory.BOOKING)
+assert_type(pipeline.retry, RetryPolicy)
+assert_type(pipeline.breaker, CircuitBreaker | None)
+assert_type(pipeline.category, ErrorCategory)
+assert_type(pipeline.call("op", shout, "x", times=2), str)
+assert_type(pipeline.call("op", Shop().order, "x", 2), str)
+assert_type(pipeline.call("op", lambda: 3), int)
+assert_type(pipeline.protect("op")(shout)("x", times=2), str)
+pipeline.call("op", shout, 3)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # its argument is a text
+pipeline.call(shout, "x")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # the operation comes first
+
+
+class Protected:
+    """Something with protected methods."""
+
+    @pipeline.protect("order")
+    def order(self, item: str, number: int = 1) -> str:
+        """Return a text."""
+        return item * number
+
+    @breaker
+    async def order_async(self, item: str) -> bytes:
+        """Return bytes, later."""
+        return item.encode()
+
+
+assert_type(Protected().order("x", number=2), str)
+
+
+def length(item: str) -> int:
+    """Return a number."""
+    return len(item)
+
+
+async def length_async(item: str) -> int:
+    """Return a number, later."""
+    return len(item)
+
+
+def on_item(outcome: BatchOutcome[str, int]) -> None:
+    """Listen."""
+    assert_type(outcome.index, int)
+    assert_type(outcome.item, str)
+    assert_type(outcome.value, int | None)
+    assert_type(outcome.error, Exception | None)
+    assert_type(outcome.attempts, int)
+
+
+result = run_batch(length, ["x"], pipeline=pipeline, operation="op", max_concurrency=2, on_item=on_item)
+assert_type(result, BatchResult[str, int])
+assert_type(result.outcomes, tuple[BatchOutcome[str, int], ...])
+assert_type(result.succeeded, tuple[BatchOutcome[str, int], ...])
+assert_type(result.failed, tuple[BatchOutcome[str, int], ...])
+assert_type(result.values(), list[int])
+result.raise_if_failed()
+assert_type(iter_batch(length, iter(["x"])), Generator[BatchOutcome[str, int], None, None])
+outcomes: Iterator[BatchOutcome[str, int]] = iter_batch(length, ["x"])
+run_batch(length, [3])  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # its items are texts
+
+
+async def items() -> AsyncIterator[str]:
+    """Give texts."""
+    yield "x"
+
+
+async def batches() -> None:
+    """Use pipeline and batch asynchronously."""
+    assert_type(await pipeline.call_async("op", fetch, "x", times=2), bytes)
+    assert_type(await pipeline.protect("op")(fetch)("x"), bytes)
+    assert_type(await Protected().order_async("x"), bytes)
+    assert_type(await run_batch_async(length_async, ["x"], on_item=on_item), BatchResult[str, int])
+    assert_type(await run_batch_async(length_async, items()), BatchResult[str, int])
+    assert_type(iter_batch_async(length_async, items()), AsyncGenerator[BatchOutcome[str, int], None])
+
+
+# Monitor
+
+record = monitor.record(ValueError(), operation="op", category="booking", severity=Severity.ERROR, context={"a": 1})
+assert_type(record, ErrorRecord)
+assert_type(record.id, str)
+assert_type(record.timestamp, datetime.datetime)
+assert_type(record.category, ErrorCategory)
+assert_type(record.severity, Severity)
+assert_type(record.context, Mapping[str, Any])
+assert_type(record.stacktrace, str)
+assert_type(record.to_dict(), dict[str, Any])
+assert_type(monitor.log_booking_error("op", ValueError(), therapist_id="t"), ErrorRecord)
+assert_type(monitor.log_chat_error("op", ValueError()), ErrorRecord)
+assert_type(monitor.log_payment_error("op", ValueError()), ErrorRecord)
+assert_type(monitor.log_appwrite_error("op", ValueError()), ErrorRecord)
+assert_type(monitor.log_network_error("op", ValueError()), ErrorRecord)
+assert_type(monitor.error_rate, float)
+assert_type(monitor.alerting, bool)
+assert_type(monitor.stats(), ErrorStats)
+assert_type(monitor.recent(5, category="booking", severity=None), list[ErrorRecord])
+assert_type(monitor.groups(5), list[ErrorGroup])
+assert_type(monitor.snapshot(), MonitorSnapshot)
+assert_type(monitor.to_json(), str)
+assert_type(monitor.to_jsonl(), str)
+assert_type(monitor.to_csv(), str)
+assert_type(monitor.subscribe(lambda record: None), Subscription)
+assert_type(load_json("[]"), list[ErrorRecord])
+monitor.export("errors.json")
+monitor.clear()
+with monitor.capture("op", category="booking", user="u"):
+    pass
+
+
+def on_alert(event: AlertEvent) -> None:
+    """Listen."""
+    assert_type(event.state, Literal["firing", "repeat", "resolved"])
+    assert_type(event.rate, float)
+    assert_type(event.peak, float)
+    assert_type(event.since, datetime.datetime)
+
+
+ErrorMonitor(on_alert=on_alert, redact=Redaction())
+
+
+async def monitors() -> None:
+    """Watch a monitor."""
+    await monitor.export_async("errors.csv")
+    async for seen in monitor.watch(1.0):
+        assert_type(seen, MonitorSnapshot)
+
+
+# Booking
+
+assert_type(resolve_source(booking_type="scheduled", chat_window_open=True, source=None), BookingSource)
+assert_type(resolve_source(source="direct"), BookingSource)
+attribution = booking_attribution(booking_type=None, source=BookingSource.CHAT_WINDOW)
+assert_type(attribution["source"], str)
+assert_type(attribution["chatWindowOpen"], bool)
+assert_type(message_for(ValueError()), str)
+success = BookingSuccess("r", "b", "p", "Ada", source="booking_flow")
+assert_type(success.to_payload(), dict[str, str])
+
+
+class Chat:
+    """Both protocols."""
+
+    def handle_booking_success(self, event: BookingSuccess) -> None:
+        """Open the chat."""
+
+    def create_chat_room(self, *, booking_id: str, participants: Sequence[str]) -> ChatRoom:
+        """Make a room."""
+        return ChatRoom("r", booking_id, tuple(participants))
+
+    def send_welcome_message(self, room_id: str) -> ChatMessage:
+        """Send a message."""
+        return ChatMessage("m", room_id, "hello", datetime.datetime.now(datetime.UTC))
+
+    def send_booking_received_message(self, room_id: str, booking_id: str) -> ChatMessage:
+        """Send a message."""
+        return self.send_welcome_message(room_id)
+
+    def list_messages(
+        self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
+    ) -> Page[ChatMessage]:
+        """Return a page."""
+        return Page((), None)
+
+
+provider: ChatProvider = Chat()
+service: ChatService = Chat()
+assert_type(iter_messages(service, "r", page_size=5, newest_first=False), Iterator[ChatMessage])
+assert_type(service.list_messages("r").next_cursor, str | None)
