@@ -96,3 +96,10 @@ def test_the_version_stands_in_one_place() -> None:
     version = importlib.import_module("importlib.metadata").version("booking-resilience")
     assert f'version = "{version}"' in beside_the_tests("pyproject.toml").read_text(encoding="utf-8")
     assert f"## {version}" in beside_the_tests("CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_typing_file_uses_every_public_name() -> None:
+    """Whatever is public is looked at by the type checkers, beyond its import."""
+    text = beside_the_tests("tests/typing/api.py").read_text()
+    used = text[text.index("\n)\n") :]
+    assert [name for name in booking_resilience.__all__ if not re.search(rf"\b{name}\b", used)] == []
