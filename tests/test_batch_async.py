@@ -545,3 +545,24 @@ def test_no_reference_cycles() -> None:
             await all_ways()
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_eager_tasks_need_no_deep_recursion() -> None:
+    """Under an eager task factory, too, many items that end at once end one after the other."""
+    gate: asyncio.Event
+
+    async def work(item: int) -> int:
+        if item < 2000:
+            await gate.wait()
+        return item
+
+    async def main() -> None:
+        nonlocal gate
+        gate = asyncio.Event()
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009 - new in 3.12
+        asyncio.get_running_loop().call_later(0.01, gate.set)
+        result = await run_batch_async(work, range(6000), max_concurrency=2000)
+        assert result.values() == list(range(6000))
+
+    asyncio.run(main())

@@ -122,7 +122,7 @@ class _Tasks(abc.ABC):
         self._todo: collections.deque[tuple[int, Any]] = collections.deque()
         self._done: collections.deque[Any] = collections.deque()
         self._running = self._drawn = self.ahead = 0
-        self._is_fed = False
+        self._is_fed = self._is_beginning = False
 
     def add(self, item: Any) -> None:
         self._todo.append((self._drawn, item))
@@ -165,9 +165,15 @@ class _Tasks(abc.ABC):
             await self._wait()
 
     def _begin(self) -> None:
-        while self._todo and self._running < self._limit:
-            self._running += 1
-            self._spawn(self._task(*self._todo.popleft()), self._context.copy())
+        if self._is_beginning:  # an eager task has ended while it was begun: the loop below goes on with the next
+            return
+        self._is_beginning = True
+        try:
+            while self._todo and self._running < self._limit:
+                self._running += 1
+                self._spawn(self._task(*self._todo.popleft()), self._context.copy())
+        finally:
+            self._is_beginning = False
 
     async def _task(self, index: int, item: Any) -> None:
         try:

@@ -105,7 +105,7 @@ class RetryPolicy:
         if self.jitter == "full":
             return delay * draw
         low, high = delay * (1 - self.jitter), min(delay * (1 + self.jitter), self.max_delay)
-        return low + (high - low) * draw
+        return min(low + (high - low) * draw, high)  # rounding may pass the bound by its last bit
 
     def passes(self, error: BaseException) -> bool:
         """Tell whether the error may pass by itself, as `retry_on` has it."""
