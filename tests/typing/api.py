@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, assert_type
 
@@ -363,7 +363,7 @@ assert_type(record.id, str)
 assert_type(record.timestamp, datetime.datetime)
 assert_type(record.category, ErrorCategory)
 assert_type(record.severity, Severity)
-assert_type(record.context, Mapping[str, Any])
+assert_type(record.context, dict[str, Any])
 assert_type(record.stacktrace, str)
 assert_type(record.to_dict(), dict[str, Any])
 assert_type(monitor.log_booking_error("op", ValueError(), therapist_id="t"), ErrorRecord)
