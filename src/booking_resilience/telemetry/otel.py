@@ -7,6 +7,7 @@ up to a number, then `_OTHER` stands for the rest, as the semantic conventions h
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import weakref
@@ -206,7 +207,7 @@ class _MeasuredPipeline(Pipeline):
     def __init__(self, telemetry: Telemetry, parts: Pipeline) -> None:
         super().__init__(retry=parts.retry, breaker=parts.breaker, monitor=parts.monitor, category=parts.category)
         self._telemetry = telemetry
-        self._plan = self._plan._replace(listener=self._watch)
+        self._plan = dataclasses.replace(self._plan, listener=self._watch)
 
     def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         with _Call(self._telemetry, operation):
