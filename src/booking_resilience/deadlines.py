@@ -14,12 +14,15 @@ from booking_resilience import clock
 from booking_resilience.settings import check, is_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextvars import Token
 
 current_end: ContextVar[float | None] = ContextVar("booking_resilience_deadline", default=None)
 """When the current operation ends, in seconds on the monotonic clock; None for never."""
 
-get_end, set_end, reset_end = current_end.get, current_end.set, current_end.reset
+get_end: Callable[[], float | None] = current_end.get
+set_end: Callable[[float | None], Token[float | None]] = current_end.set
+reset_end: Callable[[Token[float | None]], None] = current_end.reset
 """The variable's own methods, bound once: on the path of every call, looking them up costs more than calling them."""
 
 

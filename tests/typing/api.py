@@ -45,6 +45,7 @@ from booking_resilience import (
     RetryEvent,
     RetryPolicy,
     Severity,
+    SharedSnapshot,
     Subscription,
     TransientError,
     attempts_of,
@@ -238,6 +239,7 @@ assert_type(snapshot, BreakerSnapshot)
 assert_type(snapshot.epoch, int)
 assert_type(snapshot.retry_after, float | None)
 assert_type(snapshot.reason, str | None)
+assert_type(snapshot.shared, SharedSnapshot | None)
 
 
 def on_breaker(event: BreakerEvent) -> None:
