@@ -182,10 +182,13 @@ class TestOrder:
         assert (script.calls, breaker.snapshot().refused) == (0, 0)
 
 
-@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: type(loop).__name__)
+EACH_LOOP = pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: type(loop).__name__)
+
+
+@EACH_LOOP
 def test_an_attempt_that_is_cut_off(loop: Loop) -> None:
-    """An attempt cut off by `attempt_timeout` is retried; to the breaker it is cancelled, and says nothing."""
-    breaker, calls = CircuitBreaker("b", failure_threshold=1), 0
+    """An attempt cut off by `attempt_timeout` is a failure to the breaker, and is retried if that leaves it closed."""
+    breaker, calls = CircuitBreaker("b", failure_threshold=2), 0
 
     async def hangs_once() -> int:
         nonlocal calls
@@ -193,11 +196,62 @@ def test_an_attempt_that_is_cut_off(loop: Loop) -> None:
         return await loop.hang() if calls == 1 else 7
 
     pipeline = Pipeline(retry=RetryPolicy(attempt_timeout=0.02, base_delay=0), breaker=breaker)
+    subscription = breaker.subscribe(lambda event: None)
     assert loop.run(lambda: pipeline.call_async("op", hangs_once)) == 7
-    assert (calls, breaker.state) == (2, CLOSED)
+    assert (calls, breaker.state, breaker.snapshot().failures) == (2, CLOSED, 1)
+    subscription.close()
 
 
-@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: type(loop).__name__)
+@EACH_LOOP
+@pytest.mark.parametrize("limits", [{"deadline": 0.03}, {"attempt_timeout": 0.03}], ids=str)
+def test_a_backend_that_hangs_opens_the_breaker(loop: Loop, limits: dict[str, float]) -> None:
+    """Calls cut off by their operation's own limits open the breaker, and the next one is refused at once."""
+    breaker = CircuitBreaker("b", failure_threshold=2)
+    pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **limits), breaker=breaker)
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await pipeline.call_async("op", loop.hang)
+        with pytest.raises(CircuitOpenError) as caught:
+            await pipeline.call_async("op", loop.hang)
+        assert caught.value.cause == "TimeoutError: the attempt took too long"
+
+    loop.run(main)
+    assert breaker.state is OPEN
+
+
+@EACH_LOOP
+def test_a_trial_that_hangs_has_failed(loop: Loop, virtual_clock: VirtualClock) -> None:
+    """A trial cut off by its operation's own limit opens the breaker for another cooldown."""
+    breaker = CircuitBreaker("b", failure_threshold=1)
+    breaker.acquire().failure()
+    virtual_clock.advance(30)
+    pipeline = Pipeline(retry=RetryPolicy(attempt_timeout=0.02), breaker=breaker)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await pipeline.call_async("op", loop.hang)
+
+    loop.run(main)
+    assert (breaker.state, breaker.snapshot().trips) == (OPEN, 2)
+
+
+@EACH_LOOP
+def test_the_end_of_an_enclosing_deadline_says_nothing(loop: Loop) -> None:
+    """A caller with less time than the operation would take is impatient; the backend is not to blame."""
+    breaker = CircuitBreaker("b", failure_threshold=1)
+    pipeline = Pipeline(breaker=breaker)
+
+    async def main() -> None:
+        with deadline(0.02), pytest.raises(DeadlineExceededError):
+            await pipeline.call_async("op", loop.hang)
+
+    loop.run(main)
+    assert (breaker.state, breaker.snapshot().failures) == (CLOSED, 0)
+
+
+@EACH_LOOP
 def test_a_trial_that_is_cancelled_gives_its_permit_back(loop: Loop, virtual_clock: VirtualClock) -> None:
     """Cancelling an operation that was the trial leaves room for the next trial."""
     breaker, begun = CircuitBreaker("b", failure_threshold=1), []

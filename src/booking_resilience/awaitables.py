@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
 import types
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from booking_resilience import clock
@@ -13,12 +15,17 @@ from booking_resilience.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from contextvars import Token
 
 T = TypeVar("T")
 
 AWAITABLE_NEVER = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 """The most frequent types of results; asking for membership is cheaper than asking whether one can be awaited."""
 
+_is_over: ContextVar[Callable[[], bool] | None] = ContextVar("booking_resilience_cut_off", default=None)
+"""Tells whether the innermost cut-off around the calling code has struck, if its limit is an operation's own."""
+
+_CANCELLATIONS = frozenset({"CancelledError", "Cancelled"})  # asyncio's and trio's
 _PLUMBING = tuple(f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "awaitables"))
 
 
@@ -78,7 +85,9 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 @types.coroutine
-def cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], operation: str) -> Generator[Any, Any, T]:
+def cut_off(
+    awaitable: Awaitable[T], end: float, error: type[TimeoutError], operation: str, is_own: bool
+) -> Generator[Any, Any, T]:
     """Await, but not beyond `end`.
 
     The timer is only set once the awaitable really waits: most calls that succeed at once never pay for it. (Under
@@ -89,9 +98,11 @@ def cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], oper
         end: When to stop, on the monotonic clock; what is left of the time is measured on the event loop's own.
         error: What to raise then.
         operation: Its name, for the error's text.
+        is_own: Whether `end` is the operation's own limit, and not only what an enclosing one has left: see
+            `timeout_behind`.
     """
     if "trio" in sys.modules and clock.in_trio():
-        return (yield from _trio_cut_off(awaitable, end, error, operation).__await__())
+        return (yield from _trio_cut_off(awaitable, end, error, operation, is_own).__await__())
     value: T
     steps = awaitable if isinstance(awaitable, types.CoroutineType) else _awaited(awaitable)
     try:
@@ -99,7 +110,7 @@ def cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], oper
     except StopIteration as stop:
         value = stop.value
     else:
-        value = yield from _asyncio_cut_off(steps, first, end, error, operation).__await__()
+        value = yield from _asyncio_cut_off(steps, first, end, error, operation, is_own).__await__()
     return value
 
 
@@ -109,7 +120,7 @@ async def _awaited(awaitable: Awaitable[T]) -> T:
 
 
 async def _asyncio_cut_off(
-    steps: Coroutine[Any, Any, T], first: object, end: float, error: type[TimeoutError], operation: str
+    steps: Coroutine[Any, Any, T], first: object, end: float, error: type[TimeoutError], operation: str, is_own: bool
 ) -> T:
     import asyncio
 
@@ -118,21 +129,48 @@ async def _asyncio_cut_off(
     except RuntimeError:  # an event loop of another kind
         return await _rest(steps, first)
     scope = asyncio.timeout_at(now + end - clock.monotonic())
+    token = _is_over.set(scope.expired if is_own else None)
     try:
         async with scope:
             return await _rest(steps, first)
     except TimeoutError:
         if not scope.expired():
             raise
+    finally:
+        _reset(token)
     raise _late(error, operation, end)
 
 
-async def _trio_cut_off(awaitable: Awaitable[T], end: float, error: type[TimeoutError], operation: str) -> T:
+async def _trio_cut_off(
+    awaitable: Awaitable[T], end: float, error: type[TimeoutError], operation: str, is_own: bool
+) -> T:
     import trio
 
-    with trio.move_on_after(max(0.0, end - clock.monotonic())):
-        return await awaitable
+    with trio.move_on_after(max(0.0, end - clock.monotonic())) as scope:
+        token = _is_over.set((lambda: scope.cancel_called) if is_own else None)
+        try:
+            return await awaitable
+        finally:
+            _reset(token)
     raise _late(error, operation, end)
+
+
+def _reset(token: Token[Callable[[], bool] | None]) -> None:
+    with contextlib.suppress(ValueError):  # a coroutine closed by the collector, in another context
+        _is_over.reset(token)
+
+
+def timeout_behind(error: BaseException) -> BaseException:
+    """Return the `TimeoutError` that a cancellation stands for, or the error itself if it is no such cancellation.
+
+    What `cut_off` cuts off is cancelled, and whatever stands between sees the cancellation: a breaker, say, to which a
+    call that took longer than its operation's own limit is a failure. A cancellation from elsewhere, and the end of an
+    enclosing deadline, say nothing of what was called.
+    """
+    is_over = _is_over.get()
+    if is_over is None or type(error).__name__ not in _CANCELLATIONS or not is_over():
+        return error
+    return TimeoutError("the attempt took too long")
 
 
 @types.coroutine

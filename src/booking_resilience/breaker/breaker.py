@@ -153,7 +153,10 @@ class CircuitBreaker:
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call and await `fn` through the breaker. A cancelled call says nothing of the backend.
+        """Call and await `fn` through the breaker.
+
+        A cancelled call says nothing of the backend, but for one that a retry around it cuts off at its own limits:
+        that is a `TimeoutError`.
 
         Raises:
             CircuitOpenError: If the breaker refuses; `fn` was not called.

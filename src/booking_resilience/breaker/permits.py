@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from booking_resilience import clock
+from booking_resilience.awaitables import timeout_behind
 from booking_resilience.breaker.judging import judge, text_of
 from booking_resilience.breaker.tickets import Ticket, Verdict
 
@@ -99,6 +100,8 @@ class Permit(Ticket):
 
     def _settle(self, error: BaseException | None) -> None:
         breaker, now = self._breaker, clock.monotonic()
+        if error is not None:
+            error = timeout_behind(error)
         limit = breaker._slow_call
         slow = limit is not None and now - self.started > limit
         verdict = judge(error, ignore=breaker._ignore, failure_on=breaker._failure_on, slow=slow)

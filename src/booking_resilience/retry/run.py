@@ -245,7 +245,7 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
                             result = await result
                         else:
                             kind = DeadlineExceededError if stop is end else TimeoutError
-                            result = await cut_off(result, stop, kind, operation)
+                            result = await cut_off(result, stop, kind, operation, stop is not outer)
                 except Exception as error:
                     if token is not None:
                         reset(token)
