@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -42,3 +43,15 @@ def backend(request: pytest.FixtureRequest) -> object:
 
     server = request.getfixturevalue("appwrite_server")
     return make_database(server.client(), server)
+
+
+def hold_coverage_over_forks() -> None:
+    """Have no child find coverage's own lock held by a thread that it lacks: it would wait for ever."""
+    coverage = sys.modules.get("coverage")
+    collector = getattr(coverage and coverage.Coverage.current(), "_collector", None)
+    lock = getattr(collector, "data_lock", None)
+    if lock is not None and hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+
+
+hold_coverage_over_forks()
