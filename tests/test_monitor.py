@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import random
 import re
 import signal
 import sys
@@ -42,6 +43,7 @@ from booking_resilience import (
     load_json,
     with_retry,
 )
+from booking_resilience.monitor import stacks
 from booking_resilience.testing import VirtualClock
 
 
@@ -949,6 +951,54 @@ def test_stack_of_the_record_is_the_errors_own(virtual_clock: VirtualClock) -> N
     for depth in (0, 1, 2, 5, 1, 0, 70, 5, 2):
         for start in (first, second, first):
             assert recorded(start, depth).function is not None
+
+
+def test_stacks_are_right_while_code_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With threads, tables that overflow, and code that comes and goes all the time, every stack is the error's own."""
+    monkeypatch.setattr(stacks, "_NODES", 60)
+    monitor = ErrorMonitor()
+    source = """
+def first(n, draw):
+    if n == 0: raise ValueError("x")
+    return (first if draw.random() < 0.5 else second)(n - 1, draw)
+def second(n, draw):
+    if n == 0: raise KeyError("y")
+    return (first if draw.random() < 0.5 else second)(n - 1, draw)
+"""
+
+    def made(number: int) -> dict[str, Any]:
+        namespace: dict[str, Any] = {"__name__": f"shop{number}"}
+        exec(source, namespace)
+        return namespace
+
+    lasting, wrong = [made(number) for number in range(5)], []
+
+    def work(seed: int) -> None:
+        draw = random.Random(seed)
+        for _ in range(300):
+            code = made(draw.randrange(5)) if draw.random() < 0.3 else lasting[draw.randrange(5)]
+            try:
+                code["first"](draw.randrange(8), draw)
+            except (ValueError, KeyError) as error:
+                record = monitor.record(error, operation="x")
+                if (record._kind.stack, record.error_type) != (
+                    stacks.positions_of(error.__traceback__),
+                    type(error).__name__,
+                ):
+                    wrong.append(record)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert wrong == []
+    assert monitor.stats().total == 1800
 
 
 def test_fingerprint_knows_neither_lines_nor_folders() -> None:
