@@ -291,6 +291,30 @@ def test_whatever_fails_leaves_the_old_file_and_no_litter(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("refused", ["open", "link"])
+def test_file_systems_without_nameless_files_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """Where a file without a name cannot be made, or not be named afterwards, one with a name does as well."""
+    if not hasattr(os, "O_TMPFILE"):
+        pytest.skip("this system has no files without a name")
+    opened = os.open
+
+    def open_(path: Any, flags: int, *more: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(95, "Operation not supported")
+        return opened(path, flags, *more)
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, refused, open_ if refused == "open" else link)
+    filled().export(tmp_path / "errors.json")
+    assert len(load_json(tmp_path / "errors.json")) == 2
+    assert names(tmp_path) == ["errors.json"]
+    assert stat.S_IMODE((tmp_path / "errors.json").stat().st_mode) == 0o600
+
+
 def test_file_that_cannot_grow_leaves_the_old_one(tmp_path: Path) -> None:
     """Where the system lets no file grow so far, the error comes out, the old file stays, and nothing is left over."""
     resource = pytest.importorskip("resource")

@@ -891,6 +891,56 @@ def test_interrupt_while_a_record_is_entered(monkeypatch: pytest.MonkeyPatch) ->
     assert [record.operation for record in monitor.recent()] == ["y"]
 
 
+def test_the_same_error_recorded_by_two_threads_at_once() -> None:
+    """An error that two threads record at the same moment is one record, and both get it."""
+    both = threading.Barrier(2)
+
+    class Shared(Exception):  # noqa: N818 - it is a fake
+        def __str__(self) -> str:
+            both.wait(60)
+            return "shared"
+
+    monitor, error, records = ErrorMonitor(), Shared(), []
+    threads = [threading.Thread(target=lambda: records.append(monitor.record(error, operation="x"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert records[0] is records[1]
+    assert monitor.stats().total == 1
+
+
+def test_types_without_a_proper_name_are_named() -> None:
+    """A type whose module is no text, or is missing, still has a name."""
+    odd = type("Odd", (Exception,), {"__module__": 3})
+    long = type("L" * 5000, (Exception,), {"__module__": "\ud83d"})
+    assert ErrorMonitor().record(odd(), operation="x").error_type == "?.Odd"
+    assert len(ErrorMonitor().record(long(), operation="x").error_type) <= 256
+
+
+def test_attempts_that_cannot_be_read_are_one() -> None:
+    """Attempts that are no attempts count as one."""
+    record = ErrorMonitor().record(ValueError(), operation="x", attempts=(3, 4))  # type: ignore[arg-type] # that is it
+    assert (record.attempts, record.attempt_errors, record.duration) == (1, (), None)
+
+
+def test_many_kinds_of_errors_are_told_apart() -> None:
+    """More exception types than are remembered have their own names all the same."""
+    monitor = ErrorMonitor()
+    for number in range(1500):
+        kind = type(f"Error{number}", (Exception,), {"__module__": "shop"})
+        assert monitor.record(kind(), operation="x").error_type == f"shop.Error{number}"
+
+
+def test_handler_swallows_what_recording_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    """Should recording itself fail, who logs is not told, nor is anything printed."""
+    monitor = ErrorMonitor()
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, "x", None, (ValueError, "no error", None))  # type: ignore[arg-type] # that is the point
+    assert monitor.logging_handler().handle(record)
+    assert monitor.stats().total == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_two_monitors_that_listen_to_each_other() -> None:
     """Two monitors whose listeners record into the other end, and each has what the other was told."""
     first, second = ErrorMonitor(), ErrorMonitor()
@@ -1082,3 +1132,10 @@ def test_active_span_is_noted() -> None:
         record = ErrorMonitor().record(ValueError(), operation="x")
     assert record.trace_id == f"{span.get_span_context().trace_id:032x}"
     assert record.span_id == f"{span.get_span_context().span_id:016x}"
+
+
+def test_span_that_fails_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where OpenTelemetry raises when it is asked for the span, the record has none."""
+    trace = pytest.importorskip("opentelemetry.trace")
+    monkeypatch.setattr(trace, "get_current_span", lambda: 1 / 0)
+    assert ErrorMonitor().record(ValueError(), operation="x").trace_id is None

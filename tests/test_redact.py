@@ -183,6 +183,11 @@ def test_patterns_are_linear(piece: str) -> None:
     assert seconds(80_000) < 12 * seconds(20_000) + 0.02
 
 
+def test_what_is_escaped_is_cut_to_length_too() -> None:
+    """Half surrogate pairs, which are written as escapes, do not make a text longer than it may be."""
+    assert clean_text("\ud83d" * 5000, DEFAULT_REDACTION) == ("\\ud83d" * 200)[:1024]
+
+
 def test_a_megabyte_of_malice_is_recorded_at_once() -> None:
     """A message of ten megabytes costs no more than one of a few kilobytes: only its beginning is looked at."""
     monitor = ErrorMonitor()
@@ -219,6 +224,36 @@ def test_redactor_that_fails_redacts_all() -> None:
     record = monitor.log_chat_error("x", ValueError("hunter2"), name="hunter2")
     assert "hunter2" not in monitor.to_json()
     assert record.context == {"name": "<redacted>"}
+
+
+def test_redactor_that_exits_redacts_and_that_is_interrupted_is_interrupted() -> None:
+    """A redactor that exits redacts all; an interrupt that arrives in it comes out."""
+
+    def exits(key: str, value: object) -> object:
+        raise SystemExit
+
+    def interrupted(key: str, value: object) -> object:
+        raise KeyboardInterrupt
+
+    record = ErrorMonitor(redact=exits).log_chat_error("x", ValueError("hunter2"), name="hunter2")
+    assert (record.operation, record.message, record.context) == ("<redacted>", "<redacted>", {"name": "<redacted>"})
+    for key in ("message", "name"):
+        redact = lambda asked, value, key=key: interrupted(asked, value) if asked == key else value  # noqa: E731
+        with pytest.raises(KeyboardInterrupt):
+            ErrorMonitor(redact=redact).log_chat_error("x", ValueError("x"), name="x")
+
+
+def test_one_text_is_not_several_keys() -> None:
+    """A single text where several keys or patterns belong is refused: each of its letters would be one."""
+    for setting in ("keys", "patterns", "exact_keys"):
+        with pytest.raises(ValueError, match=setting):
+            Redaction(**{setting: "phone"})  # type: ignore[arg-type] # that is the point
+
+
+def test_card_numbers_in_numbers_are_taken_out() -> None:
+    """A whole number in a context that is a card's is taken out; another stays."""
+    copy = ContextCopy(DEFAULT_REDACTION).of({"a": 4111111111111111, "b": 4111111111111112, "c": [378282246310005]})
+    assert copy == {"a": "<redacted>", "b": 4111111111111112, "c": ["<redacted>"]}
 
 
 class Rude:

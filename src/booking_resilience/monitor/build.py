@@ -95,7 +95,10 @@ class RecordBuilder:
             text = args[0]
         else:
             text = self._text_of(error, self._facts_of(type_))
-        message = kind.text if text == kind.text else self._clean(text, kind)
+        if text == kind.text:
+            text = message = kind.text
+        else:
+            message = self._clean(text, kind)
         details = NO_DETAILS
         if message is not text or context is not None or attempts is not None or "opentelemetry.trace" in sys.modules:
             details = self._details(error, text, message, context, attempts, ())

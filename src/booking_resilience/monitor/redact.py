@@ -198,5 +198,5 @@ def clean_text(text: str, redact: Redactor, key: str = "message", length: int = 
         cut = cut[:-_TAIL]
     cut = cut[:length]
     if not cut.isascii():  # half a surrogate pair is no text that a file could hold
-        cut = cut.encode("utf-8", "backslashreplace").decode("utf-8")
+        cut = cut.encode("utf-8", "backslashreplace").decode("utf-8")[:length]
     return cut
