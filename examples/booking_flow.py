@@ -271,7 +271,8 @@ class BookingFlow:
             room_id = room.id
             step("sendWelcomeMessage", lambda: chat.send_welcome_message(room.id))
             step("sendBookingReceivedMessage", lambda: chat.send_booking_received_message(room.id, request.booking_id))
-            if self._chat_provider is not None:
+            is_told = result.chat_room_id is not None and "handleBookingSuccess" not in result.missing
+            if self._chat_provider is not None and not is_told:
                 event = BookingSuccess(room.id, request.booking_id, request.therapist_id, request.therapist_name)
                 provider = self._chat_provider
                 step("handleBookingSuccess", lambda: provider.handle_booking_success(event))

@@ -13,7 +13,7 @@ from appwrite.query import Query
 
 from booking_resilience import ErrorMonitor
 from booking_resilience.appwrite.rows import row_of
-from booking_resilience.testing import RecordingChatProvider
+from booking_resilience.testing import Fault, RecordingChatProvider
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -69,6 +69,19 @@ def test_the_same_booking_again_is_the_same_booking(flow):
     assert second.chat_room_id == first.chat_room_id
     assert second.missing == ()
     assert len(flow.stored()) == 1
+
+
+def test_completing_a_booking_does_not_tell_the_provider_again(backend, monkeypatch):
+    """A message that is missing is sent later; the provider, which was told already, is not told twice."""
+    if backend.server is None:
+        pytest.skip("makes the server fail")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    flow = Flow(backend)
+    backend.server.faults.script([Fault.status(503)] * 3, method="POST", path="/chat_messages/")
+    result = flow.flow.create_booking(flow.request())
+    assert result.missing == ("sendWelcomeMessage",)
+    assert flow.flow.complete(result).missing == ()
+    assert len(flow.chat.events) == 1
 
 
 def test_refused_data_is_told_in_peoples_words(flow):
