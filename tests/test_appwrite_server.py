@@ -140,6 +140,22 @@ def test_a_cut_body_promises_more_than_comes(wired):
     assert body.startswith(b'{"slot"')
 
 
+def test_a_slow_answer_is_a_whole_one_and_the_connection_goes_on(appwrite_server):
+    """What dripped is what would have come at once; the next request goes over the same connection."""
+    client = Wired(appwrite_server).server.client()
+    tables = TablesDB(client)
+    tables.list_rows("d", "t")
+    (before,) = client._transport.pool._idle.values()
+    before = list(before)
+    appwrite_server.faults.script([Fault.slow_body(0.02)] * 3)
+    assert tables.create_row("d", "t", "r1", {"slot": "S"}).id == "r1"
+    assert tables.get_row("d", "t", "r1").id == "r1"
+    tables.delete_row("d", "t", "r1")
+    assert tables.list_rows("d", "t").total == 0
+    (after,) = client._transport.pool._idle.values()
+    assert list(after) == before
+
+
 def test_a_status_can_come_without_a_content_type(wired):
     """`content_type` says what is sent, None that none is."""
     wired.server.faults.script([Fault.status(503, content_type=None), Fault.status(503, content_type="text/x")])

@@ -62,30 +62,38 @@ class Wire:
 
     def send(self, answer: Answer, *, head_only: bool = False) -> bool:
         """Send an answer; tell whether the connection goes on."""
-        payload = answer.payload()
-        data = self._head(answer, len(payload))
-        if not head_only and answer.status != 204:
-            data += self._http.send(h11.Data(data=payload)) or b""
-        data += self._http.send(h11.EndOfMessage()) or b"" if not head_only else b""
-        self.connection.sendall(data)
-        return self._http.our_state is not h11.MUST_CLOSE and not head_only
+        head, body = self._parts(answer, head_only=head_only)
+        self.connection.sendall(head + body)
+        return self._goes_on(head_only=head_only)
 
     def send_cut(self, answer: Answer) -> None:
         """Send half of an answer, and close."""
-        payload = answer.payload() or b"{}"
-        self.connection.sendall(self._head(answer, len(payload)) + payload[: len(payload) // 2])
+        head, body = self._parts(answer)
+        self.connection.sendall(head + body[: len(body) // 2])
         end(self.connection, reset=False)
 
     def send_slowly(self, answer: Answer, seconds: float) -> bool:
         """Send an answer's body in drips over so many seconds; tell whether the connection goes on."""
-        payload = answer.payload() or b"{}"
-        self.connection.sendall(self._head(answer, len(payload)))
-        size = -(-len(payload) // _DRIP)
-        for place in range(0, len(payload), size):
+        head, body = self._parts(answer)
+        self.connection.sendall(head)
+        size = -(-len(body) // _DRIP) or 1
+        for place in range(0, len(body), size):
             if self.gone.wait(seconds / _DRIP):
                 return False
-            self.connection.sendall(payload[place : place + size])
-        return False
+            self.connection.sendall(body[place : place + size])
+        return self._goes_on()
+
+    def _parts(self, answer: Answer, *, head_only: bool = False) -> tuple[bytes, bytes]:
+        """Return the bytes of head and body."""
+        payload = answer.payload()
+        head = self._head(answer, len(payload))
+        if head_only:
+            return head, b""
+        body = b"" if answer.status == 204 else self._http.send(h11.Data(data=payload)) or b""
+        return head, body + (self._http.send(h11.EndOfMessage()) or b"")
+
+    def _goes_on(self, *, head_only: bool = False) -> bool:
+        return self._http.our_state is not h11.MUST_CLOSE and not head_only
 
     def _head(self, answer: Answer, length: int) -> bytes:
         headers = {**_HEADERS, **answer.headers}
