@@ -40,9 +40,15 @@ def live_client() -> AppwriteClient:
     return client.set_endpoint(endpoint).set_project(project).set_key(key)
 
 
+def setting(client: Any, name: str) -> str:
+    """Return the project or the key that a client was given; the SDK keeps it in one of two places."""
+    get = getattr(client, "get_config", lambda _: "")
+    return str(get(name) or client._global_headers.get(f"x-appwrite-{name}", ""))
+
+
 def call(client: Any, method: str, path: str, **params: Any) -> Any:
     """Call a route by itself: the SDK's methods for columns differ between its versions."""
-    return client.call(method, path, {**JSON, "X-Appwrite-Project": client.get_config("project")}, params)
+    return client.call(method, path, {**JSON, "X-Appwrite-Project": setting(client, "project")}, params)
 
 
 def wait_until_available(client: Any, path: str, kind: str) -> None:

@@ -20,7 +20,7 @@ from appwrite.services.tables_db import TablesDB
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends import SLOTS
+from backends import SLOTS, setting
 from booking_resilience import (
     BreakerState,
     CircuitOpenError,
@@ -61,7 +61,7 @@ class Losing:
         self.client, self.steps, self.calls = client, list(steps), []
 
     def get_config(self, key):
-        return self.client.get_config(key)
+        return setting(self.client, key)
 
     def call(self, method, path="", headers=None, params=None, response_type="json"):
         self.calls.append((method, path))
@@ -214,7 +214,7 @@ def test_permissions_are_sent_and_not_compared(backend):
     place.create(permissions=('read("any")',))
     assert place.create(permissions=[]).id == "r1"
     path = f"/tablesdb/{backend.database_id}/tables/{place.table_id}/rows/r1"
-    headers = {"X-Appwrite-Project": backend.client.get_config("project")}
+    headers = {"X-Appwrite-Project": setting(backend.client, "project")}
     assert backend.client.call("get", path, headers)["$permissions"] == ['read("any")']
 
 

@@ -17,7 +17,7 @@ from appwrite.services.tables_db import TablesDB
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends import call, make_table
+from backends import call, make_table, setting
 from booking_resilience.testing import AppwriteServer, Fault, RecordedRequest, virtual_time
 
 ROWS = "/v1/tablesdb/d/tables/t/rows"
@@ -683,6 +683,7 @@ def test_a_list_has_25_rows_and_a_total(appwrite_server):
     body = wired.ask("GET")[2]
     assert (len(body["rows"]), body["total"]) == (25, 30)
     assert wired.ask("GET", f"{ROWS}?total=false")[2]["total"] == 0
+    assert wired.ask("GET", f"{ROWS}?total=False")[2]["type"] == "general_argument_invalid"
 
 
 @given(
@@ -748,7 +749,7 @@ def test_project_and_key_can_be_chosen():
     with AppwriteServer(project="clinic", key="another") as server:
         client = server.client()
         assert call(client, "post", "/tablesdb", databaseId="d", name="D")["$id"] == "d"
-        assert client.get_config("project") == "clinic"
+        assert setting(client, "project") == "clinic"
         with pytest.raises(Exception, match="not authorized"):
             call(client.set_key("demo-key"), "get", "/tablesdb")
 

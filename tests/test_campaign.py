@@ -189,6 +189,7 @@ class Script:
         return Counter(row.data[column] for row in listed.rows)
 
 
+@pytest.mark.timeout(180 + 5 * SCRIPTS)
 def test_no_booking_is_lost_or_doubled_whatever_fails(monkeypatch: pytest.MonkeyPatch, record_property: Any) -> None:
     """Under every script: lost 0, duplicated 0, every failure told with its message, and none definite yet stored."""
     monkeypatch.syspath_prepend(str(EXAMPLES))

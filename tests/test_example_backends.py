@@ -9,11 +9,18 @@ import uuid
 from pathlib import Path
 
 import pytest
+from appwrite.models.database import Database
 from appwrite.query import Query
 
+from backends import setting
 from booking_resilience import ErrorMonitor
 from booking_resilience.appwrite.rows import row_of
 from booking_resilience.testing import Fault, RecordingChatProvider
+
+pytestmark = pytest.mark.skipif(
+    "policies" in Database.model_fields and Database.model_fields["policies"].is_required(),
+    reason="this SDK cannot read what a self-hosted Appwrite says of a database",
+)
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -98,9 +105,9 @@ def test_the_example_runs_against_it(backend, tmp_path):
         "--endpoint",
         client._endpoint,
         "--project",
-        client.get_config("project"),
+        setting(client, "project"),
         "--key",
-        client.get_config("key"),
+        setting(client, "key"),
     ]
     for _ in range(2):
         command = [sys.executable, str(EXAMPLES / "create_booking.py"), "--bookings", "8", "--workers", "4", *where]

@@ -110,7 +110,7 @@ class AppwriteClient(Client):
         body: bytes | None = None
         if method.lower() == "get":
             flat: dict[str, Any] = self.flatten(values)
-            if query := urlencode(_given(flat)):
+            if query := urlencode({key: _spelt(value) for key, value in _given(flat).items()}):
                 url = f"{url}?{query}"
         elif content_type.startswith("application/json"):
             body = _json_of(values)
@@ -173,6 +173,11 @@ def _json_of(values: Mapping[str, Any]) -> bytes:
         return json.dumps(values, cls=ValueClassEncoder, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise TypeError(f"the data is no JSON: {error}") from error
+
+
+def _spelt(value: Any) -> Any:
+    """Return a value of a query as the server reads it; older SDKs leave `True` to Python's own spelling."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,8 @@ class RowStore:
 
     def list(self, database_id: str, table_id: str, queries: Sequence[str]) -> tuple[Row, ...]:
         """Return the rows that the queries ask for, without counting how many there are."""
-        answer = self._list(database_id, table_id, [*queries], total=False)
+        # A text, since the clients of SDKs up to 19 or so send False as "False", which the server refuses.
+        answer = self._list(database_id, table_id, [*queries], total="false")
         name = "documents" if self._is_old else "rows"
         rows = answer[name] if isinstance(answer, Mapping) else getattr(answer, name)
         return tuple(row_of(row) for row in rows)

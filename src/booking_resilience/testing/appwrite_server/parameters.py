@@ -63,6 +63,14 @@ def queries(request: Request) -> list[str]:
     return [value for name, value in pairs if re.fullmatch(r"queries\[\d*\]", name)]
 
 
+def wants_total(request: Request) -> bool:
+    """Return whether a list is to say how many rows there are."""
+    text = dict(parse_qsl(request.query)).get("total", "true")
+    if text not in ("true", "false", "1", "0"):
+        raise argument("total", "Value must be a valid boolean")
+    return text in ("true", "1")
+
+
 def required(body: dict[str, Any], name: str) -> Any:
     """Return a parameter that must be there."""
     if body.get(name) is None:

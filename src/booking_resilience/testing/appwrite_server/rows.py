@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 from booking_resilience.testing.appwrite_server import parameters, queries
 from booking_resilience.testing.appwrite_server.access import UNAUTHORIZED, granted
@@ -59,7 +58,7 @@ class RowRoutes:
             if method == "PUT" and f"{dialect.row}s" not in request.body:
                 raise not_optional(f"{dialect.row}s")
             raise parameters.not_emulated(request)
-        if method == "PUT" or "transactionId" in request.body:
+        if method == "PUT" or request.body.get("transactionId") is not None:  # the SDK 16 sends null
             raise parameters.not_emulated(request)
         change = {"POST": self._create, "PATCH": self._update, "DELETE": self._delete}[method]
         answer = change(request, caller, dialect, rest)
@@ -113,7 +112,7 @@ class RowRoutes:
         return Answer(200, body, {"X-Debug-Operations": "1"})
 
     def _list(self, request: Request, caller: Caller, dialect: Dialect, rest: list[str]) -> Answer:
-        asked = parameters.queries(request)
+        asked, wants_total = parameters.queries(request), parameters.wants_total(request)
         if len(asked) > 100:
             queries.parse(asked, Table("", "", [], False, True, ""))
         database, table = self._store.table(dialect, rest)
@@ -123,7 +122,7 @@ class RowRoutes:
         total, rows = queries.carry_out(listing, table, dialect)
         if caller.is_guest and not granted(table.permissions, "read"):
             rows = [row for row in rows if granted(row.permissions, "read")]
-        if dialect.row == "row" and dict(parse_qsl(request.query)).get("total") == "false":
+        if not wants_total and dialect.row == "row":
             total = 0
         listed = [_row_body(dialect, database, table, row, listing.select) for row in rows]
         return Answer(200, {"total": min(total, 5000), f"{dialect.row}s": listed})
