@@ -356,12 +356,27 @@ def test_of_several_ambiguous_errors_the_last_comes_out(embedded):
     assert [attempt.number for attempt in attempts_of(error)] == [1, 2, 3]
 
 
-def test_only_a_conflict_that_cannot_be_looked_into_stays_a_conflict(embedded):
-    """Without any ambiguous attempt there is no other error."""
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_mere_conflict_that_cannot_be_looked_into_is_open(embedded, stored):
+    """A 409 on the first attempt may be our own write: it comes out as what the same call may yet settle, and does."""
     place = Place(embedded)
-    place.script(Fault.status(409, type="row_already_exists"))
-    place.script(*[Fault.reset()] * 9, method="GET")
-    assert place.fails().code == 409
+    place.script(Fault.status(409, type="row_already_exists", after_commit=stored))
+    place.script(*[Fault.reset()] * 3, method="GET")
+    error = place.fails()
+    for same in (error, pickle.loads(pickle.dumps(error))):
+        assert (same.code, same.type) == (409, "row_already_exists")
+        verdict = classify(same)
+        assert (verdict.transient, verdict.sent, verdict.status) == (True, "yes", 409)
+        assert verdict.category is ErrorCategory.APPWRITE
+    assert "createBooking: the row could not be read" in error.__notes__
+    assert place.create().id == "r1"
+
+
+def test_a_conflict_that_was_looked_into_is_none_of_that(embedded):
+    """The row is another's: trying again is of no use."""
+    place = Place(embedded)
+    place.create(doctor="another")
+    assert not classify(place.fails(doctor="mine")).transient
 
 
 def test_an_outage_that_begins_after_the_write_leaves_it_open(embedded):

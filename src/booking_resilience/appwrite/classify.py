@@ -63,8 +63,8 @@ def classify(error: BaseException) -> Verdict:
         transient = is_passing(status, error_type)
         wait = retry_after_of(status, headers) if transient else None
         return Verdict(transient, sent, ErrorCategory.APPWRITE, status, error_type, wait)
-    category = ErrorCategory.APPWRITE if kind in ("unreadable", "local") else ErrorCategory.NETWORK
-    return Verdict(kind in ("network", "cut", "unreadable"), sent, category, status, error_type, None)
+    category = ErrorCategory.NETWORK if kind in ("network", "cut", "certificate") else ErrorCategory.APPWRITE
+    return Verdict(kind not in ("certificate", "local"), sent, category, status, error_type, None)
 
 
 def is_passing(status: int, error_type: str | None) -> bool:

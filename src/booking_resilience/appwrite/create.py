@@ -20,6 +20,7 @@ from booking_resilience.appwrite.classify import (
     is_no_evidence,
     is_transient,
 )
+from booking_resilience.appwrite.evidence import leave_open
 from booking_resilience.appwrite.rows import Row, RowStore, holds
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.deadlines import deadline, remaining_time
@@ -103,7 +104,8 @@ def create_row_once(
 
     Raises:
         AppwriteException: If the row could not be created. If it is open whether it is there, because it could not be
-            read either, the error of the attempt that left it open comes out, whatever came later.
+            read either, the error of the attempt that left it open comes out, whatever came later; a mere 409 is then
+            transient to `classify`, since the same call may find out.
         CircuitOpenError: If the breaker refused.
         ValueError: If the ID is empty or `unique()`.
     """
@@ -124,6 +126,7 @@ class _Creation:
     """One row on its way.
 
     Attributes:
+        conflict: The latest 409: the row is there, or something else is in its way.
         ambiguous: The latest error that leaves open whether the row is there.
         last: How the attempts to create ended, until it is told.
     """
@@ -139,7 +142,7 @@ class _Creation:
     ) -> None:
         self._store, self._place, self._data, self._permissions = store, place, data, permissions
         self._pipeline, self._operation = pipeline, operation
-        self._conflict = False
+        self.conflict: Exception | None = None
         self.ambiguous: Exception | None = None
         self.last: RetryEvent | None = None
 
@@ -155,7 +158,7 @@ class _Creation:
         try:
             row: Row = drive(plan, self._attempt)()
         except Exception as error:
-            if not self._conflict and self.ambiguous is None:
+            if self.conflict is None and self.ambiguous is None:
                 self._tell()
                 raise
             failure = error
@@ -169,7 +172,7 @@ class _Creation:
 
     def let_go(self) -> None:
         """Drop the errors: their tracebacks lead back here."""
-        self.ambiguous = self.last = None
+        self.conflict = self.ambiguous = self.last = None
 
     def _attempt(self) -> Row:
         breaker = self._pipeline.breaker
@@ -181,7 +184,8 @@ class _Creation:
             is_unread_success = verdict.transient and verdict.sent == "yes" and status < 300
             if verdict.sent == "maybe" or status >= 500 or status == REQUEST_TIMEOUT or is_unread_success:
                 self.ambiguous = error
-            self._conflict = self._conflict or status == _CONFLICT
+            if status == _CONFLICT:
+                self.conflict = error
             raise
 
     def _create(self) -> Row:
@@ -211,8 +215,11 @@ class _Creation:
 
     def _open_error(self, failure: Exception) -> Exception:
         """Return the error that leaves the outcome open, with the attempts of the operation."""
-        error = self.ambiguous
-        if error is None or error is failure:
+        error = self.ambiguous or self.conflict or failure
+        if error is self.conflict:
+            leave_open(error)
+        if error is failure:
+            failure.add_note(f"{self._operation}: the row could not be read")
             return failure
         attempts = [(item.number, item.error, item.delay, item.elapsed) for item in attempts_of(failure)]
         count = len(attempts)

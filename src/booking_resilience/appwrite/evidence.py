@@ -6,6 +6,7 @@ imported, and the SDK may change its transport. The SDK raises without `from`: w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Sent: TypeAlias = Literal["no", "maybe", "yes"]
-Kind: TypeAlias = Literal["answer", "unreadable", "cut", "network", "certificate", "local"]
+Kind: TypeAlias = Literal["answer", "open", "unreadable", "cut", "network", "certificate", "local"]
 
 _MOST_LINKS: Final = 40
 _CERTIFICATE: Final = frozenset({"SSLCertVerificationError", "CertificateError"})
@@ -38,8 +39,9 @@ class Evidence(NamedTuple):
     """What is known of a failed call.
 
     Attributes:
-        kind: A failure was answered; a success was answered that cannot be read; one began and broke off; no answer
-            came; the server's certificate was refused; or the call never got as far as the network.
+        kind: A failure was answered; one that says nothing as long as nobody looks; a success was answered that cannot
+            be read; one began and broke off; no answer came; the server's certificate was refused; or the call never
+            got as far as the network.
         sent: Whether the request reached the server.
         status: The HTTP status, if one is in reach.
         type: Appwrite's error type, if one is in reach.
@@ -76,6 +78,12 @@ def evidence_of(error: BaseException) -> Evidence:
     if status == 0 or names & _NETWORK:
         return _without_an_answer(links)
     return Evidence("local", "no")
+
+
+def leave_open(error: BaseException) -> None:
+    """Note on an error that it does not say what became of the call: the same call may find out."""
+    with contextlib.suppress(Exception):
+        setattr(error, "evidence", evidence_of(error)._replace(kind="open"))  # noqa: B010 - any error's attribute
 
 
 def status_of(error: BaseException) -> int | None:
