@@ -274,26 +274,29 @@ def test_recovering_is_no_failure(embedded):
     assert (monitor.stats().total, breaker.snapshot().failures) == (0, 0)
 
 
-def test_messages_that_go_while_a_place_is_looked_for(embedded):
-    """A message that the search itself goes on from is removed under it: it begins anew."""
+@pytest.mark.parametrize(("limit", "goes", "expected"), [(2, 1, [3, 4]), (3, 3, [4, 5, 6])])
+def test_messages_that_go_while_a_place_is_looked_for(embedded, limit, goes, expected):
+    """A message that the search itself goes on from is removed under it: it begins anew, and what is gone is not told.
+
+    All have the same moment and the third is gone, so the search has to pass over the first two.
+    """
     with virtual_time():
         ids = embedded.put(8)
         first = embedded.page(3, newest_first=False)
         embedded.remove(ids[2])
-
         listed, removed = embedded.service._store.list, []
 
         def list_and_remove(*args):
             rows = listed(*args)
-            if rows and rows[-1].id in ids[:2] and not removed:
-                removed.append(rows[-1].id)
-                embedded.remove(rows[-1].id)
+            if rows and rows[-1].id == ids[goes] and not removed:
+                removed.append(ids[goes])
+                embedded.remove(ids[goes])
             return rows
 
         embedded.service._store.list = list_and_remove
-        second = embedded.page(2, first.next_cursor, newest_first=False)
+        second = embedded.page(limit, first.next_cursor, newest_first=False)
         assert removed
-        assert ids_of(second) == ids[3:5]
+        assert ids_of(second) == [ids[place] for place in expected]
 
 
 def test_the_id_of_a_message_is_a_cursor_as_well(chat):

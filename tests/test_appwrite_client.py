@@ -344,6 +344,15 @@ def test_an_ipv6_endpoint_works():
         assert head_of(server.requests[0])[1]["host"] == f"[::1]:{server.port}"
 
 
+def test_a_name_with_other_letters_is_sent_as_the_network_writes_it(no_proxies):
+    """The Host header of a name that is not ASCII is its IDNA form."""
+    with RawServer() as server:
+        no_proxies.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", server.port))]
+        create(client_of(server).set_endpoint(f"http://b\u00fccher.example:{server.port}/v1"))
+        assert head_of(server.requests[0])[1]["host"] == f"xn--bcher-kva.example:{server.port}"
+
+
 def test_a_post_without_a_body_says_so_and_a_get_says_nothing():
     """A POST always has a Content-Length, a GET never."""
     with RawServer(answer(200, {})) as server:

@@ -94,7 +94,8 @@ class Transport:
         else:
             target, headers = url, {**headers, **connection.proxy_headers}
         try:
-            request = _request_of(method, target, parts.netloc, headers, body)
+            server = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+            request = _request_of(method, target, server, headers, body)
             answer, goes_on = _converse(connection.sock, method, request)
         except BaseException:
             connection.close()
