@@ -35,6 +35,8 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
         documents = [json.loads(text)]
     except json.JSONDecodeError:
         documents = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except RecursionError:
+        raise ValueError("the text is nested too deeply to be an export") from None
     head = documents[0] if documents else None
     if not isinstance(head, dict) or head.get("schema") != SCHEMA:
         found = head.get("schema") if isinstance(head, dict) else type(head).__name__
