@@ -16,7 +16,7 @@ settings.register_profile("thorough", deadline=None, max_examples=2000, suppress
 settings.register_profile(
     "mutants",
     deadline=None,
-    max_examples=100,
+    max_examples=30,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.differing_executors],

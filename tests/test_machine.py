@@ -279,3 +279,174 @@ def test_an_interrupted_operation_is_done_or_not_done(state: BreakerState, outer
         assert halfway or picture(scene.machine) in (picture(untouched.machine), picture(done.machine)), point
         assert len(scene.machine.trials) <= scene.machine.trial_calls
         point += 1
+
+
+# -- each rule by itself
+
+
+def called(machine: Machine, now: float, verdict: Verdict = Verdict.SUCCESS, cause: str | None = None) -> Ticket:
+    """Have a call admitted that ends at once."""
+    ticket = Ticket(started=now)
+    assert machine.admit(ticket, now) is None
+    machine.settle(ticket, verdict, now, cause)
+    return ticket
+
+
+def told(machine: Machine) -> list[str]:
+    """Return the reasons of the transitions that nobody was told of yet."""
+    return [reason for _, _, reason in machine.moves]
+
+
+def test_the_defaults_are_those_of_the_breaker() -> None:
+    """A machine with no settings has those of a breaker with none, and knows that a success changes nothing."""
+    machine = Machine()
+    assert (machine.threshold, machine.cooldown, machine.trial_calls, machine.trial_timeout) == (5, 30.0, 1, 60.0)
+    assert (machine.watches_all, machine.calm) == (False, 0)
+    watching = Machine(failure_rate=FailureRate())
+    assert (watching.watches_all, watching.calm) == (True, -1)
+
+
+@pytest.mark.parametrize(("now", "left"), [(100.0, 10.0), (100.5, 9.5), (104.0, 6.0), (97.0, 10.0), (90.5, 10.0)])
+def test_a_refusal_tells_how_long_is_left(now: float, left: float) -> None:
+    """What is left of the cooldown is never more than all of it, also after a small step back of the clock."""
+    machine = Machine(threshold=1, cooldown=10.0)
+    called(machine, 100.0, Verdict.FAILURE, "E: x")
+    assert machine.refuse(now) == (left, "E: x")
+    assert machine.admit(Ticket(started=now), now) == (left, "E: x")
+    assert machine.refused == 2
+
+
+@pytest.mark.parametrize("now", [10.0, 10.0 - 1e-6, 11.0, -10.0, -11.0])
+def test_the_cooldown_is_over_at_its_end_and_after_a_great_step_back(now: float) -> None:
+    """From the end of the cooldown on, give or take a millionth of a second, or a whole cooldown back, is a trial."""
+    machine = Machine(threshold=1, cooldown=10.0)
+    called(machine, 0.0, Verdict.FAILURE)
+    assert machine.refuse(now) is None
+    assert machine.admit(Ticket(started=now), now) is None
+    assert machine.state is HALF_OPEN
+
+
+def test_no_more_trials_are_admitted_than_may_be_under_way() -> None:
+    """While a trial is under way, another call is refused with nothing to wait for; the machine itself keeps count."""
+    machine = in_state(HALF_OPEN)
+    assert machine.admit(Ticket(started=1.0), 1.0) is None
+    assert machine.admit(Ticket(started=1.0), 1.0) == (0.0, "E: x")
+    assert machine.refuse(1.0) == (0.0, "E: x")
+    assert len(machine.trials) == 1
+    assert machine.retry_after(1.0) == 0.0
+
+
+def test_every_transition_says_why() -> None:
+    """The reasons are those that events and logs show, and the cause of an outage stays until it is over."""
+    machine = Machine(threshold=2, cooldown=10.0, trial_timeout=5.0)
+    called(machine, 0.0, Verdict.FAILURE, "E: first")
+    called(machine, 0.0, Verdict.FAILURE, "E: second")
+    assert machine.admit(Ticket(started=10.0), 10.0) is None
+    assert machine.admit(Ticket(started=15.0), 15.0) == (10.0, "E: second")  # the trial was lost
+    late = Ticket(started=25.0)
+    assert machine.admit(late, 25.0) is None
+    machine.settle(late, Verdict.SUCCESS, 30.0)
+    assert (machine.cause, machine.retry_after(30.0), machine.stale) == ("E: second", 10.0, 1)
+    called(machine, 40.0, Verdict.FAILURE, "E: third")
+    assert (machine.cause, machine.retry_after(40.0)) == ("E: third", 10.0)
+    called(machine, 50.0)
+    assert (machine.cause, machine.retry_after(50.0)) == (None, None)
+    assert told(machine) == [
+        "2 consecutive failures", "the cooldown is over", "a trial was lost", "the cooldown is over",
+        "a trial was lost", "the cooldown is over", "the trial failed", "the cooldown is over", "the trial succeeded",
+    ]  # fmt: skip
+
+
+def test_reasons_are_in_the_right_number() -> None:
+    """One failure is a failure, two trials are trials."""
+    machine = Machine(threshold=1, cooldown=10.0, trial_calls=2)
+    called(machine, 0.0, Verdict.FAILURE)
+    called(machine, 10.0)
+    called(machine, 10.0)
+    assert told(machine) == ["1 consecutive failure", "the cooldown is over", "the trials succeeded"]
+
+
+def test_trials_that_say_nothing_are_counted_and_make_room() -> None:
+    """A trial whose error is ignored gives its place back; each counts as ignored, one without a verdict does not."""
+    machine = in_state(HALF_OPEN)
+    for verdict in (Verdict.IGNORED, Verdict.IGNORED, Verdict.NOTHING):
+        called(machine, 1.0, verdict)
+    assert (machine.ignored, machine.trials, machine.state) == (2, (), HALF_OPEN)
+
+
+def test_every_change_is_counted_once() -> None:
+    """`changes` goes up by one with each change, so that what was computed before it can tell."""
+    machine = Machine(threshold=2, cooldown=10.0, trial_calls=2)
+    steps: list[tuple[Callable[[], object], int]] = [
+        (partial(called, machine, 0.0), 1),
+        (partial(called, machine, 0.0, Verdict.IGNORED), 1),
+        (partial(called, machine, 0.0, Verdict.NOTHING), 1),
+        (partial(called, machine, 0.0, Verdict.FAILURE), 1),
+        (partial(called, machine, 0.0, Verdict.FAILURE), 1),  # opens
+        (partial(called, machine, 10.0, Verdict.NOTHING), 3),  # half-open, admitted, settled
+        (machine.next_move, 1),
+        (partial(machine.isolate, "by hand"), 1),
+        (partial(machine.isolate, "again"), 0),
+        (partial(machine.reset, "by hand"), 1),
+    ]
+    early = Ticket(started=0.0)
+    machine.admit(early, 0.0)
+    for step, change in steps:
+        before = machine.changes
+        step()
+        assert machine.changes == before + change
+    before = machine.changes
+    machine.settle(early, Verdict.FAILURE, 0.0)
+    assert (machine.changes, machine.stale) == (before + 1, 1)
+
+
+def test_a_move_that_was_computed_of_the_past_is_not_made() -> None:
+    """What was computed before another change is not done, and says so."""
+    machine = Machine(threshold=1)
+    before = picture(machine)
+    assert not machine._move(Move.TRIP, machine.changes - 1, "of the past")
+    assert picture(machine) == before
+
+
+def test_a_calm_machine_says_so_and_no_other_does() -> None:
+    """`calm` is the epoch while a success changes nothing: closed, no failure to forget, nothing that watches all."""
+    machine = Machine(threshold=2, cooldown=10.0)
+    called(machine, 0.0, Verdict.FAILURE)
+    assert machine.calm == -1
+    called(machine, 0.0)
+    assert machine.calm == machine.epoch == 0
+    for _ in range(2):
+        called(machine, 0.0, Verdict.FAILURE)
+    assert machine.calm == -1
+    called(machine, 10.0)
+    assert machine.calm == machine.epoch == 3
+    watching = Machine(threshold=1, cooldown=10.0, watches_all=True)
+    called(watching, 0.0)
+    assert watching.calm == -1
+    watching.reset("by hand")
+    assert watching.calm == -1
+
+
+def test_the_rate_trips_at_its_share_with_all_that_comes_with_it() -> None:
+    """The failure that makes the share full opens the machine: its ticket is settled, its cause and moment are kept."""
+    rate = FailureRate(ratio=0.5, window=30.0, minimum_calls=4)
+    machine = Machine(threshold=9, failure_rate=rate, cooldown=10.0)
+    for verdict in (Verdict.SUCCESS, Verdict.SUCCESS, Verdict.SUCCESS, Verdict.FAILURE, Verdict.FAILURE):
+        called(machine, 100.0, verdict)
+    assert machine.state is CLOSED
+    assert machine.window is not None
+    assert machine.window.counts(100.0) == (5, 2)
+    last = called(machine, 103.0, Verdict.FAILURE, "E: last")
+    assert (machine.state, machine.cause, machine.retry_after(103.0)) == (OPEN, "E: last", 10.0)
+    assert (last.settled, told(machine)) == (True, ["3 of 6 recent calls failed"])
+    called(machine, 113.0)
+    assert machine.window.counts(113.0) == (0, 0)
+
+
+def test_a_reset_forgets_the_rate() -> None:
+    """After a reset, also of a closed machine, the window is empty."""
+    machine = Machine(threshold=9, failure_rate=FailureRate())
+    called(machine, 0.0, Verdict.FAILURE)
+    machine.reset("by hand")
+    assert machine.window is not None
+    assert machine.window.counts(0.0) == (0, 0)
