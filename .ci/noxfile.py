@@ -84,3 +84,30 @@ def benchmarks(session: nox.Session) -> None:
     """Measure this library beside its peers."""
     _install(session, what=".[test,bench]")
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def mutants(session: nox.Session) -> None:
+    """Change the pure modules bit by bit and see whether their tests notice; half an hour. Takes mutmut's names."""
+    _install(session, "mutmut>=3.8,<4")
+    away = Path(session.create_tmp()) / "away"
+    session.run("rm", "-rf", str(away), external=True)
+    away.mkdir()
+    needed = [str(ROOT / name) for name in ("src", "tests", "docs", "README.md", "LICENSE", "pyproject.toml")]
+    session.run("cp", "-r", *needed, str(away), external=True)
+    session.chdir(away)
+    session.run("python", str(ROOT / ".ci" / "mutants.py"), *session.posargs, env={"HYPOTHESIS_PROFILE": "mutants"})
+
+
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """Give what takes input from outside random input for ten minutes, or `-- --minutes N`."""
+    _install(session)
+    session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def soak(session: nox.Session) -> None:
+    """Make bookings under changing faults for ten minutes, or `-- --minutes N`, and see that nothing grows."""
+    _install(session)
+    session.run("python", "tests/soak.py", *session.posargs)
