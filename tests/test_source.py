@@ -89,3 +89,23 @@ def test_no_booking_type_means_immediate():
     """None is stored as `immediate`."""
     stored = booking_attribution(booking_type=None)
     assert (stored["mode"], stored["bookingType"], stored["source"]) == ("immediate", "immediate", "bookingButton")
+
+
+def test_the_source_is_resolved_from_the_type_that_is_stored():
+    """A scheduled booking with no source named is stored as `scheduled`; with nothing known it is the button."""
+    stored = booking_attribution(booking_type="scheduled", chat_window_open=True)
+    assert (stored["source"], stored["mode"]) == ("scheduled", "scheduled")
+    assert resolve_source() is BookingSource.BOOKING_BUTTON
+
+
+def test_the_refusals_are_told_to_the_letter():
+    """The errors name what was given and list what is allowed."""
+    with pytest.raises(ValueError, match="source") as caught:
+        resolve_source(source="billboard")
+    assert str(caught.value) == (
+        "source must be one of 'bookingButton', 'chatWindow', 'menuSlider', 'scheduled', 'priceSlider', 'direct', "
+        "not 'billboard'"
+    )
+    with pytest.raises(ValueError, match="booking_type") as caught:
+        resolve_source(booking_type="later")
+    assert str(caught.value) == "booking_type must be one of 'immediate', 'scheduled', or None, not 'later'"
