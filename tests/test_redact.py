@@ -29,6 +29,8 @@ SECRETS = {
     "card 4111 1111 1111 1111 declined": "4111 1111",
     "card 4111-1111-1111-1111": "4111-1111",
     "password=hunter2": "hunter2",
+    "refused:password=hunter2": "hunter2",
+    "(user=ada)token=hunter2": "hunter2",
     "User(name='ada', password='hunter2 and more')": "hunter2",
     'login(password="hunter2")': "hunter2",
     "login(password='hunter2": "hunter2",

@@ -76,19 +76,17 @@ def test_an_emptied_window_has_counted_nothing_and_judges_alike() -> None:
      ("minimum_calls", 0), ("minimum_calls", 1.5), ("minimum_calls", True), ("ratio", "much")],
 )  # fmt: skip
 def test_absurd_settings_are_refused(setting: str, value: Any) -> None:
-    """A setting out of range raises `ValueError` with its name and its value."""
-    with pytest.raises(ValueError, match=f"^{setting} must be .*{value!r}"):
+    """A setting out of range raises `ValueError` with its name, its value and what is allowed."""
+    allowed = {
+        "ratio": "a number above 0, at most 1",
+        "window": "a finite number above 0",
+        "minimum_calls": "a whole number, 1 or more",
+    }
+    with pytest.raises(ValueError, match="must be") as caught:
         FailureRate(**{setting: value})
+    assert str(caught.value) == f"{setting} must be {allowed[setting]}, not {value!r}"
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
     """Half of at least 10 calls within 30 seconds."""
     assert FailureRate() == FailureRate(ratio=0.5, window=30.0, minimum_calls=10)
-
-
-def test_it_counts_below_zero_as_above() -> None:
-    """A monotonic clock may begin anywhere, below zero as well."""
-    window = SlidingWindow(FailureRate(window=30.0))
-    for now in (-31.5, -0.5, 0.5):
-        record(window, now, failed=True)
-    assert [window.counts(now) for now in (-3.0, -0.5, 0.5, 29.4)] == [(1, 1), (1, 1), (2, 2), (1, 1)]

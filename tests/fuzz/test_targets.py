@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from booking_resilience import DEFAULT_REDACTION, CircuitOpenError, ErrorMonitor, load_json, message_for
 from booking_resilience.appwrite.classify import classify, is_backend_failure, is_no_evidence
 from booking_resilience.appwrite.waits import retry_after_of
-from booking_resilience.monitor.redact import REDACTED, ContextCopy, clean_text
+from booking_resilience.monitor.context import ContextCopy
+from booking_resilience.monitor.redact import REDACTED, clean_text
 from booking_resilience.testing.appwrite_server.dialect import DIALECTS, ApiError
 from booking_resilience.testing.appwrite_server.queries import _TESTS, SYSTEM, carry_out, parse
 from booking_resilience.testing.appwrite_server.schema import Column
