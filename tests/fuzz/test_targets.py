@@ -318,3 +318,12 @@ def test_a_deeply_nested_query_is_carried_out_or_refused(depth: int) -> None:
         parse([query], table())
     except ApiError as error:
         assert error.status == 400
+
+
+@pytest.mark.parametrize("method", ["limit", "cursorAfter", "select", "orderAsc", "orderRandom"])
+def test_only_filters_stand_inside_of_and_and_or(method: str) -> None:
+    """What pages or orders a list is no part of a condition, and is refused inside of one."""
+    inner = {"method": method, "attribute": "name", "values": [1]}
+    with pytest.raises(ApiError, match="can only contain filter queries") as caught:
+        parse([json.dumps({"method": "and", "values": [inner]})], table())
+    assert caught.value.status == 400

@@ -149,7 +149,10 @@ def _known(name: str, table: Table) -> None:
 def _filter(query: dict[str, Any], table: Table) -> dict[str, Any]:
     method, attribute, values = query["method"], query["attribute"], query["values"]
     if method in _LOGICAL:
-        inner = [_filter(_checked(_read(item) if isinstance(item, str) else item), table) for item in values]
+        queries = [_checked(_read(item) if isinstance(item, str) else item) for item in values]
+        if any(inner["method"] in _OTHERS for inner in queries):
+            raise bad_query(f"{method.capitalize()} queries can only contain filter queries")
+        inner = [_filter(inner, table) for inner in queries]
         return {"method": method, "inner": inner}
     _known(attribute, table)
     if method in _NEEDS_VALUES and not values:
