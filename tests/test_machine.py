@@ -438,7 +438,7 @@ def test_the_rate_trips_at_its_share_with_all_that_comes_with_it() -> None:
     assert machine.window.counts(100.0) == (5, 2)
     last = called(machine, 103.0, Verdict.FAILURE, "E: last")
     assert (machine.state, machine.cause, machine.retry_after(103.0)) == (OPEN, "E: last", 10.0)
-    assert (last.settled, told(machine)) == (True, ["3 of 6 recent calls failed"])
+    assert (last.settled, machine.stale, told(machine)) == (True, 0, ["3 of 6 recent calls failed"])
     called(machine, 113.0)
     assert machine.window.counts(113.0) == (0, 0)
 
