@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -19,6 +20,7 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import virtual_time
+from fresh import run_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,25 +125,25 @@ def test_a_child_forked_while_a_listener_runs_tells_its_own_listeners() -> None:
     assert seen == [ISOLATED]
 
 
-@pytest.fixture
-def storm() -> Iterator[Callable[[Callable[[], object]], None]]:
-    """Return a function that has a handler called every fraction of a millisecond, in the main thread."""
-    before = signal.getsignal(signal.SIGALRM)
-
-    def begin(handler: Callable[[], object]) -> None:
-        signal.signal(signal.SIGALRM, lambda *_: handler())
-        signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
-
-    yield begin
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+@contextlib.contextmanager
+def storm(handler: Callable[[], object]) -> Iterator[None]:
+    """Have a handler called every fraction of a millisecond, in the main thread."""
+    signal.signal(signal.SIGALRM, lambda *_: handler())
+    signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @needs_timer
-def test_signal_handlers_that_use_the_breaker_neither_hang_nor_break_it(
-    storm: Callable[[Callable[[], object]], None],
-) -> None:
+def test_signal_handlers_that_use_the_breaker_neither_hang_nor_break_it() -> None:
     """A handler that calls, fails, resets and isolates while the main thread is inside: no deadlock, a whole chain."""
+    run_fresh(use_the_breaker_in_a_storm)
+
+
+def use_the_breaker_in_a_storm() -> None:
+    """Use the breaker in the main thread and in a signal handler."""
     breaker = CircuitBreaker("b", failure_threshold=2, cooldown=0)
     seen: list[BreakerEvent] = []
     breaker.subscribe(seen.append)
@@ -159,12 +161,11 @@ def test_signal_handlers_that_use_the_breaker_neither_hang_nor_break_it(
         count += 1
         use(count)
 
-    storm(handler)
-    number = 0
-    while count < 300:
-        number += 1
-        use(number // 3)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    with storm(handler):
+        number = 0
+        while count < 300:
+            number += 1
+            use(number // 3)
     assert seen[0].old is CLOSED
     assert all(before.new is after.old for before, after in itertools.pairwise(seen))
     assert seen[-1].new is breaker.state
@@ -177,8 +178,13 @@ class StopError(BaseException):
 
 
 @needs_timer
-def test_interrupts_cost_no_trial_for_good(storm: Callable[[Callable[[], object]], None]) -> None:
+def test_interrupts_cost_no_trial_for_good() -> None:
     """Interrupts that strike anywhere inside trials leave the lock free, and the listeners' turn too."""
+    run_fresh(interrupt_trials_in_a_storm)
+
+
+def interrupt_trials_in_a_storm() -> None:
+    """Interrupt calls of the main thread at any of its instructions."""
     seen: list[BreakerState] = []
     hits, armed = 0, False
 
@@ -190,22 +196,22 @@ def test_interrupts_cost_no_trial_for_good(storm: Callable[[Callable[[], object]
 
     breaker = CircuitBreaker("b", failure_threshold=1, cooldown=0, trial_timeout=60.0)
     breaker.subscribe(lambda event: seen.append(event.new))
-    storm(handler)
     end = time.monotonic() + 20
-    while hits < 50 and time.monotonic() < end:
-        try:
-            armed = True
-            for _ in range(5000):  # not for ever: an interrupt may end in a finalizer, which swallows it
-                try:
-                    breaker.call(fails)
-                except (OSError, CircuitOpenError):
-                    pass
-        except StopError:
-            hits += 1
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    with storm(handler):
+        while hits < 50 and time.monotonic() < end:
+            try:
+                armed = True
+                for _ in range(5000):  # not for ever: an interrupt may end in a finalizer, which swallows it
+                    try:
+                        breaker.call(fails)
+                    except (OSError, CircuitOpenError):
+                        pass
+            except StopError:
+                hits += 1
+        armed = False
     assert hits
     assert breaker._delivering == 0
-    other = threading.Thread(target=breaker.reset)
+    other = threading.Thread(target=breaker.reset, daemon=True)
     other.start()
     other.join(30)
     assert not other.is_alive()
