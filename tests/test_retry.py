@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import tracemalloc
+import types
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -33,6 +34,7 @@ from booking_resilience import (
     retrying,
     with_retry,
 )
+from booking_resilience.deadlines import reset, reset_end, set_end
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import AT_ONCE, EXACT, Script, ours
 
@@ -322,6 +324,37 @@ def test_awaitables_are_refused(give: Any) -> None:
         with pytest.raises(TypeError, match="with_retry_async"):
             attempt()
     assert calls == 2
+
+
+def test_an_awaitable_after_other_results_is_refused() -> None:
+    """What a function gave before does not make its next result pass: neither another type nor a generator."""
+
+    def plain() -> Any:
+        yield
+
+    @types.coroutine
+    def awaitable() -> Any:
+        yield
+
+    async def coroutine() -> None:
+        pass
+
+    for last in (awaitable, coroutine):
+        given = Script(1, None, "text", plain(), plain(), late := last())
+        function = retrying(policy=AT_ONCE)(given)
+        for _ in range(5):
+            function()
+        with pytest.raises(TypeError, match="use with_retry_async"):
+            function()
+        late.close()
+
+
+def test_a_deadline_that_was_taken_back_already_may_be_taken_back_again() -> None:
+    """An interrupt right after the deadline was taken back does not end in another error."""
+    token = set_end(1.0)
+    reset_end(token)
+    reset(token)
+    assert remaining_time() is None
 
 
 def test_generators_are_refused_when_decorating() -> None:
