@@ -2,7 +2,8 @@
 
 A round times every contestant of a row once, in shuffled order. What a contestant costs is its time over that of the
 bare call in the same round, so that a machine that is slow for a while is slow for both; the median over all rounds
-is reported, with quartiles. The garbage collector is off meanwhile, as `timeit` has it.
+is reported, with quartiles. Time is the processor's, not that on the wall: while others have the processor, nothing
+is counted. The garbage collector is off meanwhile, as `timeit` has it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import threading
 from dataclasses import dataclass, field
 from itertools import repeat
-from time import perf_counter
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -115,54 +116,51 @@ def time_calls(target: Target, calls: int) -> float:
     function, times = target.function, repeat(None, calls)
     match target.args:
         case ():
-            started = perf_counter()
+            started = process_time()
             for _ in times:
                 function()
         case (one,):
-            started = perf_counter()
+            started = process_time()
             for _ in times:
                 function(one)
         case (one, two):
-            started = perf_counter()
+            started = process_time()
             for _ in times:
                 function(one, two)
         case _:
             raise ValueError("two arguments at most")
-    return perf_counter() - started
+    return process_time() - started
 
 
 def time_refusals(target: Target, calls: int) -> float:
     """Time so many calls that each raise, the catching included."""
     function, times = target.function, repeat(None, calls)
-    started = perf_counter()
+    started = process_time()
     for _ in times:
         try:
             function()
         except Exception:
             pass
-    return perf_counter() - started
+    return process_time() - started
 
 
 def time_threads(target: Target, calls: int) -> float:
-    """Time so many calls shared out among `THREADS` threads at once, from the first start to the last end."""
+    """Time so many calls shared out among `THREADS` threads at once."""
     share = max(1, calls // THREADS)
-    ready = threading.Barrier(THREADS)
-    spans: list[tuple[float, float]] = []
+    ready = threading.Barrier(THREADS + 1)
 
     def work() -> None:
         ready.wait()
-        started = perf_counter()
         time_calls(target, share)
-        spans.append((started, perf_counter()))
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
+    started = process_time()
+    ready.wait()
     for thread in threads:
         thread.join()
-    # By the threads' own clocks: whoever waits for them is woken late.
-    seconds = max(ended for _, ended in spans) - min(started for started, _ in spans)
-    return seconds * calls / (share * THREADS)
+    return (process_time() - started) * calls / (share * THREADS)
 
 
 def time_awaits(runner: asyncio.Runner) -> Callable[[Target, int], float]:
@@ -172,19 +170,19 @@ def time_awaits(runner: asyncio.Runner) -> Callable[[Target, int], float]:
         function, times = target.function, repeat(None, calls)
         match target.args:
             case ():
-                started = perf_counter()
+                started = process_time()
                 for _ in times:
                     await function()
             case (one,):
-                started = perf_counter()
+                started = process_time()
                 for _ in times:
                     await function(one)
             case (one, two):
-                started = perf_counter()
+                started = process_time()
                 for _ in times:
                     await function(one, two)
             case _:
                 raise ValueError("two arguments at most")
-        return perf_counter() - started
+        return process_time() - started
 
     return lambda target, calls: runner.run(timed(target, calls))
