@@ -549,6 +549,62 @@ def test_a_table_goes_with_its_rows_a_database_with_its_tables(wired):
     assert wired.ask("POST", "/v1/tablesdb", {"databaseId": "d", "name": "D"})[0] == 201
 
 
+@pytest.mark.parametrize(
+    ("api", "table", "column"), [("tablesdb", "table", "column"), ("databases", "collection", "attribute")]
+)
+def test_databases_tables_columns_and_indexes_are_listed_found_and_removed(wired, api, table, column):
+    """What was made is in its list and found by its ID or key; what is removed is neither; in both vocabularies."""
+    base = f"/v1/{api}/d/{table}s/t"
+    index = {"key": "by_n", "type": "unique", f"{column}s": ["n", "slot"], "orders": ["ASC", "DESC"]}
+    assert wired.ask("POST", f"{base}/indexes", index)[0] == 202
+    for path, name, key in (
+        (f"/v1/{api}", "databases", "$id"),
+        (f"/v1/{api}/d/{table}s", f"{table}s", "$id"),
+        (f"{base}/{column}s", f"{column}s", "key"),
+        (f"{base}/indexes", "indexes", "key"),
+    ):
+        status, _, listed = wired.ask("GET", path)
+        assert (status, listed["total"]) == (200, len(listed[name]))
+        last = listed[name][-1]
+        assert wired.ask("GET", f"{path}/{last[key]}")[2] == last
+        status, _, missing = wired.ask("GET", f"{path}/missing")
+        assert (status, missing["type"].endswith("_not_found")) == (404, True)
+        assert wired.ask("DELETE", f"{path}/missing")[0] == 404
+    assert wired.ask("DELETE", f"{base}/indexes/by_n")[0] == 204
+    assert wired.ask("GET", f"{base}/indexes")[2] == {"total": 0, "indexes": []}
+    assert wired.create("r1", n=1)[0] == wired.create("r2", n=1)[0] == 201  # nothing is unique any more
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"key": "i", "type": "unique", "columns": ["slot"]}, 409, "index_already_exists"),
+        ({"key": "j", "type": "unique", "columns": ["other"]}, 400, "column_unknown"),
+        ({"key": "j", "type": "tree", "columns": ["slot"]}, 400, "general_argument_invalid"),
+        ({"key": "j", "type": "key"}, 400, "general_argument_invalid"),
+        ({"key": "j", "type": "key", "columns": ["$createdAt"]}, 202, None),
+    ],
+)
+def test_an_index_that_cannot_be_is_refused(wired, body, status, kind):
+    """A key that is taken, a column or a type that is not there, a parameter that is missing."""
+    path = ROWS.removesuffix("/rows") + "/indexes"
+    assert wired.ask("POST", path, {"key": "i", "type": "key", "columns": ["n"]})[0] == 202
+    found, _, answer = wired.ask("POST", path, body)
+    assert (found, answer.get("type") if kind else None) == (status, kind)
+
+
+def test_what_is_there_already_is_a_conflict(wired):
+    """A database, a table and a column of the same ID or key."""
+    column = {"key": "slot", "size": 16, "required": True}
+    for path, body in (
+        ("/v1/tablesdb", {"databaseId": "D", "name": "D"}),
+        ("/v1/tablesdb/d/tables", {"tableId": "T", "name": "T"}),
+        ("/v1/tablesdb/d/tables/t/columns/varchar", column),
+    ):
+        status, _, answer = wired.ask("POST", path, body)
+        assert (status, answer["type"].endswith("_already_exists")) == (409, True)
+
+
 # Lists
 
 
