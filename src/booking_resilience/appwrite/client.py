@@ -11,12 +11,12 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-from appwrite.client import Client
 from appwrite.encoders.value_class_encoder import ValueClassEncoder
 from appwrite.query import Query
 
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
+from booking_resilience.appwrite.sdk import Client
 from booking_resilience.appwrite.transport import Answer, Transport
 from booking_resilience.settings import check, is_positive, is_whole
 
@@ -59,23 +59,10 @@ class AppwriteClient(Client):
         check("connect_timeout", connect_timeout, is_positive(connect_timeout), above)
         check("read_timeout", read_timeout, is_positive(read_timeout), above)
         check("pool_size", pool_size, is_whole(pool_size), "a whole number, 1 or more")
-        super().__init__()  # type: ignore[no-untyped-call] # the SDK has no annotations
+        super().__init__()
         self._transport = Transport(connect_timeout=connect_timeout, read_timeout=read_timeout, pool_size=pool_size)
         self._warnings_told: dict[str, object] = {}
         weakref.finalize(self, self._transport.pool.close)
-
-    if TYPE_CHECKING:  # the SDK's own setters, which have no annotations
-
-        def set_endpoint(self, endpoint: str) -> Self: ...
-        def set_project(self, value: str) -> Self: ...
-        def set_key(self, value: str) -> Self: ...
-        def set_jwt(self, value: str) -> Self: ...
-        def set_session(self, value: str) -> Self: ...
-        def set_locale(self, value: str) -> Self: ...
-        def set_forwarded_user_agent(self, value: str) -> Self: ...
-        def set_self_signed(self, status: bool = True) -> Self: ...
-        def add_header(self, key: str, value: str) -> Self: ...
-        def get_headers(self) -> dict[str, str]: ...
 
     def call(
         self,
@@ -104,7 +91,7 @@ class AppwriteClient(Client):
         sent_headers = {name.lower(): value for name, value in {**self._global_headers, **(headers or {})}.items()}
         content_type = str(sent_headers.get("content-type") or "")
         if content_type.startswith("multipart/form-data"):
-            return super().call(method, path, headers, params, response_type)  # type: ignore[no-untyped-call] # the SDK has no annotations
+            return super().call(method, path, headers, params, response_type)
         values = _flattened(params or {})
         url = self._endpoint.rstrip("/") + quote(path, safe="/")
         body: bytes | None = None

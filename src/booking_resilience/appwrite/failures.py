@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from appwrite.exception import AppwriteException
-
 from booking_resilience.appwrite.evidence import Evidence
+from booking_resilience.appwrite.sdk import AppwriteException
 from booking_resilience.appwrite.waits import retry_after_of
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class AppwriteCallError(AppwriteException):
         *,
         evidence: Evidence = _NOTHING_SENT,
     ) -> None:
-        super().__init__(message, code, type, response)  # type: ignore[no-untyped-call] # the SDK has no annotations
+        super().__init__(message, code, type, response)
         self.evidence = evidence
 
     @property

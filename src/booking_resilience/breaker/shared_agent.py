@@ -64,7 +64,7 @@ class Agent:
         self._key, self._connect, self._place = key, connect, place
         self._owners: tuple[weakref.ref[RedisBreaker], ...] = ()
         self._entries: tuple[Entry, ...] = ()
-        self.is_connected = False
+        self.is_connected: bool = False
         self._heard = float("-inf")  # when Redis last answered, in real monotonic seconds
         self._is_warned = False
         self._ending: float | None = None  # until when it tells what is left to tell; None while it has an owner

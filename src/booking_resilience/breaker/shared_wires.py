@@ -80,7 +80,9 @@ class Waker:
     """A pipe by which any thread, or a signal handler, wakes the one that waits for the wires."""
 
     def __init__(self) -> None:
-        self.descriptor, self._far = os.pipe()
+        ends: tuple[int, int] = os.pipe()
+        self.descriptor: int = ends[0]
+        self._far: int = ends[1]
         for end in (self.descriptor, self._far):
             os.set_blocking(end, False)
         self._is_rung = False

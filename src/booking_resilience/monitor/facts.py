@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from booking_resilience.monitor.redact import clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from booking_resilience.monitor.stacks import Stack
 
@@ -22,8 +22,9 @@ def _reader(name: str) -> Any:
     return vars(BaseException)[name].__get__
 
 
-_READERS = {name: _reader(name) for name in ("__traceback__", "__cause__", "__context__", "__suppress_context__")}
-traceback_of, _cause_of, _context_of, _suppressed_in = _READERS.values()
+traceback_of: Callable[[BaseException], Any] = _reader("__traceback__")
+_cause_of, _context_of, _suppressed_in = map(_reader, ("__cause__", "__context__", "__suppress_context__"))
+_READ = ("__traceback__", "__cause__", "__context__", "__suppress_context__", "args", "__getattribute__")
 
 
 class TypeFacts:
@@ -32,14 +33,13 @@ class TypeFacts:
     __slots__ = ("is_plain", "name", "text_is_argument", "text_is_own")
 
     def __init__(self, kind: type) -> None:
-        self.name = type_name(kind)
-        self.is_plain = type(kind) is type and all(
-            type.__getattribute__(kind, name) is getattr(BaseException, name)
-            for name in (*_READERS, "args", "__getattribute__")
+        self.name: str = type_name(kind)
+        self.is_plain: bool = type(kind) is type and all(
+            type.__getattribute__(kind, name) is getattr(BaseException, name) for name in _READ
         )
         text = type.__getattribute__(kind, "__str__") if self.is_plain else None
-        self.text_is_argument = text is BaseException.__str__
-        self.text_is_own = text is OSError.__str__
+        self.text_is_argument: bool = text is BaseException.__str__
+        self.text_is_own: bool = text is OSError.__str__
 
 
 def type_name(kind: type) -> str:

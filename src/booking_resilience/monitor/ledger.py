@@ -55,8 +55,8 @@ class Ledger:
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
         self.alerts: deque[AlertEvent] = deque()
-        self.key = key_for(self)
-        self.build = RecordBuilder(redact).build
+        self.key: str = key_for(self)
+        self.build: Callable[..., ErrorRecord] = RecordBuilder(redact).build
         self._store = RecordStore(capacity)
         self._alert = Alert(rule, window)
         self._rate = SlidingRate(window, self._alert.exact)

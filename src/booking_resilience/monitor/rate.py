@@ -65,12 +65,12 @@ class SlidingRate:
     __slots__ = ("_coarse", "_exact", "_expires", "_full", "_head", "_moments", "_newest", "kept", "window")
 
     def __init__(self, window: float, exact: int = _EXACT) -> None:
-        self.window = window
+        self.window: float = window
         self._exact = max(1, exact)
         self._moments = array("d")  # from `_head` on: the newest events, oldest first
         self._head = 0
         self._coarse: deque[list[float]] = deque()  # older ones: [moment of the first, how many]
-        self.kept = 0
+        self.kept: int = 0
         self._newest = self._expires = -math.inf  # the newest event, and when the oldest leaves the window
         self._full = 0  # with more moments there are some to be made coarse
 
@@ -158,9 +158,11 @@ class Alert:
         self._per_event = 60.0 / window
         self._quiet = math.floor(rule.threshold * window / 60.0 + 1e-9)
         self._enough = max(1, math.ceil(rule.clear_threshold * window / 60.0 - 1e-9))
-        self.exact = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
+        self.exact: int = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
         self._enough = min(self._enough, self.exact)
-        self.firing, self.top, self.due = False, self._quiet, math.inf
+        self.firing: bool = False
+        self.top: int = self._quiet
+        self.due: float = math.inf
         self._peak = 0
         self._above_since: float | None = None
         self._below_since: float | None = None

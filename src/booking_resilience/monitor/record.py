@@ -67,14 +67,21 @@ class Kind:
         prefix: str = "",
         redact: Redactor = None,
     ) -> None:
-        self.category, self.severity, self.operation = category, severity, operation
-        self.error_type, self.fingerprint = error_type, fingerprint
+        self.category: ErrorCategory = category
+        self.severity: Severity = severity
+        self.operation: str = operation
+        self.error_type: str = error_type
         self.outcome: Outcome = outcome
-        self.function, self.file, self.line = place
-        self.stack, self.prefix, self.redact = stack, prefix, redact
+        self.fingerprint: str = fingerprint
+        self.function: str | None = place[0]
+        self.file: str | None = place[1]
+        self.line: int | None = place[2]
+        self.stack: Stack | str = stack
+        self.prefix: str = prefix
+        self.redact: Redactor = redact
         self.shelf: Shelf | None = None
-        self.text = ""
-        self.text_is_argument = False
+        self.text: str = ""
+        self.text_is_argument: bool = False
         self.told: tuple[object, object, object, object] | None = None
 
 

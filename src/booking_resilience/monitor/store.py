@@ -53,11 +53,11 @@ class Group:
     __slots__ = ("count", "first_seen", "gone", "kept", "last")
 
     def __init__(self, record: ErrorRecord) -> None:
-        self.count = 0
-        self.first_seen = record._moment
-        self.last = record
+        self.count: int = 0
+        self.first_seen: float | datetime.datetime = record._moment
+        self.last: ErrorRecord = record
         self.kept: tuple[Shelf, ...] = ()
-        self.gone = False
+        self.gone: bool = False
 
     def is_bare(self) -> bool:
         """Tell whether no record of it is kept."""
@@ -75,7 +75,10 @@ class Shelf:
     __slots__ = ("group", "is_counted", "records", "ring", "tally")
 
     def __init__(self, group: Group, ring: _Ring, tally: list[int], *, is_counted: bool) -> None:
-        self.group, self.ring, self.tally, self.is_counted = group, ring, tally, is_counted
+        self.group: Group = group
+        self.ring: _Ring = ring
+        self.tally: list[int] = tally
+        self.is_counted: bool = is_counted
         self.records: list[ErrorRecord] = []
 
 
@@ -93,7 +96,8 @@ class _Ring:
         self._capacity = capacity
         # Ordered, since a plain dictionary that is emptied from its beginning gets slow to look at there.
         self._by_size: list[OrderedDict[int, list[ErrorRecord]]] = [OrderedDict() for _ in range(_QUOTA + 1)]
-        self.size = self.dropped = 0
+        self.size: int = 0
+        self.dropped: int = 0
 
     def grown(self, records: list[ErrorRecord]) -> ErrorRecord | None:
         """Note that a shelf has one record more; return the one that goes for it, if one does."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from booking_resilience.events import Listener
     from booking_resilience.monitor.record import ErrorRecord
 
-logger = logging.getLogger("booking_resilience.monitor")
+logger: logging.Logger = logging.getLogger("booking_resilience.monitor")
 
 
 class Teller:
@@ -39,7 +39,7 @@ class Teller:
         self._alerting = threading.Lock()  # a claim that nobody waits for: one thread tells of alerts, so in order
         self._here = threading.local()
         self.listeners: tuple[Listener[ErrorRecord], ...] = ()
-        self.raised = 0
+        self.raised: int = 0
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Have the listener told of each record, until the subscription is closed."""

@@ -43,8 +43,8 @@ class Api:
 
     def __init__(self, project: str, key: str, unique_violation: str) -> None:
         store = Store()
-        self.access = Access(project, key)
-        self.tables = TableRoutes(store)
+        self.access: Access = Access(project, key)
+        self.tables: TableRoutes = TableRoutes(store)
         self._rows = RowRoutes(store, unique_violation)
         self._lock = threading.Lock()
         self._known = {name: self.tables.routes(dialect) for name, dialect in DIALECTS.items()}

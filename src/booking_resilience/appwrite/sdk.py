@@ -1,0 +1,59 @@
+"""The SDK's classes that ours derive from, with the types that the SDK does not give.
+
+Type checkers see what stands here, so that applications may chain the setters under strict settings; the program has
+the SDK's own classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__all__ = ["AppwriteException", "Client"]
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Self
+
+    class AppwriteException(Exception):
+        """A failure of a call, as the SDK raises it."""
+
+        message: str
+        code: int
+        type: str | None
+        response: str | None
+
+        def __init__(
+            self, message: str, code: int = 0, type: str | None = None, response: str | None = None
+        ) -> None: ...
+
+    class Client:
+        """The SDK's client: where Appwrite is, and who calls."""
+
+        _endpoint: str
+        _global_headers: dict[str, str]
+        _self_signed: bool
+
+        def set_endpoint(self, endpoint: str) -> Self: ...
+        def set_project(self, value: str) -> Self: ...
+        def set_key(self, value: str) -> Self: ...
+        def set_jwt(self, value: str) -> Self: ...
+        def set_session(self, value: str) -> Self: ...
+        def set_locale(self, value: str) -> Self: ...
+        def set_forwarded_user_agent(self, value: str) -> Self: ...
+        def set_self_signed(self, status: bool = True) -> Self: ...
+        def add_header(self, key: str, value: str) -> Self: ...
+        def get_headers(self) -> dict[str, str]: ...
+        def get_config(self, key: str) -> str: ...
+        def flatten(self, data: Any, prefix: str = "", stringify: bool = False) -> dict[str, Any]: ...
+        def call(
+            self,
+            method: str,
+            path: str = "",
+            headers: Mapping[str, str] | None = None,
+            params: Mapping[str, Any] | None = None,
+            response_type: str = "json",
+        ) -> Any: ...
+
+else:
+    from appwrite.client import Client
+    from appwrite.exception import AppwriteException
