@@ -188,7 +188,7 @@ class Viewer:
         self._socket.close()
 
 
-def until(condition: Callable[[], bool], what: str, *, seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], what: str, *, seconds: float = 90.0) -> None:
     """Wait for a condition that other threads or processes bring about."""
     end = time.monotonic() + seconds
     while not condition():

@@ -149,6 +149,7 @@ def test_a_process_killed_in_its_trial_is_a_failed_trial(fleet: Callable[..., Fl
     with hired() as (lost,):
         three.enter(lost)
         three.open()
+        assert lost.ask("until('open')")  # else its call would be no trial
         begin = time.monotonic()
         lost.send("attempt_until('passed', lambda: os.kill(os.getpid(), signal.SIGKILL))")
         lost.process.wait(20)

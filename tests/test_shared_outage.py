@@ -105,9 +105,10 @@ def test_without_redis_each_process_goes_by_its_own_machine(
     assert timed(one) == "refused"
     assert timed(two) == "passed"
     eventually(lambda: timed(one) == "passed", what="the cooldown, and a trial of its own")
-    assert slowest < 0.5
+    assert slowest < 1.5  # a call that waited for Redis would take 2 s
     server.start() if how == "killed" else server.thaw()
     assert max(connected(one), connected(two)) < 2.0
+    eventually(lambda: len(lines(caplog)) > 1, what="the line that tells of its return")
     logged = lines(caplog)
     assert [level for level, _ in logged] == [logging.WARNING, logging.INFO]
     assert all(f"redis://127.0.0.1:{server.port}/0" in text for _, text in logged)
