@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from booking_resilience import (
     CircuitBreaker,
     CircuitOpenError,
     FailedAttempt,
+    Listener,
     RetryBudget,
     RetryEvent,
     RetryPolicy,
@@ -195,3 +197,8 @@ def test_other_events_are_frozen() -> None:
     for kind in (BreakerEvent, AlertEvent):
         assert kind.__dataclass_params__.frozen
         assert "__dict__" not in dir(kind)
+
+
+def test_listener_is_a_type_at_run_time_too() -> None:
+    """An annotation `Listener[RetryEvent]` may be evaluated, as it is where annotations are not postponed."""
+    assert Listener[RetryEvent] == Callable[[RetryEvent], object]

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import datetime
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
 logging.getLogger("booking_resilience").addHandler(logging.NullHandler())  # logging is the application's to set up
 
 E = TypeVar("E")
-Listener: TypeAlias = "Callable[[E], object]"
+Listener: TypeAlias = Callable[[E], object]
 """Told of an event, on the thread where it happened, under no lock. One that raises is logged and changes nothing."""
 
 Outcome: TypeAlias = Literal["retrying", "recovered", "gave_up"]
