@@ -71,10 +71,25 @@ def test_it_ends_with_its_block(virtual_clock: VirtualClock) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), -float("inf"), "3", None, True, 10**400])
 def test_absurd_seconds_are_refused(value: Any) -> None:
-    """A deadline is a finite number of seconds, 0 or more."""
+    """A deadline is a finite number of seconds, 0 or more; others are refused when it is made, before any block."""
     with pytest.raises(ValueError, match="seconds must be a finite number, 0 or more"), deadline(value):
         pytest.fail("it was entered")
+    with pytest.raises(ValueError, match="seconds must be a finite number, 0 or more"):
+        deadline(value)
     assert remaining_time() is None
+
+
+def test_the_time_runs_from_the_beginning_of_the_block(virtual_clock: VirtualClock) -> None:
+    """A deadline that was made earlier than its block has its seconds all the same; it can decorate a function, too."""
+    later = deadline(5.0)
+    virtual_clock.advance(3.0)
+    with later:
+        assert remaining_time() == 5.0
+
+    decorated = deadline(2.0)(remaining_time)
+    for _ in range(2):
+        virtual_clock.advance(10.0)
+        assert decorated() == 2.0
 
 
 def test_threads_and_tasks(virtual_clock: VirtualClock) -> None:

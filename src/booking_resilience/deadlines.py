@@ -15,6 +15,7 @@ from booking_resilience.settings import check, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import _GeneratorContextManager
     from contextvars import Token
 
 current_end: ContextVar[float | None] = ContextVar("booking_resilience_deadline", default=None)
@@ -32,8 +33,7 @@ def remaining_time() -> float | None:
     return None if end is None else max(0.0, end - clock.monotonic())
 
 
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
+def deadline(seconds: float) -> _GeneratorContextManager[None]:
     """Give the block so many seconds, or what an outer deadline leaves, if that is less.
 
     Nothing interrupts the block. What is called within asks `remaining_time()`: retries, the Appwrite client, your
@@ -50,7 +50,12 @@ def deadline(seconds: float) -> Iterator[None]:
     ...         remaining_time() <= 5.0
     True
     """
-    check("seconds", seconds, is_number(seconds), "a finite number, 0 or more")
+    check("seconds", seconds, is_number(seconds), "a finite number, 0 or more")  # now, not when it is entered
+    return _deadline(seconds)
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
     end = clock.monotonic() + seconds
     outer = current_end.get()
     token = current_end.set(end if outer is None else min(end, outer))
