@@ -22,6 +22,7 @@ from booking_resilience import (
     attempts_of,
     deadline,
     remaining_time,
+    retry_attempts,
     retrying,
     with_retry_async,
 )
@@ -91,6 +92,32 @@ def test_waiting_lets_other_tasks_run(loop: Loop) -> None:
 
     loop.run(main)
     assert seen == ["attempt", "other", "attempt"]
+
+
+@pytest.mark.parametrize("how", ["function", "block"])
+def test_retries_without_a_delay_let_other_tasks_run(how: str, loop: Loop, virtual_clock: VirtualClock) -> None:
+    """Attempts that follow each other at once do not hog the event loop: a cancellation arrives in between."""
+    budget = RetryBudget(initial=10.0)
+    policy = RetryPolicy(base_delay=0, max_attempts=1000, deadline=None, budget=budget)
+    calls: list[int] = []
+
+    async def busy() -> None:
+        calls.append(1)
+        raise ConnectionError
+
+    async def block() -> None:
+        async for attempt in retry_attempts(policy=policy):
+            with attempt:
+                await busy()
+
+    async def main() -> None:
+        function = functools.partial(with_retry_async, busy, policy=policy)
+        await loop.cancel_when(block if how == "block" else function, lambda: bool(calls))
+
+    loop.run(main)
+    assert len(calls) <= 4
+    assert budget.tokens == 10.0 - (len(calls) - 1)  # the retry that was cancelled is not paid
+    assert virtual_clock.sleeps == []
 
 
 class TestCutOff:

@@ -66,7 +66,7 @@ class Attempts:
         run = self._next_run()
         if run is None:
             raise StopAsyncIteration
-        if run.delay and not await run.pause_async():
+        if run.attempt and not await run.pause_async():
             raise self._late(run)
         return self._next_attempt(run)
 

@@ -116,7 +116,10 @@ class Run:
     async def pause_async(self) -> bool:
         """Do as `pause`, without blocking the event loop."""
         try:
-            await clock.sleep_async(self.delay)
+            if self.delay:
+                await clock.sleep_async(self.delay)
+            else:  # nothing to wait for, but other tasks must get their turn, and a cancellation must arrive
+                await clock.SystemClock().sleep_async(0)
         except BaseException:
             self._interrupted()
             raise
@@ -264,7 +267,7 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
                     run = run or Run(plan, started, end)
                     if not run.goes_on_with(result):
                         return result
-                if run.delay and not await run.pause_async():
+                if not await run.pause_async():
                     if run.error is None:
                         return result
                     raise run.error
