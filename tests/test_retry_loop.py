@@ -260,6 +260,19 @@ def test_each_loop_is_an_operation_of_its_own(virtual_clock: VirtualClock) -> No
     assert inner_numbers == [1]
 
 
+def test_loops_that_begin_side_by_side_are_operations_of_their_own() -> None:
+    """Loops over the same attempts, one in each thread say, share nothing, in whatever order they begin."""
+    attempts = retry_attempts(policy=AT_ONCE)
+    first, second = iter(attempts), iter(attempts)
+    with next(first):
+        raise ConnectionError
+    with next(second) as attempt:
+        assert attempt.number == 1
+    with next(first) as attempt:
+        assert attempt.number == 2
+    assert [next(first, None), next(second, None)] == [None, None]
+
+
 def test_retry_on_that_raises_comes_out(virtual_clock: VirtualClock) -> None:
     """If the function `retry_on` raises, its error comes out of the block, with the failure as its context."""
     error = ConnectionError("x")

@@ -41,15 +41,19 @@ def retry_attempts(
 class Attempts:
     """The attempts at one block; made by `retry_attempts`. Each loop over it is an operation of its own."""
 
-    __slots__ = ("_attempt", "_plan", "_run")
+    __slots__ = ("_attempt", "_is_taken", "_plan", "_run")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._run: Run | None = None
         self._attempt: Attempt | None = None
+        self._is_taken = False
 
     def __iter__(self) -> Attempts:
-        return self if self._run is None else Attempts(self._plan)
+        if self._is_taken or self._run is not None:
+            return Attempts(self._plan)
+        self._is_taken = True  # another loop may begin, in another thread, before this one has its first attempt
+        return self
 
     def __aiter__(self) -> Attempts:
         return self.__iter__()
