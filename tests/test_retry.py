@@ -698,6 +698,15 @@ def test_the_longest_settings_are_no_trouble(virtual_clock: VirtualClock) -> Non
             with_retry(Script(ConnectionError()), policy=policy)
 
 
+def test_code_of_no_module_may_fail(virtual_clock: VirtualClock) -> None:
+    """An error out of code whose globals have an odd `__name__`, or none, comes out like any other."""
+    for names in ({"__name__": None}, {"__name__": 3}, {}):
+        exec("def fail(): raise ConnectionError('mine')", names)  # templates and consoles do so
+        with pytest.raises(ConnectionError, match="mine") as caught:
+            with_retry(names["fail"])  # type: ignore[arg-type] # it was put there by exec
+        assert len(attempts_of(caught.value)) == 3
+
+
 def test_one_error_raised_again_and_again_has_few_frames_of_ours(virtual_clock: VirtualClock) -> None:
     """Python adds to the traceback of an error at each raise; the frames in between that are ours are taken out."""
     error = ConnectionError("constant")

@@ -208,7 +208,8 @@ def hide_plumbing(error: BaseException | None) -> None:
     tb = None if error is None else error.__traceback__
     while tb is not None:
         after = tb.tb_next
-        while after is not None and after.tb_frame.f_globals.get("__name__", "").startswith(_PLUMBING):
+        # Whoever calls `exec` may have put anything there.
+        while after is not None and str(after.tb_frame.f_globals.get("__name__")).startswith(_PLUMBING):
             after = after.tb_next
         if after is not tb.tb_next:
             tb.tb_next = after
