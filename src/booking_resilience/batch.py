@@ -197,6 +197,8 @@ class _Work:
     ) -> None:
         if not callable(fn):
             raise TypeError(f"fn must be a function of the item, not {fn!r}")
+        if not isinstance(pipeline, Pipeline):
+            raise TypeError(f"pipeline must be a Pipeline, not {pipeline!r}")
         self._fn, self._pipeline, self._is_async = fn, pipeline, is_async
         self._name = operation or name_of(fn)
         self.is_left = False
