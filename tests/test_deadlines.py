@@ -92,6 +92,22 @@ def test_the_time_runs_from_the_beginning_of_the_block(virtual_clock: VirtualClo
         assert decorated() == 2.0
 
 
+def test_a_task_in_a_context_of_its_own_outlives_the_deadline(virtual_clock: VirtualClock) -> None:
+    """A task keeps the deadline under which it was started, unless it was started in an empty context."""
+
+    async def left() -> float | None:
+        return remaining_time()
+
+    async def main() -> list[float | None]:
+        with deadline(1.0):
+            kept = asyncio.create_task(left())
+            free = asyncio.create_task(left(), context=contextvars.Context())
+        virtual_clock.advance(2.0)
+        return [await kept, await free]
+
+    assert asyncio.run(main()) == [0.0, None]
+
+
 def test_threads_and_tasks(virtual_clock: VirtualClock) -> None:
     """A task and `asyncio.to_thread` inherit the deadline; a thread of one's own does not; a copied context does."""
     seen: list[float | None] = []
