@@ -579,3 +579,44 @@ def test_a_url_may_carry_a_user_and_tls_and_a_socket(server: RedisServer) -> Non
     assert place_of("rediss://me:secret@redis.example:6390/3?password=x") == "rediss://redis.example:6390/3"
     assert place_of("user:secret@main?password=x") == "main"
     assert place_of(f"redis://[::1:{free_port()}") == "?"
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://:p@hid/den@main:6379/0", "redis://main:6379/0"),
+        ("redis://me:hid?den@main:6379/0", "redis://?"),
+        ("redis://me:p@hid#den@main:6379/0", "redis://?"),
+        ("redis://main:6379/0?password=p@hidden", "redis://?"),
+        ("the second?password=p@hidden", "?"),
+        ("me:hid://den@main", "main"),
+        ("the second", "the second"),
+        ("redis://", "redis://"),
+    ],
+)
+def test_what_is_told_of_a_place_has_no_part_of_a_password(url: str, place: str) -> None:
+    """Not even where the password was not quoted as it should be, so that nobody can tell where it ends."""
+    from booking_resilience.breaker.shared_wires import place_of
+
+    assert place_of(url) == place
+
+
+def test_a_process_is_one_reporter_by_whichever_way_it_reaches_the_redis(server: RedisServer) -> None:
+    """By another spelling of the URL, or a client of its own: it alone must not stop the fleet."""
+    name = "one-of-many-ways"
+    client = redis.Redis(port=server.port)
+    owners = [RedisBreaker(server.url), RedisBreaker("main", client=client)]
+    breakers = [CircuitBreaker(name, failure_threshold=1, shared=owner) for owner in owners]
+    watcher = CircuitBreaker(name, shared=owners[0])
+    try:
+        for breaker in breakers:
+            eventually(lambda breaker=breaker: facts(breaker).connected)
+            fail(breaker)
+            eventually(lambda breaker=breaker: breaker._shared.report is None, what="it has reported")
+        assert server.client().zcard(owners[0].key(name, "reports")) == 1
+        eventually(lambda: facts(watcher).reporters == 1)
+        assert (facts(breakers[1]).state, watcher.state) == (CLOSED, CLOSED)
+    finally:
+        for owner in owners:
+            owner.close()
+        client.close()

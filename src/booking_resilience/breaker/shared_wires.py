@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import urllib.parse
 import weakref
@@ -65,15 +66,22 @@ _OF_THE_POOL = ("maint_", "oss_", "orig_", "event_dispatcher")  # what only a po
 
 
 def place_of(url: str) -> str:
-    """Return where the Redis is, for people: without user, password and parameters."""
-    if "://" not in url:
-        return url.rpartition("@")[2].partition("?")[0]
+    """Return where the Redis is, for people: without user, password and parameters.
+
+    Passwords come unquoted, too, and may have any character in them. So nothing before the last `@` is told; and
+    nothing at all if there is one behind a `?` or `#`, where it may end a password or be part of one.
+    """
     try:
-        parts = urllib.parse.urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
+        urllib.parse.urlsplit(url)
     except ValueError:
         return "?"
-    return f"{parts.scheme}://{host}{parts.path}"
+    scheme, mark, rest = url.partition("://")
+    if not (mark and scheme.isalpha()):
+        scheme, mark, rest = "", "", url
+    place, *parameters = re.split("[?#]", rest, maxsplit=1)
+    if "@" in "".join(parameters):
+        return f"{scheme}{mark}?"
+    return f"{scheme}{mark}{place.rpartition('@')[2]}"
 
 
 class Waker:
