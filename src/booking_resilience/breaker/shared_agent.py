@@ -44,6 +44,7 @@ _REGISTRY = fork_safe_lock()
 # forked in the middle of an import has a module that nobody will ever finish.
 _CONNECTING = fork_safe_lock()
 _AGENTS: dict[object, Agent] = {}
+_reporter = uuid.uuid4().hex  # this process among those that report: one, by however many ways it reaches a Redis
 
 
 def agent_for(key: object, connect: Callable[[], Connection], place: str, owner: RedisBreaker) -> Agent:
@@ -109,7 +110,7 @@ class Agent:
     # -- the thread
 
     def _begin_life(self) -> None:
-        """Be what a process has but once: a name among the reporters, a pipe, a thread."""
+        """Be what each process has of its own: a name for this life, a pipe, a thread."""
         self._process, self._numbers, self._waker = uuid.uuid4().hex, itertools.count(), Waker()
 
     def _run(self, process: str) -> None:
@@ -182,7 +183,7 @@ class Agent:
 
     def _call(self, link: Link, message: Message) -> tuple[str, ...]:
         owner, fresh = link.owner, f"{self._process}-{next(self._numbers)}-"
-        facts = self._process, link.identity, fresh, owner.channel(link.name)
+        facts = _reporter, link.identity, fresh, owner.channel(link.name)
         subject, detail = arguments(message, time.monotonic())
         keys = owner.key(link.name, "fleet"), owner.key(link.name, "reports")
         return "2", *keys, message.kind, *facts, *link.settings.arguments(), subject, detail
@@ -280,6 +281,8 @@ class Agent:
 
 
 def _after_fork() -> None:
+    global _reporter
+    _reporter = uuid.uuid4().hex
     for agent in list(_AGENTS.values()):
         agent._reborn()
 
