@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gc
 import itertools
@@ -620,3 +621,28 @@ def test_a_process_is_one_reporter_by_whichever_way_it_reaches_the_redis(server:
         for owner in owners:
             owner.close()
         client.close()
+
+
+def test_a_breaker_whose_sharing_ended_goes_by_its_own_trial_calls(server: RedisServer) -> None:
+    """Not by those of the fleet whose last trial it made."""
+    owner = RedisBreaker(server.url, min_reporters=1)
+    settings: dict[str, Any] = {"failure_threshold": 1, "cooldown": 0.2, "shared": owner}
+    one, three = (CircuitBreaker("own-trial-calls", trial_calls=calls, **settings) for calls in (1, 3))
+
+    def passes() -> bool:
+        with contextlib.suppress(CircuitOpenError):
+            three.acquire().success()
+            return True
+        return False
+
+    try:
+        eventually(lambda: facts(one).connected)
+        fail(one)
+        eventually(lambda: three.state is OPEN)
+        eventually(passes)
+        eventually(lambda: (three.state, facts(three).state, three._shared.lease) == (CLOSED, CLOSED, None))
+    finally:
+        owner.close()
+    fail(three)
+    eventually(passes)
+    assert three.state is HALF_OPEN

@@ -98,7 +98,10 @@ class Link:
         """Do as `Machine.admit`; a trial of an open fleet needs the lease, which is asked for."""
         machine, now = self.machine, ticket.started
         self.note()
-        if machine.state not in (OPEN, HALF_OPEN) or self.owner._closed:
+        if machine.state not in (OPEN, HALF_OPEN):
+            return machine.admit(ticket, now)
+        if self.owner._closed:
+            machine.trial_calls = self.settings.trial_calls  # its last trial may have been the fleet's
             return machine.admit(ticket, now)
         held_back, lease = self.is_held_back, self.lease
         if held_back:
