@@ -155,10 +155,14 @@ def test_the_script_has_the_table_of_the_machine_and_no_other() -> None:
         ({"max_cooldown": 60.5, "trial_calls": 3}, ("30000", "60500", "3", "2", "60000")),
         ({"trial_timeout": 1e-6, "min_reporters": 1}, ("30000", "0", "1", "1", "1")),
         ({"cooldown": 0.0014}, ("2", "0", "1", "2", "60000")),
+        (
+            {"cooldown": 1e20, "max_cooldown": 10**308, "trial_timeout": 1e306},
+            (str(10**15), str(10**15), "1", "2", str(10**15)),
+        ),
     ],
 )
 def test_settings_are_told_in_whole_milliseconds(changes: dict[str, Any], arguments: tuple[str, ...]) -> None:
-    """Rounded up; no longest cooldown is 0."""
+    """Rounded up; no longest cooldown is 0, and what is longer than Redis can reckon with is the longest it can."""
     settings = {"cooldown": 30.0, "max_cooldown": None, "trial_calls": 1, "trial_timeout": 60.0, "min_reporters": 2}
     assert Settings(**{**settings, **changes}).arguments() == arguments
 

@@ -646,3 +646,31 @@ def test_a_breaker_whose_sharing_ended_goes_by_its_own_trial_calls(server: Redis
     fail(three)
     eventually(passes)
     assert three.state is HALF_OPEN
+
+
+def test_a_wait_without_end_does_not_end_the_sharing(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A cooldown and a trial that nobody lives to see the end of are told as long ones."""
+    caplog.set_level(logging.INFO)
+    owner = RedisBreaker(server.url, min_reporters=1)
+    settings: dict[str, Any] = {"failure_threshold": 1, "trial_timeout": 1e306, "shared": owner}
+    short, long = (
+        CircuitBreaker("short-wait", cooldown=0.0, **settings),
+        CircuitBreaker("long", cooldown=1e20, **settings),
+    )
+
+    def passes() -> bool:
+        with contextlib.suppress(CircuitOpenError):
+            short.acquire().success()
+            return True
+        return False
+
+    try:
+        eventually(lambda: facts(short).connected)
+        fail(long)
+        fail(short)
+        eventually(lambda: (facts(short).state, facts(long).state) == (OPEN, OPEN))
+        eventually(passes)
+        eventually(lambda: facts(short).state is CLOSED)
+        assert not [record for record in caplog.records if hasattr(record, "redis")]
+    finally:
+        owner.close()

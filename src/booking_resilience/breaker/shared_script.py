@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 KEPT = 7 * 86400  # seconds that a fleet's facts outlive the last process that asked for them
+LONGEST = 10**12  # seconds, 30,000 years: what is longer is told as that, since Redis refuses what it cannot add
 LATE = 2.0  # seconds after which something by hand may be overtaken by what happened since
 
 _MOVES = "".join(f"MOVES['{old.value} {move.name}'] = '{new.value}'\n" for (old, move), new in TRANSITIONS.items())
@@ -112,4 +113,4 @@ def age_argument(seconds: float) -> str:
 
 
 def _milliseconds(seconds: float) -> int:
-    return math.ceil(seconds * 1000 - 1e-6)
+    return math.ceil(min(seconds, LONGEST) * 1000 - 1e-6)
