@@ -128,6 +128,27 @@ def test_a_redis_that_is_not_there_is_one_warning(
     assert [level for level, _ in lines(caplog)] == [logging.WARNING]
 
 
+def test_a_redis_that_refuses_what_it_is_told_is_one_warning(
+    server: RedisServer, share: Callable[..., CircuitBreaker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replica, a full one or one with a broken disk lets itself be read; that does not make it one that is back."""
+    caplog.set_level(logging.INFO, "booking_resilience.breaker")
+    breaker = share(server.url, cooldown=60.0)
+    client = server.client()
+    client.config_set("min-replicas-to-write", 1)
+    assert attempt(breaker, fails) == "failed"
+    eventually(lambda: lines(caplog), what="the warning")
+    before = client.info("stats")["total_connections_received"]
+    eventually(lambda: client.info("stats")["total_connections_received"] >= before + 6, what="three more attempts")
+    assert [level for level, _ in lines(caplog)] == [logging.WARNING]
+    assert not facts(breaker).connected
+    client.config_set("min-replicas-to-write", 0)
+    connected(breaker)
+    assert facts(breaker).state is OPEN
+    eventually(lambda: [level for level, _ in lines(caplog)] == [logging.WARNING, logging.INFO])
+    client.close()
+
+
 def test_reports_that_are_still_valid_are_delivered_when_redis_is_back(
     server: RedisServer, share: Callable[..., CircuitBreaker]
 ) -> None:

@@ -123,11 +123,15 @@ class Agent:
                     self._wires.open()
                     self._listen()
                     told = self._talk(set(), everyone=True, is_first=True)
-                self._reached()
-                self._tell(told)
+                try:
+                    told += self._talk(set(), everyone=False)  # one that refuses what there is to tell is not back
+                    self._reached()
+                finally:
+                    self._tell(told)
                 self._serve(process)
             except Exception as error:  # noqa: BLE001 - whatever it is, the breakers go on by themselves
-                self._lost(error)
+                if self._process == process:
+                    self._lost(error)
             finally:
                 if self._process == process and self._wires is not None:
                     self._wires.close()
