@@ -54,6 +54,15 @@ def test_nothing_stale_is_left_after_an_idle_hour_or_a_step_of_the_clock(step: f
     assert window.counts(now) == (1, 0)
 
 
+@pytest.mark.parametrize("length", [5e-324, 1e-320, 1e-305, 1e-9, 1e308])
+def test_any_length_that_is_allowed_can_be_counted_in(length: float) -> None:
+    """The shortest and the longest there are, too, late in a machine's life."""
+    window = SlidingWindow(FailureRate(window=length))
+    record(window, 1e8, failed=True)
+    assert window.counts(1e8) == (1, 1)
+    assert window.counts(1e9) == ((1, 1) if length > 1e9 else (0, 0))
+
+
 def test_it_is_too_much_at_or_above_the_ratio_and_never_on_too_few_calls() -> None:
     """The ratio counts from `minimum_calls` calls on, its edge included."""
     window = SlidingWindow(FailureRate(ratio=0.5, minimum_calls=4))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from booking_resilience.settings import check, is_positive, is_whole
 
 _BUCKETS = 30
+_NARROWEST = 1e-12  # seconds: finer than any clock, and no time is too many of it to be counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class SlidingWindow:
 
     def __init__(self, rate: FailureRate) -> None:
         self._rate = rate
-        self._width = rate.window / _BUCKETS
+        self._width = max(rate.window / _BUCKETS, _NARROWEST)
         self._stamps = [-1] * _BUCKETS
         self.calls: list[int] = [0] * _BUCKETS
         self.failures: list[int] = [0] * _BUCKETS
