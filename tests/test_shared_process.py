@@ -186,6 +186,7 @@ def test_making_it_neither_waits_nor_raises() -> None:
         assert breaker.call(int) == 0
         assert not facts(breaker).connected
         owner.close()
+    eventually(lambda: not agents(), what="its thread has noticed, and is in no other test's way")
 
 
 def test_one_thread_serves_all_breakers_of_a_redis(server: RedisServer, owner: RedisBreaker) -> None:
