@@ -1153,3 +1153,15 @@ def test_span_that_fails_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     trace = pytest.importorskip("opentelemetry.trace")
     monkeypatch.setattr(trace, "get_current_span", lambda: 1 / 0)
     assert ErrorMonitor().record(ValueError(), operation="x").trace_id is None
+
+
+@pytest.mark.parametrize("elapsed", ["nan", "inf", "-inf", "10**5000", "'long'", "None"])
+def test_absurd_duration_is_none(elapsed: str) -> None:
+    """A duration that no number in JSON could tell is none, and exports go on."""
+    seconds: Any = eval(elapsed, {"nan": float("nan"), "inf": float("inf")})
+    monitor = ErrorMonitor()
+    error = raised(ValueError("x"))
+    record = monitor.record(error, operation="a", attempts=(FailedAttempt(1, error, None, seconds),))
+    assert (record.duration, record.attempts) == (None, 1)
+    assert load_json(monitor.to_json()) == load_json(monitor.to_jsonl()) == [record]
+    assert monitor.to_csv()

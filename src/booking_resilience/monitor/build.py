@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _FIRST_ATTEMPTS, _LAST_ATTEMPTS = 4, 12
 _MOST_ATTEMPTS = 2**63 - 1
+_MOST_SECONDS = 1e18
 _TYPES = 1024
 _DEPTH = 3
 
@@ -211,7 +212,7 @@ class RecordBuilder:
             raise
         except BaseException:  # noqa: BLE001 - no attempts, then
             return 1, (), None
-        return max(1, number), lines, duration if type(duration) in (int, float) else None
+        return max(1, number), lines, _seconds(duration)
 
     def _line(self, error: BaseException, text: str | None = None) -> str:
         """Return `type: message`, redacted."""
@@ -254,6 +255,11 @@ class RecordBuilder:
                 self._types.clear()
             self._types[kind] = facts
         return facts
+
+
+def _seconds(value: Any) -> float | None:
+    """Return seconds if JSON could tell them: no infinity and no NaN."""
+    return value if type(value) in (int, float) and abs(value) < _MOST_SECONDS else None
 
 
 def _noted(notes: dict[Any, Any], *key: object) -> Kind | None:
