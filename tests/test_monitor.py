@@ -1165,3 +1165,14 @@ def test_absurd_duration_is_none(elapsed: str) -> None:
     assert (record.duration, record.attempts) == (None, 1)
     assert load_json(monitor.to_json()) == load_json(monitor.to_jsonl()) == [record]
     assert monitor.to_csv()
+
+
+def test_failed_attempts_of_a_recovered_operation_are_one_less_than_its_attempts() -> None:
+    """Given the failed attempts of an operation that recovered, the one that succeeded is counted, too."""
+    monitor = ErrorMonitor()
+    error = raised(ConnectionError("second"))
+    failed = (FailedAttempt(1, ConnectionError("first"), 0.3, 0.1), FailedAttempt(2, error, 0.6, 0.5))
+    record = monitor.record(error, operation="a", severity="warning", attempts=failed, outcome="recovered")
+    assert (record.attempts, record.attempt_errors) == (3, ("ConnectionError: first", "ConnectionError: second"))
+    assert monitor.record(ConnectionError(), operation="a", attempts=3, outcome="recovered").attempts == 3
+    assert monitor.record(ConnectionError(), operation="a", attempts=failed).attempts == 2

@@ -102,7 +102,7 @@ class RecordBuilder:
             message = self._clean(text, kind)
         details = NO_DETAILS
         if message is not text or context is not None or attempts is not None or "opentelemetry.trace" in sys.modules:
-            details = self._details(error, text, message, context, attempts, ())
+            details = self._details(error, text, message, context, attempts, (), outcome)
         draft = Draft()
         draft._kind, draft._details, draft.message = kind, details, message
         draft._moment, draft._number = clock.timestamp(), next(self._numbers)
@@ -127,7 +127,7 @@ class RecordBuilder:
         text = self._text_of(error, self._facts_of(type(error)))
         draft = Draft()
         draft._kind, draft.message = kind, self._clean(text)
-        draft._details = self._details(error, text, draft.message, context, attempts, causes)
+        draft._details = self._details(error, text, draft.message, context, attempts, causes, outcome)
         draft._moment, draft._number = clock.timestamp(), next(self._numbers)
         return frozen(draft)
 
@@ -186,8 +186,11 @@ class RecordBuilder:
         context: Mapping[str, Any] | None,
         attempts: int | Sequence[FailedAttempt] | None,
         causes: tuple[tuple[str, Stack], ...],
+        outcome: Outcome,
     ) -> Details:
         number, errors, duration = self._attempts(error, text, attempts)
+        if errors and outcome == "recovered":
+            number += 1  # the one that succeeded
         trace_id, span_id = active_span()
         copied = ContextCopy(self._redact).of(context) or None
         length = None if len(text) == len(message) else len(text)

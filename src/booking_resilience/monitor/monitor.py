@@ -103,7 +103,7 @@ class ErrorMonitor:
             category: What part of the application it belongs to.
             severity: How bad it is.
             context: What is known about the operation; copied and redacted.
-            attempts: How many attempts were made, or what `attempts_of` says; default 1.
+            attempts: How many attempts were made, or the failed ones, as `attempts_of` gives them; default 1.
             outcome: `failed`, or `recovered` if a later attempt succeeded.
 
         Raises:
