@@ -1176,3 +1176,15 @@ def test_failed_attempts_of_a_recovered_operation_are_one_less_than_its_attempts
     assert (record.attempts, record.attempt_errors) == (3, ("ConnectionError: first", "ConnectionError: second"))
     assert monitor.record(ConnectionError(), operation="a", attempts=3, outcome="recovered").attempts == 3
     assert monitor.record(ConnectionError(), operation="a", attempts=failed).attempts == 2
+
+
+def test_what_recovered_is_a_warning_outside_the_rate() -> None:
+    """An operation that recovered is a warning outside the rate, also where no severity is given."""
+    monitor = ErrorMonitor()
+    for number in range(30):
+        record = monitor.record(raised(ConnectionError(number)), operation="a", outcome="recovered")
+        assert record.severity is Severity.WARNING
+    assert (monitor.error_rate, monitor.alerting, monitor.stats().by_severity["warning"]) == (0.0, False, 30)
+    given = monitor.record(ConnectionError(), operation="a", severity="info", outcome="recovered")
+    assert given.severity is Severity.INFO
+    assert monitor.record(raised(ConnectionError(0)), operation="a").severity is Severity.ERROR

@@ -146,6 +146,8 @@ class RecordBuilder:
         if outcome not in ("failed", "recovered"):
             raise ValueError(f"outcome must be 'failed' or 'recovered', not {outcome!r}")
         outcome = "failed" if outcome == "failed" else "recovered"  # exactly: it may have been a subclass of str
+        if outcome == "recovered" and level is Severity.ERROR:  # the default; what went well is no error
+            level = Severity.WARNING
         text = text_of(operation)
         name, root_name = self._facts_of(type(error)).name, self._facts_of(type(root)).name
         cleaned = clean_text(text, self._redact, "operation", 256)

@@ -101,7 +101,7 @@ class ErrorMonitor:
             error: What was raised.
             operation: What was being done.
             category: What part of the application it belongs to.
-            severity: How bad it is.
+            severity: How bad it is; `warning` in place of `error` if it recovered.
             context: What is known about the operation; copied and redacted.
             attempts: How many attempts were made, or the failed ones, as `attempts_of` gives them; default 1.
             outcome: `failed`, or `recovered` if a later attempt succeeded.
