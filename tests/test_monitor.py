@@ -1188,3 +1188,33 @@ def test_what_recovered_is_a_warning_outside_the_rate() -> None:
     given = monitor.record(ConnectionError(), operation="a", severity="info", outcome="recovered")
     assert given.severity is Severity.INFO
     assert monitor.record(raised(ConnectionError(0)), operation="a").severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("read", ["recent", "groups", "stats", "snapshot", "to_json", "to_jsonl", "to_csv"])
+def test_every_read_tells_that_the_alert_is_over(read: str, virtual_clock: VirtualClock) -> None:
+    """Silence resolves the alert at the next read, whichever that is."""
+    told: list[str] = []
+    monitor = ErrorMonitor(on_alert=lambda event: told.append(event.state))
+    for number in range(11):
+        monitor.log_network_error("a", ConnectionError(number))
+    virtual_clock.advance(119.9)
+    getattr(monitor, read)()
+    assert told == ["firing"]
+    virtual_clock.advance(0.1)
+    getattr(monitor, read)()
+    assert told == ["firing", "resolved"]
+
+
+def test_alert_that_a_listener_sets_off_is_told() -> None:
+    """Errors that a listener records set off the alert, and that is told at once."""
+    told: list[str] = []
+    monitor = ErrorMonitor(on_alert=lambda event: told.append(event.state))
+
+    def fails(record: ErrorRecord) -> None:
+        for number in range(12):
+            monitor.log_chat_error("in the listener", ValueError(number))
+
+    with monitor.subscribe(fails):
+        monitor.log_chat_error("a", ValueError("x"))
+    assert told == ["firing"]
+    assert monitor.stats().total == 13

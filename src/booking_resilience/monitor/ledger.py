@@ -83,6 +83,15 @@ class Ledger:
         self._drain()  # what was put meanwhile, by those who found the lock taken
         return found
 
+    def look(self, what: Callable[[RecordStore], T]) -> T:
+        """Do as `read`, and see what has become of the alert."""
+
+        def looked(store: RecordStore) -> T:
+            self._look(clock.monotonic())
+            return what(store)
+
+        return self.read(looked)
+
     def stats(self) -> ErrorStats:
         """Return the numbers, all of one moment, with the alert as it is now."""
         return self.read(self._stats)
@@ -127,11 +136,14 @@ class Ledger:
         alert = self._alert
         self._room = _BATCH if alert.firing else max(0, min(_BATCH, alert.top - self._rate.kept))
 
-    def _stats(self, store: RecordStore) -> ErrorStats:
-        now = clock.monotonic()
+    def _look(self, now: float) -> None:
         self._tell(self._alert.before(self._rate, now), now)
         self._tell(self._alert.after(self._rate, now, self._rate.count(now)), now)
         self._make_room()
+
+    def _stats(self, store: RecordStore) -> ErrorStats:
+        now = clock.monotonic()
+        self._look(now)
         failed, recovered = store.count("failed"), store.count("recovered")
         return ErrorStats(
             total=failed + recovered,

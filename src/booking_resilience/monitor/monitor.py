@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.monitor import export as exports
@@ -24,13 +24,14 @@ from booking_resilience.settings import check, is_positive, is_whole
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from booking_resilience.events import AlertEvent, FailedAttempt, Listener, Subscription
     from booking_resilience.monitor.record import ErrorRecord, Outcome
     from booking_resilience.monitor.redact import Redactor
     from booking_resilience.monitor.store import ErrorGroup
 
+T = TypeVar("T")
 _SHOWN = 50
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
 
@@ -203,7 +204,7 @@ class ErrorMonitor:
         severity = None if severity is None else member_of(Severity, severity)
         return [
             record
-            for record in self._ledger.read(RecordStore.recent)
+            for record in self._look(RecordStore.recent)
             if (category is None or record.category is category) and (severity is None or record.severity is severity)
         ][:limit]
 
@@ -214,7 +215,7 @@ class ErrorMonitor:
             ValueError: If `limit` is below 0.
         """
         check("limit", limit, is_whole(limit, 0), "a whole number, 0 or more")
-        return self._ledger.read(RecordStore.groups)[:limit]
+        return self._look(RecordStore.groups)[:limit]
 
     def snapshot(self) -> MonitorSnapshot:
         """Return what a dashboard shows."""
@@ -281,6 +282,13 @@ class ErrorMonitor:
             import asyncio
 
             await asyncio.to_thread(self.export, path)
+
+    def _look(self, what: Callable[[RecordStore], T]) -> T:
+        """Return what there is to read; a read tells of the alert, too."""
+        ledger = self._ledger
+        found = ledger.look(what)
+        self._teller.tell(ledger.alerts, None)
+        return found
 
     def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
         ledger = self._ledger

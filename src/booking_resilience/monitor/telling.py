@@ -56,16 +56,20 @@ class Teller:
             return
         self._here.telling = True
         try:
-            while alerts and self._alerting.acquire(blocking=False):
-                try:
-                    while alerts:
-                        self._tell_of(alerts.popleft())
-                finally:
-                    self._alerting.release()
+            self._tell_alerts(alerts)
             if record is not None and self.listeners:
                 self._count(notify(self.listeners, record, logger))
+                self._tell_alerts(alerts)  # those that the listeners have set off
         finally:
             self._here.telling = False
+
+    def _tell_alerts(self, alerts: deque[AlertEvent]) -> None:
+        while alerts and self._alerting.acquire(blocking=False):
+            try:
+                while alerts:
+                    self._tell_of(alerts.popleft())
+            finally:
+                self._alerting.release()
 
     def _tell_of(self, event: AlertEvent) -> None:
         level = logging.INFO if event.state == "resolved" else logging.WARNING
