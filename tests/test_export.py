@@ -437,3 +437,11 @@ def test_hostile_texts_survive_every_format(operation: str, message: str, cause:
     for column, field in zip(header, row, strict=True):
         assert not field.startswith(tuple("=+-@\t\r\n\0＝＋－＠"))
         assert field.removeprefix("'") == str(facts[column])
+
+
+def test_text_nested_too_deeply_is_refused() -> None:
+    """A text that is nested too deeply is refused, on whichever line it is."""
+    head = ErrorMonitor().to_jsonl()
+    for text in ("[" * 100_000, head + "[" * 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            load_json(text)

@@ -32,9 +32,10 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
     """
     text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
     try:
-        documents = [json.loads(text)]
-    except json.JSONDecodeError:
-        documents = [json.loads(line) for line in text.splitlines() if line.strip()]
+        try:
+            documents = [json.loads(text)]
+        except json.JSONDecodeError:
+            documents = [json.loads(line) for line in text.splitlines() if line.strip()]
     except RecursionError:
         raise ValueError("the text is nested too deeply to be an export") from None
     head = documents[0] if documents else None
