@@ -348,3 +348,30 @@ def test_any_context_becomes_strict_json(context: dict[str, Any]) -> None:
 
     copy = ContextCopy(DEFAULT_REDACTION).of(context)
     assert json.loads(json.dumps(copy, allow_nan=False)) == copy
+
+
+def test_redactor_function_is_asked_by_the_key_that_leads_there() -> None:
+    """A function that keeps what is under some keys keeps their texts, also in lists, and is asked of each once."""
+    asked: list[tuple[str, object]] = []
+
+    def known_only(key: str, value: object) -> object:
+        asked.append((key, value))
+        return value if key in ("name", "names", "inner", "operation") else "gone"
+
+    context = {"name": "ada", "names": ["ada", 3], "inner": {"name": "eve", "phone": "555"}, "phone": "555"}
+    record = ErrorMonitor(redact=known_only).record(ValueError("x"), operation="a", context=context)
+    assert record.message == "gone"
+    assert record.context == {
+        "name": "ada",
+        "names": ["ada", 3],
+        "inner": {"name": "eve", "phone": "gone"},
+        "phone": "gone",
+    }
+    assert asked.count(("name", "ada")) == asked.count(("names", "ada")) == asked.count(("phone", "555")) - 1 == 1
+    assert "" not in {key for key, _ in asked}
+
+
+def test_card_number_in_a_float_is_taken_out() -> None:
+    """A float in a context that is a card's number is taken out; another stays, whatever its decimals are."""
+    copy = ContextCopy(DEFAULT_REDACTION).of({"a": 4111111111111111.0, "b": 4111111111111112.0, "c": 0.4111111111111111})
+    assert copy == {"a": "<redacted>", "b": 4111111111111112.0, "c": 0.4111111111111111}

@@ -29,13 +29,15 @@ class ContextCopy:
     """Copies one context.
 
     Args:
-        redact: What takes the secrets out. A function is asked of each value of a mapping, by its key, and of texts.
+        redact: What takes the secrets out. A function is asked of each value of a mapping, by its key, and of texts in
+            lists and texts that objects are turned into, by the key that leads there.
     """
 
     def __init__(self, redact: Redactor) -> None:
         self._redact = redact
         self._left = _VALUES
         self._inside: set[int] = set()
+        self._key = ""
 
     def of(self, context: object) -> dict[str, Any]:
         """Return the copy; never raises."""
@@ -60,18 +62,20 @@ class ContextCopy:
             value = value.value
             kind = type(value)
         if issubclass(kind, str):
-            return clean_text(str.__str__(value), self._redact, "")
+            return clean_text(str.__str__(value), self._redact, self._key)
         if issubclass(kind, int):
             return self._whole(int.__int__(value))
         if issubclass(kind, float):
             number = float.__float__(value)
-            return number if math.isfinite(number) else repr(number)
+            if not math.isfinite(number):
+                return repr(number)
+            return REDACTED if number.is_integer() and self._whole(int(number)) == REDACTED else number
         for known, length in _LENGTHS.items():
             if issubclass(kind, known):
                 return f"<{length(value)} bytes>"
         if issubclass(kind, (Mapping, list, tuple, Set)):
             return self._container(value, depth, is_mapping=issubclass(kind, Mapping))
-        return clean_text(text_of(value), self._redact, "")
+        return clean_text(text_of(value), self._redact, self._key)
 
     def _whole(self, number: int) -> int | str:
         if abs(number) >= 2**63:
@@ -99,7 +103,11 @@ class ContextCopy:
                 break
             full = key if type(key) is str else text_of(key)
             texts = self._redact if isinstance(self._redact, Redaction) else None  # a function is asked of values only
-            copy[clean_text(full, texts, "", 128)] = self._value(full, value[key], depth)
+            outer, self._key = self._key, full
+            try:
+                copy[clean_text(full, texts, "", 128)] = self._value(full, value[key], depth)
+            finally:
+                self._key = outer
         return copy
 
     def _sequence(self, value: Any, depth: int) -> list[Any]:
@@ -121,4 +129,7 @@ class ContextCopy:
                 raise
             except BaseException:  # noqa: BLE001 - a redactor that fails redacts all
                 return REDACTED
+            if issubclass(type(value), str):  # the answer; it is not asked again
+                self._left -= 1
+                return clean_text(str.__str__(value), None)
         return self._copy(value, depth + 1)
