@@ -48,6 +48,8 @@ SECRETS = {
     "X-Appwrite-Key: hunter2": "hunter2",
     "x" * 200 + "token=hunter2": "hunter2",
     "Bearer\thunter2hunter2": "hunter2",
+    'Bearer "hunter2hunter2"': "hunter2",
+    "basic 'aHVudGVyMjpodW50ZXIy'": "aHVudGVyMjpodW50ZXIy",
     "standard_s3cr3tkey": "s3cr3t",
     "at 2026-11-25 4111 1111 1111 1111 declined": "4111 1111",
     "378282246310005": "378282246310005",
@@ -136,6 +138,16 @@ def test_half_a_secret_never_stays_where_secrets_make_a_text_short() -> None:
         assert "aaa" not in clean
     assert clean_text("y" * 50_000, DEFAULT_REDACTION) == "y" * 1024
     assert clean_text("token=" + "s3cr3t" * 100_000, DEFAULT_REDACTION) == "token=<redacted>"
+
+
+@pytest.mark.parametrize("text", ["https://ada:{}@host/", "refused: eyJ{}.eyJ9.x"])
+def test_secret_whose_end_is_out_of_sight_is_taken_out(text: str) -> None:
+    """A secret so long that what it is known by comes behind what is looked at leaves nothing of itself."""
+    monitor = ErrorMonitor()
+    long = text.format("hunter" * 5000)
+    monitor.record(ValueError(long), operation=long, context={"note": long, long: 1})
+    assert "hunter" not in monitor.to_json() + monitor.to_csv()
+    assert clean_text("x://" + "y/" * 20_000, DEFAULT_REDACTION) == ("x://" + "y/" * 510)
 
 
 @pytest.mark.parametrize(
@@ -373,5 +385,7 @@ def test_redactor_function_is_asked_by_the_key_that_leads_there() -> None:
 
 def test_card_number_in_a_float_is_taken_out() -> None:
     """A float in a context that is a card's number is taken out; another stays, whatever its decimals are."""
-    copy = ContextCopy(DEFAULT_REDACTION).of({"a": 4111111111111111.0, "b": 4111111111111112.0, "c": 0.4111111111111111})
+    copy = ContextCopy(DEFAULT_REDACTION).of(
+        {"a": 4111111111111111.0, "b": 4111111111111112.0, "c": 0.4111111111111111}
+    )
     assert copy == {"a": "<redacted>", "b": 4111111111111112.0, "c": 0.4111111111111111}

@@ -18,6 +18,7 @@ REDACTED, CYCLE, TRUNCATED = "<redacted>", "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
 _WINDOW = 16_384  # characters looked at for secrets: one that begins in the part that is kept ends in these
 _TAIL = 512  # of these the last may have lost the end by which they would be known
+_UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  # userinfo or a token that goes on
 
 _KEYS = frozenset(
     {
@@ -30,8 +31,8 @@ _EXACT_KEYS = frozenset({"sid", "key"})
 # cannot be a part of it.
 _CREDENTIALS = (
     (re.compile(r"(?<=://)[^\s/?#\"'<>]+(?=@)"), REDACTED),  # userinfo of a URL, up to the last @ of its host part
-    (re.compile(r"((?i:bearer)[\s:]{1,8})[\w.~+/=-]+"), rf"\1{REDACTED}"),
-    (re.compile(r"((?i:basic)[\s:]{1,8})(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,}"), rf"\1{REDACTED}"),
+    (re.compile(r"((?i:bearer)[\s:]{1,8}[\"']?)[\w.~+/=-]+"), rf"\1{REDACTED}"),
+    (re.compile(r"((?i:basic)[\s:]{1,8}[\"']?)(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,}"), rf"\1{REDACTED}"),
     (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), REDACTED),  # a JSON Web Token
     # Appwrite's keys: long, or with a digit, which tells them from words such as standard_deviation
     (
@@ -187,7 +188,7 @@ def clean_text(text: str, redact: Redactor, key: str = "message", length: int = 
     cut = text[:_WINDOW] if is_long else text
     try:
         if isinstance(redact, Redaction):
-            cut = redact.clean(cut)
+            cut = redact.clean(_UNFINISHED.sub(REDACTED, cut) if is_long else cut)
         elif redact is not None:
             cut = text_of(redact(key, cut))
     except KeyboardInterrupt:
