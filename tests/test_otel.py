@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from booking_resilience.telemetry import otel
 from booking_resilience.telemetry.otel import Telemetry
 
 
@@ -293,3 +295,30 @@ def test_the_core_needs_no_telemetry() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_telemetry_that_fails_leaves_no_call_under_way(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where measuring a call fails, the call is over all the same: later events are not taken for its own."""
+
+    def broken(*args: Any) -> None:
+        raise RuntimeError("no")
+
+    outer = otel._current.get()
+    monkeypatch.setattr(metrics.telemetry._duration, "record", broken)
+    assert metrics.telemetry.pipeline(Pipeline()).call("lookUp", int) == 0
+    assert otel._current.get() is outer
+
+
+def test_coroutine_that_is_closed_in_another_context_is_measured(metrics: Metrics) -> None:
+    """A call under way that is closed in another context than it began in is cancelled, and nothing comes out."""
+
+    async def waits() -> None:
+        await asyncio.Future()
+
+    async def main() -> None:
+        call = metrics.telemetry.pipeline(Pipeline()).call_async("lookUp", waits)
+        contextvars.copy_context().run(call.send, None)
+        contextvars.copy_context().run(call.close)
+
+    asyncio.run(main())
+    assert metrics.value("operation.duration", outcome="cancelled")[0] == 1

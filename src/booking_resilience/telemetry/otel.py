@@ -185,6 +185,8 @@ class _Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         taken, telemetry = clock.monotonic() - self._began, self._telemetry
+        with contextlib.suppress(ValueError):  # a coroutine may be closed in another context than it began in
+            _current.reset(self._token)
         with contextlib.suppress(Exception):  # telemetry must not hurt
             if kind is not None:
                 self.outcome = "failed" if issubclass(kind, Exception) else "cancelled"
@@ -193,7 +195,6 @@ class _Call:
                 facts["error.type"] = telemetry._types(_name_of(kind))
             telemetry._duration.record(taken, facts)
             telemetry._attempts.record(self.attempts, facts)
-            _current.reset(self._token)
 
 
 _current: ContextVar[_Call | None] = ContextVar("booking_resilience_measured_call", default=None)
