@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import csv
 import io
 import json
+import linecache
 import os
 import pickle
 import stat
@@ -445,3 +447,27 @@ def test_text_nested_too_deeply_is_refused() -> None:
     for text in ("[" * 100_000, head + "[" * 100_000):
         with pytest.raises(ValueError, match="nested too deeply"):
             load_json(text)
+
+
+class _RudeLoader:
+    """A module's loader that exits when it is asked for the source."""
+
+    def get_source(self, name: str) -> str:
+        raise SystemExit(name)
+
+
+@pytest.mark.parametrize("file", ["caf\udce9.py", "nul\0.py", "=1+1.py", "<rude>"])
+def test_errors_out_of_any_file_are_exported(tmp_path: Path, file: str) -> None:
+    """Errors out of code whose file has a name that is no Unicode, or whose source cannot be had, are exported."""
+    monitor = ErrorMonitor()
+    facts = {"__name__": "rude", "__loader__": _RudeLoader()}
+    with contextlib.suppress(ZeroDivisionError), monitor.capture("a"):
+        exec(compile("1 / 0", "there", "exec").replace(co_filename=file, co_qualname="f\udce9"), facts)
+    linecache.lazycache(file, facts)
+    record = monitor.recent()[0]
+    assert record.file is not None
+    assert record.file in record.stacktrace
+    for name in ("e.json", "e.jsonl", "e.csv"):
+        monitor.export(tmp_path / name)
+    assert load_json(tmp_path / "e.json") == load_json(tmp_path / "e.jsonl") == [record]
+    linecache.cache.pop(file, None)

@@ -28,7 +28,7 @@ from booking_resilience.monitor.redact import (
     finder,
     text_of,
 )
-from booking_resilience.monitor.stacks import StackTable
+from booking_resilience.monitor.stacks import StackTable, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -167,7 +167,7 @@ class RecordBuilder:
             error_type=name,
             outcome=outcome,
             fingerprint=fingerprint(member, cleaned, name, root_name, stack),
-            place=(None, None, None) if code is None else (code.co_qualname, code.co_filename, line),
+            place=(None, None, None) if code is None else (*place_of(code), line),
             stack=stack,
             prefix=self._prefix,
             redact=self._redact,

@@ -19,6 +19,7 @@ Stack: TypeAlias = "tuple[Position, ...]"
 
 FIRST_FRAMES, LAST_FRAMES = 16, 48
 _NODES = 4096
+_PATH = 4096
 _STACK, _EXPECTED = "stack", "expected"
 
 
@@ -108,14 +109,29 @@ def _module_of(link: TracebackType) -> str:
     return name if type(name) is str else "?"
 
 
+def place_of(code: CodeType) -> tuple[str, str]:
+    """Return function and file, as texts that a file can hold: a path need be no Unicode."""
+    return clean_text(code.co_qualname, None), clean_text(code.co_filename, None, length=_PATH)
+
+
+def _source_of(code: CodeType, line: int) -> str:
+    try:
+        return linecache.getline(code.co_filename, line).strip()
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - no path, or a loader that does its worst
+        return ""
+
+
 def render(sections: Iterable[tuple[str, Stack]], redact: Redactor) -> str:
     """Return the text of an error and its causes, much as Python prints it; source lines are read now."""
     texts = []
     for text, stack in reversed(list(sections)):
         lines = ["Traceback (most recent call last):"] if stack else []
         for code, line, _ in stack:
-            lines.append(f'  File "{code.co_filename}", line {line}, in {code.co_qualname}')
-            if source := linecache.getline(code.co_filename, line).strip():
+            function, file = place_of(code)
+            lines.append(f'  File "{file}", line {line}, in {function}')
+            if source := _source_of(code, line):
                 lines.append(f"    {clean_text(source, redact, 'stacktrace')}")
         texts.append("\n".join([*lines, text]))
     return "\n\nand from that\n\n".join(texts)
