@@ -471,3 +471,10 @@ def test_errors_out_of_any_file_are_exported(tmp_path: Path, file: str) -> None:
         monitor.export(tmp_path / name)
     assert load_json(tmp_path / "e.json") == load_json(tmp_path / "e.jsonl") == [record]
     linecache.cache.pop(file, None)
+
+
+def test_long_names_in_any_script_are_written(tmp_path: Path) -> None:
+    """A file whose name is as long as the system takes it, and no ASCII, is written."""
+    path = tmp_path / ("\u5bbf" * 83 + ".csv")
+    ErrorMonitor().export(path)
+    assert [path] == list(tmp_path.iterdir())

@@ -58,7 +58,7 @@ def _written_without_name(target: Path, text: str) -> Path | None:
         _write(file, text)
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            name = f".{target.name[:100]}.{secrets.token_hex(8)}.tmp"
+            name = f".{target.name[:50]}.{secrets.token_hex(8)}.tmp"
             source = f"/proc/self/fd/{file.fileno()}"  # given with a folder, the link is followed
             os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
         except OSError:  # there is no /proc
@@ -70,7 +70,7 @@ def _written_without_name(target: Path, text: str) -> Path | None:
 
 def _written(target: Path, text: str) -> Path:
     """Write a file beside the target."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             _write(file, text)
