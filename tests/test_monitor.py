@@ -1218,3 +1218,13 @@ def test_alert_that_a_listener_sets_off_is_told() -> None:
         monitor.log_chat_error("a", ValueError("x"))
     assert told == ["firing"]
     assert monitor.stats().total == 13
+
+
+def test_context_that_was_read_can_be_changed() -> None:
+    """Who changes a context that he has read changes neither the record nor what is exported."""
+    monitor = ErrorMonitor()
+    record = monitor.log_chat_error("a", ValueError("x"), rooms=["r1"], user={"id": "u1"})
+    record.context["more"] = record.context["rooms"].append(object())
+    record.context["user"]["id"] = object()
+    assert record.context == {"rooms": ["r1"], "user": {"id": "u1"}}
+    assert load_json(monitor.to_json()) == [record]

@@ -227,12 +227,19 @@ def _message_length(record: Any) -> int:
     return len(record.message) if length is None else length
 
 
+def _copied(value: Any) -> Any:
+    """Return a copy of a context, all the way down: who changes what he has read changes no record."""
+    if type(value) is dict:
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if type(value) is list else value
+
+
 _READERS: dict[str, Any] = {
     "id": lambda record: record._details.id or f"{record._kind.prefix}{record._number:08x}",
     "timestamp": lambda record: as_datetime(record._moment),
     "message_length": _message_length,
     "stacktrace": _stacktrace,
-    "context": lambda record: dict(record._details.context or ()),
+    "context": lambda record: _copied(record._details.context or {}),
     "causes": lambda record: tuple(line for line, _ in record._details.causes),
 }
 for _name in FIELDS:
