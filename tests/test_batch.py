@@ -426,6 +426,8 @@ def test_absurd_concurrency_is_refused(value: Any) -> None:
 
 def test_what_cannot_be_used_is_refused() -> None:
     """What is no function, no iterable or no pipeline is refused at once, asynchronous functions in the outcomes."""
+    with pytest.raises(TypeError, match="pipeline must be a Pipeline, not RetryPolicy"):
+        run_batch(len, ["a"], pipeline=RetryPolicy())
     with pytest.raises(TypeError, match="fn must be a function"):
         iter_batch(3, [])  # type: ignore[arg-type] # that is the point
     with pytest.raises(TypeError, match="pipeline must be a Pipeline"):

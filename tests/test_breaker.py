@@ -19,6 +19,7 @@ from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureR
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import VirtualClock, virtual_time
+from drivers import LOOPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -719,6 +720,15 @@ def test_awaitables_and_generators_are_refused() -> None:
         for wrong in (generator, async_generator):
             with pytest.raises(TypeError, match="generator"):
                 breaker(wrong)
+
+
+def test_what_is_no_function_is_named() -> None:
+    """A value instead of a function is refused with what to give, by a calm breaker and by one that watches."""
+    for breaker in (CircuitBreaker("calm"), CircuitBreaker("watched", slow_call=1.0)):
+        with pytest.raises(TypeError, match="fn must be a function, not 42; give the function, not what"):
+            breaker.call(42)  # type: ignore[arg-type] # that is the point
+        with pytest.raises(TypeError, match="fn must be a function, not 42"):
+            LOOPS[0].run(lambda breaker=breaker: breaker.call_async(42))
 
 
 def test_a_refused_awaitable_gives_the_trial_back(clock: VirtualClock) -> None:

@@ -460,12 +460,43 @@ class TestSignatures:
             with pytest.raises(TypeError, match="awaitable"):
                 LOOPS[0].run(lambda pipeline=pipeline: pipeline.call_async("op", Script(1)))
 
+    def test_what_is_refused_is_told_in_the_words_of_the_pipeline(self) -> None:
+        """The errors name `call` and `call_async`, which the caller knows, and nothing from inside."""
+
+        async def later() -> int:
+            return 1
+
+        with pytest.raises(TypeError, match=r"^Pipeline\.call was given a .* returns an awaitable; use call_async$"):
+            Pipeline().call("op", later)
+        with pytest.raises(TypeError, match=r"^Pipeline\.call_async was given a .* gave no awaitable; use call$"):
+            LOOPS[0].run(lambda: Pipeline().call_async("op", Script(1)))
+
+    def test_a_coroutine_instead_of_its_function_is_refused_and_closed(self) -> None:
+        """What is no function is named with what to do, with a breaker and without; a coroutine leaves no warning."""
+
+        async def later() -> int:
+            return 1
+
+        said = r"fn must be a function, not <coroutine .*later.*>; give the function, not what"
+        for pipeline in (Pipeline(), Pipeline(breaker=CircuitBreaker("b"))):
+            with pytest.raises(TypeError, match=said):
+                pipeline.call("op", later())  # type: ignore[arg-type] # that is the point
+            with pytest.raises(TypeError, match=said):
+                LOOPS[0].run(lambda pipeline=pipeline: pipeline.call_async("op", later()))
+
+    def test_an_unknown_category_is_refused_with_those_there_are(self) -> None:
+        """The error lists the five."""
+        said = "category must be one of 'booking', 'chat', 'payment', 'appwrite', 'network', not 'bookings'"
+        with pytest.raises(ValueError, match=said):
+            Pipeline(category="bookings")  # type: ignore[arg-type] # that is the point
+
     @pytest.mark.parametrize(
         ("setting", "error"),
         [
             ({"retry": 3}, "retry must be a RetryPolicy"),
             ({"breaker": 3}, "breaker must be a CircuitBreaker"),
             ({"monitor": 3}, "monitor must be an ErrorMonitor"),
+            ({"monitor": ErrorMonitor}, "monitor must be an ErrorMonitor"),
         ],
     )
     def test_wrong_parts_are_refused(self, setting: Any, error: str) -> None:

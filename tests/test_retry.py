@@ -382,6 +382,23 @@ def test_what_is_no_policy_is_refused(call: Any) -> None:
         call()
 
 
+def test_what_is_no_function_is_refused() -> None:
+    """A value in the place of the function, or of the listener, is refused by name."""
+    with pytest.raises(TypeError, match="fn must be a function, not 42; give the function, not what"):
+        with_retry(42)  # type: ignore[arg-type] # that is the point
+    for call in (lambda: with_retry(int, on_event=3), lambda: retrying(on_event=3), lambda: retry_attempts(on_event=3)):
+        with pytest.raises(TypeError, match="on_event must be a function of the event or None, not 3"):
+            call()
+
+
+def test_an_error_of_the_type_of_a_misuse_passes_as_it_is() -> None:
+    """A `TypeError` out of the function comes out as itself."""
+    error = TypeError("from inside")
+    with pytest.raises(TypeError) as caught:
+        with_retry(Script(error))
+    assert caught.value is error
+
+
 def test_decorator_keeps_the_function(virtual_clock: VirtualClock) -> None:
     """A decorated function or method keeps its name, its arguments and its place in a class."""
 

@@ -49,6 +49,16 @@ def refuse_awaitable(value: object, called: str, instead: str) -> type | None:
     return None if kind is types.GeneratorType else kind
 
 
+def refuse_uncallable(fn: object) -> None:
+    """Raise `TypeError` if what was to be called is no function; a coroutine, made by a call too early, is closed."""
+    if not callable(fn):
+        if inspect.iscoroutine(fn):
+            fn.close()
+        raise TypeError(
+            f"fn must be a function, not {fn!r}; give the function, not what a call of it returned"
+        ) from None
+
+
 def gives_coroutines(fn: Callable[..., Any], decorator: str) -> bool:
     """Tell whether the function that is being decorated is a coroutine function.
 

@@ -10,10 +10,11 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
-from booking_resilience.awaitables import gives_coroutines, within
+from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.events import BreakerState, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
+from booking_resilience.monitor.build import member_of
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
@@ -77,12 +78,12 @@ class Pipeline:
             raise TypeError(f"retry must be a RetryPolicy, not {retry!r}")
         if breaker is not None and not isinstance(breaker, CircuitBreaker):
             raise TypeError(f"breaker must be a CircuitBreaker or None, not {breaker!r}")
-        if monitor is not None and not callable(getattr(monitor, "record", None)):
+        if monitor is not None and (isinstance(monitor, type) or not callable(getattr(monitor, "record", None))):
             raise TypeError(f"monitor must be an ErrorMonitor or None, not {monitor!r}")
         self.retry: RetryPolicy = retry
         self.breaker: CircuitBreaker | None = breaker
         self.monitor: ErrorRecorder | None = monitor
-        self.category: ErrorCategory = ErrorCategory(category)
+        self.category: ErrorCategory = member_of(ErrorCategory, category)
         listener = None if monitor is None else self._watch
         self._drivers: dict[str, Callable[..., Any]] = {}
         self._drivers_async: dict[str, Callable[..., Any]] = {}
@@ -137,8 +138,8 @@ class Pipeline:
         """Return a function of a function and its arguments, which calls it as the plan says."""
         if is_async:
             inner: Callable[..., Any] = _apply if self.breaker is None else self.breaker.call_async
-            return drive_async(plan, inner)
-        return drive(plan, _apply if self.breaker is None else self.breaker.call)
+            return drive_async(plan, inner, "Pipeline.call_async", "call")
+        return drive(plan, _apply if self.breaker is None else self.breaker.call, "Pipeline.call", "call_async")
 
     def _keep(self, drivers: dict[str, Callable[..., Any]], operation: str, *, is_async: bool) -> Callable[..., Any]:
         """Make the driver of an operation and keep it for the next call; names that are never the same are dropped."""
@@ -177,4 +178,8 @@ class Pipeline:
 
 def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Stand where the breaker would."""
-    return fn(*args, **kwargs)
+    try:
+        return fn(*args, **kwargs)
+    except TypeError:
+        refuse_uncallable(fn)
+        raise

@@ -11,7 +11,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from booking_resilience import clock
-from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable, within
+from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable, refuse_uncallable, within
 from booking_resilience.breaker.calls import not_awaitable, protect, protect_async, refuse, watch, watch_async
 from booking_resilience.breaker.machine import CLOSED, Machine
 from booking_resilience.breaker.permits import BreakerSnapshot, Guard, Permit
@@ -145,6 +145,7 @@ class CircuitBreaker:
             result = fn(*args, **kwargs)
         except BaseException as error:
             Permit(self, epoch).failure(error)
+            refuse_uncallable(fn)
             raise
         if type(result) not in AWAITABLE_NEVER:
             refuse(result)
@@ -172,6 +173,7 @@ class CircuitBreaker:
             result = await awaitable if awaited else cast("T", None)
         except BaseException as error:
             Permit(self, epoch).failure(error)
+            refuse_uncallable(fn)
             raise
         if not awaited:
             raise not_awaitable(fn)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from booking_resilience.awaitables import AWAITABLE_NEVER, is_awaitable, refuse_awaitable
+from booking_resilience.awaitables import AWAITABLE_NEVER, is_awaitable, refuse_awaitable, refuse_uncallable
 from booking_resilience.breaker.permits import Permit
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def watch(permit: Permit, fn: Callable[..., Any], args: tuple[Any, ...], kwargs:
         permit.success()
     except BaseException as error:
         permit.failure(error)
+        refuse_uncallable(fn)
         raise
     return result
 
@@ -90,6 +91,7 @@ async def watch_async(
         permit.success()
     except BaseException as error:
         permit.failure(error)
+        refuse_uncallable(fn)
         raise
     return result
 

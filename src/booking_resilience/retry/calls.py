@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from booking_resilience.awaitables import gives_coroutines, name_of, within
-from booking_resilience.retry.plan import Plan
+from booking_resilience.awaitables import gives_coroutines, name_of, refuse_uncallable, within
+from booking_resilience.retry.plan import Plan, check_arguments
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import drive, drive_async
 
@@ -47,8 +47,12 @@ def with_retry(
     >>> with_retry(lambda: 6 * 7)
     42
     """
-    _check_policy(policy)
-    return cast("T", drive(Plan(policy, operation or name_of(fn), on_event), fn)())
+    check_arguments(policy, on_event)
+    try:
+        return cast("T", drive(Plan(policy, operation or name_of(fn), on_event), fn)())
+    except TypeError:
+        refuse_uncallable(fn)
+        raise
 
 
 async def with_retry_async(
@@ -67,8 +71,12 @@ async def with_retry_async(
     Raises:
         TypeError: If `fn` gives something that cannot be awaited.
     """
-    _check_policy(policy)
-    return cast("T", await drive_async(Plan(policy, operation or name_of(fn), on_event), fn)())
+    check_arguments(policy, on_event)
+    try:
+        return cast("T", await drive_async(Plan(policy, operation or name_of(fn), on_event), fn)())
+    except TypeError:
+        refuse_uncallable(fn)
+        raise
 
 
 @overload
@@ -105,7 +113,7 @@ def retrying(
     >>> answer("why")
     3
     """
-    _check_policy(policy)
+    check_arguments(policy, on_event)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         driver = drive_async if gives_coroutines(function, "retrying") else drive
@@ -113,8 +121,3 @@ def retrying(
         return functools.update_wrapper(driver(plan, function), function)
 
     return functools.partial(within, decorate) if fn is None else within(decorate, fn)
-
-
-def _check_policy(policy: object) -> None:
-    if not isinstance(policy, RetryPolicy):
-        raise TypeError(f"policy must be a RetryPolicy, not {policy!r}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from booking_resilience import clock
 from booking_resilience.deadlines import current_end, reset
-from booking_resilience.retry.plan import Plan, too_late
+from booking_resilience.retry.plan import Plan, check_arguments, too_late
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import Run
 
@@ -33,8 +33,7 @@ def retry_attempts(
     ...         print("attempt", attempt.number)
     attempt 1
     """
-    if not isinstance(policy, RetryPolicy):
-        raise TypeError(f"policy must be a RetryPolicy, not {policy!r}")
+    check_arguments(policy, on_event)
     return Attempts(Plan(policy, operation, on_event))
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.events import RetryEvent, notify
+from booking_resilience.retry.policy import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from booking_resilience.events import Listener
-    from booking_resilience.retry.policy import RetryPolicy
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 LEVELS = {"retrying": logging.INFO, "recovered": logging.INFO, "gave_up": logging.WARNING}
@@ -35,6 +35,14 @@ class Plan:
     operation: str
     listener: Listener[RetryEvent] | None = None
     circuit_open: Callable[[], bool] | None = None
+
+
+def check_arguments(policy: object, on_event: object) -> None:
+    """Refuse what is no policy and what is no listener."""
+    if not isinstance(policy, RetryPolicy):
+        raise TypeError(f"policy must be a RetryPolicy, not {policy!r}")
+    if on_event is not None and not callable(on_event):
+        raise TypeError(f"on_event must be a function of the event or None, not {on_event!r}")
 
 
 def tell(plan: Plan, event: RetryEvent) -> None:

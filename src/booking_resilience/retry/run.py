@@ -160,8 +160,13 @@ class Run:
         tell(self.plan, RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
 
 
-def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls `fn` as the plan says, in the calling thread."""
+def drive(
+    plan: Plan, fn: Callable[..., Any], called: str = "with_retry", instead: str = "with_retry_async"
+) -> Callable[..., Any]:
+    """Return a function that calls `fn` as the plan says, in the calling thread.
+
+    Should `fn` return an awaitable, the error says that `called` was called, and what to call `instead`.
+    """
     policy = plan.policy
     limit, attempt_timeout = policy.deadline, policy.attempt_timeout
     judged = policy.retry_on_result is not None or policy.budget is not None
@@ -198,7 +203,7 @@ def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
                         reset_end(token)
                         token = None
                     if type(result) is not plain:
-                        plain = refuse_awaitable(result, "with_retry", "with_retry_async")
+                        plain = refuse_awaitable(result, called, instead)
                     if run is None and not judged:
                         return result
                     run = run or Run(plan, started, end)
@@ -219,7 +224,9 @@ def drive(plan: Plan, fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+def drive_async(
+    plan: Plan, fn: Callable[..., Awaitable[Any]], called: str = "with_retry_async", instead: str = "with_retry"
+) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls and awaits `fn` as the plan says, cutting it off where it must."""
     policy = plan.policy
     limit, attempt_timeout, operation = policy.deadline, policy.attempt_timeout, plan.operation
@@ -261,7 +268,7 @@ def drive_async(plan: Plan, fn: Callable[..., Awaitable[Any]]) -> Callable[..., 
                         reset(token)
                         token = None
                     if not awaited:
-                        raise TypeError(f"with_retry_async was given {fn!r}, which gave no awaitable; use with_retry")
+                        raise TypeError(f"{called} was given a function that gave no awaitable; use {instead}")
                     if run is None and not judged:
                         return result
                     run = run or Run(plan, started, end)
