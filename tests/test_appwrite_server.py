@@ -895,3 +895,9 @@ def test_the_fixture_gives_each_test_its_own_server(appwrite_server):
     assert appwrite_server.requests == []
     assert call(appwrite_server.client(), "get", "/tablesdb") == {"total": 0, "databases": []}
     assert str(Query.limit(1))
+
+
+def test_a_client_of_a_server_without_a_port_is_refused():
+    """Before it has started, a server that takes any port has none to give to a client."""
+    with pytest.raises(RuntimeError, match="when it has started"):
+        AppwriteServer().client()

@@ -54,6 +54,7 @@ def test_a_fault_comes_before_the_write_unless_it_is_said_to_come_after():
         (lambda: Fault.slow_body(math.nan), "not nan"),
         (lambda: Fault.rate_limited(-0.1), "reset_in must be"),
         (lambda: Faults().script([Fault.reset(), "reset"]), "faults must be a Fault or None, not 'reset'"),
+        (lambda: Faults().script(Fault.reset()), "faults must be a list of faults, not Fault"),
         (lambda: Faults().rate(1.1), "rate must be a number from 0 to 1, not 1.1"),
         (lambda: Faults().rate(math.nan), "rate must be"),
         (lambda: Faults().rate(0.1, kinds=["quake"]), "not 'quake'"),

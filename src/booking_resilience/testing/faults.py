@@ -165,8 +165,10 @@ class Faults:
             path: Only to requests whose path, without the query, contains this.
 
         Raises:
-            ValueError: If an item is no `Fault` and not None.
+            ValueError: If it is a single `Fault`, or an item is no `Fault` and not None.
         """
+        if isinstance(faults, Fault):
+            raise ValueError(f"faults must be a list of faults, not {faults!r}")
         listed = deque(faults)
         for item in listed:
             check("faults", item, item is None or isinstance(item, Fault), "a Fault or None")

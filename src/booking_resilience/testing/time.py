@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from booking_resilience import clock
+from booking_resilience.settings import check, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +45,7 @@ class VirtualClock:
         Raises:
             ValueError: If `seconds` is negative, infinite or not a number.
         """
-        if not (0 <= seconds < math.inf):
-            raise ValueError(f"seconds must be a finite number, 0 or more, not {seconds!r}")
+        check("seconds", seconds, is_number(seconds), "a finite number, 0 or more")
         with self._lock:
             self._elapsed += seconds
 

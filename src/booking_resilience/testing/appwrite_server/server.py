@@ -127,7 +127,13 @@ class AppwriteServer:
         return list(self._requests)
 
     def client(self) -> AppwriteClient:
-        """Return a client with this server's endpoint, project and key."""
+        """Return a client with this server's endpoint, project and key.
+
+        Raises:
+            RuntimeError: If its port is not known yet, because it was to be any and the server never started.
+        """
+        if self._port == 0:
+            raise RuntimeError("the server's port is known when it has started: use `with AppwriteServer() as server`")
         from booking_resilience.appwrite import AppwriteClient
 
         client: Any = AppwriteClient()  # the SDK's setters have no annotations
