@@ -140,6 +140,13 @@ def test_what_is_no_export_is_refused(text: str) -> None:
         load_json(text)
 
 
+@pytest.mark.parametrize("text", ["errors.json", "a,b,c" * 100])
+def test_a_path_given_as_text_is_refused_with_what_is_allowed(text: str) -> None:
+    """A text that cannot be an export is shown, shortened, with the hint that files are read by their `Path`."""
+    with pytest.raises(ValueError, match=r"source must be a Path to read, or the text of an export, not '.{1,30}'$"):
+        load_json(text)
+
+
 def test_records_with_wrong_fields_are_refused() -> None:
     """A record with a missing, an unknown or an impossible field is refused by name."""
     document = json.loads(filled().to_json())

@@ -155,3 +155,9 @@ def test_a_failed_name_lookup_is_told_by_its_text():
     """`socket.gaierror` is no `ConnectionError`; wrapped by an HTTP library it counts as a network error."""
     error = raised_from(urllib3.exceptions.NameResolutionError("host", None, socket.gaierror()), socket.gaierror())
     assert message_for(error) == NETWORK
+
+
+def test_what_is_no_exception_is_refused():
+    """A text instead of the error is refused by name."""
+    with pytest.raises(TypeError, match="error must be an exception, not 'Network request failed'"):
+        message_for("Network request failed")

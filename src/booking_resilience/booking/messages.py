@@ -60,6 +60,8 @@ def message_for(error: BaseException) -> str:
     >>> message_for(TimeoutError())
     'Network error. Please check your connection and try again.'
     """
+    if not isinstance(error, BaseException):
+        raise TypeError(f"error must be an exception, not {error!r}")
     links = tuple(_links(error))
     for link in links:
         if message := _by_kind(link):

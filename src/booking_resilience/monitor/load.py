@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
         try:
             documents = [json.loads(text)]
         except json.JSONDecodeError:
+            if text.strip() and not text.lstrip().startswith("{"):
+                raise ValueError(
+                    f"source must be a Path to read, or the text of an export, not {reprlib.repr(text)}"
+                ) from None
             documents = [json.loads(line) for line in text.splitlines() if line.strip()]
     except RecursionError:
         raise ValueError("the text is nested too deeply to be an export") from None
