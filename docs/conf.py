@@ -13,6 +13,7 @@ default_role = "code"  # docstrings mark code with single backticks
 html_theme = "furo"
 html_title = f"booking_resilience {version}"
 html_static_path = ["_static"]
+html_css_files = ["names.css"]  # long names on narrow screens
 napoleon_use_ivar = True  # a field list: the attributes of a value are described with it, not apart from it
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
