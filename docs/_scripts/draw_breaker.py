@@ -45,30 +45,35 @@ def draw(transitions: Mapping[tuple[BreakerState, Move], BreakerState]) -> str:
         TIP,
         f'<rect x="0" y="0" width="{WIDTH}" height="{HEIGHT}" style="fill:#fff;stroke:none"/>',
     ]
+    labels = []  # drawn last: no line crosses a text
     for (old, move), new in transitions.items():
         same_way = [key for key, target in transitions.items() if key[0] is old and target is new]
-        lines += arrow(old, new, move, same_way.index((old, move)))
+        path, text = arrow(old, new, move, same_way.index((old, move)))
+        lines.append(path)
+        labels.append(text)
     for state, (x, y) in PLACES.items():
         corner = f'x="{x - BOX_WIDTH // 2}" y="{y - BOX_HEIGHT // 2}"'
         lines.append(f'<rect {corner} width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="8"/>')
         lines.append(f'<text x="{x}" y="{y + 5}">{state.name}</text>')
-    return "\n".join([*lines, "</svg>", ""])
+    return "\n".join([*lines, *labels, "</svg>", ""])
 
 
-def arrow(old: BreakerState, new: BreakerState, move: Move, rank: int) -> list[str]:
+def arrow(old: BreakerState, new: BreakerState, move: Move, rank: int) -> tuple[str, str]:
     """Return the arrow of one move and its label; `rank` bends those apart that go the same way."""
     (x1, y1), (x2, y2) = PLACES[old], PLACES[new]
     if old is new:
         path = f"M{x1 - 20} {y1 - BOX_HEIGHT // 2}C{x1 - 40} {y1 - 62} {x1 + 40} {y1 - 62} {x1 + 20} {y1 - 23}"
-        return [f'<path class="move" d="{path}"/>', label(move, x1 + 90, y1 - 40)]
+        return f'<path class="move" d="{path}"/>', label(move, x1 + 90, y1 - 40)
     length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
     aside_x, aside_y = (y2 - y1) / length, -(x2 - x1) / length
-    bend = 55 + 70 * rank
+    crosses = x1 == x2  # from top to bottom or back, across the moves in the middle and their labels
+    bend = 110 if crosses else 55 + 70 * rank
     middle_x, middle_y = (x1 + x2) / 2 + aside_x * bend, (y1 + y2) / 2 + aside_y * bend
     start, end = edge(x1, y1, middle_x, middle_y), edge(x2, y2, middle_x, middle_y)
     path = f"M{start}Q{middle_x:.0f} {middle_y:.0f} {end}"
     at_x, at_y = (x1 + x2) / 2 + aside_x * bend / 2, (y1 + y2) / 2 + aside_y * bend / 2
-    return [f'<path class="move" d="{path}"/>', label(move, at_x, at_y)]
+    lower = 55 if crosses else 3 + 15 * aside_y if y1 == y2 else 0  # a level line would run through its text
+    return f'<path class="move" d="{path}"/>', label(move, at_x, at_y + lower)
 
 
 def edge(x: float, y: float, to_x: float, to_y: float) -> str:
