@@ -440,6 +440,7 @@ def test_what_cannot_be_used_is_refused() -> None:
 
     result = run_batch(later, [1])
     assert isinstance(result.outcomes[0].error, TypeError)
+    assert "use run_batch_async" in str(result.outcomes[0].error)
 
 
 def test_the_operation_is_named_after_the_function(virtual_clock: VirtualClock) -> None:

@@ -466,9 +466,9 @@ class TestSignatures:
         async def later() -> int:
             return 1
 
-        with pytest.raises(TypeError, match=r"^Pipeline\.call was given a .* returns an awaitable; use call_async$"):
+        with pytest.raises(TypeError, match=r"^Pipeline\.call was given .* an awaitable; use Pipeline\.call_async$"):
             Pipeline().call("op", later)
-        with pytest.raises(TypeError, match=r"^Pipeline\.call_async was given a .* gave no awaitable; use call$"):
+        with pytest.raises(TypeError, match=r"^Pipeline\.call_async was given .* no awaitable; use Pipeline\.call$"):
             LOOPS[0].run(lambda: Pipeline().call_async("op", Script(1)))
 
     def test_a_coroutine_instead_of_its_function_is_refused_and_closed(self) -> None:

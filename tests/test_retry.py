@@ -389,6 +389,8 @@ def test_what_is_no_function_is_refused() -> None:
     for call in (lambda: with_retry(int, on_event=3), lambda: retrying(on_event=3), lambda: retry_attempts(on_event=3)):
         with pytest.raises(TypeError, match="on_event must be a function of the event or None, not 3"):
             call()
+    with pytest.raises(TypeError, match=r"keyword: @retrying\(policy=\.\.\.\)"):
+        retrying(RetryPolicy())  # type: ignore[call-overload] # that is the point
 
 
 def test_an_error_of_the_type_of_a_misuse_passes_as_it_is() -> None:

@@ -134,12 +134,15 @@ class Pipeline:
             raise TypeError(f"operation must be a text, not {operation!r}")
         return dataclasses.replace(self._plan, operation=operation)
 
-    def _driver(self, plan: Plan, *, is_async: bool) -> Callable[..., Any]:
-        """Return a function of a function and its arguments, which calls it as the plan says."""
+    def _driver(self, plan: Plan, *, is_async: bool, called: str = "Pipeline.call") -> Callable[..., Any]:
+        """Return a function of a function and its arguments, which calls it as the plan says.
+
+        A function of the wrong colour is refused in the name of what was `called`, or of its twin.
+        """
         if is_async:
             inner: Callable[..., Any] = _apply if self.breaker is None else self.breaker.call_async
-            return drive_async(plan, inner, "Pipeline.call_async", "call")
-        return drive(plan, _apply if self.breaker is None else self.breaker.call, "Pipeline.call", "call_async")
+            return drive_async(plan, inner, f"{called}_async", called)
+        return drive(plan, _apply if self.breaker is None else self.breaker.call, called, f"{called}_async")
 
     def _keep(self, drivers: dict[str, Callable[..., Any]], operation: str, *, is_async: bool) -> Callable[..., Any]:
         """Make the driver of an operation and keep it for the next call; names that are never the same are dropped."""
@@ -157,7 +160,7 @@ class Pipeline:
             self._watch(event)
 
         plan = dataclasses.replace(self._plan, operation=operation, listener=listener)
-        return functools.partial(self._driver(plan, is_async=is_async), fn)
+        return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
 
     def _circuit_open(self) -> bool:
         return self.breaker is not None and self.breaker.state in _SHUT

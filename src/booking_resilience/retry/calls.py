@@ -114,6 +114,8 @@ def retrying(
     3
     """
     check_arguments(policy, on_event)
+    if isinstance(fn, RetryPolicy):
+        raise TypeError("retrying takes the policy as a keyword: @retrying(policy=...)")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         driver = drive_async if gives_coroutines(function, "retrying") else drive
