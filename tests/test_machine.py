@@ -297,6 +297,15 @@ def told(machine: Machine) -> list[str]:
     return [reason for _, _, reason in machine.moves]
 
 
+def test_a_new_machine_has_seen_nothing() -> None:
+    """What a snapshot shows of a machine that was never used is closed, counts nothing and gives no reason."""
+    machine = Machine(cooldown=7.0)
+    assert (machine.state, machine.epoch, machine.cause, machine.reason, machine.moves) == (CLOSED, 0, None, None, ())
+    assert (machine.cooldown_now, machine.opened, machine.successes, machine.trials) == (7.0, 0.0, 0, ())
+    counts = (machine.consecutive, machine.failures, machine.refused, machine.stale, machine.ignored, machine.trips)
+    assert counts == (0, 0, 0, 0, 0, 0)
+
+
 def test_the_defaults_are_those_of_the_breaker() -> None:
     """A machine with no settings has those of a breaker with none, and knows that a success changes nothing."""
     machine = Machine()
