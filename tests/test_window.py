@@ -99,3 +99,11 @@ def test_absurd_settings_are_refused(setting: str, value: Any) -> None:
 def test_the_defaults_are_those_of_the_design() -> None:
     """Half of at least 10 calls within 30 seconds."""
     assert FailureRate() == FailureRate(ratio=0.5, window=30.0, minimum_calls=10)
+
+
+def test_it_counts_below_zero_as_above() -> None:
+    """A monotonic clock may begin anywhere, below zero as well."""
+    window = SlidingWindow(FailureRate(window=30.0))
+    for now in (-31.5, -0.5, 0.5):
+        record(window, now, failed=True)
+    assert [window.counts(now) for now in (-3.0, -0.5, 0.5, 29.4)] == [(1, 1), (1, 1), (2, 2), (1, 1)]
