@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from booking_resilience import ErrorMonitor, FailedAttempt, load_json
 from booking_resilience.monitor import export as exports
+from booking_resilience.testing import virtual_time
 
 COLUMNS = [
     "id",
@@ -485,3 +486,40 @@ def test_long_names_in_any_script_are_written(tmp_path: Path) -> None:
     path = tmp_path / ("\u5bbf" * 83 + ".csv")
     ErrorMonitor().export(path)
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_json_holds_the_alert_and_the_groups_as_they_are() -> None:
+    """The head of an export says what `stats` and `groups` say, moments as texts, and is laid out for reading."""
+    with virtual_time():
+        monitor = ErrorMonitor()
+        for _ in range(11):
+            monitor.log_booking_error("createBooking", ValueError("no slot"))
+        text, alert, group = monitor.to_json(), monitor.stats().alert, monitor.groups()[0]
+    document = json.loads(text)
+    assert alert is not None
+    assert document["alert"] == {
+        "state": alert.state, "rate": alert.rate, "peak": alert.peak, "since": alert.since.isoformat(),
+    }  # fmt: skip
+    shown = document["groups"][0]
+    assert (shown["operation"], shown["count"], shown["fingerprint"]) == ("createBooking", 11, group.fingerprint)
+    assert shown["first_seen"] == group.first_seen.isoformat()
+    assert text.startswith('{\n  "schema"')
+
+
+class NoRecord:
+    """What a record never is: one whose context holds what JSON has no word for."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**dict.fromkeys([*COLUMNS, "duration"]), "context": {"rate": float("nan")}}
+
+
+@pytest.mark.parametrize("convert", [exports.to_json, exports.to_jsonl, lambda _, records: exports.to_csv(records)])
+def test_what_is_no_json_is_never_written(convert: Any) -> None:
+    """Should a NaN ever get as far as an export, it fails rather than write what no strict reader takes."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        convert({}, [NoRecord()])
+
+
+def test_what_is_not_known_is_an_empty_field() -> None:
+    """None is no text in CSV; nothing else is empty."""
+    assert [exports.guarded(value) for value in (None, 0, False, "None")] == ["", "0", "False", "None"]

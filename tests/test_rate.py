@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -236,20 +237,91 @@ def test_for_seconds_waits_before_firing() -> None:
     assert look(alert, rate, 5.0) == ["firing"]
 
 
+ALLOWED = {
+    "threshold": "a finite number, 0 or more",
+    "clear_threshold": "a number above 0, at most threshold",
+    "for_seconds": "a finite number, 0 or more",
+    "keep_firing": "a finite number, 0 or more",
+    "repeat_every": "a finite number above 0",
+}
+
+
 @pytest.mark.parametrize(
     "setting",
     [
         {"threshold": -1},
         {"threshold": float("nan")},
+        {"threshold": True},
         {"clear_threshold": 0},
         {"clear_threshold": 11},
+        {"clear_threshold": 1.5, "threshold": 1},
+        {"clear_threshold": 1.5, "threshold": 0},
         {"for_seconds": -1},
         {"keep_firing": float("inf")},
         {"repeat_every": 0},
-        {"threshold": True},
     ],
 )
 def test_absurd_rules_are_refused(setting: dict[str, Any]) -> None:
-    """A rule out of its range is refused with an error that names the setting."""
-    with pytest.raises(ValueError, match=next(iter(setting))):
+    """A rule out of its range is refused with an error that names the setting, its value and what is allowed."""
+    name, value = next(iter(setting.items()))
+    with pytest.raises(ValueError, match="must be") as caught:
         AlertRule(**setting)
+    assert str(caught.value) == f"{name} must be {ALLOWED[name]}, not {value!r}"
+
+
+def test_a_rate_that_never_was_so_high_has_fallen_below_it_long_ago() -> None:
+    """When fewer than so many events are left is never, for more events than there were."""
+    rate = SlidingRate(60.0)
+    for moment in (1.0, 2.0):
+        rate.add(moment)
+    assert [rate.falls_below(count) for count in (1, 2, 3)] == [62.0, 61.0, -math.inf]
+
+
+def test_an_alert_is_due_no_later_than_its_next_repeat_or_its_end() -> None:
+    """While it fires it must be looked at by the next repeat, or when the rate falls, whichever is first."""
+    for repeat_every, due in ((10.0, 10.0), (300.0, 60.0)):
+        rate, alert = SlidingRate(60.0), Alert(AlertRule(repeat_every=repeat_every), 60.0)
+        for _ in range(11):
+            rate.add(0.0)
+        assert look(alert, rate, 0.0) == ["firing"]
+        assert alert.before(rate, 1.0) == ()
+        assert due - 1e-5 <= alert.due <= due
+
+
+def test_an_alert_that_is_only_asked_before_events_resolves_as_well() -> None:
+    """What was high at one look may be low at the next, without an event in between."""
+    rate, alert = SlidingRate(60.0), Alert(AlertRule(), 60.0)
+    for _ in range(11):
+        rate.add(0.0)
+    assert look(alert, rate, 0.0) == ["firing"]
+    told = [alert.before(rate, now) for now in (1.0, 70.0, 119.0, 121.0)]
+    assert told == [(), (), (), ("resolved",)]
+
+
+def test_an_alert_that_never_fired_has_no_peak() -> None:
+    """Before the first alert the peak is 0."""
+    assert Alert(AlertRule(), 60.0).peak == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rule", "window", "exact"),
+    [
+        (AlertRule(), 60.0, 4096),
+        (AlertRule(threshold=9000), 60.0, 9001),
+        (AlertRule(threshold=0, clear_threshold=1), 6e6, 100_000),
+        (AlertRule(threshold=1e9), 60.0, 1 << 20),
+    ],
+)
+def test_as_many_events_are_kept_apart_as_the_rule_has_to_count(rule: AlertRule, window: float, exact: int) -> None:
+    """One more than the threshold, or as many as clear it, thousands at least, and never without bound."""
+    assert Alert(rule, window).exact == exact
+
+
+def test_an_alert_repeats_at_the_end_of_its_interval() -> None:
+    """The repeat comes at the very end of the interval, and not before."""
+    rate, alert = SlidingRate(60.0), Alert(AlertRule(repeat_every=10.0), 60.0)
+    for _ in range(11):
+        rate.add(0.0)
+    assert [look(alert, rate, now) for now in (0.0, 9.9, 10.0, 19.9, 20.0)] == [
+        ["firing"], [], ["repeat"], [], ["repeat"],
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, ErrorMonitor, Redaction
 from booking_resilience.monitor.context import ContextCopy
-from booking_resilience.monitor.redact import clean_text, text_of
+from booking_resilience.monitor.redact import clean_text, finder, text_of
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJlLXNlY3JldA"
 SECRETS = {
@@ -389,3 +389,49 @@ def test_card_number_in_a_float_is_taken_out() -> None:
         {"a": 4111111111111111.0, "b": 4111111111111112.0, "c": 0.4111111111111111}
     )
     assert copy == {"a": "<redacted>", "b": 4111111111111112.0, "c": 0.4111111111111111}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("keys", "password", "several texts, not one"),
+        ("exact_keys", b"key", "several texts, not one"),
+        ("patterns", "h.nter", "several patterns, not one"),
+    ],
+)
+def test_one_text_in_the_place_of_several_is_refused(setting: str, value: Any, allowed: str) -> None:
+    """A text is a sequence of letters, which nobody means by keys or patterns."""
+    with pytest.raises(ValueError, match="must be") as caught:
+        Redaction(**{setting: value})
+    assert str(caught.value) == f"{setting} must be {allowed}, not {value!r}"
+
+
+class Own(Redaction):
+    """A redaction that may know more."""
+
+
+@pytest.mark.parametrize("redact", [Own(), Redaction(patterns=["plain"]), lambda key, value: value])
+def test_only_what_is_known_to_find_nothing_is_passed_over(redact: Any) -> None:
+    """A text need not be looked at closely only where the redactor is the library's, without patterns of one's own."""
+    assert finder(redact)("plain")
+    for quick in (None, DEFAULT_REDACTION):
+        assert finder(quick)("plain") is None
+    assert finder(DEFAULT_REDACTION)("password=hunter2")
+
+
+def test_the_text_of_a_text_is_its_own() -> None:
+    """A text that claims to be another when asked is taken for what it is, and so is one that fails."""
+
+    class Sly(str):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    assert text_of(Sly("plain")) == "plain"
+    assert text_of(Sly("plain"), repr) == "'plain'"
+
+
+def test_a_redactor_function_knows_a_message_by_its_key() -> None:
+    """A function that redacts is told `message` where there is no key."""
+    seen: list[tuple[str, Any]] = []
+    clean_text("plain", lambda key, value: seen.append((key, value)) or value)
+    assert seen == [("message", "plain")]
