@@ -325,3 +325,14 @@ def test_an_alert_repeats_at_the_end_of_its_interval() -> None:
     assert [look(alert, rate, now) for now in (0.0, 9.9, 10.0, 19.9, 20.0)] == [
         ["firing"], [], ["repeat"], [], ["repeat"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("second", "last"), [(0.5, 1.5), (1.0, 1.0)])
+def test_in_a_storm_only_events_of_one_slice_leave_together(second: float, last: float) -> None:
+    """Events that are taken together lie less than 1/512 of the window apart; one further on stays on its own."""
+    rate = SlidingRate(512.0, exact=1)
+    for moment, count in ((0.0, 64), (second, 63), (last, 1), (100.0, 129)):
+        for _ in range(count):
+            rate.add(moment)
+    left = sum(count for moment, count in ((second, 63), (last, 1), (100.0, 129)) if moment >= 1.0)
+    assert rate.count(512.6) == left

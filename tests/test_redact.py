@@ -435,3 +435,27 @@ def test_a_redactor_function_knows_a_message_by_its_key() -> None:
     seen: list[tuple[str, Any]] = []
     clean_text("plain", lambda key, value: seen.append((key, value)) or value)
     assert seen == [("message", "plain")]
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("4111111111111111 5500005555555559", "<redacted> <redacted>"),
+        ("1 4111111111111111-10-4111-1111-1111-1111 0", "1 <redacted>-10-<redacted> 0"),
+        ("no 4111 1111 1111 1111, nor 5500005555555559.", "no <redacted>, nor <redacted>."),
+        ("41111111111111111111111", "41111111111111111111111"),
+    ],
+)
+def test_card_numbers_are_taken_out_to_the_digit(text: str, clean: str) -> None:
+    """Of a run of digits the card numbers go and the others stay, with all that stands between them."""
+    assert DEFAULT_REDACTION.clean(text) == clean
+
+
+def test_what_lost_its_end_at_the_window_is_dropped() -> None:
+    """Of a text longer than is looked at, what is left of it short goes without its last part, which may be half."""
+    inside = "token=" + "x" * 16_374 + " end"
+    assert len(inside) == 16_384
+    assert clean_text(inside, DEFAULT_REDACTION) == "token=<redacted> end"
+    ends = "y" * 599 + " "
+    longer = "token=" + "x" * (16_384 - 607) + " " + ends + "beyond"
+    assert clean_text(longer, DEFAULT_REDACTION) == "token=<redacted> " + ends[:88]
