@@ -159,3 +159,9 @@ def test_extremes_are_counted_too() -> None:
     assert huge.tokens == pytest.approx(1e300)
     assert huge.try_spend()
     assert repr(RetryBudget()) == "RetryBudget(tokens=5, capacity=10)"
+
+
+def test_a_small_budget_begins_full() -> None:
+    """Where the default of `initial` does not fit into `capacity`, the bucket is full at first."""
+    assert RetryBudget(capacity=2).tokens == 2
+    assert RetryBudget(capacity=5).tokens == RetryBudget(capacity=50).tokens == 5

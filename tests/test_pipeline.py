@@ -215,7 +215,7 @@ def test_a_backend_that_hangs_opens_the_breaker(loop: Loop, limits: dict[str, fl
                 await pipeline.call_async("op", loop.hang)
         with pytest.raises(CircuitOpenError) as caught:
             await pipeline.call_async("op", loop.hang)
-        assert caught.value.cause == "TimeoutError: the attempt took too long"
+        assert caught.value.cause == "the attempt took too long"
 
     loop.run(main)
     assert breaker.state is OPEN

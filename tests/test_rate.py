@@ -336,3 +336,9 @@ def test_in_a_storm_only_events_of_one_slice_leave_together(second: float, last:
             rate.add(moment)
     left = sum(count for moment, count in ((second, 63), (last, 1), (100.0, 129)) if moment >= 1.0)
     assert rate.count(512.6) == left
+
+
+@pytest.mark.parametrize(("threshold", "clear"), [(3, 3), (0.5, 1), (0, 1), (5, 5), (10, 5)])
+def test_default_clear_threshold_is_never_above_threshold(threshold: float, clear: float) -> None:
+    """A rule with a low threshold needs no second setting."""
+    assert AlertRule(threshold=threshold).clear_threshold == clear

@@ -20,11 +20,17 @@ class ResilienceError(Exception):
 class TransientError(ResilienceError):
     """A failure that may pass by itself; `is_transient` is true for it and for its subclasses.
 
-    Attributes:
+    Args:
+        args: What an exception takes: its text, as a rule.
         retry_after: Seconds to wait at least before the next attempt, or None.
     """
 
     retry_after: float | None = None
+
+    def __init__(self, *args: object, retry_after: float | None = None) -> None:
+        super().__init__(*args)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class CircuitOpenError(ResilienceError):

@@ -39,8 +39,8 @@ def _matches(error: Exception, errors: ErrorFilter) -> bool:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the error's type and text, 200 characters at most; the type alone if its text cannot be had."""
+    """Return the error's text, 200 characters at most; its type's name if it has none, or none that can be had."""
     try:
-        return f"{type(error).__name__}: {error}"[:200]
+        return str(error)[:200] or type(error).__name__
     except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
         return type(error).__name__

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from booking_resilience.settings import check, is_number, is_positive
 
 State: TypeAlias = Literal["firing", "repeat", "resolved"]
+_CLEAR = 5
 _EXACT, _MOST_EXACT = 4096, 1 << 20  # eight bytes each
 _SLICES, _CHUNK = 512, 64
 _TRIM = 1024
@@ -23,7 +24,8 @@ class AlertRule:
 
     Attributes:
         threshold: It fires when the rate is above this; 0 or more.
-        clear_threshold: It may end when the rate is below this; above 0, at most `threshold` where that is not 0.
+        clear_threshold: It may end when the rate is below this; above 0, at most `threshold` where that is not 0. The
+            default is `threshold` where that is less.
         for_seconds: It fires only after the rate was above for so long; 0 or more.
         keep_firing: It ends only after the rate was below for so long; 0 or more.
         repeat_every: While it lasts it is repeated every so many seconds; above 0.
@@ -33,14 +35,17 @@ class AlertRule:
     """
 
     threshold: float = 10
-    clear_threshold: float = 5
+    clear_threshold: float = _CLEAR
     for_seconds: float = 0.0
     keep_firing: float = 60.0
     repeat_every: float = 300.0
 
     def __post_init__(self) -> None:
         check("threshold", self.threshold, is_number(self.threshold), "a finite number, 0 or more")
-        right = is_positive(self.clear_threshold) and self.clear_threshold <= max(self.threshold, 1)
+        highest = max(self.threshold, 1)
+        if self.clear_threshold == _CLEAR > highest:
+            object.__setattr__(self, "clear_threshold", highest)
+        right = is_positive(self.clear_threshold) and self.clear_threshold <= highest
         check("clear_threshold", self.clear_threshold, right, "a number above 0, at most threshold")
         for name in ("for_seconds", "keep_firing"):
             check(name, getattr(self, name), is_number(getattr(self, name)), "a finite number, 0 or more")

@@ -111,7 +111,7 @@ def _module_of(link: TracebackType) -> str:
 
 def place_of(code: CodeType) -> tuple[str, str]:
     """Return function and file, as texts that a file can hold: a path need be no Unicode."""
-    return clean_text(code.co_qualname, None), clean_text(code.co_filename, None, length=_PATH)
+    return clean_text(code.co_name, None), clean_text(code.co_filename, None, length=_PATH)
 
 
 def _source_of(code: CodeType, line: int) -> str:

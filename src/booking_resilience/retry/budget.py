@@ -5,6 +5,7 @@ from __future__ import annotations
 from booking_resilience.locks import fork_safe_lock
 from booking_resilience.settings import check, is_number, is_positive
 
+_INITIAL = 5.0
 _NANO = 1_000_000_000  # tokens are counted in whole billionths: ten deposits of 0.1 make exactly one token
 _LOCK = fork_safe_lock()  # one for all buckets: it is held for an addition
 
@@ -18,7 +19,7 @@ class RetryBudget:
 
     Args:
         capacity: Tokens the bucket holds at most; above 0.
-        initial: Tokens in it at first; 0 to `capacity`.
+        initial: Tokens in it at first; 0 to `capacity`. The default is `capacity` where that is less.
         deposit: Tokens that each success adds; 0 or more.
         cost: Tokens that each retry takes; above 0.
 
@@ -34,9 +35,13 @@ class RetryBudget:
 
     __slots__ = ("_capacity", "_cost", "_deposit", "_tokens")
 
-    def __init__(self, capacity: float = 10.0, initial: float = 5.0, deposit: float = 0.1, cost: float = 1.0) -> None:
+    def __init__(
+        self, capacity: float = 10.0, initial: float = _INITIAL, deposit: float = 0.1, cost: float = 1.0
+    ) -> None:
         for name, value in (("capacity", capacity), ("cost", cost)):
             check(name, value, is_positive(value), "a finite number above 0")
+        if initial == _INITIAL and is_positive(capacity):
+            initial = min(initial, capacity)
         check("initial", initial, is_number(initial, 0, capacity), f"a number from 0 to capacity ({capacity!r})")
         check("deposit", deposit, is_number(deposit), "a finite number, 0 or more")
         self._capacity, self._tokens, self._deposit = _nano(capacity), _nano(initial), _nano(deposit)
