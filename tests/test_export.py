@@ -14,6 +14,7 @@ import pickle
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 from pathlib import Path
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 from booking_resilience import ErrorMonitor, FailedAttempt, load_json
 from booking_resilience.monitor import export as exports
 from booking_resilience.testing import virtual_time
+from fresh import run_fresh
 
 COLUMNS = [
     "id",
@@ -464,21 +466,26 @@ class _RudeLoader:
         raise SystemExit(name)
 
 
-@pytest.mark.parametrize("file", ["caf\udce9.py", "nul\0.py", "=1+1.py", "<rude>"])
-def test_errors_out_of_any_file_are_exported(tmp_path: Path, file: str) -> None:
+def test_errors_out_of_any_file_are_exported() -> None:
     """Errors out of code whose file has a name that is no Unicode, or whose source cannot be had, are exported."""
-    monitor = ErrorMonitor()
-    facts = {"__name__": "rude", "__loader__": _RudeLoader()}
-    with contextlib.suppress(ZeroDivisionError), monitor.capture("a"):
-        exec(compile("1 / 0", "there", "exec").replace(co_filename=file, co_qualname="f\udce9"), facts)
-    linecache.lazycache(file, facts)
-    record = monitor.recent()[0]
-    assert record.file is not None
-    assert record.file in record.stacktrace
-    for name in ("e.json", "e.jsonl", "e.csv"):
-        monitor.export(tmp_path / name)
-    assert load_json(tmp_path / "e.json") == load_json(tmp_path / "e.jsonl") == [record]
-    linecache.cache.pop(file, None)
+    run_fresh(export_errors_out_of_odd_files)  # coverage cannot trace a file whose name has a NUL
+
+
+def export_errors_out_of_odd_files() -> None:
+    """Export an error out of each of some odd files, and read it back."""
+    for file in ("caf\udce9.py", "nul\0.py", "=1+1.py", "<rude>"):
+        monitor = ErrorMonitor()
+        facts = {"__name__": "rude", "__loader__": _RudeLoader()}
+        with contextlib.suppress(ZeroDivisionError), monitor.capture("a"):
+            exec(compile("1 / 0", "there", "exec").replace(co_filename=file, co_name="f\udce9"), facts)
+        linecache.lazycache(file, facts)
+        record = monitor.recent()[0]
+        assert record.file is not None
+        assert record.file in record.stacktrace
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("e.json", "e.jsonl", "e.csv"):
+                monitor.export(Path(folder, name))
+            assert load_json(Path(folder, "e.json")) == load_json(Path(folder, "e.jsonl")) == [record]
 
 
 def test_long_names_in_any_script_are_written(tmp_path: Path) -> None:
