@@ -594,6 +594,76 @@ def test_what_stays_open_is_recorded_once_as_what_it_is(embedded):
     assert isinstance(error, AppwriteConnectionError)
 
 
+def ends_told(caplog):
+    """Return the ends of operations in the log of retries, without the retries of the reading."""
+    return [
+        (item.levelname, item.operation, item.outcome, item.attempt, item.reason)
+        for item in caplog.records
+        if item.name == "booking_resilience.retry" and item.outcome != "retrying"
+    ]
+
+
+def test_an_end_is_logged_once_when_it_is_known(embedded, caplog):
+    """What gave up and was then found in the table has recovered, and nothing says otherwise before."""
+    caplog.set_level("INFO", "booking_resilience.retry")
+    place = Place(embedded)
+    place.script(*[Fault.reset(after_commit=True)] + [Fault.status(503)] * 2)
+    place.create("r1")
+    place.create("r1")  # a 409 on the first attempt, found to be ours
+    place.script(Fault.status(503))
+    place.create("r2")
+    place.script(*[Fault.status(503)] * 3)
+    place.fails(row_id="r3")
+    assert ends_told(caplog) == [
+        ("INFO", "createBooking", "recovered", 3, None),
+        ("INFO", "createBooking", "recovered", 1, None),
+        ("INFO", "createBooking", "recovered", 2, None),
+        ("WARNING", "createBooking", "gave_up", 3, "attempts"),
+    ]
+
+
+def test_what_stays_open_is_logged_with_the_error_that_comes_out(embedded, caplog):
+    """The end of an operation is told with the type of the ambiguous error, after the reading has given up."""
+    caplog.set_level("INFO", "booking_resilience.retry")
+    place = Place(embedded)
+    place.script(Fault.reset(after_commit=True), Fault.status(409))
+    place.script(*[Fault.status(503)] * 9, method="GET")
+    place.fails()
+    assert ends_told(caplog) == [
+        ("WARNING", "createBooking: verify", "gave_up", 3, "attempts"),
+        ("WARNING", "createBooking", "gave_up", 2, "not_transient"),
+    ]
+    assert caplog.records[-1].error_type == "AppwriteConnectionError"
+
+
+def test_the_time_of_an_end_includes_the_reading(embedded, caplog, virtual_clock):
+    """`elapsed` is that of the operation, also where it was the reading that waited."""
+    caplog.set_level("INFO", "booking_resilience.retry")
+    place = Place(embedded, retry=appwrite_retry(jitter=0.0))
+    place.script(Fault.reset(after_commit=True), Fault.status(409))
+    place.script(Fault.status(503), Fault.status(503), method="GET")
+    place.create()
+    assert virtual_clock.sleeps == [0.3, 0.3, 0.6]
+    assert [item.elapsed for item in caplog.records if item.operation == "createBooking"] == pytest.approx([0.0, 1.2])
+
+
+@pytest.mark.parametrize("faults", [[Fault.status(503)], [Fault.reset(after_commit=True)], [Fault.status(503)] * 3])
+def test_a_monitor_that_raises_changes_nothing(embedded, faults, caplog):
+    """What a monitor raises is logged, and the operation ends as it would have."""
+
+    class Broken:
+        def record(self, error, **facts):
+            raise RuntimeError("the monitor is broken")
+
+    place = Place(embedded, monitor=Broken())
+    place.script(*faults)
+    if len(faults) == 3:
+        assert place.fails().code == 503
+    else:
+        assert place.create().id == "r1"
+    assert "the monitor is broken" in caplog.text
+
+
 def test_what_is_logged_names_the_operation_and_no_data(embedded, caplog):
     """A verified success and an open end are logged without the row's content."""
     caplog.set_level("DEBUG", "booking_resilience")

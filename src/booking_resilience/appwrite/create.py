@@ -13,6 +13,7 @@ import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
+from booking_resilience import clock
 from booking_resilience.appwrite.classify import (
     REQUEST_TIMEOUT,
     classify,
@@ -26,6 +27,7 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.deadlines import deadline, remaining_time
 from booking_resilience.retry import RetryPolicy, attempts_of, with_retry
 from booking_resilience.retry.history import forget, remember
+from booking_resilience.retry.plan import tell
 from booking_resilience.retry.run import drive
 from booking_resilience.settings import check
 
@@ -145,6 +147,7 @@ class _Creation:
         self.conflict: Exception | None = None
         self.ambiguous: Exception | None = None
         self.last: RetryEvent | None = None
+        self._ended = 0.0  # when that was, on the monotonic clock
 
     def run(self, total: float | None) -> Row:
         """Create the row within `total` seconds, and read it if that left doubts."""
@@ -152,9 +155,7 @@ class _Creation:
         if total is not None:
             kept = min(_RESERVE, total * _RESERVED_SHARE)
             policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
-        plan = dataclasses.replace(
-            self._pipeline._plan, policy=policy, operation=self._operation, listener=self._listen
-        )
+        plan = dataclasses.replace(self._pipeline._plan, policy=policy, operation=self._operation, sink=self._take)
         try:
             row: Row = drive(plan, self._attempt)()
         except Exception as error:
@@ -229,24 +230,21 @@ class _Creation:
         remember(error, attempts, f"{self._operation}: gave up after {count} attempts, the row could not be read")
         return error
 
-    def _listen(self, event: RetryEvent) -> None:
+    def _take(self, event: RetryEvent) -> None:
+        """Tell of an event; of the last one only when it is known what came of the operation."""
         if event.outcome == "retrying":
-            self._forward(event)
+            tell(self._pipeline._plan, event)
         else:
-            self.last = event
+            self.last, self._ended = event, clock.monotonic()
 
     def _tell(self, error: Exception | None = None, *, recovered: bool = False) -> None:
-        """Tell the pipeline's listener how it ended: by now it is known."""
+        """Tell how it ended: by now it is known."""
         event, self.last = self.last, None
         if event is None:
             return
+        elapsed = event.elapsed + clock.monotonic() - self._ended
         if recovered:
-            event = dataclasses.replace(event, outcome="recovered", reason=None)
+            event = dataclasses.replace(event, outcome="recovered", reason=None, elapsed=elapsed)
         elif error is not None:
-            event = dataclasses.replace(event, error=error)
-        self._forward(event)
-
-    def _forward(self, event: RetryEvent) -> None:
-        listener = self._pipeline._plan.listener
-        if listener is not None:
-            listener(event)
+            event = dataclasses.replace(event, error=error, elapsed=elapsed)
+        tell(self._pipeline._plan, event)

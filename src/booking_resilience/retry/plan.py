@@ -29,12 +29,14 @@ class Plan:
         operation: The operation's name, for events, logs and notes.
         listener: Told of every event, or None.
         circuit_open: Tells whether a breaker stands open in the way of the next attempt, or None.
+        sink: Takes the events in place of listener and log, and tells them itself when it knows more; or None.
     """
 
     policy: RetryPolicy
     operation: str
     listener: Listener[RetryEvent] | None = None
     circuit_open: Callable[[], bool] | None = None
+    sink: Callable[[RetryEvent], None] | None = None
 
 
 def check_arguments(policy: object, on_event: object) -> None:
@@ -47,6 +49,9 @@ def check_arguments(policy: object, on_event: object) -> None:
 
 def tell(plan: Plan, event: RetryEvent) -> None:
     """Tell the listener and the log. The log has the error's type only: its text may hold secrets."""
+    if plan.sink is not None:
+        plan.sink(event)
+        return
     if plan.listener is not None:
         notify((plan.listener,), event, logger)
     level = LEVELS[event.outcome]
