@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -241,6 +242,40 @@ def test_lost_answer_is_no_second_booking(flow: Flow, appwrite_server: AppwriteS
     result = flow.flow.create_booking(flow.request())
     assert result.missing == ()
     assert len(flow.rows()) == 1
+
+
+@pytest.mark.parametrize(
+    ("creates", "reads", "retries", "recovered"),
+    [
+        ([None], [], 0, 0),
+        ([Fault.status(503)], [], 1, 1),
+        ([Fault.reset(after_commit=True), Fault.status(503), Fault.status(503)], [], 2, 1),
+        ([Fault.reset(after_commit=True)], [Fault.status(503)], 1, 1),
+        ([Fault.status(503)] * 3, [Fault.status(503)], 2, 0),
+    ],
+)
+def test_recoveries_are_counted_as_the_monitor_has_them(
+    flow: Flow,
+    appwrite_server: AppwriteServer,
+    creates: list[Fault | None],
+    reads: list[Fault],
+    retries: int,
+    recovered: int,
+) -> None:
+    """An operation counts as recovered once, also if it was the reading that found its row; its time is the whole."""
+    import create_booking
+
+    appwrite_server.faults.script(creates, method="POST", path="/rows")
+    appwrite_server.faults.script(reads, method="GET", path="/rows")
+    watch = create_booking.RetryWatch()
+    with watch.listening():
+        started = time.perf_counter()
+        with contextlib.suppress(flow.module.BookingError):
+            flow.flow.create_booking(flow.request())
+        elapsed_ms = (time.perf_counter() - started) * 1000
+    outcomes = [record.outcome for record in flow.monitor.recent()]
+    assert (watch.retries, len(watch.recovery_ms), outcomes.count("recovered")) == (retries, recovered, recovered)
+    assert all(255 * (retries + len(reads)) <= taken < elapsed_ms for taken in watch.recovery_ms)
 
 
 def test_one_hang_is_survived(flow: Flow, appwrite_server: AppwriteServer) -> None:
