@@ -46,6 +46,8 @@ DATABASE_ID = "booking_resilience"
 BOOKINGS = "bookings"
 DURATIONS = range(15, 481)
 """How long a booking may be, in minutes."""
+SETUP = Pipeline(retry=appwrite_retry(max_attempts=5, base_delay=0.1, attempt_timeout=None, deadline=None))
+"""How tables are made and read beside the bookings: patiently, and without a breaker."""
 
 _TEXT_64 = {"type": "varchar", "size": 64, "required": True}
 TABLES: dict[str, dict[str, Any]] = {
@@ -71,6 +73,8 @@ TABLES: dict[str, dict[str, Any]] = {
 def bootstrap(client: AppwriteClient, *, timeout: float = 30.0) -> None:
     """Make the database, its tables, columns and indexes, as far as they are not there yet; the same for any Appwrite.
 
+    What may pass by itself is tried again.
+
     Args:
         client: A client with a key that may do so.
         timeout: Seconds to wait at most until Appwrite has made columns and indexes, which it does in the background.
@@ -94,8 +98,9 @@ def bootstrap(client: AppwriteClient, *, timeout: float = 30.0) -> None:
 
 
 def _unless_there(create: Callable[..., Any], **arguments: Any) -> None:
+    """Create something; what is there already, maybe by an attempt whose answer got lost, is as good."""
     try:
-        create(**arguments)
+        SETUP.call("bootstrap", create, **arguments)
     except AppwriteException as error:
         if error.code != 409:
             raise
@@ -103,7 +108,7 @@ def _unless_there(create: Callable[..., Any], **arguments: Any) -> None:
 
 def _listed(list_them: Callable[..., Any], name: str, table_id: str) -> list[Any]:
     """Return what one of the SDK's list calls holds under the name."""
-    answer = list_them(database_id=DATABASE_ID, table_id=table_id)
+    answer = SETUP.call("bootstrap", list_them, database_id=DATABASE_ID, table_id=table_id)
     items: list[Any] = answer[name] if isinstance(answer, dict) else getattr(answer, name)
     return items
 

@@ -31,6 +31,7 @@ from rich.table import Table
 from booking_flow import (
     BOOKINGS,
     DATABASE_ID,
+    SETUP,
     BookingError,
     BookingFlow,
     BookingRequest,
@@ -168,7 +169,8 @@ def read_stored(client: AppwriteClient, run_id: str) -> Counter[str]:
     after: list[str] = []
     while True:
         queries = [Query.equal("run", [run_id]), Query.limit(100), *after]
-        rows: list[Any] = tables.list_rows(database_id=DATABASE_ID, table_id=BOOKINGS, queries=queries).rows
+        place = {"database_id": DATABASE_ID, "table_id": BOOKINGS}
+        rows: list[Any] = SETUP.call("readStored", tables.list_rows, **place, queries=queries).rows
         if not rows:
             return stored
         stored.update(row.data["reference"] for row in rows)

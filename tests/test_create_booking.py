@@ -10,10 +10,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from appwrite.query import Query
+from appwrite.services.tables_db import TablesDB
 
 from booking_resilience import ErrorMonitor, load_json
 from booking_resilience.testing import AppwriteServer, Fault, RecordingChatProvider
@@ -172,6 +175,24 @@ def test_a_real_endpoint_is_used_and_bootstrapped_twice(tmp_path: Path) -> None:
             assert json.loads((tmp_path / "out.json").read_text())["succeeded"] == 5
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.25])
+def test_faults_of_the_endpoint_itself_do_not_keep_it_from_its_work(tmp_path: Path, rate: float) -> None:
+    """An Appwrite that fails now and then also while tables are made and read is set up and counted all the same."""
+    with AppwriteServer() as server:
+        server.faults.rate(rate, seed=1, kinds=["status", "reset", "close", "cut_body", "lost"])
+        arguments = ["--endpoint", server.endpoint, "--project", "demo", "--key", "demo-key", "--bookings", "8"]
+        process = start(*arguments, "--json", str(tmp_path / "out.json"))
+        _, err = process.communicate(timeout=120)
+        server.faults.clear()
+        rows = TablesDB(server.client()).list_rows("booking_resilience", "bookings", [Query.limit(100)]).rows
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert err == ""
+    assert facts["lost"] == facts["duplicates"] == 0
+    first_run = Counter(row.data["run"] for row in rows)[rows[0].data["run"]]
+    assert facts["succeeded"] == first_run
+    assert process.returncode == (0 if first_run == 8 else 1)
+
+
 def test_ctrl_c_ends_with_one_line() -> None:
     """Ctrl-C ends with exit code 130 and one line."""
     process = start("--bookings", "100000")
@@ -206,8 +227,6 @@ class Flow:
         return self.module.BookingRequest(**facts)
 
     def rows(self) -> list[dict[str, Any]]:
-        from appwrite.services.tables_db import TablesDB
-
         listed = TablesDB(self.client).list_rows(database_id=self.module.DATABASE_ID, table_id=self.module.BOOKINGS)
         return [row.data for row in listed.rows]
 
