@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import call
-from booking_resilience import deadline
+from booking_resilience import deadline, message_for
 from booking_resilience.appwrite import (
     AppwriteCallError,
     AppwriteClient,
@@ -760,6 +760,7 @@ def test_a_certificate_that_is_not_trusted_is_no_passing_trouble(tmp_path, no_pr
         client.set_endpoint(server.endpoint.replace("http:", "https:"))
         error = failed(client)
         assert (error.sent, classify(error).transient, classify(error).category.value) == ("no", False, "network")
+        assert message_for(error).startswith("Network error.")
         client.set_self_signed()
         create(client)
         create(client)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 import pytest
 import requests
@@ -58,6 +59,9 @@ def test_an_answer_of_appwrite_is_judged_by_its_status_not_its_text(status, kind
         requests.Timeout("x"),
         requests.exceptions.ChunkedEncodingError("x"),
         urllib3.exceptions.ProtocolError("x"),
+        socket.gaierror(-2, "Name or service not known"),
+        ssl.SSLCertVerificationError("not trusted"),
+        urllib3.exceptions.SSLError("x"),
         AppwriteException(requests.ConnectionError("refused")),
         AppwriteException(TimeoutError()),
     ],
@@ -151,8 +155,8 @@ def test_errors_that_cannot_be_read_get_the_last_text():
     assert message_for(BrokenError()) == OTHER
 
 
-def test_a_failed_name_lookup_is_told_by_its_text():
-    """`socket.gaierror` is no `ConnectionError`; wrapped by an HTTP library it counts as a network error."""
+def test_a_failed_name_lookup_is_a_network_error_also_when_it_is_wrapped():
+    """`socket.gaierror` is no `ConnectionError`, but nobody answered."""
     error = raised_from(urllib3.exceptions.NameResolutionError("host", None, socket.gaierror()), socket.gaierror())
     assert message_for(error) == NETWORK
 

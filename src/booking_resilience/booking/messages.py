@@ -37,11 +37,12 @@ _NETWORK_TEXTS: Final = (
     "timeout",
 )
 _SERVICE_TEXTS: Final = ("circuit breaker is open", "service unavailable", "too many requests", "rate limit")
-# The errors of requests, urllib3 and httpx when no answer came, by name: none of them need be installed.
+# Errors of sockets, requests, urllib3 and httpx when no answer came, by name: none of them need be installed.
 _NETWORK_NAMES: Final = frozenset(
     {
-        "ChunkedEncodingError", "ConnectTimeoutError", "ConnectionError", "MaxRetryError", "NameResolutionError",
-        "NewConnectionError", "ProtocolError", "ReadTimeoutError", "Timeout", "TransportError",
+        "CertificateError", "ChunkedEncodingError", "ConnectTimeoutError", "ConnectionError", "MaxRetryError",
+        "NameResolutionError", "NewConnectionError", "ProtocolError", "ReadTimeoutError", "SSLError", "Timeout",
+        "TransportError", "gaierror",
     }
 )  # fmt: skip
 _TEXT_LOOKED_AT: Final = 10_000
