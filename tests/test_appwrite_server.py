@@ -191,6 +191,17 @@ def test_an_outage_refuses_resets_and_ends(wired):
     assert tables.get_row("d", "t", "r1").id == "r1"
 
 
+def test_outages_nest(wired):
+    """It is up again when the outermost ends, and not before."""
+    tables = TablesDB(wired.server.client())
+    with wired.server.outage():
+        with wired.server.outage():
+            pass
+        with pytest.raises(Exception, match="refused"):
+            tables.list_rows("d", "t")
+    assert tables.list_rows("d", "t").total == 0
+
+
 # Requests
 
 

@@ -142,7 +142,8 @@ class AppwriteServer:
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
-        """Be down for the length of the block: open connections are reset, new ones refused."""
+        """Be down for the length of the block: open connections are reset, new ones refused. Blocks nest."""
+        was_up = self._listener is not None
         self._refuse()
         for connection in self._cut_off():
             end(connection, reset=True)
@@ -151,7 +152,8 @@ class AppwriteServer:
         try:
             yield
         finally:
-            self._listen()
+            if was_up:  # else an outer block still holds it down
+                self._listen()
 
     def _listen(self) -> None:
         listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
