@@ -6,6 +6,14 @@ with retry and breaker and once without, reads the tables, and prints both side 
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Importing the rest takes a while. Ctrl-C ends that as well with one line, and cannot do so by an exception: what
+    # is being imported may make another one of it.
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"create_booking.py: interrupted\n"), os._exit(130)))
+
 import argparse
 import contextlib
 import dataclasses
@@ -375,6 +383,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     console = Console()
     try:
+        if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         run, plain, monitor = run_all(options, console)
         if options.json is not None:
             options.json.write_text(json.dumps(summary(options, run, plain), indent=2) + "\n", encoding="utf-8")

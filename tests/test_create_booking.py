@@ -210,6 +210,23 @@ def test_ctrl_c_ends_with_one_line() -> None:
     assert err.splitlines() == ["create_booking.py: interrupted"]
 
 
+def test_ctrl_c_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    """Ctrl-C while the example is still being imported ends it in the same way."""
+    (tmp_path / "booking_flow.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)\n")
+    (tmp_path / "create_booking.py").write_text((EXAMPLES / "create_booking.py").read_text())
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "create_booking.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()) == (130, ["create_booking.py: interrupted"])
+
+
 class Flow:
     """A booking flow against an embedded server, with what it needs."""
 
