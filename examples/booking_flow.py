@@ -107,9 +107,15 @@ def _unless_there(create: Callable[..., Any], **arguments: Any) -> None:
 
 
 def _listed(list_them: Callable[..., Any], name: str, table_id: str) -> list[Any]:
-    """Return what one of the SDK's list calls holds under the name."""
+    """Return what one of the SDK's list calls holds under the name.
+
+    Raises:
+        AppwriteException: If it holds no such thing: some web servers answer 200 to whatever they are asked.
+    """
     answer = SETUP.call("bootstrap", list_them, database_id=DATABASE_ID, table_id=table_id)
-    items: list[Any] = answer[name] if isinstance(answer, dict) else getattr(answer, name)
+    items = answer.get(name) if isinstance(answer, dict) else getattr(answer, name, None)
+    if not isinstance(items, list):
+        raise AppwriteException(f"the answer to a request for {name} holds none; is this an Appwrite?")
     return items
 
 

@@ -173,7 +173,8 @@ def count_stored(run: Run, confirmed: set[str], stored: Counter[str]) -> None:
 
 def read_stored(client: AppwriteClient, run_id: str) -> Counter[str]:
     """Return how often each reference of the run stands in the table."""
-    tables, stored = TablesDB(client), Counter[str]()
+    tables: Any = TablesDB(client)
+    stored = Counter[str]()
     after: list[str] = []
     while True:
         queries = [Query.equal("run", [run_id]), Query.limit(100), *after]

@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,39 @@ def test_unreachable_endpoint_ends_with_one_line() -> None:
     _, err = run("--endpoint", f"http://127.0.0.1:{port}/v1", "--project", "p", "--key", "k", expect=1)
     assert len(err.splitlines()) == 1
     assert f"127.0.0.1:{port}" in err
+
+
+class Website(BaseHTTPRequestHandler):
+    """Answers whatever it is asked with a page."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", "6")
+        self.end_headers()
+        self.wfile.write(b"<html>")
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        """Say nothing."""
+
+
+def test_an_endpoint_that_is_no_appwrite_ends_with_one_line() -> None:
+    """A web server that answers 200 to everything ends with exit code 1 and one line."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Website) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            endpoint = f"http://127.0.0.1:{server.server_port}/v1"
+            _, err = run("--endpoint", endpoint, "--project", "p", "--key", "k", expect=1)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert len(err.splitlines()) == 1
+    assert endpoint in err
 
 
 def test_wrong_key_ends_with_one_line_without_the_key() -> None:
