@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 KINDS = ("status", "reset", "close", "hang", "cut_body", "slow_body", "invalid_json", "rate_limited", "lost")
+DEFAULT_FAULT_RATE = 0.05
 DEFAULT_KINDS = "status,reset,close,cut_body,lost"
 ONCE = Pipeline(retry=RetryPolicy(max_attempts=1, deadline=None))
 """For the batch: a booking is not made again as a whole, its steps are."""
@@ -341,7 +342,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="create_booking.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bookings", type=int, default=200, help="how many bookings to make (default 200)")
     parser.add_argument(
-        "--fault-rate", type=float, default=None, help="share of the calls that fail, 0 to 1 (default 0)"
+        "--fault-rate", type=float, help=f"share of the calls that fail, 0 to 1 (default {DEFAULT_FAULT_RATE})"
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of the faults (default 1)")
     parser.add_argument("--kinds", default=DEFAULT_KINDS, help=f"kinds of faults: {', '.join(KINDS)}")
@@ -367,7 +368,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error("--endpoint needs --project and --key")
     elif options.project or options.key:
         parser.error("--project and --key need --endpoint")
-    options.fault_rate = 0.0 if options.fault_rate is None else options.fault_rate
+    if options.fault_rate is None:
+        options.fault_rate = DEFAULT_FAULT_RATE if options.endpoint is None else 0.0
     if not 0 <= options.fault_rate <= 1:
         parser.error(f"--fault-rate must be from 0 to 1, not {options.fault_rate}")
     for name in ("json", "errors"):

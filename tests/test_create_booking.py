@@ -116,6 +116,18 @@ def test_failing_bookings_have_a_message_for_people(tmp_path: Path) -> None:
     assert (tmp_path / "e.csv").read_text().startswith('"id","timestamp"')
 
 
+def test_the_defaults_of_the_command_line() -> None:
+    """Without arguments the embedded server fails at 5 % of the calls; another Appwrite is left to itself."""
+    import create_booking
+
+    options = create_booking.parse([])
+    assert (options.bookings, options.fault_rate, options.seed, options.workers) == (200, 0.05, 1, 8)
+    assert options.kinds == ["status", "reset", "close", "cut_body", "lost"]
+    assert create_booking.parse(["--fault-rate", "0"]).fault_rate == 0
+    endpoint = ["--endpoint", "http://localhost/v1", "--project", "p", "--key", "k"]
+    assert create_booking.parse(endpoint).fault_rate == 0
+
+
 BAD_ARGUMENTS = [
     (["--nonsense"], "--nonsense"),
     (["--fault-rate", "2"], "--fault-rate"),
