@@ -48,7 +48,7 @@ from booking_flow import (
     bootstrap,
 )
 from booking_resilience import BookingSource, ErrorMonitor, Pipeline, RetryPolicy, iter_batch, message_for
-from booking_resilience.appwrite import AppwriteClient
+from booking_resilience.appwrite import AppwriteClient, appwrite_breaker
 from booking_resilience.testing import AppwriteServer, RecordingChatProvider
 
 if TYPE_CHECKING:
@@ -192,7 +192,9 @@ def resilient_run(
 ) -> tuple[Run, ErrorMonitor, Any]:
     """Make the bookings with retry and breaker."""
     monitor, chat, watch = ErrorMonitor(capacity=10_000), RecordingChatProvider(), RetryWatch()
-    flow = BookingFlow(client, monitor=monitor, chat_provider=chat)
+    # Calls of all workers that hang end together: that is one failure of the backend, and must not be five in a row.
+    breaker = appwrite_breaker(failure_threshold=max(5, workers))
+    flow = BookingFlow(client, monitor=monitor, breaker=breaker, chat_provider=chat)
     run_id = uuid.uuid4().hex
     with watch.listening():
         run, confirmed = make_bookings(flow.create_booking, requests(count, run_id), workers, progress)
