@@ -139,7 +139,7 @@ class TestInsideRetries:
 
     def test_a_delay_that_ends_at_the_deadline_does_not_fit(self, virtual_clock: VirtualClock) -> None:
         """The next attempt must begin before the end: exactly at it is too late, an instant before is not."""
-        for limit, sleeps in ((0.25, []), (0.25 + 2**-40, [0.25])):
+        for limit, sleeps in ((0.25, []), (0.25 + 2**-20, [0.25])):
             virtual_clock.sleeps.clear()
             with pytest.raises(ConnectionError):
                 with_retry(
@@ -153,7 +153,7 @@ class TestInsideRetries:
         script = Script(7)
         with deadline(0.0), pytest.raises(DeadlineExceededError):
             with_retry(script)
-        with deadline(2**-40):
+        with deadline(2**-20):
             assert with_retry(script) == 7
         assert script.calls == 1
 
