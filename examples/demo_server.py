@@ -26,6 +26,7 @@ from demo_stream import Hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import FrameType
 
     from starlette.applications import Starlette
 
@@ -46,6 +47,11 @@ class DemoServer(uvicorn.Server):
         )  # fmt: skip
         super().__init__(config)
         self._hub = hub
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first signal; another one changes nothing, since all ends within `GRACE` seconds."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams, then everything; after `GRACE` seconds cut off who does not read or never ends."""
