@@ -101,7 +101,7 @@ def test_failing_bookings_have_a_message_for_people(tmp_path: Path) -> None:
         "--fault-rate",
         "0.3",
         "--bookings",
-        "150",
+        "60",
         "--json",
         str(tmp_path / "out.json"),
         "--errors",
