@@ -70,8 +70,8 @@ class Text(str):
     def __str__(self) -> str:
         raise SystemExit
 
-    __repr__ = __len__ = __iter__ = __eq__ = __hash__ = __format__ = __getitem__ = __str__  # type: ignore[assignment]
-    encode = translate = casefold = isascii = startswith = __str__  # type: ignore[assignment]
+    __repr__ = __len__ = __iter__ = __eq__ = __hash__ = __format__ = __getitem__ = __str__  # type: ignore[assignment] # that is the point
+    encode = translate = casefold = isascii = startswith = __str__  # type: ignore[assignment] # that is the point
 
 
 class Key(str):
@@ -89,7 +89,7 @@ class Whole(int):
     def __int__(self) -> int:
         raise SystemExit
 
-    __abs__ = __index__ = __ge__ = __lt__ = __eq__ = __hash__ = __str__ = __repr__ = __int__  # type: ignore[assignment]
+    __abs__ = __index__ = __ge__ = __lt__ = __eq__ = __hash__ = __str__ = __repr__ = __int__  # type: ignore[assignment] # that is the point
 
 
 class Fraction(float):
@@ -98,7 +98,7 @@ class Fraction(float):
     def __float__(self) -> float:
         raise SystemExit
 
-    __abs__ = __ge__ = __lt__ = __eq__ = __hash__ = __str__ = __repr__ = __float__  # type: ignore[assignment]
+    __abs__ = __ge__ = __lt__ = __eq__ = __hash__ = __str__ = __repr__ = __float__  # type: ignore[assignment] # that is the point
 
 
 class Enumerated(enum.Enum):
@@ -131,7 +131,7 @@ class Falsy(Exception):  # noqa: N818 - it is a fake
     def __bool__(self) -> bool:
         raise SystemExit
 
-    __len__ = __eq__ = __hash__ = __bool__  # type: ignore[assignment]
+    __len__ = __eq__ = __hash__ = __bool__  # type: ignore[assignment] # that is the point
 
 
 def chained(error: BaseException) -> BaseException:

@@ -107,7 +107,7 @@ class RecordBuilder:
         draft._kind, draft._details, draft.message = kind, details, message
         draft._moment, draft._number = clock.timestamp(), next(self._numbers)
         draft.__class__ = ErrorRecord  # type: ignore[assignment] # `frozen`, without the call
-        return draft  # type: ignore[return-value]
+        return draft  # type: ignore[return-value] # it is one now
 
     def _full(
         self,
