@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import sys
@@ -11,11 +10,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from booking_resilience import clock
+from booking_resilience.deadlines import reset
 from booking_resilience.errors import DeadlineExceededError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator
-    from contextvars import Token
 
 T = TypeVar("T")
 
@@ -147,7 +146,7 @@ async def _asyncio_cut_off(
         if not scope.expired():
             raise
     finally:
-        _reset(token)
+        reset(token)
     raise _late(error, operation, end)
 
 
@@ -161,13 +160,8 @@ async def _trio_cut_off(
         try:
             return await awaitable
         finally:
-            _reset(token)
+            reset(token)
     raise _late(error, operation, end)
-
-
-def _reset(token: Token[Callable[[], bool] | None]) -> None:
-    with contextlib.suppress(ValueError):  # a coroutine closed by the collector, in another context
-        _is_over.reset(token)
 
 
 def timeout_behind(error: BaseException) -> BaseException:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from booking_resilience import clock
 from booking_resilience.settings import check, is_number
@@ -65,12 +65,12 @@ def _deadline(seconds: float) -> Iterator[None]:
         reset(token)
 
 
-def reset(token: object) -> None:
-    """Undo `current_end.set`; harmless where the context is another by now (a generator closed by the collector).
+def reset(token: Token[Any]) -> None:
+    """Undo the `set` of a context variable; harmless in another context (a generator closed by the collector).
 
     Nor does it mind if it was undone already: an interrupt may come right after that.
     """
     try:
-        reset_end(token)  # type: ignore[arg-type] # Token is generic; every token here is current_end's
+        token.var.reset(token)
     except (ValueError, RuntimeError):
         pass

@@ -11,6 +11,7 @@ from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import Run
 
 if TYPE_CHECKING:
+    from contextvars import Token
     from types import TracebackType
     from typing import Self
 
@@ -112,7 +113,7 @@ class Attempt:
 
     def __init__(self, run: Run) -> None:
         self._run: Run | None = run
-        self._token: object = None
+        self._token: Token[float | None] | None = None
         self.number: int = run.attempt + 1
         self.goes_on: bool | None = None
 

@@ -18,6 +18,7 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import Observation
 
 from booking_resilience import clock
+from booking_resilience.deadlines import reset
 from booking_resilience.events import BreakerState, Subscription
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.settings import check, is_whole
@@ -185,8 +186,7 @@ class _Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         taken, telemetry = clock.monotonic() - self._began, self._telemetry
-        with contextlib.suppress(ValueError):  # a coroutine may be closed in another context than it began in
-            _current.reset(self._token)
+        reset(self._token)
         with contextlib.suppress(Exception):  # telemetry must not hurt
             if kind is not None:
                 self.outcome = "failed" if issubclass(kind, Exception) else "cancelled"
