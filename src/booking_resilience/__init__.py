@@ -1,4 +1,4 @@
-"""Keeps a booking flow working when its backend, Appwrite, or the network misbehaves.
+"""Keeps a booking flow working when its backend (Appwrite) or the network misbehaves.
 
 What is imported from here is loaded when it is first used, so that importing the package costs next to nothing.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+__version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
     from booking_resilience.batch import (
@@ -32,11 +34,18 @@ if TYPE_CHECKING:
     )
     from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Permit, SharedSnapshot
     from booking_resilience.deadlines import deadline, remaining_time
-    from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError, TransientError
+    from booking_resilience.errors import (
+        CircuitOpenError,
+        DeadlineExceededError,
+        LimitExceededError,
+        ResilienceError,
+        TransientError,
+    )
     from booking_resilience.events import (
         AlertEvent,
         BreakerEvent,
         BreakerState,
+        ErrorCategory,
         FailedAttempt,
         Listener,
         RetryEvent,
@@ -45,7 +54,6 @@ if TYPE_CHECKING:
     from booking_resilience.monitor import (
         DEFAULT_REDACTION,
         AlertRule,
-        ErrorCategory,
         ErrorGroup,
         ErrorMonitor,
         ErrorRecord,
@@ -95,6 +103,7 @@ __all__ = [
     "ErrorStats",
     "FailedAttempt",
     "FailureRate",
+    "LimitExceededError",
     "Listener",
     "MonitorSnapshot",
     "Page",
@@ -145,12 +154,26 @@ _HOMES = {
     ),
     "breaker": ("BreakerSnapshot", "CircuitBreaker", "FailureRate", "Permit", "SharedSnapshot"),
     "deadlines": ("deadline", "remaining_time"),
-    "errors": ("CircuitOpenError", "DeadlineExceededError", "ResilienceError", "TransientError"),
-    "events": ("AlertEvent", "BreakerEvent", "BreakerState", "FailedAttempt", "Listener", "RetryEvent", "Subscription"),
+    "errors": (
+        "CircuitOpenError",
+        "DeadlineExceededError",
+        "LimitExceededError",
+        "ResilienceError",
+        "TransientError",
+    ),
+    "events": (
+        "AlertEvent",
+        "BreakerEvent",
+        "BreakerState",
+        "ErrorCategory",
+        "FailedAttempt",
+        "Listener",
+        "RetryEvent",
+        "Subscription",
+    ),
     "monitor": (
         "DEFAULT_REDACTION",
         "AlertRule",
-        "ErrorCategory",
         "ErrorGroup",
         "ErrorMonitor",
         "ErrorRecord",
@@ -175,14 +198,15 @@ _HOMES = {
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
+if not TYPE_CHECKING:  # type checkers would take `__getattr__` as leave to import any name
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*__all__, "__version__"])

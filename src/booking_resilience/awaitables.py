@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from booking_resilience import clock
+from booking_resilience.callbacks import is_awaitable, is_coroutine_function, is_generator_function
 from booking_resilience.deadlines import reset
 from booking_resilience.errors import DeadlineExceededError
 
@@ -26,11 +27,6 @@ _is_over: ContextVar[Callable[[], bool] | None] = ContextVar("booking_resilience
 
 _CANCELLATIONS = frozenset({"CancelledError", "Cancelled"})  # asyncio's and trio's
 _PLUMBING = tuple(f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "awaitables"))
-
-
-def is_awaitable(value: object) -> bool:
-    """Tell whether the value can be awaited."""
-    return type(value) is types.CoroutineType or hasattr(type(value), "__await__") or inspect.isawaitable(value)
 
 
 def refuse_awaitable(value: object, called: str, instead: str) -> type | None:
@@ -67,16 +63,9 @@ def gives_coroutines(fn: Callable[..., Any], decorator: str) -> bool:
     """
     if not callable(fn):
         raise TypeError(f"{decorator} decorates functions, not {fn!r}")
-    inner = fn
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    candidates = (
-        inner,
-        inspect.getattr_static(type(inner), "__call__", None),
-    )  # an object's own __call__ may be asynchronous
-    if any(inspect.isgeneratorfunction(item) or inspect.isasyncgenfunction(item) for item in candidates):
+    if is_generator_function(fn):
         raise TypeError(f"{decorator} cannot decorate the generator function {fn!r}: its body runs after it returned")
-    return any(inspect.iscoroutinefunction(item) for item in candidates)
+    return is_coroutine_function(fn)
 
 
 def within(decorate: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Any) -> Any:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from booking_resilience.awaitables import name_of
+from booking_resilience.checks import check, is_whole
 from booking_resilience.crews import TaskCrew, ThreadCrew, task_crew
 from booking_resilience.events import log_raised
 from booking_resilience.pipeline import Pipeline
-from booking_resilience.settings import check, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience import clock
-from booking_resilience.settings import check, is_number
+from booking_resilience.checks import check, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

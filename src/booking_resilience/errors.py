@@ -3,8 +3,9 @@
 ::
 
     ResilienceError
-    ├── TransientError            something that may pass by itself: raise it, or subclass it, to be retried
-    ├── CircuitOpenError          a circuit breaker refused the call
+    ├── TransientError            a transient failure: raise it, or subclass it, to have the call retried
+    ├── CircuitOpenError          a circuit breaker rejected the call
+    ├── LimitExceededError        a concurrency limit or a rate limit rejected the call
     └── DeadlineExceededError     time ran out (also a TimeoutError)
 
 Facts are attributes; the text is for people. Every one of them can be pickled.
@@ -18,7 +19,7 @@ class ResilienceError(Exception):
 
 
 class TransientError(ResilienceError):
-    """A failure that may pass by itself; `is_transient` is true for it and for its subclasses.
+    """A transient failure; `is_transient` is true for it and for its subclasses.
 
     Args:
         args: What an exception takes: its text, as a rule.
@@ -56,6 +57,29 @@ class CircuitOpenError(ResilienceError):
         if self.retry_after is None:
             return f"Circuit breaker is OPEN: {self.name!r}, isolated: {self.cause}"
         return f"Circuit breaker is OPEN: {self.name!r}, next trial in {self.retry_after:.1f} s"
+
+
+class LimitExceededError(ResilienceError):
+    """A concurrency limit or a rate limit rejected the call; the function was not called.
+
+    Args:
+        name: The limit's name.
+        retry_after: Seconds until it is worth asking again, 0 or more; None if that isn't known.
+    """
+
+    __slots__ = ("name", "retry_after")
+
+    def __init__(self, name: str, retry_after: float | None = None) -> None:
+        self.name: str = name
+        self.retry_after: float | None = retry_after
+
+    def __reduce__(self) -> tuple[type[LimitExceededError], tuple[object, ...], dict[str, object]]:
+        return type(self), (self.name, self.retry_after), self.__dict__
+
+    def __str__(self) -> str:
+        if self.retry_after is None:
+            return f"Limit exceeded: {self.name!r}"
+        return f"Limit exceeded: {self.name!r}, next try in {self.retry_after:.1f} s"
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):

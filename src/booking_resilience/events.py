@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
+from booking_resilience.callbacks import ask
+
 if TYPE_CHECKING:
     import datetime
     from collections.abc import Iterable
@@ -23,6 +25,16 @@ Listener: TypeAlias = Callable[[E], object]
 
 Outcome: TypeAlias = Literal["retrying", "recovered", "gave_up"]
 Reason: TypeAlias = Literal["attempts", "deadline", "budget", "not_transient", "circuit_open"]
+
+
+class ErrorCategory(enum.StrEnum):
+    """What part of the application an error belongs to."""
+
+    BOOKING = "booking"
+    CHAT = "chat"
+    PAYMENT = "payment"
+    APPWRITE = "appwrite"
+    NETWORK = "network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,7 @@ def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -
     raised = 0
     for listener in listeners:
         try:
-            listener(event)
+            ask(listener, event, unknown=None, logger=logger)
         except Exception as error:  # noqa: BLE001 - a listener's error must not become the caller's
             raised += 1
             log_raised(logger, error, "a listener raised on %s", type(event).__name__)
@@ -141,6 +153,6 @@ def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -
 
 def log_raised(logger: logging.Logger, error: Exception, text: str, *args: object) -> None:
     """Log what an application's own function raised, without the error that it was told of: that may hold secrets."""
-    error.__suppress_context__ = True
     with contextlib.suppress(Exception):  # a logging handler that raises
+        object.__setattr__(error, "__suppress_context__", True)  # past a `__setattr__` that refuses
         logger.error(text, *args, exc_info=error)

@@ -34,6 +34,7 @@ from booking_resilience import (
     ErrorStats,
     FailedAttempt,
     FailureRate,
+    LimitExceededError,
     Listener,
     MonitorSnapshot,
     Page,
@@ -268,6 +269,7 @@ async def breakers() -> None:
 
 # Errors
 
+limited = LimitExceededError("limit", 1.0)
 refusal = CircuitOpenError("b", 1.0, "cause")
 assert_type(refusal.name, str)
 assert_type(refusal.retry_after, float | None)

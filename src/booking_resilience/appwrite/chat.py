@@ -26,8 +26,8 @@ from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.create import create_row_once
 from booking_resilience.appwrite.rows import Row, RowStore
 from booking_resilience.booking import ChatMessage, ChatRoom, Page
+from booking_resilience.checks import check, is_text, is_whole
 from booking_resilience.locks import fork_safe_lock
-from booking_resilience.settings import check, is_text, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

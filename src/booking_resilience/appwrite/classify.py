@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from booking_resilience.appwrite.evidence import evidence_of
 from booking_resilience.appwrite.waits import retry_after_of
-from booking_resilience.monitor import ErrorCategory
+from booking_resilience.events import ErrorCategory
 
 if TYPE_CHECKING:
     from booking_resilience.appwrite.evidence import Sent

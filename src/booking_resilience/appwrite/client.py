@@ -18,7 +18,7 @@ from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
 from booking_resilience.appwrite.sdk import Client
 from booking_resilience.appwrite.transport import Answer, Transport
-from booking_resilience.settings import check, is_positive, is_whole
+from booking_resilience.checks import check, is_positive, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,12 +24,12 @@ from booking_resilience.appwrite.classify import (
 from booking_resilience.appwrite.evidence import leave_open
 from booking_resilience.appwrite.rows import Row, RowStore, holds
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.checks import check
 from booking_resilience.deadlines import deadline, remaining_time
 from booking_resilience.retry import RetryPolicy, attempts_of, with_retry
 from booking_resilience.retry.history import forget, remember
 from booking_resilience.retry.plan import tell
 from booking_resilience.retry.run import drive
-from booking_resilience.settings import check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

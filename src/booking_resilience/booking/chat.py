@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
-from booking_resilience.settings import check, is_whole
+from booking_resilience.checks import check, is_whole
 
 if TYPE_CHECKING:
     import datetime

@@ -11,15 +11,16 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from booking_resilience import clock
-from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, is_awaitable, refuse_uncallable, within
+from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker.calls import not_awaitable, protect, protect_async, refuse, watch, watch_async
 from booking_resilience.breaker.machine import CLOSED, Machine
 from booking_resilience.breaker.permits import BreakerSnapshot, Guard, Permit
 from booking_resilience.breaker.telling import deliver
+from booking_resilience.callbacks import is_awaitable
+from booking_resilience.checks import check, is_error_filter, is_number, is_positive, is_text, is_whole
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import Subscription
 from booking_resilience.locks import fork_safe_lock
-from booking_resilience.settings import check, is_error_filter, is_number, is_positive, is_text, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from booking_resilience.awaitables import AWAITABLE_NEVER, is_awaitable, refuse_awaitable, refuse_uncallable
+from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.breaker.permits import Permit
+from booking_resilience.callbacks import is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

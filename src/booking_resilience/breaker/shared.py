@@ -17,7 +17,7 @@ from booking_resilience.breaker.shared_agent import agent_for
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_script import Settings, clean
 from booking_resilience.breaker.shared_wires import connector, place_of
-from booking_resilience.settings import check, is_text, is_whole
+from booking_resilience.checks import check, is_text, is_whole
 
 if TYPE_CHECKING:
     import redis

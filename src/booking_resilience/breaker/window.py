@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from booking_resilience.settings import check, is_positive, is_whole
+from booking_resilience.checks import check, is_positive, is_whole
 
 _BUCKETS = 30
 _NARROWEST = 1e-12  # seconds: finer than any clock, and no time is too many of it to be counted

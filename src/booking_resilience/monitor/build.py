@@ -9,13 +9,13 @@ import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from booking_resilience import clock
+from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor.context import ContextCopy
 from booking_resilience.monitor.facts import TypeFacts, active_span, chain, fingerprint, traceback_of
 from booking_resilience.monitor.record import (
     NO_DETAILS,
     Details,
     Draft,
-    ErrorCategory,
     ErrorRecord,
     Kind,
     Severity,

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from booking_resilience.events import ErrorCategory
     from booking_resilience.monitor.monitor import ErrorMonitor
-    from booking_resilience.monitor.record import ErrorCategory, Severity
+from booking_resilience.monitor.record import Severity
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,11 +14,11 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from booking_resilience import clock
-from booking_resilience.events import AlertEvent
+from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.build import RecordBuilder
 from booking_resilience.monitor.marks import key_for
 from booking_resilience.monitor.rate import Alert, SlidingRate
-from booking_resilience.monitor.record import ErrorCategory, Severity
+from booking_resilience.monitor.record import Severity
 from booking_resilience.monitor.stats import ErrorStats
 from booking_resilience.monitor.store import RecordStore
 

@@ -8,7 +8,8 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-from booking_resilience.monitor.record import FIELDS, Details, Draft, ErrorCategory, ErrorRecord, Kind, Severity, frozen
+from booking_resilience.events import ErrorCategory
+from booking_resilience.monitor.record import FIELDS, Details, Draft, ErrorRecord, Kind, Severity, frozen
 
 SCHEMA = "booking-resilience/errors/1"
 _TEXT, _TEXT_OR_NONE, _WHOLE, _NUMBER_OR_NONE = (str,), (str, type(None)), (int,), (int, float, type(None))

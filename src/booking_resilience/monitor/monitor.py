@@ -7,6 +7,8 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from booking_resilience import clock
+from booking_resilience.checks import check, is_positive, is_whole
+from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor import export as exports
 from booking_resilience.monitor.build import member_of
 from booking_resilience.monitor.capture import Capture
@@ -15,12 +17,11 @@ from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.logs import MonitorHandler
 from booking_resilience.monitor.marks import MANY, Mark, attributes_of, settle
 from booking_resilience.monitor.rate import AlertRule
-from booking_resilience.monitor.record import ErrorCategory, Severity
+from booking_resilience.monitor.record import Severity
 from booking_resilience.monitor.redact import DEFAULT_REDACTION
 from booking_resilience.monitor.stats import ErrorStats, MonitorSnapshot
 from booking_resilience.monitor.store import RecordStore
 from booking_resilience.monitor.telling import Teller
-from booking_resilience.settings import check, is_positive, is_whole
 
 if TYPE_CHECKING:
     import logging

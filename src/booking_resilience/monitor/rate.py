@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from booking_resilience.settings import check, is_number, is_positive
+from booking_resilience.checks import check, is_number, is_positive
 
 State: TypeAlias = Literal["firing", "repeat", "resolved"]
 _CLEAR = 5

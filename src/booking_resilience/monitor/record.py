@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
+from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor.stacks import render
 
 if TYPE_CHECKING:
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
     from booking_resilience.monitor.store import Shelf
 
 Outcome: TypeAlias = Literal["failed", "recovered"]
-
-
-class ErrorCategory(enum.StrEnum):
-    """What part of the application an error belongs to."""
-
-    BOOKING = "booking"
-    CHAT = "chat"
-    PAYMENT = "payment"
-    APPWRITE = "appwrite"
-    NETWORK = "network"
 
 
 class Severity(enum.StrEnum):

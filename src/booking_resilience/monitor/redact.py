@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from booking_resilience.settings import check
+from booking_resilience.checks import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

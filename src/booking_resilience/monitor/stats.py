@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from booking_resilience.events import AlertEvent
-    from booking_resilience.monitor.record import ErrorCategory, ErrorRecord, Severity
+    from booking_resilience.events import AlertEvent, ErrorCategory
+    from booking_resilience.monitor.record import ErrorRecord, Severity
 
 
 @dataclass(frozen=True, slots=True)

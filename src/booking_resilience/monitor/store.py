@@ -6,8 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor.record import (
-    ErrorCategory,
     ErrorRecord,
     Severity,
     as_datetime,

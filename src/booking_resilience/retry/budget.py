@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from booking_resilience.checks import check, is_number, is_positive
 from booking_resilience.locks import fork_safe_lock
-from booking_resilience.settings import check, is_number, is_positive
 
 _INITIAL = 5.0
 _NANO = 1_000_000_000  # tokens are counted in whole billionths: ten deposits of 0.1 make exactly one token

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from booking_resilience.checks import check, is_error_filter, is_number, is_positive, is_whole
 from booking_resilience.errors import CircuitOpenError, TransientError
-from booking_resilience.settings import check, is_error_filter, is_number, is_positive, is_whole
 
 if TYPE_CHECKING:
     from booking_resilience.events import Reason

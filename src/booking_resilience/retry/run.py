@@ -13,7 +13,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience import clock
-from booking_resilience.awaitables import cut_off, hide_plumbing, is_awaitable, refuse_awaitable
+from booking_resilience.awaitables import cut_off, hide_plumbing, refuse_awaitable
+from booking_resilience.callbacks import is_awaitable
 from booking_resilience.deadlines import get_end, reset, reset_end, set_end
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
 from booking_resilience.events import RetryEvent

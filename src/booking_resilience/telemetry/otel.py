@@ -18,10 +18,10 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import Observation
 
 from booking_resilience import clock
+from booking_resilience.checks import check, is_whole
 from booking_resilience.deadlines import reset
 from booking_resilience.events import BreakerState, Subscription
 from booking_resilience.pipeline import Pipeline
-from booking_resilience.settings import check, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

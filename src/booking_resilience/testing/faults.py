@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from booking_resilience.settings import check, is_number
+from booking_resilience.checks import check, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from booking_resilience import clock
-from booking_resilience.settings import check, is_number
+from booking_resilience.checks import check, is_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import h11
 
-from booking_resilience.settings import check, is_text
+from booking_resilience.checks import check, is_text
 from booking_resilience.testing.appwrite_server.api import Api
 from booking_resilience.testing.appwrite_server.wire import Wire, end
 from booking_resilience.testing.appwrite_server.wrong import faulty

@@ -1,0 +1,93 @@
+"""Functions that users hand in (filters, listeners, redactors), all of which are called synchronously.
+
+A coroutine function in such a place would never be awaited: `check_callback` refuses it when it is given, and `ask`
+drops what only turns out to be awaitable when it is returned.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import types
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_warned: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def bodies_of(fn: object) -> tuple[object, ...]:
+    """Return the functions whose code may run when `fn` is called: itself and its type's `__call__`.
+
+    Partials and bound methods are looked through.
+    """
+    while isinstance(fn, (functools.partial, types.MethodType)):
+        fn = fn.func if isinstance(fn, functools.partial) else fn.__func__
+    return fn, inspect.getattr_static(type(fn), "__call__", None)
+
+
+def is_coroutine_function(fn: object) -> bool:
+    """Tell whether calling `fn` gives a coroutine."""
+    return any(inspect.iscoroutinefunction(body) for body in bodies_of(fn))
+
+
+def is_generator_function(fn: object) -> bool:
+    """Tell whether calling `fn` gives a generator, synchronous or asynchronous: its body runs after it returned."""
+    return any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies_of(fn))
+
+
+def is_awaitable(value: object) -> bool:
+    """Tell whether the value can be awaited."""
+    return type(value) is types.CoroutineType or hasattr(type(value), "__await__") or inspect.isawaitable(value)
+
+
+def check_callback(name: str, fn: object, allowed: str) -> None:
+    """Check that `fn` can be called and has a body that runs when it is called.
+
+    Raises:
+        TypeError: If it can't be called, or is a coroutine or generator function; exception types and tuples of them
+            are the caller's to accept before.
+    """
+    if not callable(fn):
+        raise TypeError(f"{name} must be {allowed}, not {fn!r}")
+    if is_coroutine_function(fn):
+        raise TypeError(f"{name} must be {allowed}; {fn!r} is a coroutine function, which nobody would await")
+    if is_generator_function(fn):
+        raise TypeError(f"{name} must be {allowed}; {fn!r} is a generator function, whose body would never run")
+
+
+def ask(fn: Callable[..., Any], *args: object, unknown: Any, logger: logging.Logger) -> Any:
+    """Call `fn` and return its answer; `unknown` if the answer can only be awaited.
+
+    Such an answer is closed, and logged once for each callable.
+    """
+    answer = fn(*args)
+    if answer is None or answer is True or answer is False or not is_awaitable(answer):
+        return answer
+    drop_awaitable(fn, answer, logger)
+    return unknown
+
+
+def drop_awaitable(fn: object, answer: object, logger: logging.Logger) -> None:
+    """Close an awaitable that nobody will await, and log it once for each callable."""
+    if close := getattr(answer, "close", None) or getattr(answer, "cancel", None):
+        try:
+            close()
+        except Exception:  # noqa: BLE001, S110 - the coroutine's own clean-up failed; it is dropped all the same
+            pass
+    body = next(body for body in bodies_of(fn))
+    try:
+        if body in _warned:
+            return
+        _warned.add(body)
+    except TypeError:  # neither hashable nor weakly referable: then its type stands for it
+        if type(body) in _warned:
+            return
+        _warned.add(type(body))
+    try:
+        logger.error("%r returned an awaitable, which nobody awaits; it must be a plain function", fn)
+    except Exception:  # noqa: BLE001, S110 - a logging handler that raises
+        pass

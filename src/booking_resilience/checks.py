@@ -1,0 +1,87 @@
+"""Check arguments and settings: the wrong type is a `TypeError`, a wrong value a `ValueError`.
+
+Every error names the argument, its value and what is allowed, and is raised before anything has been done.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+
+def check(name: str, value: object, ok: bool, allowed: str) -> None:
+    """Raise `ValueError` unless `ok`."""
+    if not ok:
+        raise ValueError(f"{name} must be {allowed}, not {value!r}")
+
+
+def check_type(name: str, value: object, ok: bool, allowed: str) -> None:
+    """Raise `TypeError` unless `ok`."""
+    if not ok:
+        raise TypeError(f"{name} must be {allowed}, not {value!r}")
+
+
+def check_number(
+    name: str, value: object, least: float = 0.0, *, above: bool = False, or_none: bool = False, allowed: str = ""
+) -> None:
+    """Check for a finite number, `least` or more; `above` excludes `least` itself.
+
+    Args:
+        name: The argument's name, for the error.
+        value: What was given; `True` and `False` are not numbers.
+        least: The smallest number allowed.
+        above: Whether it must be larger than `least`.
+        or_none: Whether None is allowed.
+        allowed: What is allowed, in words, where the bounds alone don't tell.
+    """
+    if value is None and or_none:
+        return
+    if not allowed:
+        allowed = f"a finite number above {least:g}" if above else f"a finite number, {least:g} or more"
+    allowed += ", or None" if or_none else ""
+    check_type(name, value, isinstance(value, (int, float)) and not isinstance(value, bool), allowed)
+    check(name, value, is_number(value, least) and not (above and value == least), allowed)
+
+
+def check_whole(name: str, value: object, least: int = 1) -> None:
+    """Check for a whole number, `least` or more; `True` and `False` are not numbers."""
+    allowed = f"a whole number, {least} or more"
+    check_type(name, value, isinstance(value, int) and not isinstance(value, bool), allowed)
+    check(name, value, is_whole(value, least), allowed)
+
+
+def check_text(name: str, value: object) -> None:
+    """Check for a string that isn't empty."""
+    check_type(name, value, isinstance(value, str), "a string")
+    check(name, value, value != "", "a string that isn't empty")
+
+
+def is_whole(value: object, least: int = 1) -> bool:
+    """Tell whether the value is a whole number, `least` or more; `True` and `False` are not."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool:
+    """Tell whether the value is a finite number from `least` to `most`; `True` and `False` are not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return least <= value <= most and value <= sys.float_info.max  # an int may be larger than any float
+
+
+def is_positive(value: object) -> bool:
+    """Tell whether the value is a finite number above 0."""
+    return is_number(value) and value != 0
+
+
+def is_error_filter(value: object) -> bool:
+    """Tell whether the value is an exception type, a tuple of them (an empty one, too), or something to call."""
+    if isinstance(value, tuple):
+        return all(isinstance(item, type) and issubclass(item, BaseException) for item in value)
+    if isinstance(value, type):
+        return issubclass(value, BaseException)
+    return callable(value)
+
+
+def is_text(value: object) -> bool:
+    """Tell whether the value is a string that isn't empty."""
+    return isinstance(value, str) and value != ""
