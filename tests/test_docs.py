@@ -249,7 +249,7 @@ def test_the_defaults_in_the_readme_are_those_of_the_signatures() -> None:
     )
     assert breaker["trial_calls"] == 1
     assert rows["alert"] == (
-        f"above {alert['threshold']} errors per minute, until below {alert['clear_threshold']} for "
+        f"above {alert['threshold']} errors per minute, until below {booking_resilience.AlertRule().clear_threshold} for "
         f"{alert['keep_firing']:g} s"
     )
     assert rows["monitor"] == f"{monitor['capacity']:,} records"

@@ -11,6 +11,7 @@ import json
 import linecache
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from booking_resilience import ErrorMonitor, FailedAttempt, load_json
@@ -106,15 +107,41 @@ def test_csv_is_quoted_guarded_and_complete() -> None:
     assert json.loads(rows[2][COLUMNS.index("context")])["therapist_id"] == "t1"
 
 
-@given(
-    text=st.text() | st.text(alphabet="=+-@\t\r\n\0'＝＋－＠ab"), more=st.text(alphabet=st.characters(codec="utf-8"))
-)
-def test_taking_one_guard_off_restores_the_text(text: str, more: str) -> None:
-    """No exported field begins like a formula, and taking one `'` off the front gives the text back."""
-    for value in (text, text + more):
-        field = exports.guarded(value)
-        assert not field.startswith(tuple("=+-@\t\r\n\0＝＋－＠"))
-        assert (field.removeprefix("'")) == value
+STARTS = re.compile("(?:\\A|(?<=[;\\t\\n])|(?<=\\r)(?!\\n))'")
+CELLS = re.compile("[;\\t\\n]|\\r\\n?")
+
+
+def unguarded(field: str) -> str:
+    """Return the text of a field as the documentation says: without the `'` at the start and after each separator."""
+    return STARTS.sub("", field)
+
+
+@given(st.text() | st.text(alphabet="=+-@;\t\r\n\0'\"＝＋－＠＂ab"))
+@example("x\r\n=1;'=2;\t@3")
+def test_taking_the_guards_off_restores_the_text(text: str) -> None:
+    """No cell, however a spreadsheet splits the field, begins like a formula, and the text can be restored exactly."""
+    field = exports.guarded(text)
+    for number, cell in enumerate(CELLS.split(field)):
+        assert not cell.startswith(tuple("=+-@\0＝＋－＠"))
+        assert not (number and cell.startswith(('"', "＂")))
+    assert unguarded(field) == text
+
+
+def test_no_field_is_longer_than_what_reads_it() -> None:
+    """The csv module reads every field again, and Excel is given no more than it shows; a context stays JSON."""
+    monitor = ErrorMonitor()
+    context = {f"key {number}": "й" * 1000 for number in range(32)}
+    monitor.record(ValueError("x" * 5000), operation="x", context={"a": context, "b": context, "n": 1})
+    for excel, limit in ((False, 131_072), (True, 32_767)):
+        text = monitor.to_csv(excel=excel)
+        assert text.startswith("\ufeff") is excel
+        header, row = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+        assert header == COLUMNS
+        assert max(map(len, row)) <= limit
+        kept = json.loads(unguarded(row[COLUMNS.index("context")]))
+        assert kept["a"]["key 0"] == "й" * 1000
+        assert all(value == "й" * 1000 for value in kept["a"].values())
+        assert limit - len(row[COLUMNS.index("context")]) < 7000
 
 
 @settings(max_examples=60)
@@ -130,7 +157,7 @@ def test_any_record_comes_back(message: str, operation: str, context: dict[str, 
     assert load_json(monitor.to_json()) == [record]
     assert load_json(monitor.to_jsonl()) == [record]
     _, row = csv.reader(io.StringIO(monitor.to_csv(), newline=""))
-    plain = [field.removeprefix("'") for field in row]
+    plain = [unguarded(field) for field in row]
     assert plain[COLUMNS.index("message")] == record.message
     assert plain[COLUMNS.index("operation")] == record.operation
     assert json.loads(plain[COLUMNS.index("context")]) == record.context
@@ -448,7 +475,7 @@ def test_hostile_texts_survive_every_format(operation: str, message: str, cause:
     facts = {**record.to_dict(), "duration_seconds": 0.5, "context": json.dumps(record.context)}
     for column, field in zip(header, row, strict=True):
         assert not field.startswith(tuple("=+-@\t\r\n\0＝＋－＠"))
-        assert field.removeprefix("'") == str(facts[column])
+        assert unguarded(field) == str(facts[column])
 
 
 def test_text_nested_too_deeply_is_refused() -> None:

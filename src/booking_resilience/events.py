@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
+from booking_resilience.locks import fork_safe_lock
 
 if TYPE_CHECKING:
     import datetime
@@ -112,6 +115,47 @@ class AlertEvent:
     rate: float
     peak: float
     since: datetime.datetime
+
+
+class Recorded:
+    """Numbers the error records of a process, whichever monitor makes them.
+
+    Attributes:
+        last: The number of the newest; an attribute, since every call through a pipeline reads it.
+        lock: Held while a record gets its number; re-entrant, since a signal handler may record meanwhile.
+    """
+
+    __slots__ = ("_numbers", "last", "lock")
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self.last: int = 0
+        self.lock = fork_safe_lock()
+
+    def next(self) -> int:
+        """Return a number; to be called with the lock held."""
+        number = next(self._numbers)
+        self.last = max(self.last, number)
+        return number
+
+
+recorded = Recorded()
+call_began: ContextVar[int] = ContextVar("booking_resilience_call_began", default=0)
+"""What `recorded.last` was when the call began whose end is being told.
+
+By it a monitor tells an error that was recorded in this call from one that an earlier call recorded and that has been
+raised again.
+"""
+
+
+@contextlib.contextmanager
+def began_at(number: int) -> Iterator[None]:
+    """Set `call_began` in the block."""
+    token = call_began.set(number)
+    try:
+        yield
+    finally:
+        call_began.reset(token)
 
 
 class Subscription:

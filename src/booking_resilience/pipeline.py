@@ -14,7 +14,7 @@ from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, w
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.events import BreakerState, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
-from booking_resilience.monitor.build import member_of
+from booking_resilience.monitor.record import member_of
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async

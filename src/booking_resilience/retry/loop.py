@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from booking_resilience import clock
 from booking_resilience.deadlines import current_end, reset
+from booking_resilience.events import recorded
 from booking_resilience.retry.plan import Plan, check_arguments, too_late
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import Run
@@ -86,7 +87,7 @@ class Attempts:
                 end = started + limit
             if end is not None and end <= started:
                 raise too_late(self._plan, end)
-            self._run = Run(self._plan, started, end)
+            self._run = Run(self._plan, started, end, recorded.last)
         return self._run
 
     def _next_attempt(self, run: Run) -> Attempt:

@@ -17,7 +17,7 @@ from booking_resilience.awaitables import cut_off, hide_plumbing, refuse_awaitab
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.deadlines import get_end, reset, reset_end, set_end
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
-from booking_resilience.events import RetryEvent
+from booking_resilience.events import RetryEvent, began_at, recorded
 from booking_resilience.retry.history import remember
 from booking_resilience.retry.plan import Plan, logger, tell, too_late
 from booking_resilience.retry.policy import decide
@@ -37,6 +37,7 @@ class Run:
         plan: What to go by.
         started: When it began, on the monotonic clock.
         end: When it must have ended, on the same clock; None for never.
+        began: The number of the newest error record when it began.
 
     Attributes:
         attempt: The number of the attempt that ended last; 0 before.
@@ -45,12 +46,13 @@ class Run:
         failures: What `attempts_of` tells of.
     """
 
-    __slots__ = ("attempt", "delay", "end", "error", "failures", "plan", "started")
+    __slots__ = ("attempt", "began", "delay", "end", "error", "failures", "plan", "started")
 
-    def __init__(self, plan: Plan, started: float, end: float | None) -> None:
+    def __init__(self, plan: Plan, started: float, end: float | None, began: int) -> None:
         self.plan: Plan = plan
         self.started: float = started
         self.end: float | None = end
+        self.began: int = began
         self.attempt: int = 0
         self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
@@ -158,7 +160,9 @@ class Run:
         self._tell("gave_up", reason, None, total)
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
-        tell(self.plan, RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
+        event = RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed)
+        with began_at(self.began):
+            tell(self.plan, event)
 
 
 def drive(
@@ -175,7 +179,7 @@ def drive(
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
-        started = clock.monotonic()
+        started, began = clock.monotonic(), recorded.last
         outer = end = stop = get_end()
         if outer is not None and outer <= started:
             raise too_late(plan, outer)
@@ -196,7 +200,7 @@ def drive(
                     if token is not None:
                         reset_end(token)
                         token = None
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
@@ -207,7 +211,7 @@ def drive(
                         plain = refuse_awaitable(result, called, instead)
                     if run is None and not judged:
                         return result
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_with(result):
                         return result
                 if run.delay and not run.pause():
@@ -234,7 +238,7 @@ def drive_async(
     judged = policy.retry_on_result is not None or policy.budget is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        started = clock.monotonic()
+        started, began = clock.monotonic(), recorded.last
         outer = end = stop = get_end()
         if outer is not None and outer <= started:
             raise too_late(plan, outer)
@@ -261,7 +265,7 @@ def drive_async(
                     if token is not None:
                         reset(token)
                         token = None
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
@@ -272,7 +276,7 @@ def drive_async(
                         raise TypeError(f"{called} was given a function that gave no awaitable; use {instead}")
                     if run is None and not judged:
                         return result
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_with(result):
                         return result
                 if not await run.pause_async():
