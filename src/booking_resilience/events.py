@@ -123,20 +123,15 @@ class Recorded:
     Attributes:
         last: The number of the newest; an attribute, since every call through a pipeline reads it.
         lock: Held while a record gets its number; re-entrant, since a signal handler may record meanwhile.
+        next_number: Returns a number; to be called with the lock held.
     """
 
-    __slots__ = ("_numbers", "last", "lock")
+    __slots__ = ("last", "lock", "next_number")
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
         self.last: int = 0
         self.lock = fork_safe_lock()
-
-    def next(self) -> int:
-        """Return a number; to be called with the lock held."""
-        number = next(self._numbers)
-        self.last = max(self.last, number)
-        return number
+        self.next_number: Callable[[], int] = itertools.count(1).__next__
 
 
 recorded = Recorded()

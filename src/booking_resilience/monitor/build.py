@@ -67,6 +67,7 @@ class RecordBuilder:
     def build(
         self,
         error: BaseException,
+        attributes: dict[Any, Any],
         operation: str,
         category: ErrorCategory | str,
         severity: Severity | str,
@@ -74,7 +75,7 @@ class RecordBuilder:
         attempts: int | Sequence[FailedAttempt] | None,
         outcome: Outcome,
     ) -> ErrorRecord:
-        """Return the record of an error, without a number yet.
+        """Return the record of an error with these attributes, without a number yet.
 
         Raises:
             ValueError: If category, severity or outcome is unknown.
@@ -91,12 +92,7 @@ class RecordBuilder:
                 and was_outcome is outcome
             ):
                 known = _noted(notes, type_, operation, category, severity, outcome)
-        if (
-            known is None
-            or error.__cause__ is not None
-            or error.__context__ is not None
-            or _NOTES in attributes_of(error)
-        ):
+        if known is None or error.__cause__ is not None or error.__context__ is not None or _NOTES in attributes:
             return self._full(error, notes, operation, category, severity, context, attempts, outcome)
         args = error.args
         if known.text_is_argument and len(args) == 1 and type(args[0]) is str:
@@ -106,7 +102,7 @@ class RecordBuilder:
         message = known.text  # read once: another thread may write it
         cleaner: Cleaner | None = None
         if text != message:
-            if self._is_harmless(text):
+            if len(text) <= MESSAGE_LENGTH and text.isascii() and self._finds(text) is None:
                 known.text = message = text
             else:
                 cleaner = Cleaner(self._redact)
@@ -248,11 +244,8 @@ class RecordBuilder:
         return f"{facts.name}: {message}" if message else facts.name
 
     def _clean(self, text: str, cleaner: Cleaner) -> str:
-        return text if self._is_harmless(text) else cleaner.text(text)
-
-    def _is_harmless(self, text: str) -> bool:
-        """Tell whether the text can be kept as it is."""
-        return len(text) <= MESSAGE_LENGTH and text.isascii() and self._finds(text) is None
+        is_harmless = len(text) <= MESSAGE_LENGTH and text.isascii() and self._finds(text) is None
+        return text if is_harmless else cleaner.text(text)
 
     def _text_of(self, error: BaseException, facts: TypeFacts) -> str:
         """Return the error's text. One that is made by recording another error, and so on, ends here."""

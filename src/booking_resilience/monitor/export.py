@@ -199,7 +199,7 @@ def from_dict(facts: Any) -> ErrorRecord:
     lists: dict[str, Any] = {name: tuple(facts[name]) for name in ("attempt_errors", "notes")}
     causes = tuple((line, ()) for line in facts["causes"])
     plain = {name: facts[name] for name in Details._fields if name not in lists and name != "causes"}
-    return make_record(kind, Details(**lists, causes=causes, **plain), facts["message"], moment, 0)
+    return make_record(kind, Details(**lists, causes=causes, **plain), facts["message"], moment)
 
 
 _JSON_OF: dict[Any, tuple[type, ...]] = {

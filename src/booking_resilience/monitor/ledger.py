@@ -78,13 +78,13 @@ class Ledger:
         self._rate = SlidingRate(window, self._alert.exact)
         self._since: datetime.datetime | None = None
 
-    def known(self, error: BaseException) -> ErrorRecord | None:
+    def known(self, error: BaseException, attributes: dict[Any, Any]) -> ErrorRecord | None:
         """Return the record of an error that was made since the call began that it came out of; None if there is none.
 
-        Raises:
-            TypeError: If it is no exception.
+        Args:
+            error: The error.
+            attributes: What `attributes_of` gives.
         """
-        attributes = attributes_of(error)
         if type(attributes) is not Marked or attributes.owner != id(error):
             return None
         record = attributes.records.get(self._key)
@@ -93,18 +93,22 @@ class Ledger:
     def mark(self, error: BaseException, record: ErrorRecord) -> ErrorRecord:
         """Number the record and mark the error with it; return it, or the one of a thread that was faster."""
         with recorded.lock:
-            if (found := self.known(error)) is not None:
-                return found
-            set_number(record, recorded.next())
             attributes = attributes_of(error)
             if type(attributes) is not Marked or attributes.owner != id(error):
-                attributes = Marked(attributes)
-                attributes.owner, attributes.records = id(error), {}
-                _set_attributes(error, attributes)
-            records = attributes.records
-            records[self._key] = record
-            if len(records) > _MANY:  # a constant, say, that monitors come and go by
-                attributes.records = {key: kept for key, kept in records.items() if key in _ledgers}
+                marked = Marked(attributes) if attributes else Marked()
+                marked.owner, marked.records = id(error), {self._key: record}
+                _set_attributes(error, marked)
+            elif (found := self.known(error, attributes)) is not None:
+                return found
+            else:
+                records = attributes.records
+                records[self._key] = record
+                if len(records) > _MANY:  # a constant, say, that monitors come and go by
+                    attributes.records = {key: kept for key, kept in records.items() if key in _ledgers}
+            number = recorded.next_number()
+            set_number(record, number)
+            if number > recorded.last:
+                recorded.last = number
         return record
 
     def put(self, record: ErrorRecord) -> None:

@@ -19,6 +19,7 @@ from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Outcome, Severity, member_of
 from booking_resilience.monitor.redact import DEFAULT_REDACTION, Redaction, Redactor
+from booking_resilience.monitor.stacks import attributes_of
 from booking_resilience.monitor.store import ErrorGroup, RecordStore
 from booking_resilience.monitor.telling import Teller
 
@@ -104,12 +105,12 @@ class ErrorMonitor:
         """
         ledger = self._ledger
         try:
-            known = ledger.known(error)
+            attributes = attributes_of(error)
         except TypeError:
             raise TypeError(f"error must be an exception, not {type(error).__name__}") from None
-        if known is not None:
+        if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
             return known
-        made = ledger.build(error, operation, category, severity, context, attempts, outcome)
+        made = ledger.build(error, attributes, operation, category, severity, context, attempts, outcome)
         record = ledger.mark(error, made)
         if record is not made:
             return record

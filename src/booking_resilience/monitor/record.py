@@ -153,7 +153,7 @@ class ErrorRecord:
         kind = self._kind._replace(stack=self.stacktrace, redact=None)  # code cannot be pickled
         causes = tuple((line, ()) for line in self.causes)
         details = self._details._replace(causes=causes, id=self.id)
-        return make_record, (kind, details, self.message, self._moment, self._number)
+        return make_record, (kind, details, self.message, self._moment)
 
 
 FIELDS = tuple(field.name for field in fields(ErrorRecord))
@@ -163,16 +163,13 @@ _set_details, _set_kind, _set_moment, set_number, _set_message = (
 )
 
 
-def make_record(
-    kind: Kind, details: Details, message: str, moment: float | datetime.datetime, number: int = 0
-) -> ErrorRecord:
-    """Return a record, made past what keeps it frozen."""
+def make_record(kind: Kind, details: Details, message: str, moment: float | datetime.datetime) -> ErrorRecord:
+    """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept."""
     record = _new(ErrorRecord)
     _set_kind(record, kind)
     _set_details(record, details)
     _set_message(record, message)
     _set_moment(record, moment)
-    set_number(record, number)
     return record
 
 

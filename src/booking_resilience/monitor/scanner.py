@@ -16,7 +16,7 @@ NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
 # Every pattern is linear: none can begin at many places of one run of letters unless it is bounded, and where one
 # repeats, what follows cannot be a part of it.
 _LETTER = r"(?:[\w.\[\]-]|%(?:25)?(?:4[1-9A-Fa-f]|5[0-9ABDFabdf]|6[1-9A-Fa-f]|7[0-9Aa]|2[DdEe]))"
-_GAP = r"[^\S\r\n]|[\u2010-\u2015\u2212-]"
+_GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand between the digits of a card's number
 _CREDENTIALS = "|".join(
     (
         r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
@@ -35,7 +35,7 @@ _CREDENTIAL = re.compile(_CREDENTIALS)
 _PLACE = re.compile(
     rf"(?P<credential>{_CREDENTIALS})|(?P<pem>-----BEGIN [A-Z0-9 ]{{1,40}}-----)"
     r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer|asic))(?=[\s:=])"
-    rf"|(?P<digits>[0-9](?:(?:{_GAP}){{0,3}}[0-9]){{11,}})"
+    rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
     rf"|(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
     r"(?P<close>\\{0,7}[\"']|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
     rf"|(?<=%[0-9A-Fa-f]{{2}})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
@@ -45,7 +45,7 @@ _PLACE = re.compile(
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
     r"=|:|_|%3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
     r"b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
-    + "|".join(rf"{digit}(?:[0-9]|{_GAP}){{11}}" for digit in range(10))
+    + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
 )
 """Finds something in every text in which `clean` would."""
 
