@@ -73,6 +73,7 @@ _REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?!
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
 _SPACE = re.compile(r"\s{0,8}")
+_SHOWN = 64  # characters, of which pydantic shows about fifty
 _SAME_LINE = re.compile(r"[ \t]{0,8}")
 
 
@@ -124,23 +125,25 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
         level = _of_two_words(match["before"], key, sensitivity)
     if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
         level = NEVER  # a list of names, no list of pairs
-    is_shown = level == NEVER and key == "input_value"
-    if is_shown:
-        level = _of_field(text, match.start(), sensitivity)
     separator = match["separator"] or match["escaped"] or ""
-    begin = (_SAME_LINE if separator == ":" else _SPACE).match(text, at).end()  # type: ignore[union-attr] # matches all
-    if level == NEVER and not (is_shown and text[begin : begin + 1] in tuple("[{")):
+    space = (_SAME_LINE if separator == ":" else _SPACE).match(text, at)
+    begin = at if space is None else space.end()
+    is_container = text[begin : begin + 1] in ("[", "{")
+    is_shown = level == NEVER and key == "input_value"
+    if is_shown:  # of a container that pydantic shortens, keys may be missing
+        is_short = is_container and "..." in text[begin : begin + _SHOWN]
+        level = ALWAYS if is_short else _of_field(text, match.start(), sensitivity)
+    if level == NEVER:
         return at, at
-    if separator == ":" and not match["close"] and _HEAD.search(key) and text[begin : begin + 1] not in tuple("[{"):
+    is_head = _HEAD.search(key) is not None
+    if is_head and separator == ":" and not match["close"] and not is_container:
         return begin, _end_of_head(text, match.start(), begin)
     end = _end(text, begin, is_escaped=separator.startswith("%"))
-    if is_shown and end == len(text):  # pydantic shortens what it shows, in the middle of a quotation
+    if is_shown and end == len(text):  # shortened in the middle of a quotation
         end = (text.find("\n", begin) + 1 or end + 1) - 1
-    if level == NEVER and "..." not in text[begin:end]:
-        return at, at
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
         return at, at
-    return begin, _end_of_credentials(text, begin, end, is_head=_HEAD.search(key) is not None)
+    return begin, _end_of_credentials(text, begin, end, is_head=is_head)
 
 
 def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> int:
@@ -229,11 +232,16 @@ def without_cards(text: str) -> str:
     """Return a run of digits without the card numbers in it: 12 to 19 digits of an issuer's that pass Luhn's check."""
     places = [place for place, letter in enumerate(text) if letter.isdigit()]
     digits = "".join(text[place] for place in places)
+    sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
+    for place, digit in enumerate(map(int, digits)):
+        for parity, added in enumerate(sums):
+            added.append(added[-1] + (digit if place % 2 != parity else digit * 2 - 9 * (digit > 4)))
     kept, begin, end = [], 0, 0
     while begin < len(places):
         size = 0
         if begin == 0 or places[begin] - places[begin - 1] > 1:
-            size = next((size for size in range(19, 11, -1) if _is_card(digits, places, begin, begin + size)), 0)
+            sizes = (size for size in range(19, 11, -1) if _is_card(digits, places, sums, begin, begin + size))
+            size = next(sizes, 0)
         if size:
             kept += [text[end : places[begin]], REDACTED]
             end = places[begin + size - 1] + 1
@@ -241,15 +249,9 @@ def without_cards(text: str) -> str:
     return "".join([*kept, text[end:]])
 
 
-def _is_card(digits: str, places: list[int], begin: int, end: int) -> bool:
-    """Tell whether the digits from `begin` to `end` end where a number ends, are an issuer's, and add up."""
+def _is_card(digits: str, places: list[int], sums: tuple[list[int], list[int]], begin: int, end: int) -> bool:
+    """Tell whether the digits from `begin` to `end` end where a number ends, add up (ISO/IEC 7812-1), and are one's."""
     if end > len(places) or (end < len(places) and places[end] - places[end - 1] == 1):
         return False
-    number = digits[begin:end]
-    return _ISSUERS.match(number) is not None and luhn(number)
-
-
-def luhn(number: str) -> bool:
-    """Tell whether the last digit checks the others (ISO/IEC 7812-1, annex B)."""
-    doubled = "".join(str(2 * int(digit)) for digit in number[-2::-2])
-    return (sum(map(int, number[-1::-2])) + sum(map(int, doubled))) % 10 == 0
+    added = sums[end % 2]  # the last digit is not doubled, the one before it is
+    return (added[end] - added[begin]) % 10 == 0 and _ISSUERS.match(digits[begin:end]) is not None
