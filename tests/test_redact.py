@@ -192,9 +192,9 @@ def test_patterns_are_linear(piece: str) -> None:
         text = piece * (size // len(piece))
         best = 1e9
         for _ in range(3):
-            started = time.perf_counter()
+            started = time.thread_time()  # of this thread only: the machine may be busy
             DEFAULT_REDACTION.clean(text)
-            best = min(best, time.perf_counter() - started)
+            best = min(best, time.thread_time() - started)
         return best
 
     assert seconds(80_000) < 12 * seconds(20_000) + 0.02

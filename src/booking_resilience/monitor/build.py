@@ -6,14 +6,13 @@ import secrets
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from booking_resilience import clock
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory, FailedAttempt
 from booking_resilience.monitor.record import (
     NO_DETAILS,
-    OUTCOMES,
     Details,
     ErrorRecord,
     Kind,
@@ -21,6 +20,7 @@ from booking_resilience.monitor.record import (
     Severity,
     make_record,
     member_of,
+    outcome_of,
 )
 from booking_resilience.monitor.redact import CYCLE, MESSAGE_LENGTH, Cleaner, Redactor, cut_to, finder, text_of
 from booking_resilience.monitor.stacks import (
@@ -45,6 +45,10 @@ _OPERATION = 256
 _TYPES = 1024
 _DEPTH = 3
 _NOTES = "__notes__"
+
+
+Told: TypeAlias = tuple[Any, Any, Any, Any]
+"""Operation, category, severity and outcome, as they were given."""
 
 
 class RecordBuilder:
@@ -93,7 +97,7 @@ class RecordBuilder:
             ):
                 known = _noted(notes, type_, operation, category, severity, outcome)
         if known is None or error.__cause__ is not None or error.__context__ is not None or _NOTES in attributes:
-            return self._full(error, notes, operation, category, severity, context, attempts, outcome)
+            return self._full(error, notes, (operation, category, severity, outcome), context, attempts)
         args = error.args
         if known.text_is_argument and len(args) == 1 and type(args[0]) is str:
             text = args[0]
@@ -117,37 +121,24 @@ class RecordBuilder:
         self,
         error: BaseException,
         notes: dict[Any, Any],
-        operation: object,
-        category: ErrorCategory | str,
-        severity: Severity | str,
+        told: Told,
         context: Mapping[str, Any] | None,
         attempts: int | Sequence[FailedAttempt] | None,
-        outcome: Outcome,
     ) -> ErrorRecord:
         """Return the record of an error that has causes or notes, or the first of its kind."""
         links, cleaner = chain(error), Cleaner(self._redact)
-        kind = self._kind(error, links[-1], notes, operation, category, severity, outcome)
+        kind = self._kind(error, links[-1], notes, told)
         text = self._text_of(error, self._facts_of(type(error)))
         message = self._clean(text, cleaner)
         causes = tuple((self._line(link, cleaner), self._stack_of(link)) for link in links[1:])
-        details = self._details(error, text, message, context, attempts, causes, outcome, cleaner)
+        details = self._details(error, text, message, context, attempts, causes, kind.outcome, cleaner)
         return make_record(kind, details, message, clock.timestamp())
 
-    def _kind(
-        self,
-        error: BaseException,
-        root: BaseException,
-        notes: dict[Any, Any],
-        operation: object,
-        category: ErrorCategory | str,
-        severity: Severity | str,
-        outcome: Outcome,
-    ) -> Kind:
+    def _kind(self, error: BaseException, root: BaseException, notes: dict[Any, Any], told: Told) -> Kind:
         """Return what the record has in common with others, and note it where it can be found again."""
+        operation, category, severity, outcome = told
         member, level = member_of(ErrorCategory, category), member_of(Severity, severity)
-        if outcome not in OUTCOMES:
-            raise ValueError(f"outcome must be one of {', '.join(map(repr, OUTCOMES))}, not {outcome!r}")
-        outcome = cast("Outcome", OUTCOMES[OUTCOMES.index(outcome)])  # exactly: it may have been a subclass of str
+        outcome = outcome_of(outcome)
         facts, root_name = self._facts_of(type(error)), self._facts_of(type(root)).name
         is_limit = issubclass(type(error), LimitExceededError)
         if level is Severity.ERROR and (outcome in ("recovered", "fell_back") or (is_limit and outcome == "refused")):
@@ -177,7 +168,7 @@ class RecordBuilder:
             member, level, name, facts.name, outcome, print_, function, file, line, stack, group,
             f"{print_}{level}{outcome}", self._prefix, self._redact,
         )  # fmt: skip
-        known = Known(kind, (operation, category, severity, outcome), text_is_argument=facts.text_is_argument)
+        known = Known(kind, told, text_is_argument=facts.text_is_argument)
         if facts.is_plain and outcome == "refused":
             if len(notes) >= _TYPES:
                 notes = self._refusals = {}

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import errno
 import io
 import json
-import math
 import os
 import re
 import reprlib
 import secrets
 import tempfile
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.record import (
     FIELDS,
-    OUTCOMES,
     Details,
     ErrorRecord,
     ErrorStats,
@@ -29,17 +28,16 @@ from booking_resilience.monitor.record import (
     Severity,
     make_record,
     member_of,
+    outcome_of,
 )
 from booking_resilience.monitor.store import ErrorGroup
 
 SCHEMA = "booking-resilience/errors/1"
-SUFFIXES = (".json", ".jsonl", ".csv")
 COLUMNS = (
     "id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts",
     "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace",
 )  # fmt: skip
-CSV_LIMIT, EXCEL_LIMIT = 131_072, 32_767
-"""Characters in a field: as many as the `csv` module reads, and as Excel shows."""
+CSV_LIMIT, EXCEL_LIMIT = 131_072, 32_767  # characters in a field: as many as `csv` reads, and as Excel shows
 _RISKY = re.compile(  # at the start of a cell, wherever a spreadsheet may split one; the full-width forms run, too
     "(?:\\A|(?<=[;\\t\\n])|(?<=\\r)(?!\\n))(?=[=+\\-@\\t\\r\\n\\0'＝＋－＠])|(?:(?<=[;\\t\\n])|(?<=\\r))(?=[\"＂])"  # noqa: RUF001
 )
@@ -98,8 +96,7 @@ def to_csv(records: Iterable[ErrorRecord], *, excel: bool = False) -> str:
 def guarded(value: object) -> str:
     """Return the field's text, such that no spreadsheet takes it, or a part that it splits off, for a formula.
 
-    A character that may begin a formula gets one `'` in front at the start and after a separator; so does `'`
-    itself, so that taking these off again restores every text exactly.
+    What may begin a formula gets one `'` in front at the start and after a separator, and so does `'` itself.
     """
     return _RISKY.sub("'", "" if value is None else str(value))
 
@@ -121,14 +118,16 @@ def _context_text(context: dict[str, Any], limit: int) -> str:
 
 def _first_values(value: Any, left: list[int]) -> Any:
     """Return a copy with as many values of a context as are left, in their order."""
-    if isinstance(value, dict):
-        return {key: _first_values(inner, left) for key, inner in value.items() if _takes_one(left)}
-    return [_first_values(inner, left) for inner in value if _takes_one(left)] if isinstance(value, list) else value
-
-
-def _takes_one(left: list[int]) -> bool:
-    left[0] -= 1
-    return left[0] >= 0
+    if not isinstance(value, (dict, list)):
+        return value
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    copy = {}
+    for key, inner in items:
+        left[0] -= 1
+        if left[0] < 0:
+            break
+        copy[key] = _first_values(inner, left)
+    return copy if isinstance(value, dict) else list(copy.values())
 
 
 def load_json(source: Path | str) -> list[ErrorRecord]:
@@ -174,16 +173,14 @@ def from_dict(facts: Any) -> ErrorRecord:
         ValueError: If a field is missing, unknown, or cannot be what it says.
     """
     facts = {"notes": [], **facts} if isinstance(facts, dict) else facts
-    if not isinstance(facts, dict) or set(facts) != set(FIELDS):
-        wrong = sorted(set(FIELDS) ^ set(facts)) if isinstance(facts, dict) else [type(facts).__name__]
-        raise ValueError(
-            f"a record must have exactly the fields of ErrorRecord; missing or unknown: {', '.join(wrong)}"
-        )
+    wrong = set(FIELDS) ^ set(facts) if isinstance(facts, dict) else {type(facts).__name__}
+    if wrong:
+        names = ", ".join(sorted(wrong))
+        raise ValueError(f"a record must have exactly the fields of ErrorRecord; missing or unknown: {names}")
     hints = typing.get_type_hints(ErrorRecord)
     for name in FIELDS:
         _check_field(name, facts[name], hints[name])
-    if facts["outcome"] not in OUTCOMES:
-        raise ValueError(f"outcome must be one of {', '.join(map(repr, OUTCOMES))}, not {facts['outcome']!r}")
+    outcome_of(facts["outcome"])
     moment = datetime.datetime.fromisoformat(facts["timestamp"])
     if moment.tzinfo is None:
         raise ValueError(f"timestamp must have an offset from UTC, not {facts['timestamp']!r}")
@@ -202,29 +199,22 @@ def from_dict(facts: Any) -> ErrorRecord:
     return make_record(kind, Details(**lists, causes=causes, **plain), facts["message"], moment)
 
 
-_JSON_OF: dict[Any, tuple[type, ...]] = {
-    int: (int,), float: (float, int), dict[str, Any]: (dict,), tuple[str, ...]: (list,), type(None): (type(None),),
-}  # fmt: skip
-_SAID = {
-    int: "a whole number, 0 or more", float: "a finite number", dict: "an object", list: "a list of strings",
-    str: "a string", type(None): "null",
-}  # fmt: skip
+_TEXT: tuple[str, Callable[[Any], bool]] = ("a string", lambda value: type(value) is str)
+_FORMS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number, 0 or more", lambda value: type(value) is int and value >= 0),
+    float: ("a finite number", lambda value: type(value) in (int, float) and -1e308 < value < 1e308),
+    dict[str, Any]: ("an object", lambda value: type(value) is dict),
+    tuple[str, ...]: ("a list of strings", lambda value: type(value) is list and all(map(_TEXT[1], value))),
+    type(None): ("null", lambda value: value is None),
+}
 
 
 def _check_field(name: str, value: Any, annotation: Any) -> None:
     """Check a field by the record's annotation; enumerations, outcomes and moments are strings in JSON."""
     wishes = typing.get_args(annotation) if isinstance(annotation, type(str | None)) else (annotation,)
-    types = [kind for wish in wishes for kind in _JSON_OF.get(wish, (str,))]
-    is_right = isinstance(value, tuple(types)) and not isinstance(value, bool)
-    if is_right and isinstance(value, float):
-        is_right = math.isfinite(value)
-    elif is_right and isinstance(value, int):
-        is_right = value >= 0 or float in types
-    elif is_right and isinstance(value, list):
-        is_right = all(isinstance(item, str) for item in value)
-    if not is_right:
-        allowed = " or ".join(_SAID[kind] for kind in types if not (kind is int and float in types))
-        raise ValueError(f"{name} must be {allowed}, not {reprlib.repr(value)}")
+    forms = [_FORMS.get(wish, _TEXT) for wish in wishes]
+    if not any(is_right(value) for _, is_right in forms):
+        raise ValueError(f"{name} must be {' or '.join(said for said, _ in forms)}, not {reprlib.repr(value)}")
 
 
 def check_suffix(path: str | os.PathLike[str]) -> str:
@@ -234,7 +224,7 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
         ValueError: If it is none of the three.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in (".json", ".jsonl", ".csv"):
         raise ValueError(f"path must end in .json, .jsonl or .csv, not {os.fspath(path)!r}")
     return suffix
 
@@ -253,16 +243,18 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
         raise
     if hasattr(os, "O_DIRECTORY"):
         try:
-            _sync_folder(target.parent)  # so that the new name, too, outlives a crash
+            with _folder(target.parent, os.O_RDONLY) as folder:
+                os.fsync(folder)  # so that the new name, too, outlives a crash
         except OSError as error:  # a network share, or a folder that may not be listed: the file itself is there
             if error.errno not in _NO_SUCH_SYNC:
                 raise
 
 
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+@contextlib.contextmanager
+def _folder(path: Path, flags: int) -> Iterator[int]:
+    folder = os.open(path, flags | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        yield folder
     finally:
         os.close(folder)
 
@@ -282,12 +274,9 @@ def _written_without_name(target: Path, text: str) -> Path | None:
         _write(file, text)
         name = f".{target.name[:50]}.{secrets.token_hex(8)}.tmp"
         try:
-            folder = os.open(target.parent, os.O_PATH | os.O_DIRECTORY)  # need not be readable
-            try:
+            with _folder(target.parent, os.O_PATH) as folder:  # need not be readable
                 source = f"/proc/self/fd/{file.fileno()}"  # given with a folder, the link is followed
                 os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
-            finally:
-                os.close(folder)
         except OSError:  # there is no /proc
             return None
     return target.with_name(name)

@@ -111,8 +111,7 @@ class ErrorMonitor:
         if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
             return known
         made = ledger.build(error, attributes, operation, category, severity, context, attempts, outcome)
-        record = ledger.mark(error, made)
-        if record is not made:
+        if (record := ledger.mark(error, made)) is not made:
             return record
         ledger.put(record)
         if ledger.alerts or self._teller.listeners:
@@ -131,8 +130,9 @@ class ErrorMonitor:
 
         Cancellation, interrupts and exits pass unrecorded.
         """
-        facts = member_of(ErrorCategory, category), member_of(Severity, severity), context
-        return Capture(self.record, operation, *facts)
+        return Capture(
+            self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
+        )
 
     def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
         """Record an error of the category `booking`; every keyword is context."""
@@ -171,10 +171,7 @@ class ErrorMonitor:
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        ledger = self._ledger
-        stats = ledger.stats()
-        self._teller.tell(ledger.alerts, None)
-        return stats
+        return self._read(Ledger.stats)
 
     def recent(
         self,
@@ -191,11 +188,8 @@ class ErrorMonitor:
         check_whole("limit", limit, 0)
         category = None if category is None else member_of(ErrorCategory, category)
         severity = None if severity is None else member_of(Severity, severity)
-        return [
-            record
-            for record in self._look(RecordStore.recent)
-            if (category is None or record.category is category) and (severity is None or record.severity is severity)
-        ][:limit]
+        records = self._read(lambda ledger: ledger.look(RecordStore.recent))
+        return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
 
     def groups(self, limit: int = 20) -> list[ErrorGroup]:
         """Return the groups, the one seen last first.
@@ -204,11 +198,11 @@ class ErrorMonitor:
             ValueError: If `limit` is below 0.
         """
         check_whole("limit", limit, 0)
-        return self._look(RecordStore.groups)[:limit]
+        return self._read(lambda ledger: ledger.look(RecordStore.groups))[:limit]
 
     def snapshot(self) -> MonitorSnapshot:
         """Return what a dashboard shows."""
-        stats, _, records = self._overview()
+        stats, _, records = self._read(Ledger.overview)
         return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
 
     async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
@@ -283,22 +277,16 @@ class ErrorMonitor:
         alert = ", alerting" if stats.alert else ""
         return f"<ErrorMonitor: {stats.total} records, {stats.error_rate:g} errors per minute{alert}>"
 
-    def _look(self, what: Callable[[RecordStore], T]) -> T:
+    def _read(self, what: Callable[[Ledger], T]) -> T:
         """Return what there is to read; a read tells of the alert, too."""
         ledger = self._ledger
-        found = ledger.look(what)
+        found = what(ledger)
         self._teller.tell(ledger.alerts, None)
         return found
 
-    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        ledger = self._ledger
-        overview = ledger.overview()
-        self._teller.tell(ledger.alerts, None)
-        return overview
-
     def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
         """Return the head of an export, and its records."""
-        stats, groups, records = self._overview()
+        stats, groups, records = self._read(Ledger.overview)
         return exports.head_of(clock.utc_now(), self._window, stats, groups), records
 
 

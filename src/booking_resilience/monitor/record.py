@@ -18,7 +18,7 @@ from booking_resilience.monitor.redact import Redactor
 from booking_resilience.monitor.stacks import Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
-OUTCOMES: tuple[str, ...] = typing.get_args(Outcome)
+OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
 
 
 class Severity(enum.StrEnum):
@@ -187,6 +187,17 @@ def member_of(kind: Any, value: Any) -> Any:
         known = ", ".join(repr(member.value) for member in kind)
         name = "category" if kind is ErrorCategory else "severity"
         raise ValueError(f"{name} must be one of {known}, not {value!r}") from None
+
+
+def outcome_of(value: object) -> Outcome:
+    """Return an outcome exactly, though it may be given as a string of another type.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if value not in OUTCOMES:
+        raise ValueError(f"outcome must be one of {', '.join(map(repr, OUTCOMES))}, not {value!r}")
+    return OUTCOMES[OUTCOMES.index(value)]
 
 
 def as_datetime(moment: float | datetime.datetime) -> datetime.datetime:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, cast
 
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type
+from booking_resilience.monitor.keys import KEYS, LAST_KEYS, joined, pattern_of, words_of
 from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean, without_cards
 
 CYCLE, TRUNCATED = "<cycle>", "<truncated>"
@@ -27,42 +28,10 @@ _WINDOW = 4096  # of these, for one text: a secret that begins in the part that 
 _TAIL = 512  # of these the last may have lost the end by which they would be known
 _UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  # userinfo or a token that goes on
 _DEPTH, _BREADTH, _VALUES = 5, 32, 200
-_KEY_LENGTH, _LONGEST_KEY = 128, 1024
+_KEY_LENGTH = 128
 _RETRIES = 20
 _LENGTHS: dict[type, Any] = {kind: vars(kind)["__len__"] for kind in (bytes, bytearray, memoryview)}
 _logger = logging.getLogger("booking_resilience.monitor")
-
-_KEYS = (
-    "password", "passwd", "pwd", "passphrase", "secret", "api key", "credential", "cookie", "jwt", "bearer", "csrf",
-    "xsrf", "cvv", "cvc", "iban", "appwrite key", "private key", "dev key", "card number",
-)  # fmt: skip
-_LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid")
-_COMPOUND = frozenset({"password", "passwd", "passphrase", "secret", "api key", "credential", "cookie", "token"})
-_HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
-_SEPARATORS = re.compile(r"[\W_]+")
-_ESCAPE = re.compile(r"%(?:25)?([0-9A-Fa-f]{2})")
-
-
-def _words(key: str) -> str:
-    """Return a key's words, which separators, digits and camel humps part, with a space between them."""
-    if len(key) > _LONGEST_KEY:
-        key = key[: _LONGEST_KEY // 2] + key[-_LONGEST_KEY // 2 :]
-    if "%" in key:
-        key = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), key)
-    return " ".join(_HUMPS.findall(key)).casefold()
-
-
-def _joined(key: str) -> str:
-    return _SEPARATORS.sub("", key).casefold()
-
-
-def _pattern(keys: Iterable[str], after: str = "") -> re.Pattern[str]:
-    """Return what finds one of the keys, each in the plural as well, among the words of a key."""
-    known = [
-        (r"\S*" if key in _COMPOUND else "") + re.escape(_words(key) or key.casefold()).replace(r"\ ", " ?")
-        for key in sorted(keys)
-    ]
-    return re.compile(rf"(?<!\S)(?:{'|'.join(known)})s?{after}(?!\S)" if known else r"(?!)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +53,10 @@ class Redaction:
         TypeError: If a setting is one string in the place of several.
     """
 
-    keys: Iterable[str] = _KEYS
+    keys: Iterable[str] = KEYS
     patterns: Iterable[re.Pattern[str] | str] = ()
     exact_keys: Iterable[str] = ("key",)
-    last_keys: Iterable[str] = _LAST_KEYS
+    last_keys: Iterable[str] = LAST_KEYS
     _anywhere: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _last: re.Pattern[str] = field(init=False, repr=False, compare=False)
     _exact: frozenset[str] = field(init=False, repr=False, compare=False)
@@ -100,9 +69,9 @@ class Redaction:
             change = re.compile if name == "patterns" else str
             kind = tuple if name == "patterns" else frozenset
             object.__setattr__(self, name, kind(change(item) for item in value))
-        object.__setattr__(self, "_anywhere", _pattern(self.keys))
-        object.__setattr__(self, "_last", _pattern(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
-        object.__setattr__(self, "_exact", frozenset(_joined(key) for key in self.exact_keys))
+        object.__setattr__(self, "_anywhere", pattern_of(self.keys))
+        object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
+        object.__setattr__(self, "_exact", frozenset(joined(key) for key in self.exact_keys))
 
     def hides(self, key: str) -> bool:
         """Tell whether the key's value is taken out (if it is a string, for `last_keys`)."""
@@ -110,11 +79,11 @@ class Redaction:
 
     def sensitivity(self, key: str) -> int:
         """Tell whether the key's value is taken out, as a number of `scanner`'s."""
-        words = _words(key)
-        joined = words.replace(" ", "")
-        if self._anywhere.search(words) or self._anywhere.fullmatch(joined) or _joined(key) in self._exact:
+        words = words_of(key)
+        together = words.replace(" ", "")
+        if self._anywhere.search(words) or self._anywhere.fullmatch(together) or joined(key) in self._exact:
             return ALWAYS
-        return UNLESS_PLAIN if self._last.search(words) or self._last.fullmatch(joined) else NEVER
+        return UNLESS_PLAIN if self._last.search(words) or self._last.fullmatch(together) else NEVER
 
     def clean(self, text: str) -> str:
         """Return the text without what looks like a secret."""
