@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import csv
+import errno
 import io
 import json
 import linecache
@@ -557,3 +558,61 @@ def test_what_is_no_json_is_never_written(convert: Any) -> None:
 def test_what_is_not_known_is_an_empty_field() -> None:
     """None is no text in CSV; nothing else is empty."""
     assert [exports.guarded(value) for value in (None, 0, False, "None")] == ["", "0", "False", "None"]
+
+
+def test_what_no_export_has_is_refused_by_name() -> None:
+    """A naive moment, a negative count, NaN and lists of other things are refused, and the error names the field."""
+    document = json.loads(filled().to_json())
+    for field, value in (
+        ("timestamp", "2026-03-01T10:00:00"), ("attempts", -5), ("message_length", -1), ("line", -3),
+        ("causes", [3]), ("duration", "1"), ("attempts", True), ("attempts", 1.5), ("context", []),
+    ):  # fmt: skip
+        changed = copy.deepcopy(document)
+        changed["errors"][0][field] = value
+        with pytest.raises(ValueError, match=f"{field} must"):
+            load_json(json.dumps(changed))
+    document["errors"][0]["duration"] = float("nan")
+    with pytest.raises(ValueError, match="finite numbers only, not NaN"):
+        load_json(json.dumps(document))
+
+
+def test_line_separators_of_unicode_end_no_line() -> None:
+    """JSON Lines that another tool wrote with U+2028 in a text are read."""
+    monitor = ErrorMonitor()
+    monitor.record(ValueError("one\u2028two\x85three"), operation="x")
+    text = "\n".join(
+        json.dumps(json.loads(line), ensure_ascii=False) for line in monitor.to_jsonl().split("\n") if line
+    )
+    assert "\u2028" in text
+    assert load_json(text) == monitor.recent()
+
+
+def test_records_of_the_first_version_are_read() -> None:
+    """Records without notes, as version 0.1 wrote them, are read."""
+    document = json.loads(filled().to_json())
+    for facts in document["errors"]:
+        del facts["notes"]
+    assert [record.notes for record in load_json(json.dumps(document))] == [(), ()]
+
+
+@pytest.mark.parametrize("number", ["EINVAL", "ENOTSUP", "EACCES", "EPERM", "EIO"])
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_a_folder_that_cannot_be_synced_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, call: str
+) -> None:
+    """Where the folder cannot be opened or synced the export has succeeded; a real I/O error comes out."""
+    if not hasattr(os, "O_DIRECTORY"):
+        pytest.skip("this system syncs no folders")
+    real, code = getattr(os, call), getattr(errno, number)
+
+    def fails(target: Any, *rest: Any) -> Any:
+        is_folder = stat.S_ISDIR(os.fstat(target).st_mode) if call == "fsync" else rest[0] == os.O_DIRECTORY
+        if is_folder:
+            raise OSError(code, "no")
+        return real(target, *rest)
+
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(OSError, match="no") if number == "EIO" else contextlib.nullcontext():
+        filled().export(tmp_path / "errors.json")
+    assert len(load_json(tmp_path / "errors.json")) == 2
+    assert names(tmp_path) == ["errors.json"]

@@ -17,6 +17,7 @@ NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
 # repeats, what follows cannot be a part of it.
 _LETTER = r"(?:[\w.\[\]-]|%(?:25)?(?:4[1-9A-Fa-f]|5[0-9ABDFabdf]|6[1-9A-Fa-f]|7[0-9Aa]|2[DdEe]))"
 _GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand between the digits of a card's number
+_START = r"(?!(?<=%)[0-9A-Fa-f]{2})(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key, not in an escape
 _CREDENTIALS = "|".join(
     (
         r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
@@ -36,7 +37,7 @@ _PLACE = re.compile(
     rf"(?P<credential>{_CREDENTIALS})|(?P<pem>-----BEGIN [A-Z0-9 ]{{1,40}}-----)"
     r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer|asic))(?=[\s:=])"
     rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
-    rf"|(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
+    rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
     r"(?P<close>\\{0,7}[\"']|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
     rf"|(?<=%[0-9A-Fa-f]{{2}})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
     rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
@@ -68,7 +69,8 @@ _WORD = re.compile(  # a bare value; a comma, semicolon or ampersand ends it onl
     r"|[,;](?![\s,;\"')\]}]|\Z|[\w.\[\]-]{1,64}\s?[=:]))+"
 )
 _ESCAPED_WORD = re.compile(r"(?:[^&\s\"'<>%]|%(?!(?:25)?26))+")
-_PARAMETERS = re.compile(r"(?:,\s{0,8}[\w-]{1,64}=(?:\"[^\"]*\"?|[^\s,]+))+")
+_PARAMETER = r"\s{0,8}[\w-]{1,64}=(?:\"[^\"]*\"?|[^\s,]+)"
+_PARAMETERS, _FIRST_PARAMETERS = re.compile(rf"(?:,{_PARAMETER})+"), re.compile(rf" {_PARAMETER}(?:,{_PARAMETER})*")
 _REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?![rn\"']))*")
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
@@ -150,8 +152,10 @@ def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> in
     """Return where the value ends if its first word is a scheme's name, as in `auth=Basic X`; else `end`."""
     last = begin
     while (is_known := _SCHEME.fullmatch(text, last, end)) or (is_head and text[last:end].isalpha()):
+        if is_known and (found := _FIRST_PARAMETERS.match(text, end)):
+            return found.end()
         word = _WORD.match(text, end + 1) if text[end : end + 1] == " " else None
-        if word is None or ("=" in word[0] and not is_known):
+        if word is None or "=" in word[0].rstrip("="):
             break
         last, end = end + 1, _end(text, end + 1, is_escaped=False)
     parameters = _PARAMETERS.match(text, end) if is_head else None
