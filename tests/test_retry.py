@@ -34,7 +34,6 @@ from booking_resilience import (
     retrying,
     with_retry,
 )
-from booking_resilience.deadlines import reset, reset_end, set_end
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import AT_ONCE, EXACT, Script, ours
 
@@ -347,14 +346,6 @@ def test_an_awaitable_after_other_results_is_refused() -> None:
         with pytest.raises(TypeError, match="use with_retry_async"):
             function()
         late.close()
-
-
-def test_a_deadline_that_was_taken_back_already_may_be_taken_back_again() -> None:
-    """An interrupt right after the deadline was taken back does not end in another error."""
-    token = set_end(1.0)
-    reset_end(token)
-    reset(token)
-    assert remaining_time() is None
 
 
 def test_generators_are_refused_when_decorating() -> None:

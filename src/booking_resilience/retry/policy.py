@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from booking_resilience.checks import check, is_error_filter, is_number, is_positive, is_whole
+from booking_resilience.callbacks import ask, check_callback
+from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter
 from booking_resilience.errors import CircuitOpenError, TransientError
+from booking_resilience.events import Reason, log_raised
+from booking_resilience.retry.budget import RetryBudget
 
-if TYPE_CHECKING:
-    from booking_resilience.events import Reason
-    from booking_resilience.retry.budget import RetryBudget
+logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 
 FOREVER = 9e9
 """Seconds, some 285 years: `time.sleep` takes no more than 2**63 nanoseconds, so longer delays are not waited for."""
 
-RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
 
+_FILTERS = "an exception type, a tuple of them, or a function of the error"
 _TRANSIENT = (ConnectionError, TimeoutError, TransientError)
 
 
@@ -48,12 +51,14 @@ class RetryPolicy:
         deadline: The whole operation ends within so many seconds, above 0; None for no limit. An asynchronous attempt
             is cut off at it; a synchronous one cannot be interrupted, but sees it in `remaining_time()`.
         attempt_timeout: The same for each single attempt, which may then be retried; above 0, or None.
-        retry_on: What is tried again: an exception type, a tuple of them, or a function of the error.
+        retry_on: What is tried again: an exception type, a tuple of them, or a function of the error. What the function
+            raises is logged, and the error is not retried.
         retry_on_result: A function of the result that is true if the call should be tried again; or None. When the
-            attempts run out, the last result is returned.
+            attempts run out, the last result is returned, and at once if the function raises, which is logged.
         budget: A `RetryBudget` shared with other calls, or None.
 
     Raises:
+        TypeError: If a setting is of the wrong type, or a coroutine or generator function where a function is asked.
         ValueError: If a setting is out of its range.
 
     >>> RetryPolicy().delays()
@@ -72,20 +77,24 @@ class RetryPolicy:
     budget: RetryBudget | None = None
 
     def __post_init__(self) -> None:
-        number = "a finite number, {} or more"
-        check("max_attempts", self.max_attempts, is_whole(self.max_attempts), "a whole number, 1 or more")
-        check("base_delay", self.base_delay, is_number(self.base_delay), number.format(0))
-        check("multiplier", self.multiplier, is_number(self.multiplier, 1), number.format(1))
-        check("max_delay", self.max_delay, is_number(self.max_delay), number.format(0))
-        jitter_is_right = self.jitter == "full" or is_number(self.jitter, 0, 1)
-        check("jitter", self.jitter, jitter_is_right, "a number from 0 to 1, or 'full'")
-        for name, limit in (("deadline", self.deadline), ("attempt_timeout", self.attempt_timeout)):
-            check(name, limit, limit is None or is_positive(limit), "a finite number above 0, or None")
-        is_filter = is_error_filter(self.retry_on)
-        check("retry_on", self.retry_on, is_filter, "an exception type, a tuple of them, or a function of the error")
-        judge = self.retry_on_result
-        check("retry_on_result", judge, judge is None or callable(judge), "a function of the result, or None")
-        check("budget", self.budget, self.budget is None or hasattr(self.budget, "try_spend"), "a RetryBudget or None")
+        check_whole("max_attempts", self.max_attempts)
+        check_number("base_delay", self.base_delay)
+        check_number("multiplier", self.multiplier, 1)
+        check_number("max_delay", self.max_delay)
+        if self.jitter != "full":
+            allowed = "a number from 0 to 1, or 'full'"
+            check("jitter", self.jitter, not isinstance(self.jitter, str), allowed)
+            check_number("jitter", self.jitter, allowed=allowed)
+            check("jitter", self.jitter, self.jitter <= 1, allowed)
+        check_number("deadline", self.deadline, above=True, or_none=True)
+        check_number("attempt_timeout", self.attempt_timeout, above=True, or_none=True)
+        if not isinstance(self.retry_on, (type, tuple)):
+            check_callback("retry_on", self.retry_on, _FILTERS)
+        check_type("retry_on", self.retry_on, is_error_filter(self.retry_on), _FILTERS)
+        if self.retry_on_result is not None:
+            check_callback("retry_on_result", self.retry_on_result, "a function of the result, or None")
+        budget_is_one = self.budget is None or isinstance(self.budget, RetryBudget) or _spends(self.budget)
+        check_type("budget", self.budget, budget_is_one, "a RetryBudget or None")
 
     def delays(self) -> tuple[float, ...]:
         """Return the plan: the seconds waited after each attempt but the last, without jitter."""
@@ -108,13 +117,29 @@ class RetryPolicy:
         return min(low + (high - low) * draw, high)  # rounding may pass the bound by its last bit
 
     def passes(self, error: BaseException) -> bool:
-        """Tell whether the error may pass by itself, as `retry_on` has it."""
+        """Tell whether the error is transient, as `retry_on` has it; not if `retry_on` itself raises: that is logged."""
         retry_on = self.retry_on
         if retry_on is is_transient:  # the default, spared another call
             return isinstance(error, _TRANSIENT)
         if isinstance(retry_on, (type, tuple)):
             return isinstance(error, retry_on)
-        return bool(retry_on(error))
+        return _ruled("retry_on", retry_on, error)
+
+    def rejects(self, result: object) -> bool:
+        """Tell whether the result is to be tried again; not if `retry_on_result` itself raises: that is logged."""
+        return self.retry_on_result is not None and _ruled("retry_on_result", self.retry_on_result, result)
+
+
+def _ruled(name: str, rule: Callable[..., object], about: object) -> bool:
+    try:
+        return bool(ask(rule, about, unknown=False, logger=logger))
+    except Exception as error:  # noqa: BLE001 - a rule's error must not replace the caller's
+        log_raised(logger, error, "%s raised", name)
+        return False
+
+
+def _spends(budget: object) -> bool:
+    return not isinstance(budget, type) and hasattr(budget, "try_spend")
 
 
 DEFAULT_RETRY = RetryPolicy()

@@ -20,7 +20,6 @@ from booking_resilience.testing.appwrite_server.wrong import faulty
 from booking_resilience.testing.faults import Fault, Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -140,20 +139,18 @@ class AppwriteServer:
         client.set_endpoint(self.endpoint).set_project(self._project).set_key(self._key)
         return cast("AppwriteClient", client)
 
-    @contextlib.contextmanager
-    def outage(self) -> Iterator[None]:
+    def outage(self) -> _Outage:
         """Be down for the length of the block: open connections are reset, new ones refused. Blocks nest."""
+        return _Outage(self)
+
+    def _go_down(self) -> bool:
         was_up = self._listener is not None
         self._refuse()
         for connection in self._cut_off():
             end(connection, reset=True)
         for thread in self._running():
             thread.join(_PATIENCE)  # it is reset when its thread has let go of it
-        try:
-            yield
-        finally:
-            if was_up:  # else an outer block still holds it down
-                self._listen()
+        return was_up
 
     def _listen(self) -> None:
         listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
@@ -241,3 +238,18 @@ def _json(raw: bytes) -> Any:
         return json.loads(raw) if raw else None
     except (ValueError, RecursionError):
         return None
+
+
+class _Outage(contextlib.ContextDecorator):
+    """The block of `AppwriteServer.outage`."""
+
+    def __init__(self, server: AppwriteServer) -> None:
+        self._server = server
+        self._were_up: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._were_up.append(self._server._go_down())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._were_up.pop():  # else an outer block still holds it down
+            self._server._listen()
