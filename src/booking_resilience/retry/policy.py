@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias
 
 from booking_resilience.callbacks import ask, check_callback
 from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter
-from booking_resilience.errors import CircuitOpenError, TransientError
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import Reason, log_raised
 from booking_resilience.retry.budget import RetryBudget
+from booking_resilience.verdicts import LONGEST_WAIT, holds, holds_interrupt, is_transient, retry_after_of
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 
@@ -22,16 +23,6 @@ RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Cal
 
 
 _FILTERS = "an exception type, a tuple of them, or a function of the error"
-_TRANSIENT = (ConnectionError, TimeoutError, TransientError)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Tell whether the error may pass by itself: a `ConnectionError`, `TimeoutError` or `TransientError`.
-
-    >>> is_transient(TimeoutError()), is_transient(KeyError("slot"))
-    (True, False)
-    """
-    return isinstance(error, _TRANSIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +110,10 @@ class RetryPolicy:
     def passes(self, error: BaseException) -> bool:
         """Tell whether the error is transient, as `retry_on` has it; not if `retry_on` itself raises: that is logged."""
         retry_on = self.retry_on
-        if retry_on is is_transient:  # the default, spared another call
-            return isinstance(error, _TRANSIENT)
         if isinstance(retry_on, (type, tuple)):
             return isinstance(error, retry_on)
+        if retry_on is is_transient:  # our own, which neither raises nor awaits
+            return is_transient(error)
         return _ruled("retry_on", retry_on, error)
 
     def rejects(self, result: object) -> bool:
@@ -173,30 +164,20 @@ def decide(
     if time_is_up:
         return "deadline"
     if error is not None:
-        if isinstance(error, CircuitOpenError):
+        if holds(error, CircuitOpenError):
             return "circuit_open"
-        if not policy.passes(error):
+        is_endless = isinstance(error, LimitExceededError) and error.retry_after is None
+        if is_endless or holds_interrupt(error) or not policy.passes(error):
             return "not_transient"
     if circuit_open:
         return "circuit_open"
     if attempt >= policy.max_attempts:
         return "attempts"
     delay = policy.jittered(policy.planned_delay(attempt), draw) if policy.base_delay else 0.0
-    if error is not None and (retry_after := retry_after_of(error)) > delay:
-        delay = retry_after
+    if error is not None and (retry_after := retry_after_of(error)) is not None:
+        if retry_after > LONGEST_WAIT:
+            return "deadline"
+        delay = max(delay, retry_after)
     if delay >= FOREVER or (end is not None and now + delay >= end):
         return "deadline"
     return delay
-
-
-def retry_after_of(error: BaseException) -> float:
-    """Return the seconds to wait that the error's attribute `retry_after` asks for; 0.0 if it asks for nothing sane."""
-    try:
-        seconds = getattr(error, "retry_after", None)
-        if seconds is None or isinstance(seconds, (bool, str, bytes)):
-            return 0.0
-        return max(0.0, float(seconds))  # any kind of number; of NaN and 0.0 the latter is what `max` returns
-    except OverflowError:
-        return FOREVER
-    except Exception:  # noqa: BLE001 - a broken property, or no number, is as good as none
-        return 0.0
