@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import gc
 import itertools
 import signal
@@ -31,6 +32,7 @@ from booking_resilience import (
     attempts_of,
     deadline,
     iter_batch,
+    iter_batch_async,
     remaining_time,
     run_batch,
 )
@@ -420,12 +422,13 @@ def test_workers_inherit_context_deadline_and_virtual_time(virtual_clock: Virtua
 def test_absurd_concurrency_is_refused(value: Any) -> None:
     """`max_concurrency` is a whole number, 1 or more; anything else is refused before anything is drawn."""
     for batch in (iter_batch, run_batch):
-        with pytest.raises(ValueError, match="max_concurrency must be a whole number, 1 or more"):
+        kind = ValueError if type(value) in {int, float} else TypeError
+        with pytest.raises(kind, match="max_concurrency must be a whole number, 1 or more"):
             batch(len, ["a"], max_concurrency=value)
 
 
 def test_what_cannot_be_used_is_refused() -> None:
-    """What is no function, no iterable or no pipeline is refused at once, asynchronous functions in the outcomes."""
+    """What is no function, no iterable or no pipeline is refused at once."""
     with pytest.raises(TypeError, match="pipeline must be a Pipeline, not RetryPolicy"):
         run_batch(len, ["a"], pipeline=RetryPolicy())
     with pytest.raises(TypeError, match="fn must be a function"):
@@ -438,9 +441,23 @@ def test_what_cannot_be_used_is_refused() -> None:
     async def later(item: int) -> int:
         return item
 
-    result = run_batch(later, [1])
-    assert isinstance(result.outcomes[0].error, TypeError)
-    assert "use run_batch_async" in str(result.outcomes[0].error)
+    def generator(item: int) -> Iterator[int]:
+        yield item
+
+    class Later:
+        async def __call__(self, item: int) -> int:
+            return item
+
+    for function in (later, functools.partial(later), Later(), Later().__call__):
+        with pytest.raises(TypeError, match=r"the coroutine function .*; use run_batch_async"):
+            run_batch(function, [1])
+    for batch in (run_batch, iter_batch, iter_batch_async):
+        with pytest.raises(TypeError, match="the generator function"):
+            batch(generator, [1])
+    assert run_batch(lambda item: later(item), [1]).failed[0].error.args[0].endswith("use run_batch_async")
+    for wrong in (later, generator):
+        with pytest.raises(TypeError, match="on_item must be a function of the outcome or None"):
+            run_batch(len, ["a"], on_item=wrong)
 
 
 def test_the_operation_is_named_after_the_function(virtual_clock: VirtualClock) -> None:

@@ -319,9 +319,9 @@ def test_awaitables_are_refused(give: Any) -> None:
         calls += 1
         return give()
 
-    with pytest.raises(TypeError, match="^with_retry was given .* an awaitable; use with_retry_async$"):
+    with pytest.raises(TypeError, match=r"^with_retry was given .* an awaitable; use with_retry_async$"):
         with_retry(call, policy=RetryPolicy(retry_on=Exception))
-    with pytest.raises(TypeError, match="^@retrying was given .* an awaitable; use an `async def` function$"):
+    with pytest.raises(TypeError, match=r"^@retrying was given .* an awaitable; use an `async def` function$"):
         retrying(call)()
     assert calls == 2
 
@@ -675,11 +675,11 @@ def test_fork_while_threads_use_a_budget() -> None:
     ("asked", "slept"),
     [
         (Decimal("1.5"), 1.5), (Fraction(3, 2), 1.5), (2, 2.0), (0, 0.3), (0.1, 0.3), (-1, 0.3), (None, 0.3),
-        (float("nan"), 0.3), (Decimal("NaN"), 0.3), (True, 0.3), ("5", 0.3), (b"5", 0.3), ([5], 0.3), (-math.inf, 0.3),
+        (float("nan"), 0.3), (Decimal("NaN"), 0.3), (True, 0.3), ("2", 2.0), ("soon", 0.3), ([5], 0.3),
     ],
 )  # fmt: skip
 def test_retry_after_may_be_any_number(asked: Any, slept: float, virtual_clock: VirtualClock) -> None:
-    """A `retry_after` of any kind of number raises the delay; what is no sane number is ignored."""
+    """A `retry_after` of any kind of number, or its text, raises the delay; what is no sane number is ignored."""
     error = TransientError()
     error.retry_after = asked
     assert with_retry(Script(error, 1), policy=EXACT) == 1
@@ -806,8 +806,8 @@ def test_a_decorated_function_can_be_pickled() -> None:
 
 
 def test_groups_are_errors_like_others(virtual_clock: VirtualClock) -> None:
-    """An `ExceptionGroup` does not pass by itself unless `retry_on` says so; it comes out as it is, noted."""
-    group = ExceptionGroup("several", [ConnectionError("a"), TimeoutError("b")])
+    """An `ExceptionGroup` is transient if all its errors are, unless `retry_on` says otherwise; it comes out noted."""
+    group = ExceptionGroup("several", [ConnectionError("a"), FileNotFoundError("b")])
     with pytest.raises(ExceptionGroup) as caught:
         with_retry(Script(group))
     assert caught.value is group

@@ -75,7 +75,9 @@ class Pipeline:
         category: ErrorCategory = ErrorCategory.NETWORK,
     ) -> None:
         check_type("retry", retry, isinstance(retry, RetryPolicy), "a RetryPolicy")
-        check_type("breaker", breaker, breaker is None or isinstance(breaker, CircuitBreaker), "a CircuitBreaker or None")
+        check_type(
+            "breaker", breaker, breaker is None or isinstance(breaker, CircuitBreaker), "a CircuitBreaker or None"
+        )
         records = not isinstance(monitor, type) and callable(getattr(monitor, "record", None))
         check_type("monitor", monitor, monitor is None or records, "an ErrorMonitor or None")
         self._retry, self._breaker, self._monitor = retry, breaker, monitor

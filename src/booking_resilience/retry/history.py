@@ -15,13 +15,15 @@ from booking_resilience import clock
 from booking_resilience.events import FailedAttempt
 
 _KEY = "__booking_resilience_attempts__"
-_PLUMBING = tuple(f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "cutoff", "awaitables"))
+_PLUMBING = tuple(
+    f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "cutoff", "awaitables")
+)
 
 RawAttempt: TypeAlias = tuple[int, BaseException | None, float | None, float]
 """Number, error, delay and elapsed of an attempt; the error is None where it is the very one that this hangs on."""
 
 
-class _Attempts(tuple[RawAttempt, ...]):
+class _Attempts(tuple[RawAttempt, ...]):  # noqa: SLOT001 - a tuple of any length cannot have slots
     """What hangs on an error: its attempts, and what else one must know to tell whose they are.
 
     Attributes:

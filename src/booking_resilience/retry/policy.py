@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from booking_resilience.callbacks import ask, check_callback
-from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter
+from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter, is_number
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import Reason, log_raised
 from booking_resilience.retry.budget import RetryBudget
@@ -74,9 +74,8 @@ class RetryPolicy:
         check_number("max_delay", self.max_delay)
         if self.jitter != "full":
             allowed = "a number from 0 to 1, or 'full'"
-            check("jitter", self.jitter, not isinstance(self.jitter, str), allowed)
-            check_number("jitter", self.jitter, allowed=allowed)
-            check("jitter", self.jitter, self.jitter <= 1, allowed)
+            check_type("jitter", self.jitter, not isinstance(self.jitter, bool), allowed)
+            check("jitter", self.jitter, is_number(self.jitter, 0, 1), allowed)
         check_number("deadline", self.deadline, above=True, or_none=True)
         check_number("attempt_timeout", self.attempt_timeout, above=True, or_none=True)
         if not isinstance(self.retry_on, (type, tuple)):
@@ -84,8 +83,8 @@ class RetryPolicy:
         check_type("retry_on", self.retry_on, is_error_filter(self.retry_on), _FILTERS)
         if self.retry_on_result is not None:
             check_callback("retry_on_result", self.retry_on_result, "a function of the result, or None")
-        budget_is_one = self.budget is None or isinstance(self.budget, RetryBudget) or _spends(self.budget)
-        check_type("budget", self.budget, budget_is_one, "a RetryBudget or None")
+        spends = not isinstance(self.budget, type) and hasattr(self.budget, "try_spend")
+        check_type("budget", self.budget, self.budget is None or spends, "a RetryBudget or None")
 
     def delays(self) -> tuple[float, ...]:
         """Return the plan: the seconds waited after each attempt but the last, without jitter."""
@@ -108,7 +107,7 @@ class RetryPolicy:
         return min(low + (high - low) * draw, high)  # rounding may pass the bound by its last bit
 
     def passes(self, error: BaseException) -> bool:
-        """Tell whether the error is transient, as `retry_on` has it; not if `retry_on` itself raises: that is logged."""
+        """Tell whether `retry_on` accepts the error; if it raises, that is logged, and the answer is no."""
         retry_on = self.retry_on
         if isinstance(retry_on, (type, tuple)):
             return isinstance(error, retry_on)
@@ -117,7 +116,7 @@ class RetryPolicy:
         return _ruled("retry_on", retry_on, error)
 
     def rejects(self, result: object) -> bool:
-        """Tell whether the result is to be tried again; not if `retry_on_result` itself raises: that is logged."""
+        """Tell whether `retry_on_result` rejects the result; if it raises, that is logged, and the answer is no."""
         return self.retry_on_result is not None and _ruled("retry_on_result", self.retry_on_result, result)
 
 
@@ -127,10 +126,6 @@ def _ruled(name: str, rule: Callable[..., object], about: object) -> bool:
     except Exception as error:  # noqa: BLE001 - a rule's error must not replace the caller's
         log_raised(logger, error, "%s raised", name)
         return False
-
-
-def _spends(budget: object) -> bool:
-    return not isinstance(budget, type) and hasattr(budget, "try_spend")
 
 
 DEFAULT_RETRY = RetryPolicy()

@@ -2,7 +2,7 @@
 
 There are two, since waiting has two colours; `Run`, which both tell of each failure, is shared. A success at the
 first attempt, by far the most frequent end, makes no `Run`. Sleeping happens outside the `except` block, so that the
-next attempt's error does not get this one's as context. An attempt's deadline is in force as long as its `holder` lives.
+next attempt's error does not get this one's as context. An attempt's deadline is in force while its `holder` lives.
 """
 
 from __future__ import annotations
@@ -194,9 +194,9 @@ def drive(
         try:
             while True:
                 try:
-                    if is_limited:
+                    if is_limited and (stop := plan.stop(end)) is not None:
                         holder = set()
-                        set_node((ref(holder), plan.stop(end), outer))
+                        set_node((ref(holder), stop, outer))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
                 except Exception as error:
                     if holder is not None:
