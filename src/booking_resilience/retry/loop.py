@@ -45,13 +45,14 @@ class Attempts:
     The loop, not the attempt, holds the deadline of the block: a variable may keep the attempt after the loop.
     """
 
-    __slots__ = ("__weakref__", "_attempt", "_plan", "_run", "held")
+    __slots__ = ("__weakref__", "_attempt", "_plan", "_run", "held", "unspent")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._run: Run | None = None
         self._attempt: Attempt | None = None
         self.held: tuple[Holder, Node] | None = None
+        self.unspent: _Unspent | None = None
 
     def __iter__(self) -> Attempts:
         return Attempts(self._plan)
@@ -75,10 +76,6 @@ class Attempts:
             raise self._late(run)
         return self._next_attempt(run)
 
-    def __del__(self) -> None:
-        if self._run is not None:  # left after a failed attempt, before the next one
-            self._run.refund()
-
     def _next_run(self) -> Run | None:
         """Return the run, begun if it was not; None if the last attempt has succeeded."""
         if self._attempt is not None:
@@ -91,7 +88,7 @@ class Attempts:
         return self._run
 
     def _next_attempt(self, run: Run) -> Attempt:
-        run.is_paid = False  # by now it is spent
+        run.is_paid, self.unspent = False, None  # by now it is spent
         self._attempt = Attempt(run, self)
         return self._attempt
 
@@ -111,13 +108,14 @@ class Attempt:
         number: Which attempt it is, from 1.
     """
 
-    __slots__ = ("_is_entered", "_loop", "_run", "goes_on", "held", "number")
+    __slots__ = ("_is_entered", "_loop", "_run", "goes_on", "held", "number", "unspent")
 
     def __init__(self, run: Run, loop: Attempts) -> None:
         self._run: Run | None = run
         self._loop = weakref.ref(loop)
         self._is_entered = False
         self.held: tuple[Holder, Node] | None = None  # where the loop is gone already
+        self.unspent: _Unspent | None = None
         self.number: int = run.attempt + 1
         self.goes_on: bool | None = None
 
@@ -148,4 +146,21 @@ class Attempt:
         finally:
             if not self.goes_on:
                 run.close()
+        if run.is_paid:
+            keeper.unspent = _Unspent(run)
         return self.goes_on
+
+
+class _Unspent:
+    """Gives the next attempt's token back if the loop is left before it.
+
+    Not the loop's own finaliser: Python swallows what a signal's handler raises in one, so it only exists when needed.
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __del__(self) -> None:
+        self._run.refund()
