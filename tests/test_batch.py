@@ -517,3 +517,55 @@ def test_no_reference_cycles() -> None:
     gc.collect()
     with no_cycles():
         all_ways()
+
+
+@pytest.mark.parametrize("started", [1, 2])
+def test_a_thread_that_cannot_be_started_loses_no_outcome(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system gives no more threads, those that are there do the work; with none at all the error comes out."""
+    start, left = threading.Thread.start, [started]
+
+    def limited(thread: threading.Thread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert run_batch(lambda item: item * 2, range(20)).values() == [item * 2 for item in range(20)]
+    with pytest.raises(RuntimeError, match="can't start"):
+        run_batch(len, ["a"])
+
+
+def test_where_daemons_are_not_allowed_other_threads_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subinterpreter may refuse daemon threads; the batch works all the same."""
+    make = threading.Thread.__init__
+
+    def refusing(thread: threading.Thread, *args: Any, daemon: bool | None = None, **kwargs: Any) -> None:
+        if daemon:
+            raise RuntimeError("daemon threads are disabled in this interpreter")
+        make(thread, *args, daemon=daemon, **kwargs)
+
+    monkeypatch.setattr(threading.Thread, "__init__", refusing)
+    assert run_batch(len, ["a", "bc"]).values() == [1, 2]
+
+
+def test_a_generator_is_closed_when_the_batch_ends_and_another_iterator_is_not() -> None:
+    """A generator that the items come from is closed with the batch; any other iterator can be drawn from again."""
+    closed: list[bool] = []
+
+    def stream() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.append(True)
+
+    kept = stream()
+    outcomes = iter_batch(str, kept)
+    next(outcomes)
+    outcomes.close()
+    assert closed == [True]
+    numbers = iter(range(100))
+    outcomes = iter_batch(str, numbers)
+    next(outcomes)
+    outcomes.close()
+    assert next(numbers) > 0

@@ -23,9 +23,6 @@ class ThreadCrew:
     Args:
         one: What to do with an item, given its index and itself; returns its outcome.
         limit: Threads at most.
-
-    Attributes:
-        ahead: How many items were added whose outcomes were not taken.
     """
 
     def __init__(self, one: Callable[[int, Any], Any], limit: int) -> None:
@@ -36,7 +33,7 @@ class ThreadCrew:
         self._threads: list[threading.Thread] = []
         self._stopped = False
         self._drawn = 0
-        self.ahead: int = 0
+        self.ahead: int = 0  # items that were added and whose outcomes were not taken
 
     def add(self, item: Any) -> None:
         """Have an item worked on as soon as a thread is free.
@@ -244,6 +241,7 @@ class _AsyncioCrew(_Tasks):
                 await asyncio.wait(tuple(self._tasks))
             except asyncio.CancelledError as error:  # a second one must not leave tasks behind
                 again = error
+        self._done.clear()  # the tracebacks of cancellations lead back here
         if again is not None:
             try:
                 raise again
@@ -299,3 +297,4 @@ class _TrioCrew(_Tasks):
         with self._trio.CancelScope(shield=True):
             while self._alive:
                 await self._wait()
+        self._done.clear()  # the tracebacks of cancellations lead back here
