@@ -103,8 +103,7 @@ def iter_batch(
     [1, 2]
     """
     check_whole("max_concurrency", max_concurrency)
-    work = _Work(fn, pipeline, operation, on_item)
-    return _iterate(work, Source(items), max_concurrency)
+    return _iterate(_Work(fn, pipeline, operation, on_item), Source(items), max_concurrency)
 
 
 def run_batch(

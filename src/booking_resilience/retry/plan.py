@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from booking_resilience import clock
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_text, check_type
-from booking_resilience.deadlines import Node, get_node, in_force
+from booking_resilience.deadlines import Node, in_force
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.events import Listener, RetryEvent, notify
 from booking_resilience.retry.policy import RetryPolicy
@@ -37,19 +37,23 @@ class Plan:
     circuit_open: Callable[[], bool] | None = None
     is_logged: bool = True
 
-    def ends(self, started: float) -> tuple[Node | None, float | None]:
-        """Return the deadline around an operation that began at `started`, and when the operation must have ended.
+    def ends(self, started: float, node: Node | None) -> tuple[Node | None, float | None]:
+        """Return the deadline around an operation, and when the operation must have ended.
 
-        Both moments are on the monotonic clock; None for never.
+        Args:
+            started: When it began, in seconds on the monotonic clock, as is the end; None for never.
+            node: The deadline that is set around it, whether it is in force or not.
 
         Raises:
             DeadlineExceededError: If the deadline around it has passed.
         """
-        outer, limit = in_force(get_node()), self.policy.deadline
-        end = None if outer is None else outer[1]
-        if end is not None and end <= started:
-            raise self._too_late(end)
-        return outer, end if limit is None else earlier(end, started + limit)
+        limit = self.policy.deadline
+        end = None if limit is None else started + limit
+        if node is None or (outer := in_force(node)) is None:
+            return None, end
+        if outer[1] <= started:
+            raise self._too_late(outer[1])
+        return outer, outer[1] if end is None or outer[1] <= end else end
 
     def stop(self, end: float | None) -> float | None:
         """Return when an attempt that begins now must have ended, within an operation that ends at `end`."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from booking_resilience.callbacks import ask, check_callback
 from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter, is_number
-from booking_resilience.errors import CircuitOpenError, LimitExceededError
+from booking_resilience.errors import CircuitOpenError, LimitExceededError, TransientError
 from booking_resilience.events import Reason, log_raised
 from booking_resilience.retry.budget import RetryBudget
 from booking_resilience.verdicts import LONGEST_WAIT, holds, holds_interrupt, is_transient, retry_after_of
@@ -21,6 +21,9 @@ FOREVER = 9e9
 
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 
+
+_PLAIN = frozenset({ConnectionError, ConnectionResetError, ConnectionRefusedError, TimeoutError, TransientError})
+"""The most frequent errors: transient by their type, and nothing to look up in those that carry no attributes."""
 
 _FILTERS = "an exception type, a tuple of them, or a function of the error"
 
@@ -158,7 +161,8 @@ def decide(
     """
     if time_is_up:
         return "deadline"
-    if error is not None:
+    says_nothing = type(error) in _PLAIN and not error.__dict__
+    if error is not None and not (says_nothing and policy.retry_on is is_transient):
         if holds(error, CircuitOpenError):
             return "circuit_open"
         is_endless = isinstance(error, LimitExceededError) and error.retry_after is None
@@ -169,7 +173,7 @@ def decide(
     if attempt >= policy.max_attempts:
         return "attempts"
     delay = policy.jittered(policy.planned_delay(attempt), draw) if policy.base_delay else 0.0
-    if error is not None and (retry_after := retry_after_of(error)) is not None:
+    if error is not None and not says_nothing and (retry_after := retry_after_of(error)) is not None:
         if retry_after > LONGEST_WAIT:
             return "deadline"
         delay = max(delay, retry_after)

@@ -179,22 +179,22 @@ def drive(
         instead: What that error advises.
         applies: Whether `fn` calls what it gets as its first argument.
     """
-    policy = plan.policy
-    is_limited = policy.deadline is not None or policy.attempt_timeout is not None
+    policy, timeout = plan.policy, plan.policy.attempt_timeout
+    is_limited = policy.deadline is not None or timeout is not None
     is_judged = policy.retry_on_result is not None or policy.budget is not None
     plain: type | None = None  # the type of the last result, if none of that type must be awaited
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
-        started, outer, end = clock.monotonic(), None, None
-        if is_limited or get_node() is not None:
-            outer, end = plan.ends(started)
+        started, outer = clock.monotonic(), get_node()
+        outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
         try:
             while True:
                 try:
-                    if is_limited and (stop := plan.stop(end)) is not None:
+                    stop = end if timeout is None else plan.stop(end)
+                    if is_limited and stop is not None:
                         holder = set()
                         set_node((ref(holder), stop, outer))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
@@ -237,21 +237,20 @@ def drive_async(
     applies: bool = False,
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls and awaits `fn` as the plan says, cutting it off where it must."""
-    policy, operation = plan.policy, plan.operation
-    is_limited = policy.deadline is not None or policy.attempt_timeout is not None
+    policy, timeout, operation = plan.policy, plan.policy.attempt_timeout, plan.operation
+    is_limited = policy.deadline is not None or timeout is not None
     is_judged = policy.retry_on_result is not None or policy.budget is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        started, outer, end, stop = clock.monotonic(), None, None, None
-        if is_limited or get_node() is not None:
-            outer, end = plan.ends(started)
+        started, outer = clock.monotonic(), get_node()
+        outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
         node: Node | None = None
         try:
             while True:
                 try:
-                    stop = plan.stop(end)
+                    stop = end if timeout is None else plan.stop(end)
                     if is_limited and stop is not None:
                         holder = set()
                         set_node(node := (ref(holder), stop, outer))
