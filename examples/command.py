@@ -1,7 +1,4 @@
-"""What the command lines of the examples share: a quiet Ctrl-C, a quiet closed pipe, errors in one line.
-
-Import it before anything that takes a while, and call `start_quietly` at once.
-"""
+"""What the command lines of the examples share: how they end, what they print, errors in one line."""
 
 from __future__ import annotations
 
@@ -11,13 +8,12 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+import quiet
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C: 128 plus the signal's number, as shells have it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,33 +24,18 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def start_quietly(program: str) -> None:
-    """Make Ctrl-C print one line and end the process at once, while modules are being imported and at exit.
-
-    It raises no exception: a module that is half imported may turn it into another one.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background
-        return
-
-    def leave(*_: object) -> None:
-        os.write(2, f"{program}: interrupted\n".encode())
-        os._exit(INTERRUPTED)
-
-    signal.signal(signal.SIGINT, leave)
-
-
 def run(program: str, main: Callable[[], int]) -> NoReturn:
     """Run `main` and exit with its code; on Ctrl-C, once everything is tidied up, with one line and code 130."""
-    code = INTERRUPTED
+    code = quiet.INTERRUPTED
     try:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         code = main()
     except KeyboardInterrupt:
-        start_quietly(program)
+        quiet.start(program)
         print(f"{program}: interrupted", file=sys.stderr, flush=True)
     finally:
-        start_quietly(program)
+        quiet.start(program)
         say("", end="")  # leaves nothing for the interpreter to write
     sys.exit(code)
 

@@ -7,10 +7,10 @@ prints both results side by side.
 
 from __future__ import annotations
 
-import command
+import quiet
 
 if __name__ == "__main__":
-    command.start_quietly("create_booking.py")
+    quiet.start("create_booking.py")
 
 import json
 import math
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+import command
 from booking_runs import Run, run_all
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=1, metavar="N", help="seed of the faults (default 1)")
     meanings = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items())
     add("--kinds", nargs="?", default=DEFAULT_KINDS, metavar="NAMES",
-        help=f"what goes wrong, comma-separated (default {DEFAULT_KINDS}); without names, list them. {meanings}")  # fmt: skip
+        help=f"what goes wrong, comma-separated (default {DEFAULT_KINDS}); alone, lists them. {meanings}")  # fmt: skip
     add("--workers", type=int, default=8, metavar="N", help="bookings in flight at a time (default 8)")
     add("--endpoint", metavar="URL", help="use this Appwrite server, with --project and --key, not the embedded one")
     add("--project", metavar="ID")

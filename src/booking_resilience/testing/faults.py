@@ -155,6 +155,8 @@ class Faults:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._seed: int | None = None  # of draws by request
+        self._asked = Counter[bytes]()
         self.clear()
 
     def script(self, faults: Iterable[Fault | None], *, method: str | None = None, path: str | None = None) -> None:
@@ -212,8 +214,7 @@ class Faults:
         with self._lock:
             self._scripts: list[_Script] = []
             self._rate, self._kinds, self._draw = 0.0, (), random.Random(0)
-            self._seed: int | None = None  # of draws by request
-            self._asked: Counter[bytes] = Counter()
+            self._seed, self._asked = None, Counter()
 
     def next_for(self, method: str, path: str, content: bytes = b"") -> Fault | None:
         """Return what happens to a request; scripts come before the rate. `content` is its query and body."""
