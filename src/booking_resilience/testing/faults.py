@@ -7,13 +7,11 @@ import math
 import random
 import threading
 from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from booking_resilience.checks import check, is_number
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
 
 Kind: TypeAlias = Literal["status", "reset", "close", "hang", "cut_body", "slow_body", "invalid_json", "rate_limited"]
 
