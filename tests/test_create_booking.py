@@ -22,6 +22,7 @@ from appwrite.services.tables_db import TablesDB
 
 from booking_resilience import ErrorMonitor, load_json
 from booking_resilience.testing import AppwriteServer, Fault, RecordingChatProvider
+from demohost import until
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MESSAGES = {
@@ -231,21 +232,24 @@ def test_faults_of_the_endpoint_itself_do_not_keep_it_from_its_work(tmp_path: Pa
     assert process.returncode == (0 if first_run == 8 else 1)
 
 
-def test_ctrl_c_ends_with_one_line() -> None:
-    """Ctrl-C ends with exit code 130 and one line."""
-    process = start("--bookings", "100000")
-    assert process.stdout is not None
-    with AppwriteServer():  # something to do until the other process is under way
-        pass
-    end = time.monotonic() + 60
-    while (
-        time.monotonic() < end and len(list(Path(f"/proc/{process.pid}/task").iterdir())) < 6 and process.poll() is None
-    ):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines() == ["create_booking.py: interrupted"]
+@pytest.mark.parametrize("where", ["embedded", "endpoint"])
+def test_ctrl_c_ends_with_one_line(where: str) -> None:
+    """Ctrl-C while bookings are under way ends with exit code 130 and one line."""
+    with AppwriteServer(project="p", key="k") as server:
+        address = ["--endpoint", server.endpoint, "--project", "p", "--key", "k"] if where == "endpoint" else []
+        process = start("--bookings", "100000", *address)
+        try:
+            if address:
+                until(lambda: any(request.path.endswith("/bookings/rows") for request in server.requests), "a booking")
+            else:  # the threads of the server, and of the connections of several workers
+                tasks = Path(f"/proc/{process.pid}/task")
+                until(lambda: len(list(tasks.iterdir())) > 5, "the workers")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
+    assert (process.returncode, err.splitlines()) == (130, ["create_booking.py: interrupted"])
 
 
 def facts_of(*arguments: str) -> tuple[int, dict[str, Any]]:

@@ -27,14 +27,19 @@ def start(example: str, *arguments: str, **options: Any) -> subprocess.Popen[str
 @pytest.mark.parametrize("example", IMPORTED)
 def test_ctrl_c_ends_the_start_with_one_line(example: str, tmp_path: Path) -> None:
     """Ctrl-C while an example is still being imported ends it with code 130 and one line."""
-    waits = "print('importing', flush=True)\nimport time\ntime.sleep(60)\n"
+    # In short sleeps: a signal that arrives just before a long one is only looked at after it.
+    waits = "import time\nprint('importing', flush=True)\nfor _ in range(6000):\n    time.sleep(0.01)\n"
     (tmp_path / f"{IMPORTED[example]}.py").write_text(waits)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     process = start(example, env={**os.environ, "PYTHONPATH": path})
-    assert process.stdout is not None
-    assert process.stdout.readline() == "importing\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert (process.returncode, err.splitlines()) == (130, [f"{example}.py: interrupted"])
 
 
