@@ -114,7 +114,7 @@ def _urlopen(error: BaseException) -> bool:
 
 
 def _num_retries(error: BaseException) -> bool:
-    """stripe counts its repetitions in a variable of the function that raises."""
+    """Stripe counts its repetitions in a variable of the function that raises."""
     names = ("_request_with_retries_internal", "_request_with_retries_internal_async")
     return any(frame.f_locals.get("num_retries") != 0 for frame in _frames(error, names))
 
