@@ -26,8 +26,8 @@ def ignored(failure_on: ErrorFilter, ignore: ErrorFilter) -> ErrorFilter:
 def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: ErrorFilter, slow: bool) -> Verdict:
     """Tell what the end of a call says; filters may be user code, so this is never called under a lock.
 
-    Cancellation, interrupts and exits say nothing, nor does the refusal of another breaker or of a limit. A filter that raises is
-    logged; the error counts as a failure then, and still comes out.
+    Cancellation, interrupts and exits say nothing, nor do the refusals of another breaker or of a limit. A filter that
+    raises is logged; the error counts as a failure then, and still comes out.
     """
     if error is None:
         return Verdict.FAILURE if slow else Verdict.SUCCESS

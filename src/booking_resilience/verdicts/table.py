@@ -40,7 +40,8 @@ class Rule(NamedTuple):
     Attributes:
         meaning: A key of `MEANINGS`, for an error of which nothing below tells more.
         reads: The facts that such an error carries, which tell more: a key of `facts.READERS`, or none.
-        where: The attribute that holds them, with dots.
+        where: The attribute that holds them, with dots; of Redis, the first word of the answer, where redis-py makes a
+            class of it.
         wraps: The attributes that hold what it wraps; of a tuple, each item.
         words: Expressions found in its text, and the meaning that each tells; the first that is found counts.
         repeats: What tells that the client made several attempts, so that a last one that never left proves nothing:
@@ -59,7 +60,6 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "unknown": Meaning(0, False, "maybe", True, True, "", "nothing is known of it"),
     "unanswered": Meaning(1, True, "maybe", True, True, "network", "no answer came"),
     "answered": Meaning(1, False, "yes", False, True, "", "another answer: refused, not found, in conflict"),
-    "untold": Meaning(1, False, "maybe", False, True, "", "the server spoke, in words that tell nothing"),
     "broken": Meaning(1, False, "yes", True, True, "service", "the server failed at it, and would again"),
     "trouble": Meaning(1, True, "yes", True, True, "service", "the server is in trouble"),
     "again": Meaning(1, True, "yes", False, True, "", "the server asks for the same once more"),
@@ -138,14 +138,6 @@ REDIS_WORDS: Final[dict[str, str]] = {
 }  # fmt: skip
 """First words of Redis' answers; all others `answered`."""
 
-REDIS_CLASSES: Final[dict[str, str]] = {
-    "AskError": "ASK", "BusyLoadingError": "LOADING", "ClusterCrossSlotError": "CROSSSLOT",
-    "ClusterDownError": "CLUSTERDOWN", "ExecAbortError": "EXECABORT", "MasterDownError": "MASTERDOWN",
-    "MovedError": "MOVED", "NoPermissionError": "NOPERM", "NoScriptError": "NOSCRIPT", "ReadOnlyError": "READONLY",
-    "TryAgainError": "TRYAGAIN",
-}  # fmt: skip
-"""The first word of the answer that redis-py makes an error of this class of; it takes the word from the text."""
-
 ERRNOS: Final[dict[str, str]] = {
     "ECONNREFUSED": "unsent", "EHOSTDOWN": "unsent", "EHOSTUNREACH": "unsent", "ENETDOWN": "unsent",
     "ENETUNREACH": "unsent", "EADDRNOTAVAIL": "unsent", "ENONET": "unsent",
@@ -214,7 +206,7 @@ _HTTPX: Final[dict[str, Rule]] = {
 }
 
 _REPEATS_UNANSWERED: Final = Rule("unanswered", wraps=_CHAIN, repeats="always")
-_REDIS_ANSWER: Final = Rule("answered", reads="redis", repeats="always")
+_REDIS_ANSWER: Final = Rule("answered", reads="redis")
 _SQL: Final = Rule("unknown", reads="sqlstate", repeats="always")
 _SQL_MISUSE: Final = Rule("misuse", reads="sqlstate", repeats="always")
 _AWS_UNSENT: Final = Rule("unsent", wraps=("kwargs.error", *_CHAIN), repeats="always")
@@ -349,27 +341,38 @@ KNOWN: Final[dict[str, dict[str, Rule]]] = {
         "UsageError": _MISUSE,
     },
     "redis": {
-        "AuthenticationError": Rule("answered", reads="redis", repeats="always"),
-        "AuthorizationError": Rule("answered", reads="redis", repeats="always"),
-        "BusyLoadingError": Rule("trouble", reads="redis", repeats="always"),
+        "AuthenticationError": _REDIS_ANSWER,
+        "AuthorizationError": _REDIS_ANSWER,
+        "AskError": Rule("answered", reads="redis", where="ASK"),
+        "BusyLoadingError": Rule("trouble", reads="redis", where="LOADING"),
         "ChildDeadlockedError": _MISUSE,
+        "ClusterCrossSlotError": Rule("answered", reads="redis", where="CROSSSLOT"),
+        "ClusterDownError": Rule("trouble", reads="redis", where="CLUSTERDOWN"),
         "ClusterError": _REPEATS_UNANSWERED,
         "ConnectionError": _REPEATS_UNANSWERED,
         "CrossSlotTransactionError": _MISTAKE,
         "DataError": _MISTAKE,
+        "ExecAbortError": Rule("answered", reads="redis", where="EXECABORT"),
         "HttpError": Rule("answered", reads="status", where="status"),
         "InitialHealthCheckFailedError": _UNANSWERED,
         "InvalidPipelineStack": _MISUSE,
         "InvalidResponse": _CUT,
         "LockError": _ANSWERED,
+        "MasterDownError": Rule("trouble", reads="redis", where="MASTERDOWN"),
         "MaxConnectionsError": Rule("unsent", repeats="always"),
+        "MovedError": Rule("answered", reads="redis", where="MOVED"),
+        "NoPermissionError": Rule("answered", reads="redis", where="NOPERM"),
+        "NoScriptError": Rule("answered", reads="redis", where="NOSCRIPT"),
         "NoValidDatabaseException": _UNANSWERED,
+        "OutOfMemoryError": Rule("answered", reads="redis", where="OOM"),
         "PubSubError": _MISUSE,
+        "ReadOnlyError": Rule("trouble", reads="redis", where="READONLY"),
         "RedisClusterException": Rule("unknown", wraps=_CHAIN, repeats="always"),
         "ResponseError": _REDIS_ANSWER,
         "SlotNotCoveredError": Rule("trouble"),
         "TemporaryUnavailableException": _UNANSWERED,
         "TimeoutError": _UNANSWERED,
+        "TryAgainError": Rule("again", reads="redis", where="TRYAGAIN"),
         "UnhealthyDatabaseException": _UNANSWERED,
         "WatchError": _ANSWERED,
     },
@@ -391,7 +394,6 @@ KNOWN: Final[dict[str, dict[str, Rule]]] = {
                     "answered",
                 ),
                 (r"(role|user|database) \"?.*\"? does not exist|permission denied", "answered"),
-                (r"FATAL: ", "untold"),
             ),
         ),
         "PipelineAborted": Rule("answered", reads="sqlstate", repeats="always"),

@@ -109,9 +109,10 @@ def retry_after_of(error: BaseException) -> float | None:
     return max((wait for leaf in leaves(error) if (wait := _wait(leaf, find(leaf))) is not None), default=None)
 
 
-def text_kind_of(error: BaseException) -> Text:
-    """Return which text people are told of an error that is no group: the network's, the service's, or none of them."""
-    return MEANINGS[find(error).meaning].text
+def told_of(error: BaseException) -> tuple[Text, int | None]:
+    """Return what people are told of an error that is no group, the network's text or the service's, and its status."""
+    found = find(error)
+    return MEANINGS[found.meaning].text, found.status
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
