@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_RETRY, CircuitOpenError, RetryBudget, RetryPolicy, TransientError, is_transient
 from booking_resilience.retry.policy import decide
+from booking_resilience.verdicts import retry_after_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 POLICIES = st.builds(

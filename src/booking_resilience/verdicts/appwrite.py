@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from booking_resilience.verdicts import table
 from booking_resilience.verdicts.facts import Found, attribute
-from booking_resilience.verdicts.table import MEANINGS
+from booking_resilience.verdicts.meanings import MEANINGS
 
 _MOST_LINKS: Final = 40
 _SDK: Final = "AppwriteException"

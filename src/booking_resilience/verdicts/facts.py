@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from booking_resilience.verdicts import table
-from booking_resilience.verdicts.table import MEANINGS, Rule, Sent
+from booking_resilience.verdicts.meanings import MEANINGS, Rule, Sent
 from booking_resilience.verdicts.waits import header, seconds_of
 
 _TEXT_READ: Final = 10_000
@@ -75,7 +75,8 @@ def _status(error: BaseException, rule: Rule) -> Found | None:
         return None
     if 400 <= status <= 599:
         holder, _, _ = rule.where.rpartition(".")
-        return by_status(int(status), attribute(error, f"{holder}.headers" if holder else "headers"))
+        found = by_status(int(status), attribute(error, f"{holder}.headers" if holder else "headers"))
+        return found._replace(meaning="busy") if rule.meaning == "busy" else found
     return Found(rule.meaning, status=int(status)) if 100 <= status < 400 and rule.meaning != "unknown" else None
 
 

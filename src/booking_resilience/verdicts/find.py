@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any, Final
 from booking_resilience.verdicts import table
 from booking_resilience.verdicts.appwrite import find_appwrite
 from booking_resilience.verdicts.facts import READERS, Found, attribute, text_of
-from booking_resilience.verdicts.table import MEANINGS, Rule
+from booking_resilience.verdicts.meanings import MEANINGS, Rule
 
 _MOST_LINKS: Final = 12
 _ITEMS_READ: Final = 10
@@ -45,11 +46,16 @@ def _look_up(kind: type) -> Rule:
     for base in type.__dict__["__mro__"].__get__(kind):
         try:
             module, name = type.__dict__["__module__"].__get__(base), type.__dict__["__name__"].__get__(base)
-            if rule := table.KNOWN.get(module.partition(".")[0], {}).get(name):
+            if rule := _names_of(module.partition(".")[0]).get(name):
                 return rule
-        except Exception:  # noqa: BLE001 - a class without a readable module is a stranger
+        except Exception:  # noqa: BLE001, S112 - a class without a readable module is a stranger
             continue
     return _UNKNOWN
+
+
+@functools.cache
+def _names_of(package: str) -> dict[str, Rule]:
+    return {name: rule for names, rule in table.KNOWN.get(package, ()) for name in names.split()}
 
 
 def _find(error: BaseException, seen: set[int]) -> Found:
@@ -95,7 +101,7 @@ def _links(error: BaseException, names: tuple[str, ...]) -> Iterator[BaseExcepti
                 yield item
 
 
-def _always(error: BaseException) -> bool:
+def _always(_: BaseException) -> bool:
     return True
 
 

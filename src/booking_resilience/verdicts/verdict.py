@@ -10,10 +10,10 @@ from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory
 from booking_resilience.verdicts.facts import Found, attribute
 from booking_resilience.verdicts.find import find
-from booking_resilience.verdicts.table import MEANINGS, Sent, Text
+from booking_resilience.verdicts.meanings import MEANINGS, Sent, Text
 from booking_resilience.verdicts.waits import seconds_of, wait_in
 
-_RISK: Final[tuple[Sent, ...]] = ("no", "yes", "maybe")
+_RISK: Final[dict[Sent, int]] = {"no": 0, "yes": 1, "maybe": 2}
 _exceptions = BaseExceptionGroup.exceptions  # past a subclass that overrides it
 
 
@@ -64,7 +64,7 @@ def classify(error: BaseException) -> Verdict:
     waits = [wait for leaf, found in each if (wait := _wait(leaf, found)) is not None]
     return Verdict(
         transient=all(MEANINGS[found.meaning].transient for _, found in each),
-        sent=max((found.reached for _, found in each), key=_RISK.index),
+        sent=max((found.reached for _, found in each), key=lambda sent: _RISK[sent]),
         category=_category(each[0][1]),
         status=None,
         type=None,

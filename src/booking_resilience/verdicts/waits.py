@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import email.utils
 import math
-from collections.abc import Iterable
 from typing import Any, Final
 
 from booking_resilience import clock
@@ -49,7 +48,7 @@ def header(headers: object, name: str) -> object:
     """
     try:
         items = getattr(headers, "items", None)
-        pairs: Iterable[Any] = items() if callable(items) else headers if isinstance(headers, Iterable) else ()
+        pairs: Any = items() if callable(items) else headers
         for number, (key, value) in enumerate(pairs):
             if number >= _HEADERS_READ:
                 break
