@@ -682,7 +682,8 @@ def test_fork_while_threads_use_a_budget() -> None:
     ("asked", "slept"),
     [
         (Decimal("1.5"), 1.5), (Fraction(3, 2), 1.5), (2, 2.0), (0, 0.3), (0.1, 0.3), (-1, 0.3), (None, 0.3),
-        (float("nan"), 0.3), (Decimal("NaN"), 0.3), (True, 0.3), ("2", 2.0), (b" 2 ", 2.0), ([5], 0.3), (-math.inf, 0.3),
+        (float("nan"), 0.3), (Decimal("NaN"), 0.3), (True, 0.3), ("2", 2.0), (b" 2 ", 2.0), ([5], 0.3),
+        (-math.inf, 0.3),
     ],
 )  # fmt: skip
 def test_retry_after_may_be_any_number(asked: Any, slept: float, virtual_clock: VirtualClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,8 +14,9 @@ from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_o
 ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 
+@functools.wraps(is_no_evidence)
 def says_nothing(error: BaseException) -> bool:
-    """Be the default of `ignore`: `is_no_evidence`, but another object, so that it shows whether one was given."""
+    # the default of `ignore`: another object than `is_no_evidence`, so that it shows whether one was given
     return is_no_evidence(error)
 
 
