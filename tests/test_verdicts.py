@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import concurrent.futures
 import contextlib
 import importlib
@@ -133,17 +134,18 @@ def classes_of(package: str) -> set[type[BaseException]]:
     module = pytest.importorskip(package)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for found in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            if "exc" in found.name or "error" in found.name:
+        for item in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            if "exc" in item.name or "error" in item.name:
                 with contextlib.suppress(ImportError):
-                    importlib.import_module(f"{package}.{found.name}")
-    waiting, seen = [BaseException], set[type[BaseException]]()
-    while waiting:
+                    importlib.import_module(f"{package}.{item.name}")
+    waiting: list[type[BaseException]] = [BaseException]
+    found: dict[int, type[BaseException]] = {}
+    while waiting:  # among other tests' classes are such as raise when they are looked at
         for kind in type.__subclasses__(waiting.pop()):
-            if kind not in seen:
-                seen.add(kind)
-                waiting.append(kind)
-    return {kind for kind in seen if kind.__module__.partition(".")[0] == package}
+            waiting.append(kind)
+            if type(kind) in {type, abc.ABCMeta} and str(kind.__module__).partition(".")[0] == package:
+                found[id(kind)] = kind
+    return set(found.values())
 
 
 @pytest.mark.parametrize("package", LIBRARIES)

@@ -1,4 +1,4 @@
-"""Writes the tables of `docs/reference/verdicts.md` from the table of the library: `python docs/_scripts/write_verdicts.py`."""
+"""Writes the tables of `docs/reference/verdicts.md`: `python docs/_scripts/write_verdicts.py`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] |
 
 @functools.wraps(is_no_evidence)
 def says_nothing(error: BaseException) -> bool:
-    # the default of `ignore`: another object than `is_no_evidence`, so that it shows whether one was given
+    """Be the default of `ignore`: another object than `is_no_evidence`, so that it shows whether one was given."""
     return is_no_evidence(error)
 
 
