@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import email.utils
 import math
 from typing import Any, Final
 
@@ -87,7 +86,9 @@ def _of_text(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        moment = email.utils.parsedate_to_datetime(text)
+        from email.utils import parsedate_to_datetime
+
+        moment = parsedate_to_datetime(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return _until(moment.timestamp())
