@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from booking_resilience.checks import check, is_whole
-
-if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Iterator, Sequence
 
 T = TypeVar("T")
 

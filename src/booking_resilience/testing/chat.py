@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from booking_resilience.booking import BookingSuccess
+from booking_resilience.booking.chat import BookingSuccess
 
 
 class RecordingChatProvider:
