@@ -1,8 +1,8 @@
 """Replaying recorded exchanges against an Appwrite server, embedded or real, and telling the differences.
 
-Two files of recordings of a real Appwrite 1.9.6: `appwrite_recordings.jsonl`, 484 lines, and `appwrite_exchanges.jsonl`,
-236 exchanges and the 30 requests that set their table up. Compared are status, body and the headers that matter. Moments,
-sequence numbers, versions and IDs made by the server are normalised.
+Two files of recordings of a real Appwrite 1.9.6: `appwrite_recordings.jsonl`, 484 lines, and
+`appwrite_exchanges.jsonl`, 236 exchanges and the 30 requests that set their table up. Compared are status, body and the
+headers that matter. Moments, sequence numbers, versions and IDs made by the server are normalised.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Player:
         if self.server is not None and recording["n"] > LAST_QUIET and (response is None or _is_trouble(response)):
             self.server.faults.script([_fault(recording)])
         if self.clock is not None and "accepted again" in label:
-            self.clock.advance(46)
+            self.clock.advance(60)
         try:
             status, got, body = self.send(request["method"], path, headers, raw)
         except http.client.RemoteDisconnected:

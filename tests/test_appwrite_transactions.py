@@ -84,7 +84,7 @@ def test_what_is_staged_shows_inside_only_until_the_commit(staged):
 
 
 def test_the_routes_of_rows_stage_with_a_transaction(staged):
-    """Create, update, upsert, delete, increment and the bulk routes stage with `transactionId`; statuses as recorded."""
+    """Create, update, upsert, delete, increment and the bulk routes stage with `transactionId`."""
     staged.create("r1", slot="A", n=1)
     transaction = staged.begin()
     within = {"transactionId": transaction}
@@ -393,7 +393,7 @@ def test_a_bulk_request_does_all_or_nothing(staged, method, body, status):
 
 
 def test_bulk_requests_take_queries(staged):
-    """An update and a delete of what they find, in an order, up to a limit; an update moves `$updatedAt` in any case."""
+    """They update and delete what is found, in an order, up to a limit; an update moves `$updatedAt` in any case."""
     with virtual_time() as clock:
         for number in range(5):
             staged.create(f"r{number}", slot=f"S{number}", n=number)
