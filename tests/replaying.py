@@ -253,9 +253,11 @@ def is_exchange(recording: dict[str, Any]) -> bool:
     return recording["api"] != "event" and bool(recording.get("request"))
 
 
-def replay_recordings(player: Player) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Replay the older recordings in order; yield each with its differences."""
+def replay_recordings(player: Player, *, until: int | None = None) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Replay the older recordings in order, up to a number if there is one; yield each with its differences."""
     for recording in load(RECORDINGS):
+        if until is not None and recording["n"] > until:
+            return
         for method, path, body in BEFORE.get(recording["n"], ()):
             player.quietly(method, path, body, as_guest=True)
         label = str(recording["label"])
