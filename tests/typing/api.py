@@ -343,6 +343,15 @@ def on_item(outcome: BatchOutcome[str, int]) -> None:
     assert_type(outcome.attempts, int)
 
 
+def is_busy(error: Exception) -> bool:
+    """Judge an error, and ask for a pause on it."""
+    vars(error)["retry_after"] = 1.0
+    return True
+
+
+RetryPolicy(retry_on=is_busy)
+
+
 result = run_batch(length, ["x"], pipeline=pipeline, operation="op", max_concurrency=2, on_item=on_item)
 assert_type(result, BatchResult[str, int])
 assert_type(result.outcomes, tuple[BatchOutcome[str, int], ...])

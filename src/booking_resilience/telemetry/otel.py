@@ -12,7 +12,7 @@ import functools
 import inspect
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import Observation
@@ -223,6 +223,9 @@ class _MeasuredPipeline(Pipeline):
     def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         inner = super().protect(operation)
         return lambda fn: functools.update_wrapper(self._around(operation, inner(fn)), fn)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pipeline with telemetry cannot be pickled or copied; pickle the one that it was made from")
 
     def _bind(self, operation: str, fn: Callable[..., Any], on_event: Any, *, is_async: bool) -> Any:
         return self._around(operation, super()._bind(operation, fn, on_event, is_async=is_async), is_async=is_async)
