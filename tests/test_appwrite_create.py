@@ -821,7 +821,33 @@ def test_what_the_server_makes_of_a_value_is_the_same_value(data):
         ("2026-11-23", "2026-11-23T00:00:00.000+00:00", True),
         ("2026-11-23T09:00:00Z", "2026-11-23T09:00:00Z", True),
         ("2026-11-23T09:00:00+00:00", "2026-11-23T09:00:00Z", False),
-        ("soon", "2026-11-23T00:00:00.000+00:00", False),
+        ("soon", "2026-11-23T00:00:00.000+00:00", None),
+        ("soon", "later", False),
+        ("Mon, 23 Nov 2026 10:00:00 +0100", "2026-11-23T09:00:00.000+00:00", True),
+        ("Mon, 23 Nov 2026 10:00:00 +0100", "2026-11-23T10:00:00.000+00:00", False),
+        ("23 Nov 2026 09:00 GMT", "2026-11-23T09:00:00.000+00:00", True),
+        ("2026-11-23 09:00:00 UTC", "2026-11-23T09:00:00.000+00:00", True),
+        ("2026-11-23 09:00:00 utc", "2026-11-23T09:00:00.000+00:00", True),
+        ("2026-11-23 09:00:00.5Z", "2026-11-23T09:00:00.500+00:00", True),
+        ("2026-11-23 09:00:01 UTC", "2026-11-23T09:00:00.000+00:00", False),
+        ("@1795424400", "2026-11-23T09:00:00.000+00:00", True),
+        ("@1795424400.25", "2026-11-23T09:00:00.250+00:00", True),
+        ("@1795424401", "2026-11-23T09:00:00.000+00:00", False),
+        ("@999999999999999", "2026-11-23T09:00:00.000+00:00", None),
+        ("first monday of december 2026", "2026-12-07T00:00:00.000+00:00", None),
+        ("11/23/2026", "2026-11-23T00:00:00.000+00:00", None),
+        (["soon", "@1795424400"], ["2026-11-23T00:00:00.000+00:00", "2026-11-23T09:00:00.000+00:00"], None),
+        (["soon", "@0"], ["2026-11-23T00:00:00.000+00:00", "2026-11-23T09:00:00.000+00:00"], False),
+        ("doc-1", {"$id": "doc-1", "name": "Ada"}, True),
+        ("doc-1", {"$id": "doc-2", "name": "Ada"}, False),
+        ("doc-1", {"name": "Ada"}, None),
+        ({"$id": "doc-1", "name": "Ada"}, "doc-1", True),
+        ({"name": "Ada"}, "doc-1", None),
+        ({"name": "Ada", "clinic": "c-1"}, {"$id": "doc-1", "name": "Ada"}, None),
+        ({"name": "Ada", "clinic": "c-1"}, {"$id": "doc-1", "name": "Bob"}, False),
+        (["doc-1", "doc-2"], [{"$id": "doc-2"}, {"$id": "doc-1"}], True),
+        (["doc-1", "doc-3"], [{"$id": "doc-2"}, {"$id": "doc-1"}], False),
+        (7, {"$id": "7"}, False),
         ([1, 2], [1.0, 2.0], True),
         ((1, 2), [1, 2], True),
         ([1, 2], [2, 1], False),
@@ -835,6 +861,15 @@ def test_what_the_server_makes_of_a_value_is_the_same_value(data):
 def test_equal_values(sent, stored, same):
     """Equal are numbers by value, moments by time, null and absent, lists item by item; nothing else."""
     assert holds(Row("r1", {"c": stored}), {"c": sent}) is same
+
+
+@pytest.mark.parametrize("value", ["doc-1", ["doc-1"], {"$id": "doc-1"}, [{"name": "Ada"}]])
+def test_a_related_row_that_the_answer_leaves_out_cannot_be_compared(value):
+    """The other columns decide; with none, nothing can be said."""
+    row = Row("r1", {"slot": "S"})
+    assert holds(row, {"doctor": value}) is None
+    assert holds(row, {"slot": "S", "doctor": value}) is True
+    assert holds(row, {"slot": "T", "doctor": value}) is False
 
 
 def test_absent_columns_and_those_of_the_system():

@@ -1,20 +1,21 @@
 """The SDK's classes that ours derive from, with the types that the SDK does not give.
 
 Type checkers see what stands here, so that applications may chain the setters under strict settings; the program has
-the SDK's own classes.
+the SDK's own classes. What stands here derives from them, so that the SDK's services take our clients.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 __all__ = ["AppwriteException", "Client"]
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, Self
+    from appwrite.client import Client as _Client
+    from appwrite.exception import AppwriteException as _AppwriteException
 
-    class AppwriteException(Exception):
+    class AppwriteException(_AppwriteException):
         """A failure of a call, as the SDK raises it."""
 
         message: str
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
             self, message: str, code: int = 0, type: str | None = None, response: str | None = None
         ) -> None: ...
 
-    class Client:
+    class Client(_Client):
         """The SDK's client: where Appwrite is, and who calls."""
+
+        def __init__(self) -> None: ...
 
         _endpoint: str
         _global_headers: dict[str, str]
