@@ -1,27 +1,17 @@
-"""Rows as values, whatever the SDK makes of them, and whether a stored row holds what was sent."""
+"""Rows as values, whatever the SDK makes of them, and the calls that create and read them."""
 
 from __future__ import annotations
 
 import datetime
-import email.utils
-import enum
-import functools
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from appwrite.query import Query
 
-# How the server writes every moment that it stores: milliseconds, and always UTC.
-_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00")
-_EPOCH: Final = re.compile(r"@(-?\d{1,15}(?:\.\d+)?)")
-_RFC_2822: Final = re.compile(
-    r"(?:\w{3}, ?)?\d{1,2} \w{3} \d{4} \d\d:\d\d(?::\d\d)? (?:[+-]\d{4}|UTC?|GMT|Z)", re.IGNORECASE
-)
-_UTC: Final = re.compile(r" ?(?:UTC|GMT|Z)$", re.IGNORECASE)
+from booking_resilience.appwrite.calls import Call
+
 _Q: Final[Any] = Query  # the SDK has no annotations
-_NOTHING: Final[tuple[Any, ...]] = (None, [])  # no value; an array column without one is an empty array
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,110 +48,11 @@ def row_of(answer: Any) -> Row:
     return Row(str(row_id), data, moment, None if sequence in (None, "") else str(sequence))
 
 
-def holds(row: Row, sent: Mapping[str, Any]) -> bool | None:
-    """Tell whether a stored row has all that was sent, as the server would have normalised it.
-
-    Equal moments in another notation are equal, cut to milliseconds; so are 3 and 3.0, null and an absent column, and
-    the ID of a related row and that row. Permissions are not compared. A column that can't be compared is passed over:
-    a related row that the answer left out, or a date in a form that only the server reads.
-
-    Returns:
-        False if a column has another value; None, "cannot say", if no column can be compared.
-    """
-    system = {"$createdAt": row.created_at.isoformat(timespec="milliseconds") if row.created_at else None}
-    stored = {**row.data, **system}
-    told = [_agrees(stored, name, value) for name, value in sent.items() if name[:1] != "$" or name in system]
-    if False in told:
-        return False
-    return True if True in told or not told else None
-
-
-def _agrees(stored: Mapping[str, Any], name: str, value: Any) -> bool | None:
-    if name not in stored and (name == "data" or _may_name_rows(value)):
-        # The SDK's models from 17 on hide a column `data`, and the server leaves out related rows nobody selected.
-        return None
-    return _is_same(value, stored.get(name))
-
-
-def _may_name_rows(value: Any) -> bool:
-    """Tell whether the value may stand for related rows: an ID, a row, or several of them."""
-    if isinstance(value, (list, tuple)):
-        return bool(value) and all(map(_may_name_rows, value))
-    return isinstance(value, (str, Mapping)) and bool(value)
-
-
-def _is_same(sent: Any, stored: Any) -> bool | None:
-    if isinstance(sent, enum.Enum):
-        sent = sent.value
-    if sent is None or stored is None or sent == []:
-        return sent in _NOTHING and stored in _NOTHING
-    if isinstance(sent, bool) or isinstance(stored, bool):
-        return sent is stored
-    if isinstance(sent, str) and isinstance(stored, str):
-        return str(sent) == stored or _is_same_moment(sent, stored)
-    if isinstance(sent, Mapping) or isinstance(stored, Mapping):
-        return _is_same_related(sent, stored)
-    if isinstance(sent, (list, tuple)) and isinstance(stored, list):
-        return _are_same(sent, stored)
-    return bool(sent == stored)
-
-
-def _is_same_related(sent: Any, stored: Any) -> bool | None:
-    """Compare a related row, each side of which is the row or its ID."""
-    if isinstance(sent, Mapping) and isinstance(stored, Mapping):
-        return _all_of([_agrees(stored, name, value) for name, value in sent.items()])
-    row, other = (sent, stored) if isinstance(sent, Mapping) else (stored, sent)
-    if not isinstance(other, str):
-        return False
-    return bool(row["$id"] == other) if "$id" in row else None
-
-
-def _are_same(sent: Collection[Any], stored: Collection[Any]) -> bool | None:
-    if len(sent) != len(stored):
-        return False
-    if all(isinstance(item, str) for item in sent) and all(isinstance(item, Mapping) for item in stored):
-        return sorted(sent) == sorted(str(item.get("$id")) for item in stored)  # related rows, in any order
-    return _all_of(list(map(_is_same, sent, stored)))
-
-
-def _all_of(told: Sequence[bool | None]) -> bool | None:
-    return False if False in told else None if None in told else True
-
-
-def _is_same_moment(sent: str, stored: str) -> bool | None:
-    """Compare a string with a stored moment; None if only the server can read it."""
-    if not _MOMENT.fullmatch(stored):
-        return False
-    moment = _moment_in(sent)
-    if moment is None:
-        return None
-    cut = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    return cut == datetime.datetime.fromisoformat(stored)
-
-
-def _moment_in(text: str) -> datetime.datetime | None:
-    """Return the moment that a string names, UTC where it doesn't say; None if it has one of PHP's other forms."""
-    text = text.strip()
-    if (epoch := _EPOCH.fullmatch(text)) is not None:
-        try:
-            return datetime.datetime.fromtimestamp(0, datetime.UTC) + datetime.timedelta(seconds=float(epoch[1]))
-        except OverflowError:
-            return None
-    try:
-        if _RFC_2822.fullmatch(text):
-            moment = email.utils.parsedate_to_datetime(text)
-        else:
-            moment = datetime.datetime.fromisoformat(_UTC.sub("+00:00", text))
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
-
-
 class RowStore:
-    """The two calls that are needed of `TablesDB`, or of the older `Databases`, in one vocabulary.
+    """The calls that are needed of `TablesDB`, or of the older `Databases`, in one vocabulary.
 
     Args:
-        tables: The service.
+        tables: The service, of a client of either colour.
 
     Raises:
         TypeError: If it is neither.
@@ -171,41 +62,45 @@ class RowStore:
         self._is_old = not hasattr(tables, "create_row")
         if self._is_old and not hasattr(tables, "create_document"):
             raise TypeError(f"tables must be the SDK's TablesDB or Databases, not {tables!r}")
-        self._create = _method(tables, "create_document" if self._is_old else "create_row")
-        self._list = _method(tables, "list_documents" if self._is_old else "list_rows")
+        self._tables = tables
 
     def create(
         self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], permissions: Sequence[str] | None
-    ) -> Row:
-        """Create a row, with one request."""
+    ) -> Call[Row]:
+        """Return the call that creates a row."""
         allowed = None if permissions is None else list(permissions)
-        return row_of(self._create(database_id, table_id, row_id, dict(data), allowed))
+        create = self._tables.create_document if self._is_old else self._tables.create_row
+        return Call(create, (database_id, table_id, row_id, dict(data), allowed), row_of)
 
-    def list(self, database_id: str, table_id: str, queries: Sequence[str]) -> tuple[Row, ...]:
-        """Return the rows that the queries ask for, without counting how many there are."""
-        # A text, since the clients of SDKs up to 19 or so send False as "False", which the server refuses.
-        answer = self._list(database_id, table_id, [*queries], total="false")
-        name = "documents" if self._is_old else "rows"
-        rows = answer[name] if isinstance(answer, Mapping) else getattr(answer, name)
-        return tuple(row_of(row) for row in rows)
+    def list(
+        self, database_id: str, table_id: str, queries: Sequence[str], *, may_miss: str | None = None
+    ) -> Call[tuple[Row, ...] | None]:
+        """Return the call that reads the rows that the queries ask for, without counting how many there are.
 
-    def find(self, database_id: str, table_id: str, row_id: str) -> Row | None:
-        """Return the row of exactly this ID, None if there is none.
+        Args:
+            database_id: The database's ID.
+            table_id: The table's ID.
+            queries: The queries.
+            may_miss: The type of Appwrite's error that is no failure here but means None.
+        """
+        read = self._tables.list_documents if self._is_old else self._tables.list_rows
+        # A string, since the clients of SDKs up to 19 or so send False as "False", which the server refuses.
+        return Call(read, (database_id, table_id, [*queries]), self._rows_of, {"total": "false"}, may_miss)
+
+    def find(self, database_id: str, table_id: str, row_id: str) -> Call[Row | None]:
+        """Return the call that reads the row of exactly this ID; it gives None if there is none.
 
         By a query: what a GET of the ID says may come from a cache, which also remembers that there was nothing. The
         server compares IDs without regard to case; here a row whose ID differs in case is another one.
         """
-        rows = self.list(database_id, table_id, [_Q.equal("$id", [row_id]), _Q.limit(1)])
-        return next((row for row in rows if row.id == row_id), None)
+        reading = self.list(database_id, table_id, [_Q.equal("$id", [row_id]), _Q.limit(1)])
 
+        def the_one(answer: Any) -> Row | None:
+            return next((row for row in self._rows_of(answer) if row.id == row_id), None)
 
-def _method(service: Any, name: str) -> Callable[..., Any]:
-    """Return a method of a service; of a deprecated one, what it wraps.
+        return Call(reading.method, reading.args, the_one, reading.kwargs)
 
-    The SDK's decorator changes the warning filters of the whole process at each call.
-    """
-    method: Callable[..., Any] = getattr(service, name)
-    decorator = getattr(getattr(method, "__func__", None), "__globals__", {}).get("__name__")
-    if decorator == "appwrite.utils.deprecated" and (wrapped := getattr(method, "__wrapped__", None)) is not None:
-        return functools.partial(wrapped, service)
-    return method
+    def _rows_of(self, answer: Any) -> tuple[Row, ...]:
+        name = "documents" if self._is_old else "rows"
+        rows = answer[name] if isinstance(answer, Mapping) else getattr(answer, name)
+        return tuple(row_of(row) for row in rows)

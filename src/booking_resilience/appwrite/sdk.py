@@ -6,10 +6,11 @@ the SDK's own classes. What stands here derives from them, so that the SDK's ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-__all__ = ["AppwriteException", "Client"]
+__all__ = ["AppwriteException", "Client", "plain_method"]
 
 if TYPE_CHECKING:
     from appwrite.client import Client as _Client
@@ -60,3 +61,15 @@ if TYPE_CHECKING:
 else:
     from appwrite.client import Client
     from appwrite.exception import AppwriteException
+
+
+def plain_method(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a service; of a deprecated one, what it wraps.
+
+    The SDK's decorator changes the warning filters of the whole process at each call.
+    """
+    decorator = getattr(getattr(method, "__func__", None), "__globals__", {}).get("__name__")
+    wrapped = getattr(method, "__wrapped__", None)
+    if decorator == "appwrite.utils.deprecated" and wrapped is not None:
+        return functools.partial(wrapped, getattr(method, "__self__", None))
+    return method

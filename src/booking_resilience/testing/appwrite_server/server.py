@@ -9,7 +9,7 @@ import socket
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import h11
 
@@ -20,11 +20,11 @@ from booking_resilience.testing.appwrite_server.wrong import faulty
 from booking_resilience.testing.faults import Fault, Faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import Self
 
-    from booking_resilience.appwrite import AppwriteClient
+    from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
     from booking_resilience.testing.appwrite_server.exchange import Answer, Request
 
 _KEPT_REQUESTS = 10_000
@@ -132,13 +132,24 @@ class AppwriteServer:
         Raises:
             RuntimeError: If its port is not known yet, because it was to be any and the server never started.
         """
-        if self._port == 0:
-            raise RuntimeError("the server's port is known when it has started: use `with AppwriteServer() as server`")
         from booking_resilience.appwrite import AppwriteClient
 
-        client: Any = AppwriteClient()  # the SDK's setters have no annotations
-        client.set_endpoint(self.endpoint).set_project(self._project).set_key(self._key)
-        return cast("AppwriteClient", client)
+        return self._led_here(AppwriteClient)
+
+    def async_client(self) -> AsyncAppwriteClient:
+        """Return an asynchronous client with this server's endpoint, project and key; needs `appwrite-async`.
+
+        Raises:
+            RuntimeError: As `client`.
+        """
+        from booking_resilience.appwrite import AsyncAppwriteClient
+
+        return self._led_here(AsyncAppwriteClient)
+
+    def _led_here(self, make: Callable[[], Any]) -> Any:
+        if self._port == 0:
+            raise RuntimeError("the server's port is known when it has started: use `with AppwriteServer() as server`")
+        return make().set_endpoint(self.endpoint).set_project(self._project).set_key(self._key)
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
