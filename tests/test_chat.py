@@ -111,7 +111,7 @@ def test_pages_are_fetched_when_they_are_needed():
 
 
 @pytest.mark.parametrize(
-    ("page_size", "kind"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError), (None, TypeError)]
+    ("page_size", "kind"), [(0, ValueError), (-1, ValueError), (1.5, ValueError), (True, TypeError), (None, TypeError)]
 )
 @pytest.mark.parametrize("messages", [iter_messages, iter_messages_async])
 def test_a_page_size_below_one_is_refused_at_once(page_size, kind, messages):

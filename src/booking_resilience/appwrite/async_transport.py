@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import anyio
+import h11
 import httpx2
 
 from booking_resilience.appwrite.answers import Answer, decoded
@@ -30,6 +31,7 @@ from booking_resilience.deadlines import remaining_time
 _FAILURES: Final = (httpx2.TransportError, OSError)
 _AHEAD: Final = 0.005  # seconds before the deadline: the one who cuts off an attempt knows less of it than we do
 _UNASKED: Final = 101
+_VERSIONS: Final = (b"HTTP/1.1", b"HTTP/1.0")
 
 
 class AsyncTransport:
@@ -68,6 +70,8 @@ class AsyncTransport:
                 return await self._answer(request, progress)
             except _FAILURES as error:
                 raise progress.failure(error) from error
+            finally:
+                await progress.close_half_made()
         raise progress.failure(TimeoutError("the server took too long"))
 
     async def aclose(self) -> None:
@@ -91,10 +95,11 @@ class AsyncTransport:
         )
         response = await self._transport(place, proxy).handle_async_request(sent)
         try:
+            if response.status_code == _UNASKED or response.extensions.get("http_version") not in _VERSIONS:
+                raise httpx2.RemoteProtocolError("another protocol, which nobody asked for")
             progress.answered(response.status_code, _headers_of(response))
-            if response.status_code == _UNASKED:
-                raise httpx2.RemoteProtocolError("101, which nobody asked for")
             parts = [part async for part in response.stream]  # type: ignore[union-attr] # an asynchronous one
+            _spoil_what_came_behind(response.stream)
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
@@ -149,6 +154,7 @@ class _Progress:
     def __init__(self, scope: anyio.CancelScope, end: float, connect_timeout: float) -> None:
         self._scope, self._end, self._connect_timeout = scope, end, connect_timeout
         self._has_left = False
+        self._half_made: Any = None
         self._status: int | None = None
         self.headers: Mapping[str, str] = {}
 
@@ -157,8 +163,16 @@ class _Progress:
         if name == "connection.connect_tcp.started":
             self._scope.deadline = min(self._end, anyio.current_time() + self._connect_timeout)
         elif name == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
-            self._has_left = True
+            self._has_left, self._half_made = True, None
             self._scope.deadline = self._end
+        elif name == "connection.connect_tcp.complete":
+            self._half_made = info["return_value"]
+
+    async def close_half_made(self) -> None:
+        """Close a connection that was given up during the handshake of TLS: httpx2 forgets it."""
+        if self._half_made is not None:
+            with anyio.CancelScope(shield=True):
+                await self._half_made.aclose()
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """Note that the head of the answer is there."""
@@ -168,10 +182,10 @@ class _Progress:
         """Return what a failure means at this point."""
         if isinstance(error, httpx2.TimeoutException):
             error = TimeoutError(str(error) or "timed out")
-        if self._status == _UNASKED or (self._status is None and self._has_left):
-            return no_answer(error)
         if self._status is not None:
             return broken_answer(error, self._status, self.headers)
+        if self._has_left:
+            return no_answer(error)
         certificate = _certificate_error(error)
         return no_connection(error) if certificate is None else refused_certificate(certificate)
 
@@ -186,6 +200,17 @@ def _certificate_error(error: BaseException) -> BaseException | None:
 def _headers_of(response: httpx2.Response) -> dict[str, str]:
     """Return the answer's headers; of one that comes twice the last, as the synchronous client does."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
+
+
+def _spoil_what_came_behind(stream: object) -> None:
+    """Have a connection closed that received more than the answer: httpx2 would take it for the next one's.
+
+    Nothing public leads to the connection; where the way is another one, the connection is left alone.
+    """
+    for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
+        stream = getattr(stream, name, None)
+    if isinstance(stream, h11.Connection) and stream.trailing_data[0]:
+        stream.send_failed()
 
 
 def _host(host: str) -> str:

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import h11
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
     from booking_resilience.testing.appwrite_server.exchange import Answer, Request
+
+Client = TypeVar("Client", "AppwriteClient", "AsyncAppwriteClient")
 
 _KEPT_REQUESTS = 10_000
 _PATIENCE = 1.0  # seconds for a thread that sends to a client that does not read
@@ -146,7 +148,7 @@ class AppwriteServer:
 
         return self._led_here(AsyncAppwriteClient)
 
-    def _led_here(self, make: Callable[[], Any]) -> Any:
+    def _led_here(self, make: Callable[[], Client]) -> Client:
         if self._port == 0:
             raise RuntimeError("the server's port is known when it has started: use `with AppwriteServer() as server`")
         return make().set_endpoint(self.endpoint).set_project(self._project).set_key(self._key)
