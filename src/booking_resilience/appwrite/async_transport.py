@@ -64,8 +64,9 @@ class AsyncTransport:
         if left == 0:
             raise no_connection(TimeoutError("the deadline of the operation has passed"))
         end = math.inf if left is None else anyio.current_time() + max(0.0, left - min(_AHEAD, left / 2))
-        with anyio.CancelScope(deadline=end) as scope:
-            progress = _Progress(scope, end, self._connect_timeout)
+        scope = anyio.CancelScope(deadline=end)
+        progress = _Progress(scope, end, self._connect_timeout)
+        with scope:
             try:
                 return await self._answer(request, progress)
             except _FAILURES as error:
