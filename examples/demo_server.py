@@ -5,17 +5,22 @@ Without `--endpoint` it starts the embedded Appwrite server and books there. Ctr
 
 from __future__ import annotations
 
-import argparse
+import quiet
+
+if __name__ == "__main__":
+    quiet.start("demo_server.py")
+
 import asyncio
 import contextlib
 import errno
 import socket
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import uvicorn
 from appwrite.exception import AppwriteException
 
+import command
 from booking_flow import bootstrap
 from booking_resilience.appwrite import AppwriteClient
 from booking_resilience.testing import AppwriteServer
@@ -25,6 +30,7 @@ from demo_parts import Demo
 from demo_stream import Hub
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
@@ -66,17 +72,9 @@ class DemoServer(uvicorn.Server):
                 connection.transport.abort()
 
 
-class Parser(argparse.ArgumentParser):
-    """Ends with one line, not with the usage, when an argument is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options; exits with code 2 if one is wrong."""
-    parser = Parser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0])
+    parser = command.Parser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, default=5173, help="the port (default 5173); 0 for any that is free")
     parser.add_argument("--host", default="127.0.0.1", help="the address (default 127.0.0.1, the loopback)")
     parser.add_argument("--endpoint", help="use this Appwrite instead of the embedded one, with --project and --key")
@@ -133,23 +131,20 @@ def serve(listening: socket.socket, client: AppwriteClient, host: str) -> None:
     hub = Hub(demo)
     server = DemoServer(create_app(demo, hub, host=host), hub)
     shown = f"[{host}]" if ":" in host else host
-    print(f"Dashboard: http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+    command.say(f"Dashboard: http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
     if host not in LOOPBACK:
         print(f"{PROGRAM}: {host} is not the loopback; whoever reaches it can use the demo", file=sys.stderr)
     server.run(sockets=[listening])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server; return its exit code: 130 on Ctrl-C, 1 if it cannot start, 0 otherwise."""
+    """Run the server; return its exit code: 1 if it cannot start, else 0."""
     options = parse(arguments)
     try:
         with listen(options.host, options.port) as listening:
             return run(options, listening)
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
     except OSError as error:
-        text = f"{options.host} port {options.port}: {error.strerror or one_line(error)}"
+        text = f"{options.host} port {options.port}: {error.strerror or command.one_line(error)}"
         if error.errno == errno.EADDRINUSE:
             text = f"port {options.port} on {options.host} is in use; choose another one with --port"
         print(f"{PROGRAM}: {text}", file=sys.stderr)
@@ -162,15 +157,10 @@ def run(options: argparse.Namespace, listening: socket.socket) -> int:
         with backend(options) as client:
             serve(listening, client, options.host)
     except (AppwriteException, OSError) as error:
-        print(f"{PROGRAM}: {options.endpoint or 'the embedded server'}: {one_line(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: {options.endpoint or 'the embedded server'}: {command.one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def one_line(error: Exception) -> str:
-    """Return the error's text in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(PROGRAM, main)

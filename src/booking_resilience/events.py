@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Literal, Self, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
-
-if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Self
 
 logging.getLogger("booking_resilience").addHandler(logging.NullHandler())  # logging is the application's to set up
 

@@ -25,13 +25,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Fault":
-        from booking_resilience.testing.faults import Fault
+if not TYPE_CHECKING:  # type checkers would take `__getattr__` as leave to import any name
 
-        return Fault
-    if name in ("AppwriteServer", "RecordedRequest"):
-        from booking_resilience.testing import appwrite_server
+    def __getattr__(name: str) -> Any:
+        if name == "Fault":
+            from booking_resilience.testing.faults import Fault
 
-        return getattr(appwrite_server, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return Fault
+        if name in ("AppwriteServer", "RecordedRequest"):
+            from booking_resilience.testing import appwrite_server
+
+            return getattr(appwrite_server, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

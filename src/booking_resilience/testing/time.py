@@ -6,14 +6,11 @@ import datetime
 import math
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from booking_resilience import clock
 from booking_resilience.checks import check, is_number
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class VirtualClock:

@@ -226,7 +226,7 @@ class AppwriteServer:
 
     def _answer(self, wire: Wire, request: Request) -> bool:
         """Answer a request, rightly or not; tell whether the connection goes on."""
-        fault = self.faults.next_for(request.method, request.path)
+        fault = self.faults.next_for(request.method, request.path, request.query.encode() + b"\0" + request.raw_body)
         answer: Answer | None = None
         if fault is None or fault.after_commit:
             answer = self.api.handle(request)
