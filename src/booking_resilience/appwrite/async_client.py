@@ -76,11 +76,8 @@ class AsyncAppwriteClient(Client):
         except Exception as error:  # noqa: BLE001 - the method is told, as it would have been by `call`
             second = _Pass(self, request, error)
         result = second.run(method, args, kwargs)
-        if second.has_more:
-            raise TypeError(
-                f"{_name(fn)} makes a second request, which `run` can't await; the first was carried out. "
-                "Use AppwriteClient in a thread: `await asyncio.to_thread(…)`"
-            )
+        if second.has_more:  # and the method has swallowed what it was told
+            raise _second_request()
         return cast("T", result)
 
     def call(
@@ -186,7 +183,7 @@ class _Pass:
         answer, self._answer = self._answer, None
         if answer is None:
             self.has_more = True
-            raise TypeError("a second request can't be awaited")
+            raise _second_request()
         if isinstance(answer, Exception):
             try:
                 raise answer
@@ -209,6 +206,13 @@ def _first_pass(
         if first.request is not None:
             return first.request
     raise TypeError(f"{_name(fn)} makes no request that `run` could await; nothing was sent: call it directly")
+
+
+def _second_request() -> TypeError:
+    return TypeError(
+        "a second request of one method can't be awaited, and was not sent; the first was carried out. Use "
+        "AppwriteClient in a thread: `await asyncio.to_thread(…)`"
+    )
 
 
 def _no_upload() -> TypeError:
