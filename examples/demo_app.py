@@ -1,6 +1,7 @@
 """The demo's web application: the page, the tests, bookings, downloads and the stream, as a Starlette application.
 
-`create_app(demo)` makes it. What blocks runs in worker threads, a bounded number of them; the event loop only waits.
+`create_app(demo)` makes it. Everything runs in the event loop; only the downloads, which keep the processor busy,
+are made in a thread.
 """
 
 from __future__ import annotations
@@ -35,10 +36,8 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("dashboard.html")
 DATA_MESSAGE = "Booking data error. Please try again or contact support."
 BUSY_MESSAGE = "Service temporarily unavailable. Please try again in a moment."
-WORKERS = 16
-"""Bookings under way at a time."""
-WAITING = 64
-"""Bookings that may wait for a worker; more are refused."""
+MOST_BOOKINGS = 80
+"""Bookings under way at a time; more are refused."""
 
 
 class Api:
@@ -53,7 +52,7 @@ class Api:
         self._demo, self._hub = demo, hub
         self._page = PAGE.read_text(encoding="utf-8")
         self._policy = page_policy(self._page)
-        self._bookings, self._readers = CapacityLimiter(WORKERS), CapacityLimiter(2)
+        self._downloads = CapacityLimiter(2)
         self._under_way = 0
 
     def routes(self) -> list[Route]:
@@ -105,11 +104,11 @@ class Api:
             asked = parse_booking(body)
         except FormError as error:
             return JSONResponse({"message": DATA_MESSAGE, "errors": error.problems}, 422)
-        if self._under_way >= WORKERS + WAITING:
+        if self._under_way >= MOST_BOOKINGS:
             return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
         self._under_way += 1
         try:
-            result = await to_thread.run_sync(self._demo.book, asked, limiter=self._bookings)
+            result = await self._demo.book(asked)
         except BookingError as error:
             cause = error.__cause__
             if isinstance(cause, CircuitOpenError):
@@ -141,14 +140,13 @@ class Api:
 
     async def error(self, request: Request) -> Response:
         """One error, with its stack, attempts and context."""
-        record_id = request.path_params["record_id"]
-        facts = await to_thread.run_sync(self._demo.details, record_id, limiter=self._readers)
+        facts = self._demo.details(request.path_params["record_id"])
         if facts is None:
             raise HTTPException(404, "this error is not kept any more")
         return JSONResponse(facts)
 
     async def _download(self, make: Callable[[], str], name: str, media_type: str) -> Response:
-        text = await to_thread.run_sync(make, limiter=self._readers)
+        text = await to_thread.run_sync(make, limiter=self._downloads)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(text, headers=headers, media_type=media_type)
 
@@ -175,6 +173,7 @@ def create_app(demo: Demo, hub: Hub, *, host: str = "127.0.0.1") -> Starlette:
             yield
             hub.close()
             running.cancel()
+        await demo.aclose()
 
     return Starlette(
         routes=Api(demo, hub).routes(),

@@ -1,6 +1,6 @@
 """What the demo server shows: one monitor, one breaker, one booking flow, and their numbers as plain JSON values.
 
-Nothing here knows of HTTP. `book` blocks and belongs in a worker thread; all else is over at once or a coroutine.
+Nothing here knows of HTTP. `book` and `simulate_retry` are coroutines; all else is over at once.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from booking_flow import BookingFlow
+from booking_flow import AsyncBookingFlow
 from booking_resilience import (
     AlertRule,
     BreakerState,
@@ -25,7 +25,7 @@ from booking_resilience.appwrite import appwrite_breaker
 if TYPE_CHECKING:
     from booking_flow import BookingRequest, BookingResult
     from booking_resilience import BookingSuccess, ErrorRecord, MonitorSnapshot, RetryEvent
-    from booking_resilience.appwrite import AppwriteClient
+    from booking_resilience.appwrite import AsyncAppwriteClient
 
 BOOKING_TIME = 8.0
 """Seconds that a booking may take, all steps together; what is not done by then is missing."""
@@ -51,7 +51,7 @@ class Tally:
         """Count a record of the monitor."""
         self._add(operations=1, attempts=record.attempts, **{record.outcome: 1})
 
-    def handle_booking_success(self, _event: BookingSuccess) -> None:
+    async def handle_booking_success(self, _event: BookingSuccess) -> None:
         """Count a chat that would open now: the tally is the flow's chat provider, too."""
         self._add(chats=1)
 
@@ -82,7 +82,7 @@ class Demo:
 
     def __init__(
         self,
-        client: AppwriteClient,
+        client: AsyncAppwriteClient,
         *,
         cooldown: float = 30.0,
         alert: AlertRule | None = None,
@@ -93,20 +93,25 @@ class Demo:
         self.breaker = appwrite_breaker(cooldown=cooldown, failure_threshold=FAILURE_THRESHOLD)
         self.tally = Tally()
         self._cooldown, self._window = cooldown, window
-        self._flow = BookingFlow(client, monitor=self.monitor, breaker=self.breaker, chat_provider=self.tally)
+        self._client = client
+        self._flow = AsyncBookingFlow(client, monitor=self.monitor, breaker=self.breaker, chat_provider=self.tally)
         self._once = Pipeline(retry=RetryPolicy(max_attempts=1), breaker=self.breaker, monitor=self.monitor)
         self.monitor.subscribe(self.tally.take)
 
-    def book(self, request: BookingRequest) -> BookingResult:
-        """Make a booking; blocks for `BOOKING_TIME` at most.
+    async def book(self, request: BookingRequest) -> BookingResult:
+        """Make a booking; takes `BOOKING_TIME` at most.
 
         Raises:
             BookingError: If it could not be stored.
         """
         with deadline(BOOKING_TIME):
-            result = self._flow.create_booking(request)
+            result = await self._flow.create_booking(request)
         self.tally.booked()
         return result
+
+    async def aclose(self) -> None:
+        """Close the client's connections."""
+        await self._client.aclose()
 
     def simulate_failure(self) -> None:
         """Make one call that fails, through the breaker.

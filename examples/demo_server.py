@@ -22,7 +22,7 @@ from appwrite.exception import AppwriteException
 
 import command
 from booking_flow import bootstrap
-from booking_resilience.appwrite import AppwriteClient
+from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
 from booking_resilience.testing import AppwriteServer
 from demo_app import create_app
 from demo_guard import LOOPBACK
@@ -94,18 +94,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def backend(options: argparse.Namespace) -> Iterator[AppwriteClient]:
+def backend(options: argparse.Namespace) -> Iterator[AsyncAppwriteClient]:
     """Give a client of the Appwrite that was asked for, its tables made."""
     with contextlib.ExitStack() as stack:
-        if options.endpoint is None:
-            client = stack.enter_context(AppwriteServer()).client()
-        else:
-            client = AppwriteClient()
-            client.set_endpoint(options.endpoint)
-            client.set_project(options.project)
-            client.set_key(options.key)
-        bootstrap(client)
-        yield client
+        endpoint, project, key = options.endpoint, options.project, options.key
+        if endpoint is None:
+            endpoint, project, key = stack.enter_context(AppwriteServer()).endpoint, "demo", "demo-key"
+        bootstrap(AppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key))
+        yield AsyncAppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -121,7 +117,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(listening: socket.socket, client: AppwriteClient, host: str) -> None:
+def serve(listening: socket.socket, client: AsyncAppwriteClient, host: str) -> None:
     """Serve until a signal comes.
 
     Raises:

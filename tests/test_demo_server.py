@@ -292,16 +292,15 @@ def test_a_client_that_goes_away_in_the_middle_harms_nothing(shared: DemoHost) -
 
 def test_bookings_block_nobody_else_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """While bookings hang, other requests are answered, and a booking that finds no place to wait gets 503."""
-    monkeypatch.setattr("demo_app.WORKERS", 1)
-    monkeypatch.setattr("demo_app.WAITING", 1)
+    monkeypatch.setattr("demo_app.MOST_BOOKINGS", 2)
     gate, begun = threading.Event(), threading.Event()
     with demo_host() as host, concurrent.futures.ThreadPoolExecutor(3) as pool:
         real = host.demo.book
 
-        def blocked(request: Any) -> Any:
+        async def blocked(request: Any) -> Any:
             begun.set()
-            assert gate.wait(30)
-            return real(request)
+            assert await asyncio.to_thread(gate.wait, 30)
+            return await real(request)
 
         monkeypatch.setattr(host.demo, "book", blocked)
         asked = [pool.submit(host.post, "/api/bookings", json=BOOKING) for _ in range(3)]

@@ -12,6 +12,8 @@ from booking_resilience import (
     DEFAULT_RETRY,
     AlertEvent,
     AlertRule,
+    AsyncChatProvider,
+    AsyncChatService,
     BatchOutcome,
     BatchResult,
     BookingSource,
@@ -60,6 +62,7 @@ from booking_resilience import (
     iter_batch,
     iter_batch_async,
     iter_messages,
+    iter_messages_async,
     load_json,
     message_for,
     remaining_time,
@@ -473,3 +476,33 @@ provider: ChatProvider = Chat()
 service: ChatService = Chat()
 assert_type(iter_messages(service, "r", page_size=5, newest_first=False), Iterator[ChatMessage])
 assert_type(service.list_messages("r").next_cursor, str | None)
+
+
+class AsyncChat:
+    """Both protocols, asynchronous."""
+
+    async def handle_booking_success(self, event: BookingSuccess) -> None:
+        """Open the chat."""
+
+    async def create_chat_room(self, *, booking_id: str, participants: Sequence[str]) -> ChatRoom:
+        """Make a room."""
+        return Chat().create_chat_room(booking_id=booking_id, participants=participants)
+
+    async def send_welcome_message(self, room_id: str) -> ChatMessage:
+        """Send a message."""
+        return Chat().send_welcome_message(room_id)
+
+    async def send_booking_received_message(self, room_id: str, booking_id: str) -> ChatMessage:
+        """Send a message."""
+        return Chat().send_booking_received_message(room_id, booking_id)
+
+    async def list_messages(
+        self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
+    ) -> Page[ChatMessage]:
+        """Return a page."""
+        return Page((), None)
+
+
+async_provider: AsyncChatProvider = AsyncChat()
+async_service: AsyncChatService = AsyncChat()
+assert_type(iter_messages_async(async_service, "r", page_size=5), AsyncIterator[ChatMessage])
