@@ -211,7 +211,7 @@ def replay(server: AppwriteServer) -> Iterator[tuple[dict[str, Any], list[str]]]
     for recording in load():
         for step in BEFORE.get(recording["n"], ()):
             player.quietly(*step, as_guest=True)
-        server.api.tables.worker_runs = recording["label"] is None or not str(recording["label"]).startswith(
+        server.api.fields.worker_runs = recording["label"] is None or not str(recording["label"]).startswith(
             "worker frozen"
         )
         if recording["label"] == "worker thawed: create row using column":
