@@ -7,7 +7,7 @@ from typing import Final, TypedDict
 
 
 class BookingSource(enum.StrEnum):
-    """Where a booking was made; the value is what is stored with it."""
+    """Where a booking was made; the booking is stored with its value."""
 
     BOOKING_BUTTON = "bookingButton"
     """The Book Now button; the default."""
@@ -24,7 +24,7 @@ class BookingSource(enum.StrEnum):
 
 
 class Attribution(TypedDict):
-    """What every stored booking says of where it came from."""
+    """The four fields that say where a booking came from."""
 
     source: str
     chatWindowOpen: bool
@@ -38,7 +38,7 @@ _TYPES: Final = ("immediate", "scheduled")
 def resolve_source(
     *, booking_type: str | None = None, chat_window_open: bool = False, source: BookingSource | str | None = None
 ) -> BookingSource:
-    """Tell where a booking came from.
+    """Return where a booking came from.
 
     A source named by the caller wins; else a scheduled booking is `SCHEDULED`; else, with the chat window open, it is
     `CHAT_WINDOW`; else `BOOKING_BUTTON`.
@@ -46,10 +46,10 @@ def resolve_source(
     Args:
         booking_type: `immediate` or `scheduled`; None means `immediate`.
         chat_window_open: Whether the chat window was open.
-        source: The source that the caller names: a member, or exactly one of the six texts.
+        source: The source that the caller names: a member, or exactly one of the six strings.
 
     Raises:
-        ValueError: If the booking type or the source is unknown; the error lists those that are known.
+        ValueError: If the booking type or the source is unknown; the error lists the known ones.
 
     >>> resolve_source(chat_window_open=True)
     <BookingSource.CHAT_WINDOW: 'chatWindow'>
