@@ -1,8 +1,8 @@
 """A backend in trouble and its clients, as a discrete-event simulation in virtual time.
 
 Clients start operations at random moments. The library's own objects decide about each attempt: a `RetryPolicy` asked
-through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled. The backend serves one request
-after another from a queue; as on a real server, a client that gives up leaves its request in the queue. Everything
+through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled. The backend serves requests
+one at a time from a queue; as on a real server, a client that gives up leaves its request in the queue. Everything
 follows from the settings and the seed.
 """
 

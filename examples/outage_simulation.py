@@ -1,7 +1,7 @@
 """Show what a retry policy, a budget and a breaker do to a backend in trouble, in virtual time.
 
 The backend handles the clients' load easily until ten seconds of trouble. The table shows how many operations
-succeeded, what load reached the backend, and how long recovery took after the trouble. The same seed gives the same table.
+succeeded, what load reached the backend, and how long recovery took. The same seed gives the same table.
 """
 
 from __future__ import annotations
