@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -235,6 +235,9 @@ class _MeasuredPipeline(Pipeline):
         inner = super().protect(operation)
         return lambda fn: functools.update_wrapper(self._around(operation, inner(fn)), fn)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pipeline with telemetry cannot be pickled or copied; pickle the one that it was made from")
+
     def _bind(self, operation: str, fn: Callable[..., Any], on_event: Any, *, is_async: bool) -> Any:
         return self._around(operation, super()._bind(operation, fn, on_event, is_async=is_async), is_async=is_async)
 
@@ -267,3 +270,7 @@ def _add_event(name: str, facts: dict[str, Any]) -> None:
 
 def _name_of(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
