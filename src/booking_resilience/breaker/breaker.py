@@ -12,13 +12,14 @@ from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, wit
 from booking_resilience.breaker.calls import failed, not_awaitable, protect, protect_async, refuse, watch, watch_async
 from booking_resilience.breaker.core import Core, ErrorFilter, Link, Sharing
 from booking_resilience.breaker.machine import Machine
-from booking_resilience.breaker.permits import Guard, Permit, admitted
+from booking_resilience.breaker.permits import Guard, Permit, admitted, ignored, says_nothing
 from booking_resilience.breaker.snapshots import BreakerSnapshot
 from booking_resilience.breaker.states import Isolate, Reset
 from booking_resilience.breaker.window import FailureRate
 from booking_resilience.callbacks import check_callback, is_awaitable
 from booking_resilience.checks import check_number, check_text, check_type, check_whole, is_error_filter
 from booking_resilience.events import BreakerEvent, BreakerState, Listener, Subscription
+from booking_resilience.verdicts import is_backend_failure
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,7 +45,9 @@ class CircuitBreaker:
         slow_call: A call that takes longer than so many seconds is a failure; above 0, None for off.
         failure_on: Which errors are failures: exception types, or a function of the error. Any other error means
             that the backend answered: a success.
-        ignore: Which errors say nothing at all; judged before `failure_on`.
+        ignore: Which errors say nothing at all; judged before `failure_on`. By default `is_no_evidence`, but nothing
+            if `failure_on` is given. Whatever is given, refusals of this library's own breakers and limits say
+            nothing, nor do interrupts.
         shared: A `RedisBreaker`, through which the breakers of this name in other processes open and close together;
             None for a breaker of this process alone.
 
@@ -72,8 +75,8 @@ class CircuitBreaker:
         trial_calls: int = 1,
         trial_timeout: float = 60.0,
         slow_call: float | None = None,
-        failure_on: ErrorFilter = Exception,
-        ignore: ErrorFilter = (),
+        failure_on: ErrorFilter = is_backend_failure,
+        ignore: ErrorFilter = says_nothing,
         shared: Sharing | None = None,
     ) -> None:
         check_text("name", name)
@@ -98,7 +101,7 @@ class CircuitBreaker:
             trial_timeout=trial_timeout,
             slow_call=slow_call,
         )
-        self._core = Core(name, machine, failure_on, ignore)
+        self._core = Core(name, machine, failure_on, ignored(failure_on, ignore))
         if shared is not None:
             self._core.link = shared._join(self._core)
 

@@ -21,8 +21,8 @@ from booking_resilience.breaker.states import (
 )
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type
-from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import log_raised
+from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
 
 
 class Permit:
@@ -152,6 +152,16 @@ def admitted(core: Core) -> Permit:
     return permit
 
 
+def says_nothing(error: BaseException) -> bool:
+    """Be the default of `ignore`: `is_no_evidence`, but another object, so that it shows whether one was given."""
+    return is_no_evidence(error)
+
+
+def ignored(failure_on: ErrorFilter, ignore: ErrorFilter) -> ErrorFilter:
+    """Return what a breaker ignores: nothing if `failure_on` was given and `ignore` wasn't."""
+    return () if ignore is says_nothing and failure_on is not is_backend_failure else ignore
+
+
 def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: ErrorFilter, slow: bool) -> Verdict:
     """Tell what the end of a call says; filters may be user code.
 
@@ -160,9 +170,9 @@ def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: Error
     """
     if error is None:
         return FAILURE if slow else SUCCESS
-    if not isinstance(error, Exception) or isinstance(error, (CircuitOpenError, LimitExceededError)):
-        return NOTHING
     try:
+        if is_own_refusal(error):
+            return NOTHING
         if _matches(error, ignore, unknown=False):
             return IGNORED
         return FAILURE if slow or _matches(error, failure_on, unknown=True) else SUCCESS
@@ -171,7 +181,7 @@ def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: Error
         return FAILURE
 
 
-def _matches(error: Exception, errors: ErrorFilter, *, unknown: bool) -> bool:
+def _matches(error: BaseException, errors: ErrorFilter, *, unknown: bool) -> bool:
     if isinstance(errors, (type, tuple)):
         return isinstance(error, errors)
     return bool(ask(errors, error, unknown=unknown, logger=logger))
