@@ -20,10 +20,21 @@ from booking_resilience import clock
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.snapshots import SharedSnapshot
 from booking_resilience.breaker.states import (
-    ISOLATED, NOTHING, OPEN, Acquire, Change, Count, Event, Isolate, Reset, Settle, State, Transition, Trial,
+    ISOLATED,
+    NOTHING,
+    OPEN,
+    Acquire,
+    Change,
+    Count,
+    Event,
+    Reset,
+    Settle,
+    State,
+    Transition,
+    Trial,
 )  # fmt: skip
 from booking_resilience.errors import CircuitOpenError
-from booking_resilience.events import BreakerEvent, BreakerState, Listener, notify
+from booking_resilience.events import BreakerEvent, Listener, notify
 
 ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -36,8 +47,10 @@ _FIRST = State()
 class Link(Protocol):
     """What ties a breaker to its fleet. Called on the threads of callers, it neither waits nor raises."""
 
-    is_open: bool
-    """Whether the breaker is still shared."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker is still shared."""
+        ...
 
     def admit(self, trial: Trial, state: State) -> int | None:
         """Tell how many successes from now on close the breaker if this becomes a trial.
@@ -51,8 +64,8 @@ class Link(Protocol):
         """Hear what a caller's event changed, or whether a call that may have been asked about was admitted."""
         ...
 
-    def by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
-        """Hear of an isolation or a reset by hand, which `fleet` asks to spread."""
+    def by_hand(self, change: Change, *, fleet: bool) -> None:
+        """Hear what an isolation or a reset by hand changed, which `fleet` asks to spread."""
         ...
 
     def snapshot(self) -> SharedSnapshot:

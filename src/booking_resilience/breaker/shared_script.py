@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from booking_resilience.breaker.machine import TRANSITIONS
+from booking_resilience.breaker.machine import Machine
+from booking_resilience.breaker.states import TRANSITIONS
 from booking_resilience.events import BreakerState
 
 if TYPE_CHECKING:
@@ -21,31 +22,26 @@ if TYPE_CHECKING:
 KEPT = 7 * 86400  # seconds that a fleet's facts outlive the last process that asked for them
 LONGEST = 10**12  # seconds, 30,000 years: what is longer is told as that, since Redis refuses what it cannot add
 LATE = 2.0  # seconds after which something by hand may be overtaken by what happened since
+LAPSE = 0.5  # seconds after which a lease that nobody began is free again
 
 _MOVES = "".join(f"MOVES['{old.value} {move.name}'] = '{new.value}'\n" for (old, move), new in TRANSITIONS.items())
 _BODY = (
     importlib.resources.files("booking_resilience.breaker").joinpath("shared_script.lua").read_text(encoding="utf-8")
 )
-SCRIPT = f"local KEPT, LATE, MOVES = {KEPT * 1000}, {int(LATE * 1000)}, {{}}\n{_MOVES}{_BODY}"
+_TIMES = ", ".join(str(int(seconds * 1000)) for seconds in (KEPT, LATE, LAPSE))
+SCRIPT = f"local KEPT, LATE, LAPSE = {_TIMES}\nlocal MOVES = {{}}\n{_MOVES}{_BODY}"
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What of a process's settings counts for the fleet when that process completes a report; seconds."""
+def settings_arguments(machine: Machine, min_reporters: int) -> tuple[str, ...]:
+    """Return the settings that count for the fleet as the script takes them: in whole milliseconds.
 
-    cooldown: float
-    max_cooldown: float | None
-    trial_calls: int
-    trial_timeout: float
-    min_reporters: int
-
-    def arguments(self) -> tuple[str, ...]:
-        """Return them as the script takes them, in whole milliseconds; at least one where none is no value."""
-        longest = 0 if self.max_cooldown is None else max(_milliseconds(self.max_cooldown), 1)
-        length = max(_milliseconds(self.trial_timeout), 1)
-        numbers = _milliseconds(self.cooldown), longest, self.trial_calls, self.min_reporters, length
-        return tuple(str(number) for number in numbers)
+    No longest cooldown is 0, so one of nothing is 1; likewise a trial's timeout.
+    """
+    longest = 0 if machine.max_cooldown is None else max(_milliseconds(machine.max_cooldown), 1)
+    length = max(_milliseconds(machine.trial_timeout), 1)
+    numbers = _milliseconds(machine.cooldown), longest, machine.trial_calls, min_reporters, length
+    return tuple(str(number) for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +56,14 @@ class Fact:
         cooldown: The whole of it.
         trials_left: Successes still needed to close.
         since: Since when it is in its state, in seconds since 1970 by Redis' clock; None if Redis knows of nothing.
-        age: How long ago the turn was.
-        reporters: Processes that reported within one cooldown.
+        turned: When the turn was, by the same clock.
+        age: How long ago that was.
+        reporters: Machines that reported within one cooldown.
         lease: The token of the lease, empty if nobody has it.
-        answer: To who asked for the lease: yours, yield, busy, wait, no.
+        answer: `yours` to whoever got the lease, `done` to a command by hand that was carried out, else empty.
         reason: Of the last isolation or reset by hand.
+        wait: How long until it is worth asking for the lease.
+        muted: Whether Redis refused to announce the change.
     """
 
     state: BreakerState
@@ -74,17 +73,21 @@ class Fact:
     cooldown: float
     trials_left: int
     since: float | None
+    turned: float
     age: float
     reporters: int
     lease: str
     answer: str
     reason: str
+    wait: float
+    muted: bool
 
     @classmethod
     def parse(cls, reply: Sequence[bytes]) -> Fact:
         """Return what the script's reply says."""
-        state, turn, move, left, cooldown, trials, since, age, reporters, lease, answer, reason = (
-            item.decode("utf-8", "replace") for item in reply
+        words = [item.decode("utf-8", "replace") for item in reply]
+        state, turn, move, left, cooldown, trials, since, turned, age, reporters, lease, answer, reason, wait, mute = (
+            words
         )
         return cls(
             state=BreakerState(state),
@@ -94,16 +97,19 @@ class Fact:
             cooldown=int(cooldown) / 1000,
             trials_left=int(trials),
             since=int(since) / 1000 if since else None,
+            turned=int(turned) / 1000,
             age=int(age) / 1000,
             reporters=int(reporters),
             lease=lease,
             answer=answer,
             reason=reason,
+            wait=int(wait) / 1000,
+            muted=bool(mute),
         )
 
 
 def clean(text: str) -> str:
-    """Return a text that Redis can be told, whatever the application's had in it."""
+    """Return a string that Redis can be told, whatever the application's had in it."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
