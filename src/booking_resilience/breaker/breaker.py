@@ -125,7 +125,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", watch(core, fn, args, kwargs))
+            return cast("T", watch(core, core.knock(), fn, args, kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -150,7 +150,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", await watch_async(core, fn, args, kwargs))
+            return cast("T", await watch_async(core, core.knock(), fn, args, kwargs))
         try:
             awaitable = fn(*args, **kwargs)
             awaited = type(awaitable) is CoroutineType or is_awaitable(awaitable)
@@ -213,7 +213,7 @@ class CircuitBreaker:
         check_callback("listener", listener, "a function of the event")
         entry: Listener[BreakerEvent] = functools.partial(listener)  # an own identity: one may listen twice
         self._core.listen(entry)
-        return Subscription(functools.partial(self._core.unlisten, entry))
+        return Subscription(functools.partial(self._core.listen, entry, until_now=True))
 
     def isolate(self, reason: str, *, fleet: bool = False) -> None:
         """Refuse every call, for the reason given, until `reset`. Doing it again only changes the reason.
