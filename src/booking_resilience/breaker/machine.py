@@ -106,9 +106,10 @@ class Machine:
 
     def retry_after(self, state: State, now: float) -> float | None:
         """Return the seconds until the next trial may be made; None where none is awaited (closed, isolated)."""
-        if state.kind is OPEN:
-            return min(max(state.cooldown - (now - state.opened), 0.0), state.cooldown)
-        return 0.0 if state.kind is HALF_OPEN else None
+        if state.kind in (CLOSED, ISOLATED):
+            return None
+        refusal = self.refusal(state, now)
+        return 0.0 if refusal is None else refusal[0]
 
     def _acquire(self, state: State, event: Acquire, told: list[Transition], now: float) -> tuple[State, Count | None]:
         if state.kind is CLOSED:
