@@ -125,7 +125,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", watch(core, fn, args, kwargs))
+            return cast("T", watch(core, core.knock(), fn, args, kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -150,7 +150,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", await watch_async(core, fn, args, kwargs))
+            return cast("T", await watch_async(core, core.knock(), fn, args, kwargs))
         try:
             awaitable = fn(*args, **kwargs)
             awaited = type(awaitable) is CoroutineType or is_awaitable(awaitable)
@@ -213,7 +213,7 @@ class CircuitBreaker:
         check_callback("listener", listener, "a function of the event")
         entry: Listener[BreakerEvent] = functools.partial(listener)  # an own identity: one may listen twice
         self._core.listen(entry)
-        return Subscription(functools.partial(self._core.unlisten, entry))
+        return Subscription(functools.partial(self._core.listen, entry, until_now=True))
 
     def isolate(self, reason: str, *, fleet: bool = False) -> None:
         """Refuse every call, for the reason given, until `reset`. Doing it again only changes the reason.
@@ -239,8 +239,7 @@ class CircuitBreaker:
         Raises:
             ValueError: With `fleet`, if the breaker is not shared.
         """
-        if reason is not None:
-            check_text("reason", reason)
+        check_type("reason", reason, reason is None or isinstance(reason, str), "a string or None")
         self._by_hand(Reset(reason or "reset by hand"), fleet=fleet)
 
     def __repr__(self) -> str:
@@ -248,13 +247,15 @@ class CircuitBreaker:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"the circuit breaker {self.name!r} can't be copied or pickled, as each copy would count by itself: make one "
-            "where it's imported from, in each process, and share those with `shared=RedisBreaker(url)` if need be"
+            f"{self!r} can't be copied or pickled: each copy would count by itself. Make a breaker at module level, so "
+            "that each process that imports it has its own, and let those act as one with shared=RedisBreaker(url)"
         )
 
     def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         colour: Callable[..., Any] = protect_async if gives_coroutines(fn, "a circuit breaker") else protect
-        return functools.update_wrapper(colour(self._core, fn), fn)
+        decorated = functools.update_wrapper(colour(self._core, fn), fn)
+        decorated.__circuit_breaker__ = self  # type: ignore[attr-defined] - whoever holds it holds the breaker as well
+        return decorated
 
     def _by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
         core = self._core

@@ -26,7 +26,7 @@ def protect(core: Core, fn: Callable[..., Any]) -> Callable[..., Any]:
     def protected(*args: Any, **kwargs: Any) -> Any:
         calm = core.calm
         if calm.is_over:
-            return watch(core, fn, args, kwargs)
+            return watch(core, core.knock(), fn, args, kwargs)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
@@ -47,7 +47,7 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
     async def protected(*args: Any, **kwargs: Any) -> Any:
         calm = core.calm
         if calm.is_over:
-            return await watch_async(core, fn, args, kwargs)
+            return await watch_async(core, core.knock(), fn, args, kwargs)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args))
         except BaseException as error:
@@ -60,9 +60,9 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
     return protected
 
 
-def watch(core: Core, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def watch(core: Core, asked: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Admit, call and settle; whatever interrupts it, wherever, the permit comes back."""
-    permit = Permit(core, -1, core.knock())
+    permit = Permit(core, -1, asked)
     try:
         permit._admit()
         result = fn(*args, **kwargs)
@@ -76,10 +76,10 @@ def watch(core: Core, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
 
 
 async def watch_async(
-    core: Core, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    core: Core, asked: float, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Do as `watch`, with an awaitable that is awaited."""
-    permit = Permit(core, -1, core.knock())
+    permit = Permit(core, -1, asked)
     try:
         permit._admit()
         awaitable = fn(*args, **kwargs)

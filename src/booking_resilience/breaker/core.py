@@ -12,9 +12,8 @@ import contextlib
 import itertools
 import logging
 import os
-import weakref
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from booking_resilience import clock
 from booking_resilience.breaker.machine import Machine
@@ -33,6 +32,7 @@ from booking_resilience.breaker.states import (
     Transition,
     Trial,
 )  # fmt: skip
+from booking_resilience.breaker.telling import News, Turn
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, Listener, notify
 
@@ -40,8 +40,7 @@ ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] |
 
 logger: logging.Logger = logging.getLogger("booking_resilience.breaker")
 
-MAX_UNTOLD = 1000  # transitions that are kept for listeners that are slower than they come
-_FIRST = State()
+_FIRST, _NO_NEWS = State(), News()
 
 
 class Link(Protocol):
@@ -104,42 +103,28 @@ class Tally:
         self.refused, self.stale, self.ignored = itertools.count(), itertools.count(), itertools.count()
 
 
-class Turn:
-    """A thread's turn to tell of transitions, which is over once nobody holds it any more."""
-
-    __slots__ = ("__weakref__", "process")
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-
-
-class Moment(NamedTuple):
-    """All that a breaker is at one time.
+class Moment:
+    """All that a breaker is at one time; nothing of it ever changes but `after`.
 
     Attributes:
         state: What decides.
+        news: What is to be told.
+        tally: What was counted since the last reset; None until something is.
         calm: What the path of a healthy backend looks at.
-        after: Under "next" what follows this moment, once something does.
-        listeners: Who is told of transitions.
-        untold: Transitions that nobody was told of yet.
-        process: The process whose transitions those are.
-        loss: Whether some were dropped since there last was nothing to tell, and whether that was logged.
-        teller: Whose turn it is to tell of them.
-        tally: What was counted since the last reset; None if nothing was.
+        after: Under "next" the moment that followed this one, once one has.
     """
 
-    state: State
-    calm: Calm
-    after: dict[str, Moment]
-    listeners: tuple[Listener[BreakerEvent], ...] = ()
-    untold: tuple[Transition, ...] = ()
-    process: int = 0
-    loss: Literal["none", "new", "logged"] = "none"
-    teller: weakref.ref[Turn] | None = None
-    tally: Tally | None = None
+    __slots__ = ("after", "calm", "news", "state", "tally")
+
+    def __init__(self, state: State, news: News, tally: Tally | None, calm: Calm) -> None:
+        self.state = state
+        self.news = news
+        self.tally = tally
+        self.calm = calm
+        self.after: dict[str, Moment] = {}
 
     def counted(self, what: Count) -> int:
-        """Return how many were counted, which only the `repr` of a counter shows, as in "count(3)"."""
+        """Return how many were counted; only the `repr` of a counter shows it, as in "count(3)"."""
         return 0 if self.tally is None else int(repr(getattr(self.tally, what))[6:-1])
 
 
@@ -161,7 +146,7 @@ class Core:
         self.name, self.machine, self.failure_on, self.ignore = name, machine, failure_on, ignore
         self.link: Link | None = None
         self.calm: Calm = Calm(0) if machine.is_calm(_FIRST) else _NEVER
-        self._moment: Moment = Moment(_FIRST, self.calm, {})
+        self._moment: Moment = Moment(_FIRST, _NO_NEWS, None, self.calm)
 
     @property
     def state(self) -> State:
@@ -182,11 +167,14 @@ class Core:
         now = clock.monotonic() if now is None else now
         while True:
             moment = self.newest()
-            change = self.machine.step(moment.state, self._asked(event, moment.state, now), now)
-            if change.after is change.before or self._put(moment, **_followed(moment, change)):
+            asked = event if self.link is None else self._asked(event, moment.state, now)
+            change = self.machine.step(moment.state, asked, now)
+            news = moment.news.and_of(change.told) if change.told else moment.news
+            tally = None if isinstance(event, Reset) else moment.tally
+            if change.after is change.before or self._put(moment, change.after, news, tally):
                 break
         if change.counts is not None:
-            self.count(change.counts)
+            next(getattr(tally or self.tally(), change.counts))
         return change
 
     def spread(self, change: Change) -> None:
@@ -201,15 +189,16 @@ class Core:
         Raises:
             CircuitOpenError: If it is.
         """
-        state, now = self.newest().state, clock.monotonic()
-        if self.machine.refuses(state, now) and not self.take_back():
-            self.count("refused")
-            raise self.refusal(state, now)
-        return now
-
-    def refusal(self, state: State, now: float) -> CircuitOpenError:
-        """Return the error of a call that is refused."""
-        return CircuitOpenError(self.name, self.machine.retry_after(state, now), state.cause)
+        moment, now = self._moment, clock.monotonic()
+        if moment.after:
+            moment = self.newest()
+        state = moment.state
+        refusal = self.machine.refusal(state, now)
+        if refusal is None or (state.trials and self.take_back()):
+            return now
+        next((moment.tally or self.tally()).refused)
+        retry_after, cause = refusal
+        raise CircuitOpenError(self.name, retry_after, cause)
 
     def take_back(self) -> bool:
         """Take back the trials whose permits were dropped unsettled; tell whether there were any."""
@@ -222,25 +211,22 @@ class Core:
         """Begin a new calm where there should be one: an interrupted change may have ended the last for nothing."""
         moment = self.newest()
         if self.calm.is_over and self.machine.is_calm(moment.state):
-            self._put(moment)
+            self._put(moment, moment.state, moment.news, moment.tally)
 
-    def count(self, what: Count) -> None:
-        """Count what no decision depends on."""
+    def tally(self) -> Tally:
+        """Return what counts, made now if nothing was counted before."""
         while (tally := (moment := self.newest()).tally) is None:
-            self._put(moment, tally=Tally())
-        next(getattr(tally, what))
+            self._put(moment, moment.state, moment.news, Tally())
+        return tally
 
-    def listen(self, listener: Listener[BreakerEvent]) -> None:
-        """Tell the listener of every transition from now on."""
-        while not self._put(moment := self.newest(), listeners=(*moment.listeners, listener)):
-            pass
-
-    def unlisten(self, listener: Listener[BreakerEvent]) -> None:
-        """Tell the listener no more."""
-        kept = None
-        while kept is None or not self._put(moment, listeners=kept):
+    def listen(self, listener: Listener[BreakerEvent], *, until_now: bool = False) -> None:
+        """Tell the listener of every transition from now on; or `until_now`, and of none any more."""
+        while True:
             moment = self.newest()
-            kept = tuple(other for other in moment.listeners if other is not listener)
+            others = tuple(other for other in moment.news.listeners if other is not listener)
+            listeners = others if until_now else (*others, listener)
+            if self._put_news(moment, moment.news._replace(listeners=listeners)):
+                return
 
     def tell(self) -> None:
         """Tell the log and the listeners of what nobody was told of yet: in order, and under no lock.
@@ -249,9 +235,9 @@ class Core:
         parent process is the parent's to tell.
         """
         moment = self.newest()
-        if not moment.untold:
+        if not moment.news.untold:
             return
-        if moment.loss == "new" and self._put(moment, loss="logged"):
+        if moment.news.loss == "new" and self._put_news(moment, moment.news._replace(loss="logged")):
             self._log(logging.ERROR, "%r: its transitions come faster than its listeners: the oldest are not told")
         turn = Turn()
         try:
@@ -260,27 +246,22 @@ class Core:
                 facts = {"old": old.value, "new": new.value, "reason": reason}
                 level = logging.WARNING if new in (OPEN, ISOLATED) else logging.INFO
                 self._log(level, "%r: %s -> %s: %s", **facts)
-                notify(self.newest().listeners, BreakerEvent(self.name, old, new, reason), logger)
+                notify(self.newest().news.listeners, BreakerEvent(self.name, old, new, reason), logger)
         except BaseException:  # an interrupt; what is left is told at the next transition
-            while (moment := self.newest()).teller is not None and moment.teller() is turn:
-                self._put(moment, teller=None)
+            while (moment := self.newest()).news.teller is not None and moment.news.teller() is turn:
+                self._put_news(moment, moment.news._replace(teller=None))
             raise
 
     def _take(self, turn: Turn) -> Transition | None:
         """Take the oldest untold transition in that turn; None if there is none, or another thread tells."""
         while os.getpid() == turn.process:  # or this is a child, which a listener forked
             moment = self.newest()
-            teller = None if moment.teller is None else moment.teller()
-            if teller is not None and teller is not turn and teller.process == turn.process:
+            news = moment.news
+            if news.is_told_by_another(turn):
                 return None
-            if moment.process != turn.process or not moment.untold:
-                if teller is not turn or self._put(moment, teller=None):
-                    return None
-                continue
-            first, *rest = moment.untold
-            loss = moment.loss if rest else "none"
-            if self._put(moment, teller=weakref.ref(turn), untold=tuple(rest), loss=loss):
-                return first
+            taken = news.taken(turn)
+            if self._put_news(moment, taken):
+                return None if taken.teller is None else news.untold[0]
         return None
 
     def _log(self, level: int, text: str, **facts: str) -> None:
@@ -293,28 +274,15 @@ class Core:
             return event
         return event._replace(needed=self.link.admit(event.trial, state))
 
-    def _put(self, moment: Moment, **changes: Any) -> bool:
-        """Have a moment followed by one with the changes; False, and nothing done, if somebody was faster."""
-        state: State = changes.get("state", moment.state)
+    def _put_news(self, moment: Moment, news: News) -> bool:
+        return self._put(moment, moment.state, news, moment.tally)
+
+    def _put(self, moment: Moment, state: State, news: News, tally: Tally | None) -> bool:
+        """Have a moment followed by another one; False, and nothing done, if somebody was faster."""
         calm = Calm(state.epoch) if self.machine.is_calm(state) else _NEVER
-        new = moment._replace(**changes, calm=calm, after={})
+        new = Moment(state, news, tally, calm)
         moment.calm.is_over = True
         if moment.after.setdefault("next", new) is not new:
             return False
         self._moment, self.calm = new, calm
         return True
-
-
-def _followed(moment: Moment, change: Change) -> dict[str, Any]:
-    """Return what a change makes new in a moment."""
-    changes: dict[str, Any] = {"state": change.after}
-    if isinstance(change.event, Reset):
-        changes["tally"] = None
-    if change.told:
-        process = os.getpid()
-        untold, loss = (moment.untold, moment.loss) if moment.process == process else ((), "none")
-        untold = (*untold, *change.told)
-        if len(untold) > MAX_UNTOLD and loss == "none":
-            loss = "new"
-        changes |= {"untold": untold[-MAX_UNTOLD:], "process": process, "loss": loss}
-    return changes

@@ -87,28 +87,36 @@ class Machine:
         watches_all = self.failure_rate is not None or self.slow_call is not None
         return state.kind is CLOSED and state.consecutive == 0 and not watches_all
 
-    def refuses(self, state: State, now: float) -> bool:
-        """Tell whether a call would be refused and change nothing."""
+    def refusal(self, state: State, now: float) -> tuple[float | None, str | None] | None:
+        """Return how a call would be refused that changes nothing: the seconds until the next trial, and the cause.
+
+        None if it would be admitted, or could be after a transition; None for the seconds of an isolated breaker.
+        """
         if state.kind is OPEN:
-            return not _is_over(state.opened, state.cooldown, now)
+            since, cooldown = now - state.opened, state.cooldown
+            if not -cooldown < since < cooldown - _SLACK:  # it is over; also by a frozen clock that was let go
+                return None
+            return cooldown - since if since > 0.0 else cooldown, state.cause
         if state.kind is HALF_OPEN:
-            return len(state.trials) >= self.trial_calls and not self._is_trial_lost(state, now)
-        return state.kind is ISOLATED
+            is_full = len(state.trials) >= self.trial_calls and not self._is_trial_lost(state, now)
+            return (0.0, state.cause) if is_full else None
+        return (None, state.cause) if state.kind is ISOLATED else None
 
     def may_try(self, state: State, now: float) -> bool:
         """Tell whether a call might become a trial."""
-        return state.kind in (OPEN, HALF_OPEN) and not self.refuses(state, now)
+        return state.kind in (OPEN, HALF_OPEN) and self.refusal(state, now) is None
 
     def retry_after(self, state: State, now: float) -> float | None:
         """Return the seconds until the next trial may be made; None where none is awaited (closed, isolated)."""
-        if state.kind is OPEN:
-            return min(max(state.cooldown - (now - state.opened), 0.0), state.cooldown)
-        return 0.0 if state.kind is HALF_OPEN else None
+        if state.kind in (CLOSED, ISOLATED):
+            return None
+        refusal = self.refusal(state, now)
+        return 0.0 if refusal is None else refusal[0]
 
     def _acquire(self, state: State, event: Acquire, told: list[Transition], now: float) -> tuple[State, Count | None]:
         if state.kind is CLOSED:
             return state, None
-        if event.needed == 0 or self.refuses(state, now):
+        if event.needed == 0 or self.refusal(state, now) is not None:
             return state, "refused"
         if state.kind is OPEN:
             state = _moved(state, TRY, "the cooldown is over", told)

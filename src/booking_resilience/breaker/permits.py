@@ -21,6 +21,7 @@ from booking_resilience.breaker.states import (
 )
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type
+from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import log_raised
 from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
 
@@ -79,7 +80,8 @@ class Permit:
             self.epoch = change.after.epoch
         core.spread(change)
         if change.counts is not None:
-            raise core.refusal(change.after, self.started)
+            retry_after = core.machine.retry_after(change.after, self.started)
+            raise CircuitOpenError(core.name, retry_after, change.after.cause)
 
     def _judge(self, error: BaseException | None) -> None:
         core, now = self._core, clock.monotonic()

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import os
 import queue
 import threading
 import time
@@ -190,7 +191,7 @@ class Agent:
         for link, error in new.items():
             self._refused(link, error)
         cores = [core for core in [link.core() for link in self._links] if core is not None]
-        return [core for core in cores if core.newest().untold]
+        return [core for core in cores if _untold(core)]
 
     def _call(self, link: Link, message: Message, now: float) -> tuple[str, ...]:
         owner, fresh = link.owner, f"{self._life}-{next(self._numbers)}-"
@@ -289,7 +290,12 @@ class Agent:
             logger.log(level, text, *facts, extra={"redis": self.place, "error": kind, **more})
 
 
+def _untold(core: Core) -> int:
+    news = core.newest().news
+    return len(news.untold) if news.process == os.getpid() else 0
+
+
 def _tell(core: Core) -> None:
-    for _ in core.newest().untold:
+    for _ in range(_untold(core)):
         with contextlib.suppress(BaseException):  # a listener's SystemExit is no other listener's
             core.tell()

@@ -20,7 +20,19 @@ from booking_resilience import clock
 from booking_resilience.breaker.shared_parts import Contact, Lease, Message, Owner, verdict_of
 from booking_resilience.breaker.snapshots import SharedSnapshot
 from booking_resilience.breaker.states import (
-    CLOSED, HALF_OPEN, ISOLATED, NOTHING, OPEN, Change, Event, FleetCloses, FleetOpens, Isolate, Reset, Settle, State,
+    CLOSED,
+    HALF_OPEN,
+    ISOLATED,
+    NOTHING,
+    OPEN,
+    Change,
+    Event,
+    FleetCloses,
+    FleetOpens,
+    Isolate,
+    Reset,
+    Settle,
+    State,
     Trial,
 )  # fmt: skip
 
