@@ -53,6 +53,7 @@ def test_the_fleet_opens_together(server: RedisServer, workers: list[Worker], mi
             eventually(partial(turn[-1].ask, "breaker.snapshot().shared.reporters == 1"), what="the report arrived")
         turn[min_reporters - 1].run("attempt(fails)")
         fleet.until("open")
+        eventually(lambda: all(fleet.all("len(events)")), what="the listeners are told")
         opened = [worker.ask("events[-1][0]") for worker in turn]
         begin = opened[min_reporters - 1]
         taken = [moment - begin for moment in opened[min_reporters:]]

@@ -30,7 +30,7 @@ class Owner:
     """A `RedisBreaker` without a Redis."""
 
     def __init__(self) -> None:
-        self.machine, self.is_closed, self.has_left = "here", False, threading.Event()
+        self.machine, self.is_closed = "here", False
 
     def key(self, name: str, kind: str) -> str:
         """Return the key."""

@@ -49,7 +49,7 @@ class Agent:
         self._key = key
         self._connect = connect
         self._owners: tuple[weakref.ref[Owner], ...] = ()
-        self._links: tuple[Link, ...] = ()
+        self.links: tuple[Link, ...] = ()
         self.contact: Contact = Contact(queue.SimpleQueue())
         self._begin_life(0.0)
 
@@ -84,15 +84,17 @@ class Agent:
     def join(self, link: Link) -> None:
         """Take a breaker in."""
         with REGISTRY:
-            self._links = (*self._links, link)
+            self.links = (*self.links, link)
         self.contact.inbox.put("")
 
     def leave(self, owner: Owner) -> None:
         """Let an owner that is closed go, once what it had to tell is told or `FAREWELL` is over."""
         self.contact.inbox.put("")
-        thread, end = self._thread, time.monotonic() + FAREWELL
+        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            owner.has_left.wait(FAREWELL)
+            end = time.monotonic() + FAREWELL
+            while thread.is_alive() and any(link.owner is owner for link in self.links) and time.monotonic() < end:
+                time.sleep(0.002)
             if all(other.is_closed for other in self.owners()):
                 thread.join(max(end - time.monotonic(), 0.1))
 
@@ -103,10 +105,9 @@ class Agent:
                 wire.close()
         owners, self._owners = self.owners(), ()
         self._begin_life(SETTLE)
-        for link in self._links:
+        for link in self.links:
             link.forked()
         for owner in owners:
-            owner.has_left = threading.Event()  # a thread that is no more may have held the old one's lock
             self.own(owner)
 
     # -- the thread
@@ -148,7 +149,7 @@ class Agent:
             next_read = now + READ_EVERY if is_due else next_read
             self._tell(self._talk(rang, everyone=is_due))
             now = time.monotonic()
-            dues = [max(link.asks_at(now), now + 0.001) for link in self._links]
+            dues = [max(link.asks_at(now), now + 0.001) for link in self.links]
             rang = self._wait(min(next_read, *dues, next_read))
 
     def _wait(self, until: float) -> set[str]:
@@ -163,7 +164,7 @@ class Agent:
     def _talk(self, rang: set[str], *, everyone: bool, only_read: bool = False) -> list[Core]:
         """Tell Redis what there is to tell, read what is due, and follow it; return the breakers with news."""
         now, batch = time.monotonic(), []
-        for link in self._links:
+        for link in self.links:
             messages = [] if only_read else link.messages(now)
             is_new = link.fact is None and not link.is_refused
             if not messages and (everyone or is_new or link.channel in rang):
@@ -183,14 +184,14 @@ class Agent:
             link.hear(message, fact, now)
             if fact.muted:
                 self._deaf(PermissionError())
-        if failed and all(link in failed or link.is_refused for link in self._links):
+        if failed and all(link in failed or link.is_refused for link in self.links):
             raise next(iter(failed.values()))
         new = {link: error for link, error in failed.items() if not link.is_refused}
         if new and not everyone:  # is it the Redis, or these breakers alone?
             return self._talk(set(), everyone=True)
         for link, error in new.items():
             self._refused(link, error)
-        cores = [core for core in [link.core() for link in self._links] if core is not None]
+        cores = [core for core in [link.core() for link in self.links] if core is not None]
         return [core for core in cores if _untold(core)]
 
     def _call(self, link: Link, message: Message, now: float) -> tuple[str, ...]:
@@ -229,18 +230,12 @@ class Agent:
         now = time.monotonic()
         with REGISTRY:
             is_late = self._ending is not None and now >= self._ending
-            self._links = tuple(link for link in self._links if link.is_live or not (is_late or link.is_told))
-            busy = {id(link.owner) for link in self._links}
-            for owner in self.owners():
-                if owner.is_closed and id(owner) not in busy:
-                    owner.has_left.set()
-            owners = [owner for owner in self.owners() if not owner.has_left.is_set()]
-            self._owners = tuple(weakref.ref(owner) for owner in owners)
-            if not all(owner.is_closed for owner in owners):
+            self.links = tuple(link for link in self.links if link.is_live or not (is_late or link.is_told))
+            if not all(owner.is_closed for owner in self.owners()):
                 self._ending = None
                 return False
             self._ending = self._ending or now + FAREWELL
-            if self._links and now < self._ending:
+            if self.links and not is_late:
                 return False
             if AGENTS.get(self._key) is self:
                 del AGENTS[self._key]
@@ -258,7 +253,7 @@ class Agent:
         self.contact.is_connected = True
         if self._bell is None:
             self._bell = Bell(
-                self._connect, lambda: [link.channel for link in self._links], self.contact.inbox.put, self._deaf
+                self._connect, lambda: [link.channel for link in self.links], self.contact.inbox.put, self._deaf
             )
             self._listener = start_thread(self._bell.run, f"booking-resilience listens {self.place}")
         if self._is_warned:

@@ -124,7 +124,7 @@ class Link:
     def snapshot(self) -> SharedSnapshot:
         """Return what is known of the fleet."""
         fact = self.fact
-        since = None if fact is None or fact.since is None else fact.since
+        since = None if fact is None or not fact.since else fact.since
         return SharedSnapshot(
             connected=self.is_open and not self.is_refused and fact is not None and self.contact.is_connected,
             state=CLOSED if fact is None else fact.state,

@@ -10,7 +10,6 @@ from booking_resilience.breaker.states import CLOSED, OPEN
 
 if TYPE_CHECKING:
     import queue
-    import threading
 
     from booking_resilience.breaker.states import State, Trial
 
@@ -84,7 +83,6 @@ class Owner(Protocol):
 
     machine: str
     is_closed: bool
-    has_left: threading.Event
 
     def key(self, name: str, kind: str) -> str:
         """Return the Redis key of a breaker's facts."""

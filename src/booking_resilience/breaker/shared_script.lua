@@ -17,7 +17,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local fleet, stored = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #stored, 2 do fleet[stored[i]] = stored[i + 1] end
-local state, told, turns, answer, muted = fleet.state or 'closed', false, 0, '', ''
+local state, told, turns, answer = fleet.state or 'closed', false, 0, ''
 
 local function whole(value) return string.format('%.0f', value) end
 local function number(field) return tonumber(fleet[field]) or 0 end
@@ -165,12 +165,13 @@ if next(fleet) then
   local keep = KEPT + number('cooldown') + number('length')
   if redis.call('PTTL', KEYS[1]) < keep / 2 then redis.call('PEXPIRE', KEYS[1], whole(keep)) end
 end
-if told and type(redis.pcall('PUBLISH', channel, fresh)) == 'table' then muted = 'muted' end  -- no right to it
+local muted = told and type(redis.pcall('PUBLISH', channel, fresh)) == 'table'  -- for want of a right
 local wait = left()
 if fleet.lease then wait = math.max(number('until') - now, 0) end
-return {
-  state, fleet.turn or '', fleet.move or '', whole(left()), whole(number('cooldown')),
-  whole(number('trial_calls') - number('successes')), fleet.since or '', whole(number('turned')),
-  whole(now - number('turned')), whole(reports(now - cooldown)), fleet.lease or '', answer, fleet.reason or '',
-  whole(wait), muted
-}
+return cjson.encode({
+  state = state, turn = fleet.turn or '', move = fleet.move or '', left = left() / 1000,
+  cooldown = number('cooldown') / 1000, trials_left = number('trial_calls') - number('successes'),
+  since = number('since') / 1000, turned = number('turned') / 1000, age = (now - number('turned')) / 1000,
+  reporters = reports(now - cooldown), lease = fleet.lease or '', answer = answer, reason = fleet.reason or '',
+  wait = wait / 1000, muted = muted
+})

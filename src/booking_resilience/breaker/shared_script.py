@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.states import TRANSITIONS
 from booking_resilience.events import BreakerState
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 KEPT = 7 * 86400  # seconds that a fleet's facts outlive the last process that asked for them
 LONGEST = 10**12  # seconds, 30,000 years: what is longer is told as that, since Redis refuses what it cannot add
@@ -55,7 +52,7 @@ class Fact:
         left: Of the cooldown.
         cooldown: The whole of it.
         trials_left: Successes still needed to close.
-        since: Since when it is in its state, in seconds since 1970 by Redis' clock; None if Redis knows of nothing.
+        since: Since when it is in its state, in seconds since 1970 by Redis' clock; 0 if Redis knows of nothing.
         turned: When the turn was, by the same clock.
         age: How long ago that was.
         reporters: Machines that reported within one cooldown.
@@ -72,7 +69,7 @@ class Fact:
     left: float
     cooldown: float
     trials_left: int
-    since: float | None
+    since: float
     turned: float
     age: float
     reporters: int
@@ -83,29 +80,10 @@ class Fact:
     muted: bool
 
     @classmethod
-    def parse(cls, reply: Sequence[bytes]) -> Fact:
+    def parse(cls, reply: bytes) -> Fact:
         """Return what the script's reply says."""
-        words = [item.decode("utf-8", "replace") for item in reply]
-        state, turn, move, left, cooldown, trials, since, turned, age, reporters, lease, answer, reason, wait, mute = (
-            words
-        )
-        return cls(
-            state=BreakerState(state),
-            turn=turn,
-            move=move,
-            left=int(left) / 1000,
-            cooldown=int(cooldown) / 1000,
-            trials_left=int(trials),
-            since=int(since) / 1000 if since else None,
-            turned=int(turned) / 1000,
-            age=int(age) / 1000,
-            reporters=int(reporters),
-            lease=lease,
-            answer=answer,
-            reason=reason,
-            wait=int(wait) / 1000,
-            muted=bool(mute),
-        )
+        said = json.loads(reply)
+        return cls(**{**said, "state": BreakerState(said["state"])})
 
 
 def clean(text: str) -> str:
