@@ -58,10 +58,10 @@ class Agent:
         self._life, self._numbers, self._settle = uuid.uuid4().hex, itertools.count(), settle
         self.contact.inbox, self.contact.is_connected = queue.SimpleQueue(), False
         self.gate: ForkGate = ForkGate()
-        self._is_warned = self._is_deaf = False
+        self._warned: set[str] = set()
         self._ending: float | None = None  # until when it tells what is left to tell; None while it has an owner
         self._wire: Wire | None = None
-        self._bell: Bell | None = None
+        self._bell: Bell = Bell(self._connect, self._channels, self.contact.inbox.put, self._deaf)
         self._thread: threading.Thread | None = None
         self._listener: threading.Thread | None = None
 
@@ -100,7 +100,7 @@ class Agent:
 
     def reborn(self) -> None:
         """Begin anew in a child process; what there was to tell is its parent's to tell."""
-        for wire in (self._wire, None if self._bell is None else self._bell.wire):
+        for wire in (self._wire, self._bell.wire):
             if wire is not None:
                 wire.close()
         owners, self._owners = self.owners(), ()
@@ -118,13 +118,9 @@ class Agent:
             try:
                 with self.gate:
                     self._wire = Wire(self._connect())
-                self._run_script([])
-                news = self._talk(set(), everyone=True, only_read=True)
-                try:
-                    news += self._talk(set(), everyone=False)  # one that refuses what there is to tell is not back
-                    self._reached()
-                finally:
-                    self._tell(news)
+                news = self._talk(set(), everyone=True)
+                self._reached()
+                self._tell(news)
                 self._serve(life)
             except Exception as error:  # noqa: BLE001 - whatever it is, the breakers go on by themselves
                 self._lost(error)
@@ -135,7 +131,7 @@ class Agent:
             if self._ends(life):
                 break
             self._pause(life)
-        if self._bell is not None and self._listener is not None and self._life == life:
+        if self._listener is not None and self._life == life:
             self._bell.is_stopped = True
             self._listener.join(FAREWELL)
 
@@ -152,6 +148,9 @@ class Agent:
             dues = [max(link.asks_at(now), now + 0.001) for link in self.links]
             rang = self._wait(min(next_read, *dues, next_read))
 
+    def _channels(self) -> list[str]:
+        return [link.channel for link in self.links]
+
     def _wait(self, until: float) -> set[str]:
         """Wait for a ring, or until somebody wakes it; return the channels that rang."""
         rang = set()
@@ -161,11 +160,11 @@ class Agent:
                 rang.add(self.contact.inbox.get_nowait())
         return rang
 
-    def _talk(self, rang: set[str], *, everyone: bool, only_read: bool = False) -> list[Core]:
+    def _talk(self, rang: set[str], *, everyone: bool) -> list[Core]:
         """Tell Redis what there is to tell, read what is due, and follow it; return the breakers with news."""
         now, batch = time.monotonic(), []
         for link in self.links:
-            messages = [] if only_read else link.messages(now)
+            messages = link.messages(now)
             is_new = link.fact is None and not link.is_refused
             if not messages and (everyone or is_new or link.channel in rang):
                 messages = [Message("read", now)]
@@ -180,6 +179,8 @@ class Agent:
                 continue
             self.contact.heard = time.monotonic()
             self.contact.under_way = self.contact.heard - now
+            if link.is_refused:
+                self._warned.discard(f"refused {link.channel}")
             fact = Fact.parse(answer)
             link.hear(message, fact, now)
             if fact.muted:
@@ -190,7 +191,9 @@ class Agent:
         if new and not everyone:  # is it the Redis, or these breakers alone?
             return self._talk(set(), everyone=True)
         for link, error in new.items():
-            self._refused(link, error)
+            link.is_refused = True
+            text = "Redis at %s refuses (%s) the breaker %r, which goes by itself"
+            self._warn(f"refused {link.channel}", text, error, link.name)
         cores = [core for core in [link.core() for link in self.links] if core is not None]
         return [core for core in cores if _untold(core)]
 
@@ -201,17 +204,18 @@ class Agent:
         return "EVALSHA", SHA, "2", *keys, message.kind, owner.machine, fresh, link.channel, *link.settings, *about
 
     def _run_script(self, calls: list[tuple[str, ...]]) -> list[Any]:
-        """Run the script with each call; return the answers, errors among them. Without a call, only leave it there."""
-        if self._wire is None:  # forked
+        """Run the script with each call; return the answers, errors among them."""
+        wire = self._wire
+        if wire is None:  # forked
             return []
-        answers = self._wire.exchange(calls) if calls else []
+        wire.send(calls)
+        answers = [wire.read() for _ in calls]
         again = [at for at, answer in enumerate(answers) if type(answer).__name__ == "NoScriptError"]
-        if again or not calls:  # it is new, or somebody flushed the scripts
-            loaded = self._wire.exchange([("SCRIPT", "LOAD", SCRIPT)])[0]
-            if isinstance(loaded, Exception):
-                raise loaded
-            for at, answer in zip(again, self._wire.exchange([calls[at] for at in again]), strict=True):
-                answers[at] = answer
+        if again:  # this Redis never had it, or somebody flushed the scripts
+            wire.send([("SCRIPT", "LOAD", SCRIPT), *(calls[at] for at in again)])
+            loaded = wire.read()
+            for at in again:
+                answers[at] = loaded if isinstance(loaded, Exception) else wire.read()
         return answers
 
     def _tell(self, cores: list[Core]) -> None:
@@ -251,38 +255,28 @@ class Agent:
 
     def _reached(self) -> None:
         self.contact.is_connected = True
-        if self._bell is None:
-            self._bell = Bell(
-                self._connect, lambda: [link.channel for link in self.links], self.contact.inbox.put, self._deaf
-            )
+        if self._listener is None:
             self._listener = start_thread(self._bell.run, f"booking-resilience listens {self.place}")
-        if self._is_warned:
-            self._is_warned = False
+        if "lost" in self._warned:
+            self._warned.discard("lost")
             self._log(logging.INFO, "Redis at %s is back: its breakers are shared again")
 
-    def _lost(self, error: BaseException) -> None:
+    def _lost(self, error: Exception) -> None:
         self.contact.is_connected, self.contact.heard = False, float("-inf")
-        if not self._is_warned:
-            self._is_warned = True
-            self._log(logging.WARNING, "Redis at %s cannot be reached (%s): each process goes by itself", error)
+        self._warn("lost", "Redis at %s cannot be reached (%s): each process goes by itself", error)
 
-    def _refused(self, link: Link, error: BaseException) -> None:
-        link.is_refused = True
-        text = "Redis at %s refuses a breaker (%s), which goes by itself in each process"
-        self._log(logging.WARNING, text, error, breaker=link.name)
+    def _deaf(self, error: Exception) -> None:
+        self._warn("deaf", "Redis at %s refuses a channel (%s): changes are read once a second", error)
 
-    def _deaf(self, error: BaseException) -> None:
-        if not self._is_deaf:
-            self._is_deaf = True
-            text = "Redis at %s refuses a channel (%s): changes are read once a second"
-            self._log(logging.WARNING, text, error)
+    def _warn(self, what: str, text: str, error: Exception, *more: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
+            self._log(logging.WARNING, text, type(error).__name__, *more)  # not its text, which may hold secrets
 
-    def _log(self, level: int, text: str, error: BaseException | None = None, **more: str) -> None:
-        """Log a line; of an error its type alone, since texts hold secrets."""
-        kind = None if error is None else type(error).__name__
+    def _log(self, level: int, text: str, *facts: str) -> None:
         with contextlib.suppress(Exception):  # a logging handler that raises
-            facts = (self.place,) if kind is None else (self.place, kind)
-            logger.log(level, text, *facts, extra={"redis": self.place, "error": kind, **more})
+            extra = {"redis": self.place, "error": facts[0] if facts else None}
+            logger.log(level, text, self.place, *facts, extra=extra)
 
 
 def _untold(core: Core) -> int:

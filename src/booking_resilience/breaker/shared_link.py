@@ -16,29 +16,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from booking_resilience import clock
-from booking_resilience.breaker.shared_parts import Contact, Lease, Message, Owner, verdict_of
+from booking_resilience.breaker.shared_parts import Contact, Lease, Message, Owner, event_for, verdict_of
 from booking_resilience.breaker.snapshots import SharedSnapshot
-from booking_resilience.breaker.states import (
-    CLOSED,
-    HALF_OPEN,
-    ISOLATED,
-    NOTHING,
-    OPEN,
-    Change,
-    Event,
-    FleetCloses,
-    FleetOpens,
-    Isolate,
-    Reset,
-    Settle,
-    State,
-    Trial,
-)  # fmt: skip
+from booking_resilience.breaker.states import CLOSED, HALF_OPEN, ISOLATED, NOTHING, OPEN, Isolate, Reset, Settle
 
 if TYPE_CHECKING:
     from booking_resilience.breaker.core import Core
     from booking_resilience.breaker.shared_script import Fact
+    from booking_resilience.breaker.states import Change, State, Trial
 
 FRESH = 4.0  # seconds after which what was heard last holds nobody back: 2 without an answer, and what goes before
 USABLE = 0.4  # seconds from the request in which a lease may be claimed, so that Redis knows of it before it lapses
@@ -48,10 +33,6 @@ LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else 
 WISH = 60.0  # seconds that a rejected caller counts as waiting
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 _NEVER = float("-inf")
-_WHY = {
-    "TRIP": "enough machines of the fleet reported",
-    "RELAPSE": "the trial of the fleet failed or was lost",
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -124,12 +105,12 @@ class Link:
     def snapshot(self) -> SharedSnapshot:
         """Return what is known of the fleet."""
         fact = self.fact
-        since = None if fact is None or not fact.since else fact.since
+        since = 0.0 if fact is None else fact.since
         return SharedSnapshot(
             connected=self.is_open and not self.is_refused and fact is not None and self.contact.is_connected,
             state=CLOSED if fact is None else fact.state,
             reporters=0 if fact is None else fact.reporters,
-            since=None if since is None else datetime.datetime.fromtimestamp(since, datetime.UTC),
+            since=datetime.datetime.fromtimestamp(since, datetime.UTC) if since else None,
         )
 
     def _wake(self) -> None:
@@ -203,9 +184,10 @@ class Link:
     def messages(self, now: float) -> list[Message]:
         """Return what is to be told now."""
         core = self.core()
-        for trial in () if core is None else core.state.trials:
-            if core is not None and trial.holder() is None:  # its permit was dropped
-                core.change(Settle(-1, trial, NOTHING))
+        if core is not None:
+            for trial in core.state.trials:
+                if trial.holder() is None:  # its permit was dropped
+                    core.change(Settle(-1, trial, NOTHING))
         self.note(None if core is None else core.state)
         if core is None or not self.is_open:
             self.report = self.recovery = None
@@ -305,23 +287,8 @@ class Link:
     def _move(self, core: Core, state: State, fact: Fact, is_first: bool) -> bool:
         """Make the fleet's move from the state; tell whether it has to be tried again."""
         was_isolated = self.is_isolated_by_fleet
-        event: Event | None = None
-        if fact.state is ISOLATED:
-            if state.kind is not ISOLATED or was_isolated:
-                event = Isolate(fact.reason, state.epoch)
-        elif was_isolated:
-            event = Reset(fact.reason, state.epoch)
-        elif fact.state in (OPEN, HALF_OPEN):
-            if self.closed <= self.happened:
-                opened = clock.monotonic() - (fact.cooldown - fact.left)
-                event = FleetOpens(opened, fact.cooldown, _WHY.get(fact.move, "the fleet is open"), state.epoch)
-        elif not is_first and self.opened <= self.happened:
-            by_hand = fact.move == "RESET" and state.kind is not ISOLATED
-            event = (
-                Reset(fact.reason, state.epoch)
-                if by_hand
-                else FleetCloses("a trial of the fleet succeeded", state.epoch)
-            )
+        may_open, may_close = self.closed <= self.happened, not is_first and self.opened <= self.happened
+        event = event_for(fact, state, was_isolated=was_isolated, may_open=may_open, may_close=may_close)
         if event is None:
             return False
         change = core.change(event)

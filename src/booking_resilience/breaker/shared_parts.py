@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from booking_resilience.breaker.shared_script import age_argument, clean
-from booking_resilience.breaker.states import CLOSED, OPEN
+from booking_resilience import clock
+from booking_resilience.breaker.shared_script import Fact, age_argument, clean
+from booking_resilience.breaker.states import CLOSED, ISOLATED, OPEN, FleetCloses, FleetOpens, Isolate, Reset
 
 if TYPE_CHECKING:
     import queue
@@ -43,23 +44,14 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """The permission to make the fleet's one trial.
+    """The permission to make the fleet's one trial."""
 
-    Attributes:
-        token: Its name in Redis.
-        until: Until when it may be claimed, in real monotonic seconds.
-        trials_left: Successes that the fleet still needs to close.
-        admitted: The breaker's state since the trial was admitted, with the trial in it.
-        begun: Whether Redis knows that the trial began.
-        verdict: How the trial ended.
-    """
-
-    token: str
-    until: float
-    trials_left: int
-    admitted: State | None = None
-    begun: bool = False
-    verdict: Verdict | None = None
+    token: str  # its name in Redis
+    until: float  # when it may no longer be claimed, in real monotonic seconds
+    trials_left: int  # successes that the fleet still needs to close
+    admitted: State | None = None  # the breaker's state since the trial was admitted, with the trial in it
+    begun: bool = False  # whether Redis knows that the trial began
+    verdict: Verdict | None = None  # how the trial ended
     _claim: dict[str, Trial | None] = field(default_factory=dict)
 
     @property
@@ -91,19 +83,12 @@ class Owner(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Contact:
-    """How a process stands with a Redis.
+    """How a process stands with a Redis."""
 
-    Attributes:
-        inbox: Channels that rang; an empty one is a link that has something to tell.
-        is_connected: Whether the Redis can be reached.
-        heard: When it last answered, in real monotonic seconds; never, once it was found gone.
-        under_way: How long its last answer took, in seconds.
-    """
-
-    inbox: queue.SimpleQueue[str]
+    inbox: queue.SimpleQueue[str]  # channels that rang; an empty one is a link that has something to tell
     is_connected: bool = False
-    heard: float = float("-inf")
-    under_way: float = 0.0
+    heard: float = float("-inf")  # when it last answered, in real monotonic seconds; never, once it was found gone
+    under_way: float = 0.0  # how long its last answer took, in seconds
 
 
 def verdict_of(before: State, after: State) -> Verdict:
@@ -113,3 +98,28 @@ def verdict_of(before: State, after: State) -> Verdict:
     if after.kind is OPEN:
         return "failure"
     return "success" if after.kind is CLOSED else "nothing"
+
+
+def event_for(
+    fact: Fact, state: State, *, was_isolated: bool, may_open: bool, may_close: bool
+) -> Isolate | Reset | FleetOpens | FleetCloses | None:
+    """Return what happens to a breaker in that state when the fleet made the fact's move.
+
+    Args:
+        fact: The fact.
+        state: The breaker's state; nothing happens to it if it is a newer one by then.
+        was_isolated: Whether it was the fleet that isolated it.
+        may_open: Whether it did not close by itself since.
+        may_close: Whether it did not open by itself since.
+    """
+    if fact.state is ISOLATED:
+        return Isolate(fact.reason, state.epoch) if was_isolated or state.kind is not ISOLATED else None
+    if was_isolated or (fact.move == "RESET" and may_close and state.kind is not ISOLATED):
+        return Reset(fact.reason, state.epoch)
+    if fact.state is CLOSED:
+        return FleetCloses("a trial of the fleet succeeded", state.epoch) if may_close else None
+    opened = clock.monotonic() - (fact.cooldown - fact.left)
+    why = (
+        "enough machines of the fleet reported" if fact.move == "TRIP" else "the trial of the fleet failed or was lost"
+    )
+    return FleetOpens(opened, fact.cooldown, why, state.epoch) if may_open else None

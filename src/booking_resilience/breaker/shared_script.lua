@@ -15,8 +15,12 @@ redis.call('ZADD', KEYS[2], 'XX', 0, '')
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local fleet, stored = {}, redis.call('HGETALL', KEYS[1])
-for i = 1, #stored, 2 do fleet[stored[i]] = stored[i + 1] end
+local fleet, reported, stored = {}, {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #stored, 2 do
+  local field, value = stored[i], stored[i + 1]
+  fleet[field] = value
+  if string.sub(field, 1, 7) == 'report:' then reported[field] = value end
+end
 local state, told, turns, answer = fleet.state or 'closed', false, 0, ''
 
 local function whole(value) return string.format('%.0f', value) end
@@ -70,28 +74,27 @@ end
 local function left() return math.max(number('opened') + number('cooldown') - now, 0) end  -- of the cooldown
 local function reports(since)
   local count = 0
-  for field, value in pairs(fleet) do
-    if string.sub(field, 1, 7) == 'report:' and tonumber(value) >= since then count = count + 1 end
+  for field in pairs(reported) do
+    if number(field) >= since then count = count + 1 end
   end
   return count
 end
 local function close(move)
   if not make(move) then return end
   turn(move)
-  for field in pairs(fleet) do
-    if string.sub(field, 1, 7) == 'report:' then unset(field) end
-  end
+  for field in pairs(reported) do unset(field) end
+  reported = {}
 end
 
-local set_back = false
-for field, value in pairs(fleet) do  -- by the clock: what lies in the future then happened just now
-  local moment = string.sub(field, 1, 7) == 'report:' or field == 'since' or field == 'turned' or field == 'opened'
-    or field == 'commanded'
-  if moment and tonumber(value) > now then
+local set_back = false  -- the clock: what lies in the future then happened just now
+local function bound(field)
+  if number(field) > now then
     set(field, now)
     set_back = true
   end
 end
+for _, field in ipairs({'since', 'turned', 'opened', 'commanded'}) do bound(field) end
+for field in pairs(reported) do bound(field) end
 if fleet.lease and number('until') > now + number('length') then set('until', now + number('length')) end
 
 if state == 'half_open' and fleet.lease and number('until') <= now and subject ~= fleet.lease then
@@ -102,10 +105,11 @@ if op == 'report' then
   local at = now - tonumber(subject)
   if state ~= 'closed' or set_back or at >= number('turned') then
     local keep = now - math.max(3600000, 2 * cooldown)
-    for field, value in pairs(fleet) do
-      if string.sub(field, 1, 7) == 'report:' and tonumber(value) < keep then unset(field) end
+    for field in pairs(reported) do
+      if number(field) < keep then unset(field) end
     end
     set('report:' .. machine, at)
+    reported['report:' .. machine] = at
     told = true
     local since = math.min(now - cooldown, at)  -- its own report counts, however short the cooldown is
     if state == 'closed' and reports(since) >= min_reporters then

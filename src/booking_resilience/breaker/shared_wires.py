@@ -7,11 +7,11 @@ does not answer is noticed in time, an error of one breaker is no other's, and a
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import time
 import urllib.parse
-from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -90,38 +90,22 @@ class Wire:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._connection.connect()
+        connection.connect()
         self._identity = self._descriptor()
 
-    def exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        """Send the commands and return the answers in order; an answer that is an error is returned as that."""
-        from redis.exceptions import ResponseError
-
+    def send(self, commands: Sequence[tuple[str, ...]]) -> None:
+        """Send commands, whose answers `read` gives in order."""
         self._check()
         self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
-        answers: list[Any] = []
-        for _ in commands:
-            try:
-                answers.append(self._connection.read_response())
-            except ResponseError as error:
-                answers.append(error)
-        return answers
 
-    def send(self, *command: str) -> None:
-        """Send a command whose answer `read` gives."""
+    def read(self, seconds: float | None = None) -> Any:
+        """Return the next answer, which may be an error; None if none comes within so many seconds."""
         self._check()
-        self._connection.send_command(*command, check_health=False)
-
-    def read(self, seconds: float) -> Any:
-        """Return the next answer, which may be an error; None if none comes in time."""
-        from redis.exceptions import ResponseError
-
-        self._check()
-        if not self._connection.can_read(seconds):
+        if seconds is not None and not self._connection.can_read(seconds):
             return None
         try:
             return self._connection.read_response()
-        except ResponseError as error:
+        except importlib.import_module("redis").ResponseError as error:
             return error
 
     def close(self) -> None:
@@ -135,16 +119,13 @@ class Wire:
         """Raise an error if somebody closed the descriptor, as daemons do; its number may be another file's by now."""
         if self._descriptor() != self._identity:
             with contextlib.suppress(Exception):
-                self._connection._sock.detach()  # or the client would close, and write to, what is not its own
+                self._connection._sock.detach()  # or the client would write to, and close, what is not its own
             raise ConnectionError("the connection was closed by somebody else")
 
     def _descriptor(self) -> tuple[int, int] | None:
-        sock = getattr(self._connection, "_sock", None)
-        if sock is None or os.name == "nt":
-            return None
         try:
-            found = os.fstat(sock.fileno())
-        except OSError:
+            found = os.fstat(self._connection._sock.fileno())
+        except (AttributeError, OSError):  # it is closed; or a descriptor is no file here, as on Windows
             return None
         return found.st_dev, found.st_ino
 
@@ -164,7 +145,7 @@ class Bell:
         connect: Callable[[], Connection],
         wanted: Callable[[], Iterable[str]],
         ring: Callable[[str], None],
-        refused: Callable[[BaseException], None],
+        refused: Callable[[Exception], None],
     ) -> None:
         self._connect, self._wanted, self._ring, self._refused = connect, wanted, ring, refused
         self.is_stopped: bool = False
@@ -183,38 +164,27 @@ class Bell:
                     self.wire.close()
 
     def _listen(self, wire: Wire) -> None:
-        heard = knocked = time.monotonic()
-        asked: deque[str] = deque()  # channels, whose answers are still to come
-        channels: set[str] = set()  # that were asked for
+        heard, knocked = time.monotonic(), float("-inf")
+        before: set[str] = set()
         listened: set[str] = set()
         while not self.is_stopped:
             now, wanted = time.monotonic(), set(self._wanted())
-            new, old = wanted - channels, channels - wanted
-            if now - knocked >= KNOCK_EVERY:  # to hear a sign of life, by no more rights than there are already
-                new |= set(sorted(listened & wanted)[:1]) | (wanted - listened)
-                knocked = now
-            for command, names in (("SUBSCRIBE", new), ("UNSUBSCRIBE", old)):
-                for name in names:
-                    wire.send(command, name)
-                    asked.append(name)
-            channels = wanted
+            if wanted != before or now - knocked >= KNOCK_EVERY:
+                # One is asked for again, to hear a sign of life; a PING would need one right more.
+                new = [("SUBSCRIBE", channel) for channel in (wanted - listened) | set(sorted(listened & wanted)[:1])]
+                wire.send([*new, *(("UNSUBSCRIBE", channel) for channel in listened - wanted)])
+                before, knocked = wanted, now
+                listened &= wanted
             answer = wire.read(LOOK_EVERY)
-            if answer is not None:
-                heard = time.monotonic()
-                self._take(answer, asked, listened)
-            elif not asked:
-                heard = now
-            elif now - heard > TIMEOUT:
+            if answer is None and wanted and now - heard > KNOCK_EVERY + TIMEOUT:
                 raise TimeoutError("no answer")
-
-    def _take(self, answer: Any, asked: deque[str], listened: set[str]) -> None:
-        if isinstance(answer, Exception):
-            asked.popleft()
-            self._refused(answer)
-        elif answer[0] == b"message":
-            self._ring(answer[1].decode())
-        elif answer[0] == b"unsubscribe":
-            listened.discard(asked.popleft())
-        elif (channel := asked.popleft()) not in listened:
-            listened.add(channel)
-            self._ring(channel)
+            if answer is None and wanted:
+                continue
+            heard = now
+            if isinstance(answer, Exception):
+                self._refused(answer)
+            elif answer is not None and answer[0] in (b"message", b"subscribe"):
+                channel = answer[1].decode()
+                if answer[0] == b"message" or channel not in listened:
+                    self._ring(channel)
+                listened.add(channel)
