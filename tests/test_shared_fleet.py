@@ -76,7 +76,7 @@ def test_the_processes_of_one_machine_count_once(fleet: Callable[..., Fleet]) ->
 def test_processes_of_one_host_are_one_machine_unless_they_say_otherwise(server: RedisServer) -> None:
     """By default the identity of the host counts, in whichever process."""
     with hired(2) as workers:
-        names = [worker.ask("RedisBreaker(url).machine", url=server.url) for worker in workers]
+        names = [worker.ask("RedisBreaker(url)._machine", url=server.url) for worker in workers]
     assert names[0] == names[1] != ""
 
 

@@ -30,7 +30,7 @@ class Owner:
     """A `RedisBreaker` without a Redis."""
 
     def __init__(self) -> None:
-        self.machine, self.is_closed = "here", False
+        self._machine, self._closed = "here", False
 
     def key(self, name: str, kind: str) -> str:
         """Return the key."""

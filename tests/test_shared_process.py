@@ -799,7 +799,7 @@ def test_a_process_is_one_reporter_by_whichever_way_it_reaches_the_redis(server:
             fail(breaker)
             eventually(lambda breaker=breaker: breaker._core.link.report is None, what="it has reported")
         fields = server.client().hkeys(owners[0].key(name, "fleet"))
-        assert [field for field in fields if field.startswith(b"report:")] == [f"report:{owners[0].machine}".encode()]
+        assert [field for field in fields if field.startswith(b"report:")] == [f"report:{owners[0]._machine}".encode()]
         eventually(lambda: facts(watcher).reporters == 1)
         assert (facts(breakers[1]).state, watcher.state) == (CLOSED, CLOSED)
     finally:

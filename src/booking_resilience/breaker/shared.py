@@ -76,22 +76,22 @@ class RedisBreaker:
         is_client = client is None or isinstance(client, library.Redis)
         check_type("client", type(client), is_client, "a redis.Redis or None")
         self._prefix, self._min_reporters = prefix, min_reporters
-        self.machine: str = clean(machine or host_identity())
-        self.is_closed: bool = False
+        self._machine: str = clean(machine or host_identity())
+        self._closed: bool = False
         connect = connector(url, client)
-        self.agent: Agent = agent_for(url if client is None else client, connect, place_of(url), self)
+        self._agent: Agent = agent_for(url if client is None else client, connect, place_of(url), self)
 
     def close(self) -> None:
         """End the sharing: from now on each of its breakers goes by itself. Closing twice is harmless.
 
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """
-        was_closed, self.is_closed = self.is_closed, True
+        was_closed, self._closed = self._closed, True
         if not was_closed:
-            self.agent.leave(self)
+            self._agent.leave(self)
 
     def __repr__(self) -> str:
-        return f"<RedisBreaker {self.agent.place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
+        return f"<RedisBreaker {self._agent.place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
 
     def key(self, name: str, kind: str) -> str:
         """Return the Redis key of a breaker's facts; the braces keep a fleet's keys in one slot of a cluster."""
@@ -103,10 +103,10 @@ class RedisBreaker:
 
     def _join(self, core: Core) -> Link:
         """Share a breaker, which is made just now."""
-        check("shared", self, not self.is_closed, "a RedisBreaker that is not closed")
+        check("shared", self, not self._closed, "a RedisBreaker that is not closed")
         settings = settings_arguments(core.machine, self._min_reporters)
-        link = Link(core.name, weakref.ref(core), self, self.agent.contact, settings, core.machine.cooldown)
-        self.agent.join(link)
+        link = Link(core.name, weakref.ref(core), self, self._agent.contact, settings, core.machine.cooldown)
+        self._agent.join(link)
         return link
 
 
@@ -148,7 +148,7 @@ def _at_exit() -> None:
     agents = list(AGENTS.values())
     for agent in agents:
         for owner in agent.owners():
-            owner.is_closed = True
+            owner._closed = True
         agent.contact.inbox.put("")
     end = time.monotonic() + FAREWELL
     while any(agent.links for agent in agents) and time.monotonic() < end:

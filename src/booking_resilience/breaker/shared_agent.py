@@ -95,7 +95,7 @@ class Agent:
             end = time.monotonic() + FAREWELL
             while thread.is_alive() and any(link.owner is owner for link in self.links) and time.monotonic() < end:
                 time.sleep(0.002)
-            if all(other.is_closed for other in self.owners()):
+            if all(other._closed for other in self.owners()):
                 thread.join(max(end - time.monotonic(), 0.1))
 
     def reborn(self) -> None:
@@ -201,7 +201,7 @@ class Agent:
         owner, fresh = link.owner, f"{self._life}-{next(self._numbers)}-"
         keys = owner.key(link.name, "fleet"), owner.key(link.name, "none")
         about = message.arguments(now, self.contact.under_way)
-        return "EVALSHA", SHA, "2", *keys, message.kind, owner.machine, fresh, link.channel, *link.settings, *about
+        return "EVALSHA", SHA, "2", *keys, message.kind, owner._machine, fresh, link.channel, *link.settings, *about
 
     def _run_script(self, calls: list[tuple[str, ...]]) -> list[Any]:
         """Run the script with each call; return the answers, errors among them."""
@@ -235,7 +235,7 @@ class Agent:
         with REGISTRY:
             is_late = self._ending is not None and now >= self._ending
             self.links = tuple(link for link in self.links if link.is_live or not (is_late or link.is_told))
-            if not all(owner.is_closed for owner in self.owners()):
+            if not all(owner._closed for owner in self.owners()):
                 self._ending = None
                 return False
             self._ending = self._ending or now + FAREWELL
@@ -250,7 +250,7 @@ class Agent:
         end = time.monotonic() + RETRY_EVERY
         while self._life == life and time.monotonic() < end:
             self._wait(end)
-            if self._ending is None and all(owner.is_closed for owner in self.owners()):
+            if self._ending is None and all(owner._closed for owner in self.owners()):
                 return
 
     def _reached(self) -> None:

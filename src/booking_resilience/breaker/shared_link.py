@@ -70,7 +70,7 @@ class Link:
     @property
     def is_open(self) -> bool:
         """Whether the sharing goes on."""
-        return not self.owner.is_closed
+        return not self.owner._closed
 
     @property
     def is_held_back(self) -> bool:

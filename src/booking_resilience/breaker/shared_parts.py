@@ -73,8 +73,8 @@ class Lease:
 class Owner(Protocol):
     """What a link asks of its `RedisBreaker`."""
 
-    machine: str
-    is_closed: bool
+    _machine: str
+    _closed: bool
 
     def key(self, name: str, kind: str) -> str:
         """Return the Redis key of a breaker's facts."""
