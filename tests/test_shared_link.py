@@ -174,6 +174,22 @@ def test_a_trial_of_an_open_fleet_needs_the_lease() -> None:
     assert member.link.lease.verdict == "success"
 
 
+@pytest.mark.parametrize("how", ["silent", "refused", "closed"])
+def test_without_the_fleet_a_breaker_makes_its_own_trials(how: str) -> None:
+    """Redis has not answered for 4 s, refuses this breaker, or the sharing was closed: the lease is no matter then."""
+    member = Member()
+    member.hears("1", OPEN, "TRIP")
+    assert not member.passes()
+    if how == "silent":
+        member.contact.heard -= 4.0
+    elif how == "refused":
+        member.link.is_refused = True
+    else:
+        member.owner._closed = True
+    assert member.passes()
+    assert member.breaker.state is CLOSED
+
+
 @pytest.mark.parametrize(("end", "verdict"), [("failure", "failure"), ("release", "nothing"), ("drop", "nothing")])
 def test_the_end_of_a_trial_is_told_as_what_it_says(end: str, verdict: str) -> None:
     """A failure opens; released or dropped, it says nothing and the lease is free."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import gc
 import itertools
 import logging
 import os
+import pickle
 import re
 import socket
 import subprocess
@@ -149,6 +151,13 @@ def test_only_a_redis_breaker_shares(server: RedisServer) -> None:
     closed.close()
     with pytest.raises(ValueError, match="shared must be a RedisBreaker that is not closed"):
         CircuitBreaker("b", shared=closed)
+
+
+def test_it_cannot_be_copied_or_pickled(owner: RedisBreaker) -> None:
+    """A copy would have no thread; the error says what to do instead."""
+    for act in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="make one in each process"):
+            act(owner)
 
 
 @pytest.mark.parametrize("act", ["reset", "isolate"])

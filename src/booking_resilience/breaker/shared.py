@@ -13,7 +13,7 @@ import platform
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from booking_resilience.breaker.core import Core
 from booking_resilience.breaker.shared_agent import AGENTS, FAREWELL, REGISTRY, Agent
@@ -92,6 +92,9 @@ class RedisBreaker:
 
     def __repr__(self) -> str:
         return f"<RedisBreaker {self._agent.place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a RedisBreaker can't be copied or pickled: make one in each process, of the same URL")
 
     def key(self, name: str, kind: str) -> str:
         """Return the Redis key of a breaker's facts; the braces keep a fleet's keys in one slot of a cluster."""

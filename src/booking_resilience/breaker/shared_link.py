@@ -75,8 +75,8 @@ class Link:
     @property
     def is_held_back(self) -> bool:
         """Whether the fleet is open, so that a trial needs the lease."""
-        fact = self.fact
-        return fact is not None and fact.state in (OPEN, HALF_OPEN) and time.monotonic() - self.contact.heard < FRESH
+        is_open = self.fact is not None and self.fact.state in (OPEN, HALF_OPEN)
+        return is_open and not self.is_refused and time.monotonic() - self.contact.heard < FRESH
 
     def admit(self, trial: Trial, state: State) -> int | None:  # noqa: ARG002 - the core's protocol
         """Return how many successes the fleet needs from this trial on; 0 if it has to wait, None for a local one."""
