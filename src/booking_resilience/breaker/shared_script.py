@@ -43,41 +43,23 @@ def settings_arguments(machine: Machine, min_reporters: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """How the fleet stood when Redis answered; durations in seconds.
-
-    Attributes:
-        state: The fleet's state.
-        turn: Names the last transition that processes have to follow; empty if Redis knows of none.
-        move: Which move that was, by its name in the table.
-        left: Of the cooldown.
-        cooldown: The whole of it.
-        trials_left: Successes still needed to close.
-        since: Since when it is in its state, in seconds since 1970 by Redis' clock; 0 if Redis knows of nothing.
-        turned: When the turn was, by the same clock.
-        age: How long ago that was.
-        reporters: Machines that reported within one cooldown.
-        lease: The token of the lease, empty if nobody has it.
-        answer: `yours` to whoever got the lease, `done` to a command by hand that was carried out, else empty.
-        reason: Of the last isolation or reset by hand.
-        wait: How long until it is worth asking for the lease.
-        muted: Whether Redis refused to announce the change.
-    """
+    """How the fleet stood when Redis answered; durations in seconds."""
 
     state: BreakerState
-    turn: str
-    move: str
-    left: float
-    cooldown: float
-    trials_left: int
-    since: float
-    turned: float
-    age: float
-    reporters: int
-    lease: str
-    answer: str
-    reason: str
-    wait: float
-    muted: bool
+    turn: str  # names the last transition that processes have to follow; empty if Redis knows of none
+    move: str  # which move that was, by its name in the table
+    turned: float  # when it was, in seconds since 1970 by Redis' clock
+    age: float  # how long ago that was
+    left: float  # of the cooldown
+    cooldown: float  # the whole of it
+    trials_left: int  # successes still needed to close
+    since: float  # since when it is in its state, by Redis' clock; 0 if Redis knows of nothing
+    reporters: int  # machines that reported within one cooldown
+    lease: str  # the token of the lease; empty if nobody has it
+    wait: float  # how long until it is worth asking for the lease
+    answer: str  # `yours` to whoever got the lease, `done` to a command by hand that was carried out, else empty
+    reason: str  # of the last isolation or reset by hand
+    muted: bool  # whether Redis refused to announce the change
 
     @classmethod
     def parse(cls, reply: bytes) -> Fact:
