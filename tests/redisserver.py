@@ -71,7 +71,11 @@ class RedisServer:
         assert PROGRAM is not None
         command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL, cwd="/")
-        eventually(self._answers, what="redis-server answers")
+        try:
+            eventually(self._answers, what="redis-server answers")
+        except AssertionError:
+            self.kill()
+            raise
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
