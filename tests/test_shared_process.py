@@ -365,13 +365,14 @@ def test_listeners_are_told_in_order_and_under_no_lock(make: Callable[..., Circu
 def test_closing_ends_the_sharing_and_leaves_a_given_client_alone(server: RedisServer) -> None:
     """The thread and its connections are gone, the breaker is a local one, the client goes on."""
     client = server.client()
+    before = len(client.client_list())
     owner = RedisBreaker("the main one", client=client, min_reporters=1)
     breaker = CircuitBreaker("closing", shared=owner, failure_threshold=1, cooldown=30.0)
     eventually(lambda: facts(breaker).connected)
-    before = len(client.client_list())
+    eventually(lambda: len(client.client_list()) == before + 2, what="both of its connections are there")
     owner.close()
     owner.close()
-    eventually(lambda: len(client.client_list()) == before - 2, what="its two connections are closed")
+    eventually(lambda: len(client.client_list()) == before, what="its two connections are closed")
     eventually(lambda: agents() == [], what="its threads ended")
     assert client.ping()
     assert not facts(breaker).connected
@@ -448,7 +449,7 @@ for number in range(3):
         until(lambda: breaker.snapshot().shared.connected)
         if number == 0:
             breaker.acquire().failure()
-        until(lambda: breaker.snapshot().shared.state.value == "open")
+        until(lambda: breaker.snapshot().shared.state.value == breaker.state.value == "open")
         os.write(1, breaker.state.value.encode() + b"\\n")
         os._exit(0)
     children.append(child)

@@ -61,6 +61,7 @@ class Link:
     opened: float = _NEVER  # when it last opened by itself
     closed: float = _NEVER  # when it last closed by itself or by hand
     is_isolated_by_fleet: bool = False
+    is_in: bool = False  # whether it has followed an answer of Redis
     is_refused: bool = False  # whether Redis answers for this breaker with an error
     is_woken: bool = False  # whether the agent was told to look
     notes: deque[tuple[float, Change, bool | None]] = field(default_factory=deque)  # moment, change, by hand for all
@@ -107,7 +108,7 @@ class Link:
         fact = self.fact
         since = 0.0 if fact is None else fact.since
         return SharedSnapshot(
-            connected=self.is_open and not self.is_refused and fact is not None and self.contact.is_connected,
+            connected=self.is_open and self.is_in and not self.is_refused and self.contact.is_connected,
             state=CLOSED if fact is None else fact.state,
             reporters=0 if fact is None else fact.reporters,
             since=datetime.datetime.fromtimestamp(since, datetime.UTC) if since else None,
@@ -258,6 +259,7 @@ class Link:
         core = self.core()
         if core is not None and self.is_open and self.command is None:
             self._follow(core, fact, sent, now)
+        self.is_in = True
 
     def _keep(self, fact: Fact, sent: float) -> None:
         self.turn, self.turned, self.happened, self.next_ask = fact.turn, fact.turned, sent - fact.age, 0.0
