@@ -19,7 +19,7 @@ from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_parts import Contact, Lease, Message
 from booking_resilience.breaker.shared_script import SCRIPT, Fact, age_argument, clean, settings_arguments
-from booking_resilience.breaker.states import TRANSITIONS, Move, Trial
+from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, State, Trial
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 
@@ -246,6 +246,45 @@ def test_the_longer_a_caller_is_gone_the_less_often_the_lease_is_asked_for() -> 
     link.lapsed = wish + 20
     assert link.asks_at(wish + 20) == pytest.approx(wish + 25)
     assert link.asks_at(wish + 61) == float("inf")
+
+
+def test_a_lease_claimed_in_vain_is_given_back() -> None:
+    """Somebody isolated the breaker in the instant between claim and admission."""
+    member = Member()
+    member.hears("1", OPEN, "TRIP")
+    member.link.lease = Lease("l1", time.monotonic() + 60, 1)
+    admit = member.link.admit
+
+    def isolated_meanwhile(trial: Trial, state: State) -> int | None:
+        said = admit(trial, state)
+        member.breaker._core.change(Isolate("in between"))
+        return said
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "admit", lambda _, trial, state: isolated_meanwhile(trial, state))
+        assert not member.passes()
+    assert member.tells() == ["done"]
+    assert member.link.lease.verdict == "nothing"
+
+
+def test_a_child_process_forgets_what_is_its_parents_to_tell() -> None:
+    """The report, the lease and the wish; what the fleet did is still known."""
+    member = Member(cooldown=30.0)
+    member.hears("1", CLOSED, "RESET", age=9.0)
+    member.fails()
+    assert member.tells() == ["report"]
+    member.link.forked()
+    assert (member.tells(), member.link.turn) == ([], "1")
+
+
+def test_an_isolation_by_the_fleet_ends_with_it() -> None:
+    """Also where the next that is heard of is a fleet that is open; its reason may change."""
+    member = Member()
+    member.hears("1", ISOLATED, "ISOLATE", reason="first")
+    member.hears("2", ISOLATED, "ISOLATE", reason="second")
+    assert member.breaker.snapshot().reason == "second"
+    member.hears("3", OPEN, "TRIP")
+    assert [event.new for event in member.events] == [ISOLATED, CLOSED, OPEN]
 
 
 def test_what_a_process_did_by_itself_is_told_unless_something_newer_happened() -> None:
