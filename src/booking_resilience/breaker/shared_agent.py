@@ -256,7 +256,8 @@ class Agent:
     def _reached(self) -> None:
         self.contact.is_connected = True
         if self._listener is None:
-            self._listener = start_thread(self._bell.run, f"booking-resilience listens {self.place}")
+            with contextlib.suppress(RuntimeError):  # no more threads: then changes are read once a second
+                self._listener = start_thread(self._bell.run, f"booking-resilience listens {self.place}")
         if "lost" in self._warned:
             self._warned.discard("lost")
             self._log(logging.INFO, "Redis at %s is back: its breakers are shared again")
