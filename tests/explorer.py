@@ -7,16 +7,18 @@ do takes its next step; a world that was seen before is not entered again.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from booking_resilience.breaker.machine import Machine
-from booking_resilience.breaker.states import (
-    TRANSITIONS, Acquire, Change, Event, FleetCloses, FleetOpens, Isolate, Reset, Settle, State, Trial, Verdict,
-)  # fmt: skip
+from booking_resilience.breaker.states import TRANSITIONS, Acquire, Change, Event, Settle, State, Trial, Verdict
 from booking_resilience.events import BreakerState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
 TICK = 10.0  # seconds: a cooldown, and half of a trial's timeout
@@ -68,21 +70,22 @@ class Explorer:
     Attributes:
         machine: The settings.
         callers: How many callers there are, of one call each.
-        commands: How many events the operator and the fleet may make.
+        commands: What the operator or the fleet may do, once: makers of events from the time and the epoch.
         ticks: How often the clock may jump by `TICK`.
     """
 
     machine: Machine
     callers: int = 3
-    commands: int = 1
-    ticks: int = 2
+    commands: tuple[Callable[[float, int], Event], ...] = ()
+    ticks: int = 1
     worlds: set[tuple[object, ...]] = field(default_factory=set)
     seen: Counter[str] = field(default_factory=Counter)
 
     def run(self, begin: State) -> int:
         """Enter every world from the state on; return how many there are."""
-        first = World(begin, begin.kind, 0.0, self.ticks, (Actor(1),) * self.callers, Actor(self.commands))
+        first = World(begin, begin.kind, 0.0, self.ticks, (Actor(1),) * self.callers, Actor(1))
         self.worlds, todo = {key_of(first)}, [first]
+        gc.disable()  # it would look through all the worlds again and again
         while todo:
             world = todo.pop()
             after = self.steps(world)
@@ -93,6 +96,7 @@ class Explorer:
                 if key not in self.worlds:
                     self.worlds.add(key)
                     todo.append(new)
+        gc.enable()
         return len(self.worlds)
 
     def steps(self, world: World) -> list[World]:
@@ -102,8 +106,8 @@ class Explorer:
             after.append(world._replace(now=world.now + TICK, ticks=world.ticks - 1))
         for number, actor in enumerate((*world.callers, world.operator)):
             if actor.event is None:
-                for begun in self.begun(world, number, actor):
-                    after.append(put(world, number, begun._replace(read=world.state, fresh=True)))
+                begun = [one._replace(read=world.state, fresh=True) for one in self.begun(world, number, actor)]
+                after += [put(world, number, one) for one in begun]
             elif actor.read is None:
                 after.append(put(world, number, actor._replace(read=world.state, fresh=True)))
             else:
@@ -114,10 +118,7 @@ class Explorer:
         """Return what the actor may begin, each of which the clock may find anywhere."""
         now, held = world.now, actor.epoch >= 0
         if number == len(world.callers):
-            commands: list[Event] = [
-                Isolate("why"), Reset("why"), FleetOpens(now, TICK, "why"), FleetCloses("why"),
-                FleetOpens(now, TICK, "why", epoch=world.state.epoch), FleetCloses("why", epoch=world.state.epoch),
-            ]  # fmt: skip
+            commands = [make(now, world.state.epoch) for make in self.commands]
             return [actor._replace(event=event, now=now, left=actor.left - 1) for event in commands if actor.left]
         if held:
             ends = [Settle(actor.epoch, actor.trial, verdict) for verdict in Verdict]
