@@ -13,7 +13,19 @@ from hypothesis import strategies as st
 
 from booking_resilience.breaker.machine import Machine, _moved
 from booking_resilience.breaker.states import (
-    TRANSITIONS, Acquire, Change, Event, FleetCloses, FleetOpens, Isolate, Move, Reset, Settle, State, Trial, Verdict,
+    TRANSITIONS,
+    Acquire,
+    Change,
+    Event,
+    FleetCloses,
+    FleetOpens,
+    Isolate,
+    Move,
+    Reset,
+    Settle,
+    State,
+    Trial,
+    Verdict,
 )  # fmt: skip
 from booking_resilience.breaker.window import FailureRate, recent
 from booking_resilience.events import BreakerState

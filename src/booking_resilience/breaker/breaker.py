@@ -253,9 +253,9 @@ class CircuitBreaker:
 
     def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         colour: Callable[..., Any] = protect_async if gives_coroutines(fn, "a circuit breaker") else protect
-        decorated = functools.update_wrapper(colour(self._core, fn), fn)
-        decorated.__circuit_breaker__ = self  # type: ignore[attr-defined] - whoever holds it holds the breaker as well
-        return decorated
+        decorated: Any = functools.update_wrapper(colour(self._core, fn), fn)
+        decorated.__circuit_breaker__ = self  # so that whoever holds the function holds the breaker
+        return cast("Callable[..., Any]", decorated)
 
     def _by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
         core = self._core

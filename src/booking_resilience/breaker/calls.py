@@ -8,16 +8,14 @@ rest of a healthy one.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from booking_resilience import awaitables
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.breaker.core import Core
 from booking_resilience.breaker.permits import Permit
-from booking_resilience.callbacks import is_awaitable, is_generator_function
-
-_GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
+from booking_resilience.callbacks import is_awaitable
 
 
 def protect(core: Core, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,7 +65,11 @@ def watch(core: Core, asked: float, fn: Callable[..., Any], args: tuple[Any, ...
         permit._admit()
         result = fn(*args, **kwargs)
         if type(result) not in AWAITABLE_NEVER:
-            refuse(fn, result, permit)
+            try:
+                refuse(fn, result)
+            except TypeError:
+                permit.release()
+                raise
         permit.success()
     except BaseException as error:
         failed(permit, fn, error)
@@ -103,18 +105,11 @@ def failed(permit: Permit, fn: object, error: BaseException) -> None:
         refuse_uncallable(fn)
 
 
-def refuse(fn: object, result: object, permit: Permit | None = None) -> None:
-    """Raise `TypeError` if the call isn't over with its result; then it says nothing of the backend."""
-    try:
-        refuse_awaitable(result, "CircuitBreaker.call", "call_async")
-        if isinstance(result, _GENERATORS) and is_generator_function(fn):
-            raise TypeError(f"fn must be a function that runs when it is called, not the generator function {fn!r}")
-    except TypeError:
-        if permit is not None:
-            permit.release()
-        raise
+def refuse(fn: object, result: object) -> None:
+    """Raise `TypeError` if the call isn't over with its result."""
+    refuse_awaitable(result, "CircuitBreaker.call", "call_async", fn)
 
 
 def not_awaitable(fn: object) -> TypeError:
     """Return the error of a function that should have given an awaitable."""
-    return TypeError(f"call_async was given {fn!r}, which gave no awaitable; use call")
+    return awaitables.not_awaitable(fn, "CircuitBreaker.call_async", "call, in an event loop by `asyncio.to_thread`")

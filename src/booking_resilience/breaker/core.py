@@ -13,15 +13,12 @@ import itertools
 import logging
 import os
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from booking_resilience import clock
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.snapshots import SharedSnapshot
 from booking_resilience.breaker.states import (
-    ISOLATED,
-    NOTHING,
-    OPEN,
     Acquire,
     Change,
     Count,
@@ -29,12 +26,12 @@ from booking_resilience.breaker.states import (
     Reset,
     Settle,
     State,
-    Transition,
     Trial,
-)  # fmt: skip
+    Verdict,
+)
 from booking_resilience.breaker.telling import News, Turn
 from booking_resilience.errors import CircuitOpenError
-from booking_resilience.events import BreakerEvent, Listener, notify
+from booking_resilience.events import BreakerEvent, BreakerState, Listener, notify
 
 ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
@@ -87,8 +84,8 @@ class Calm:
     __slots__ = ("epoch", "is_over")
 
     def __init__(self, epoch: int, *, is_over: bool = False) -> None:
-        self.epoch = epoch
-        self.is_over = is_over
+        self.epoch: int = epoch
+        self.is_over: Any = is_over  # a bool, which type checkers take for the same at the second look
 
 
 _NEVER = Calm(-1, is_over=True)
@@ -169,12 +166,15 @@ class Core:
             moment = self.newest()
             asked = event if self.link is None else self._asked(event, moment.state, now)
             change = self.machine.step(moment.state, asked, now)
+            if change.counts is not None and moment.tally is None:
+                self._put(moment, moment.state, moment.news, Tally())
+                continue
             news = moment.news.and_of(change.told) if change.told else moment.news
             tally = None if isinstance(event, Reset) else moment.tally
             if change.after is change.before or self._put(moment, change.after, news, tally):
                 break
         if change.counts is not None:
-            next(getattr(tally or self.tally(), change.counts))
+            next(getattr(moment.tally, change.counts))
         return change
 
     def spread(self, change: Change) -> None:
@@ -196,7 +196,10 @@ class Core:
         refusal = self.machine.refusal(state, now)
         if refusal is None or (state.trials and self.take_back()):
             return now
-        next((moment.tally or self.tally()).refused)
+        if moment.tally is None:
+            self._put(moment, state, moment.news, Tally())
+            return self.knock()
+        next(moment.tally.refused)
         retry_after, cause = refusal
         raise CircuitOpenError(self.name, retry_after, cause)
 
@@ -204,7 +207,7 @@ class Core:
         """Take back the trials whose permits were dropped unsettled; tell whether there were any."""
         dropped = [trial for trial in self.state.trials if trial.holder() is None]
         for trial in dropped:
-            self.spread(self.change(Settle(-1, trial, NOTHING)))
+            self.spread(self.change(Settle(-1, trial, Verdict.NOTHING)))
         return bool(dropped)
 
     def calm_down(self) -> None:
@@ -212,12 +215,6 @@ class Core:
         moment = self.newest()
         if self.calm.is_over and self.machine.is_calm(moment.state):
             self._put(moment, moment.state, moment.news, moment.tally)
-
-    def tally(self) -> Tally:
-        """Return what counts, made now if nothing was counted before."""
-        while (tally := (moment := self.newest()).tally) is None:
-            self._put(moment, moment.state, moment.news, Tally())
-        return tally
 
     def listen(self, listener: Listener[BreakerEvent], *, until_now: bool = False) -> None:
         """Tell the listener of every transition from now on; or `until_now`, and of none any more."""
@@ -241,18 +238,17 @@ class Core:
             self._log(logging.ERROR, "%r: its transitions come faster than its listeners: the oldest are not told")
         turn = Turn()
         try:
-            while (transition := self._take(turn)) is not None:
-                old, new, reason = transition
-                facts = {"old": old.value, "new": new.value, "reason": reason}
-                level = logging.WARNING if new in (OPEN, ISOLATED) else logging.INFO
+            while (event := self._take(turn)) is not None:
+                level = logging.WARNING if event.new in (BreakerState.OPEN, BreakerState.ISOLATED) else logging.INFO
+                facts = {"old": event.old.value, "new": event.new.value, "reason": event.reason}
                 self._log(level, "%r: %s -> %s: %s", **facts)
-                notify(self.newest().news.listeners, BreakerEvent(self.name, old, new, reason), logger)
+                notify(self.newest().news.listeners, event, logger)
         except BaseException:  # an interrupt; what is left is told at the next transition
             while (moment := self.newest()).news.teller is not None and moment.news.teller() is turn:
                 self._put_news(moment, moment.news._replace(teller=None))
             raise
 
-    def _take(self, turn: Turn) -> Transition | None:
+    def _take(self, turn: Turn) -> BreakerEvent | None:
         """Take the oldest untold transition in that turn; None if there is none, or another thread tells."""
         while os.getpid() == turn.process:  # or this is a child, which a listener forked
             moment = self.newest()
@@ -261,7 +257,7 @@ class Core:
                 return None
             taken = news.taken(turn)
             if self._put_news(moment, taken):
-                return None if taken.teller is None else news.untold[0]
+                return None if taken.teller is None else BreakerEvent(self.name, *news.untold[0])
         return None
 
     def _log(self, level: int, text: str, **facts: str) -> None:

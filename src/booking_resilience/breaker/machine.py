@@ -12,21 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from booking_resilience.breaker.states import (
-    CLOSED,
-    FAILURE,
-    HALF_OPEN,
-    IGNORED,
-    ISOLATE,
-    ISOLATED,
-    NOTHING,
-    OPEN,
-    RECOVER,
-    RELAPSE,
-    RESET,
-    SUCCESS,
     TRANSITIONS,
-    TRIP,
-    TRY,
     Acquire,
     Change,
     Count,
@@ -39,8 +25,14 @@ from booking_resilience.breaker.states import (
     Settle,
     State,
     Transition,
-)  # fmt: skip
+    Verdict,
+)
 from booking_resilience.breaker.window import FailureRate, is_too_much, recent, with_call
+from booking_resilience.events import BreakerState
+
+# As globals: Python 3.11 looks a member up with a function call.
+CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
+SUCCESS, FAILURE, IGNORED, NOTHING = Verdict
 
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a cooldown by the last bit, and never by more
 
@@ -64,7 +56,7 @@ class Machine:
         told: list[Transition] = []
         after, counts = state, None
         if isinstance(event, (Acquire, Settle)) and self._is_trial_lost(state, now):
-            after = self._opened(state, RELAPSE, "a trial was lost", told, now, state.cause)
+            after = self._opened(state, Move.RELAPSE, "a trial was lost", told, now, state.cause)
         match event:
             case Acquire():
                 after, counts = self._acquire(after, event, told, now)
@@ -73,9 +65,9 @@ class Machine:
             case Isolate(reason, _) if state.kind is ISOLATED:
                 after = state._replace(reason=reason, cause=reason)
             case Isolate(reason, _):
-                after = _moved(state, ISOLATE, reason, told, cause=reason)
+                after = _moved(state, Move.ISOLATE, reason, told, cause=reason)
             case Reset(reason, _):
-                after = _closed(state, RESET, reason, told)._replace(trips=0)
+                after = _closed(state, Move.RESET, reason, told)._replace(trips=0)
             case FleetOpens():
                 after = _opened_by_fleet(state, event, told)
             case FleetCloses():
@@ -119,7 +111,7 @@ class Machine:
         if event.needed == 0 or self.refusal(state, now) is not None:
             return state, "refused"
         if state.kind is OPEN:
-            state = _moved(state, TRY, "the cooldown is over", told)
+            state = _moved(state, Move.TRY, "the cooldown is over", told)
         needed = self.trial_calls if event.needed is None else state.successes + event.needed
         return state._replace(trials=(*state.trials, event.trial), needed=needed), None
 
@@ -150,15 +142,15 @@ class Machine:
             reason = f"{failures} of {calls} recent calls failed"
         else:
             return state
-        return self._opened(state, TRIP, reason, told, now, event.cause)
+        return self._opened(state, Move.TRIP, reason, told, now, event.cause)
 
     def _end_trial(self, state: State, event: Settle, told: list[Transition], now: float) -> State:
         """Take the end of a trial: a failure opens, the last of enough successes closes."""
         if event.verdict is FAILURE:
-            return self._opened(state, RELAPSE, "the trial failed", told, now, event.cause)
+            return self._opened(state, Move.RELAPSE, "the trial failed", told, now, event.cause)
         successes = state.successes + (event.verdict is SUCCESS)
         if successes >= state.needed:
-            return _closed(state, RECOVER, f"the trial{'' if successes == 1 else 's'} succeeded", told)
+            return _closed(state, Move.RECOVER, f"the trial{'' if successes == 1 else 's'} succeeded", told)
         trials = tuple(trial for trial in state.trials if trial is not event.trial)
         return state._replace(trials=trials, successes=successes)
 
@@ -166,7 +158,7 @@ class Machine:
         self, state: State, move: Move, reason: str, told: list[Transition], now: float, cause: str | None
     ) -> State:
         cooldown = self.cooldown
-        if move is RELAPSE:
+        if move is Move.RELAPSE:
             cooldown = state.cooldown if self.max_cooldown is None else min(state.cooldown * 2, self.max_cooldown)
             state = state._replace(consecutive=state.consecutive + 1, failures=state.failures + 1)
         trips = state.trips + 1
@@ -179,7 +171,7 @@ class Machine:
 def _opened_by_fleet(state: State, event: FleetOpens, told: list[Transition]) -> State:
     """Stand open as the fleet does; no call failed here, so the counts of failures stay."""
     if state.kind in (CLOSED, HALF_OPEN):
-        move = TRIP if state.kind is CLOSED else RELAPSE
+        move = Move.TRIP if state.kind is CLOSED else Move.RELAPSE
         state = _moved(state, move, event.reason, told, trips=state.trips + 1, cause=None)
     elif state.kind is ISOLATED:
         return state
@@ -188,8 +180,8 @@ def _opened_by_fleet(state: State, event: FleetOpens, told: list[Transition]) ->
 
 def _closed_by_fleet(state: State, event: FleetCloses, told: list[Transition]) -> State:
     if state.kind is OPEN:
-        state = _moved(state, TRY, event.reason, told)
-    return _closed(state, RECOVER, event.reason, told) if state.kind is HALF_OPEN else state
+        state = _moved(state, Move.TRY, event.reason, told)
+    return _closed(state, Move.RECOVER, event.reason, told) if state.kind is HALF_OPEN else state
 
 
 def _closed(state: State, move: Move, reason: str, told: list[Transition]) -> State:

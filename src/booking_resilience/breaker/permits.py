@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from types import TracebackType
 
 from booking_resilience import clock
-from booking_resilience.awaitables import timeout_behind
 from booking_resilience.breaker.core import Core, ErrorFilter, logger
-from booking_resilience.breaker.states import (
-    CLOSED,
-    FAILURE,
-    IGNORED,
-    NOTHING,
-    SUCCESS,
-    Acquire,
-    Settle,
-    Trial,
-    Verdict,
-)
+from booking_resilience.breaker.states import Acquire, Settle, Trial, Verdict
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type
+from booking_resilience.cutoff import timeout_behind
 from booking_resilience.errors import CircuitOpenError
-from booking_resilience.events import log_raised
+from booking_resilience.events import BreakerState, log_raised
 from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
+
+SUCCESS, FAILURE, IGNORED, NOTHING = Verdict
 
 
 class Permit:
@@ -70,7 +63,7 @@ class Permit:
         """Have it admitted, or raise `CircuitOpenError`."""
         core = self._core
         state = core.state
-        if state.kind is CLOSED:
+        if state.kind is BreakerState.CLOSED:
             self.epoch = state.epoch
             core.calm_down()
             return
@@ -154,8 +147,9 @@ def admitted(core: Core) -> Permit:
     return permit
 
 
+@functools.wraps(is_no_evidence)
 def says_nothing(error: BaseException) -> bool:
-    """Be the default of `ignore`: `is_no_evidence`, but another object, so that it shows whether one was given."""
+    """Be the default of `ignore`: another object than `is_no_evidence`, so that it shows whether one was given."""
     return is_no_evidence(error)
 
 
