@@ -125,7 +125,8 @@ class Player:
         if isinstance(its, dict) and its.keys() & {"truncated", "__clipped__"}:
             mine, its = _clipped(mine), _clipped(its)
         if recording["n"] > LAST_QUIET and isinstance(its, dict) and isinstance(mine, dict):
-            mine.pop("total", None), its.pop("total", None)  # rows of probes that are left out
+            for one in (mine, its):
+                one.pop("total", None)  # rows of probes that are left out
         if mine != its:
             found.append(f"body {json.dumps(mine)[:600]} for {json.dumps(its)[:600]}")
         return found

@@ -64,7 +64,8 @@ def test_a_taken_id_and_a_taken_value_are_one_conflict(rows: Rows) -> None:
     rows.create("r1", slot="Über")
     for row_id, slot in (("R1", "other"), ("r2", "uber "), ("r3", "ÜBER")):
         assert rows.error("post", rows.path, rowId=row_id, data={"slot": slot}) == (409, "row_already_exists")
-    rows.create("r4"), rows.create("r5")
+    rows.create("r4", n=0)
+    rows.create("r5", n=0)  # nulls repeat
 
 
 def test_a_transaction_is_seen_inside_and_whole_outside(rows: Rows) -> None:
@@ -119,7 +120,7 @@ def test_an_increment_stops_at_its_bound(rows: Rows) -> None:
     path = f"{rows.path}/r1/n/increment"
     assert call(rows.client, "patch", path, value=2, max=3)["n"] == 3
     assert rows.error("patch", path, value=1, max=3) == (400, "column_limit_exceeded")
-    rows.create("r2")
+    rows.create("r2", slot="x")
     assert call(rows.client, "patch", f"{rows.path}/r2/n/increment", value=1)["n"] == 1
     assert call(rows.client, "get", f"{rows.path}/r2")["n"] is None
 
