@@ -519,7 +519,7 @@ FOUND = [
     (query("notEqual", "datetime", "2026-01-01"), ""),
     (query("greaterThan", "$createdAt", "2000-01-01"), "r0 r1 r2"),
     (query("equal", "$sequence", "1", 3), "r0 r2"),
-    (query("orderDesc", "varchars"), "r0 r1 r2"),
+    (query("orderDesc", "varchars"), "r1 r0 r2"),
     (query("orderAsc", "varchar"), "r2 r0 r1"),
 ]
 
