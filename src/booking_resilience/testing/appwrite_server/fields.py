@@ -9,7 +9,7 @@ from booking_resilience.testing.appwrite_server.exchange import Answer, Call, de
 from booking_resilience.testing.appwrite_server.kinds import KINDS, Column
 from booking_resilience.testing.appwrite_server.schema import change_column, column_body, make_column, not_available
 from booking_resilience.testing.appwrite_server.store import Database, Index, Store, Table
-from booking_resilience.testing.appwrite_server.tables import listed
+from booking_resilience.testing.appwrite_server.tables import TableRoutes, listed
 
 _TAKEN = "Failed to create index: rows that are there have equal values"
 
@@ -19,14 +19,11 @@ class FieldRoutes:
 
     Args:
         store: Where they are.
-
-    Attributes:
-        worker_runs: Whether what is made becomes available; the real server leaves that to a worker.
+        tables: What knows whether the worker runs that makes them available.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.worker_runs = True
+    def __init__(self, store: Store, tables: TableRoutes) -> None:
+        self._store, self._tables = store, tables
 
     def create_column(self, call: Call) -> Answer:
         """Make a column."""
@@ -41,7 +38,7 @@ class FieldRoutes:
             raise call.dialect.keys_unique(column.key)
         table.columns[column.key] = column
         answer = Answer(202, column_body(column))
-        if self.worker_runs:
+        if self._tables.worker_runs:
             column.status = "available"
             self._fill(table, column)
         return answer
@@ -122,7 +119,7 @@ class FieldRoutes:
         index = indexes.make_index(call.dialect, database, table, call.body, now())
         fits = table.add_index(index)
         answer = Answer(202, indexes.index_body(call.dialect, index))
-        if self.worker_runs:
+        if self._tables.worker_runs:
             index.status = "available" if fits else "failed"
             index.error = "" if fits else _TAKEN
         return answer
