@@ -327,7 +327,7 @@ def test_write_is_spread_out_and_repetitions_go(typed):
     [
         ("columns/varchar", {"key": "TEXT", "size": 5, "required": False}, 409, "column_already_exists"),
         ("columns/varchar", {"key": "k", "size": 16_382, "required": False}, 400, "general_argument_invalid"),
-        ("columns/string", {"key": "k", "size": 16_382, "required": False}, 202, None),
+        ("columns/string", {"key": "k", "size": 16_384, "required": False}, 202, None),
         ("columns/text", {"key": "k", "required": True, "default": "x"}, 400, "column_default_unsupported"),
         ("columns/varchar", {"key": "k", "size": 1, "required": False, "default": "xx"}, 400, "column_value_invalid"),
         ("columns/varchar", {"key": "k", "size": 149, "required": False, "encrypt": True}, 400, "general_bad_request"),
@@ -594,3 +594,14 @@ def test_what_nobody_thought_of_is_told_as_such(appwrite_server):
     )
     routes.list = kept
     assert wired.ask("GET")[0] == 200
+
+
+def test_a_row_has_room_for_so_many_bytes(appwrite_server):
+    """A column that would make rows wider than the database allows is refused, and so is one too many."""
+    wired = Wired(appwrite_server)
+    path = f"{TABLE}/columns/varchar"
+    assert wired.ask("POST", path, {"key": "wide", "size": 15_000, "required": False})[0] == 202
+    status, _, body = wired.ask("POST", path, {"key": "wider", "size": 1_500, "required": False})
+    text = "The maximum number or size of columns for table 't' has been reached."
+    assert (status, body["type"], body["message"]) == (400, "column_limit_exceeded", text)
+    assert wired.ask("POST", f"{TABLE}/columns/text", {"key": "long", "required": False})[0] == 202

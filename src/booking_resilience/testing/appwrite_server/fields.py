@@ -11,6 +11,8 @@ from booking_resilience.testing.appwrite_server.schema import change_column, col
 from booking_resilience.testing.appwrite_server.store import Database, Index, Store, Table
 from booking_resilience.testing.appwrite_server.tables import TableRoutes, listed
 
+_MOST_COLUMNS = 1017
+_WIDEST = 65_535  # bytes of a row, MariaDB's limit
 _TAKEN = "Failed to create index: rows that are there have equal values"
 
 
@@ -34,6 +36,9 @@ class FieldRoutes:
         database, table = self._table(call)
         if column.relation:
             self._relate(call, database, table, column)
+        if len(table.columns) >= _MOST_COLUMNS or table.width + column.width >= _WIDEST:
+            what = f"The maximum number or size of {call.dialect.column}s for {call.dialect.table} '{table.id}'"
+            raise call.dialect.limit_exceeded(f"{what} has been reached.")
         if table.column_like(column.key) is not None:
             raise call.dialect.keys_unique(column.key)
         table.columns[column.key] = column

@@ -152,7 +152,7 @@ def _finish(dialect: Dialect, column: Column, low: Any, high: Any, default: Any)
         raise dialect.column_error("default_unsupported", f"Cannot set default value for required {dialect.column}")
     if column.array and default is not None:
         raise dialect.column_error("default_unsupported", f"Cannot set default value for array {dialect.column}s")
-    column.default = column.stored(default) if not column.array else None
+    column.default = column.kept(default) if not column.array else None
 
 
 def _make_relationship(dialect: Dialect, body: dict[str, Any], now: str) -> Column:
