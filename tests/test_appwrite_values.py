@@ -385,10 +385,12 @@ def test_columns_and_tables_can_be_changed(typed):
     assert typed.ask("GET", f"{ROWS}/r1")[2]["name"] == "abc"
     assert typed.ask("POST", ROWS, {"rowId": "r2", "data": {"text": "y"}})[2]["name"] == "x"
     assert typed.ask("PATCH", f"{TABLE}/columns/integer/name", {"required": False, "default": None})[0] == 400
-    assert typed.ask("POST", f"{TABLE}/indexes", {"key": "i", "type": "unique", "columns": ["name"]})[0] == 202
-    assert typed.ask("DELETE", f"{TABLE}/columns/name")[2]["type"] == "column_index_dependency"
-    assert typed.ask("DELETE", f"{TABLE}/indexes/i")[0] == 204
+    for key, columns in (("i", ["name"]), ("j", ["name", "integer"])):
+        body = {"key": key, "type": "unique", "columns": columns}
+        assert typed.ask("POST", f"{TABLE}/indexes", body)[0] == 202
     assert typed.ask("DELETE", f"{TABLE}/columns/name")[0] == 204
+    indexes = typed.ask("GET", f"{TABLE}/indexes")[2]["indexes"]
+    assert [(index["key"], index["columns"]) for index in indexes] == [("j", ["integer"])]
     assert typed.ask("PUT", TABLE, {"name": "New", "enabled": False})[2]["name"] == "New"
     assert typed.ask("GET", f"{ROWS}/r1", headers=GUEST)[2]["type"] == "table_not_found"
     assert typed.ask("PUT", "/v1/tablesdb/d", {"name": "New"})[2]["name"] == "New"

@@ -105,12 +105,14 @@ class FieldRoutes:
                 row.data[key] = row.data.pop(old)
 
     def delete_column(self, call: Call) -> Answer:
-        """Remove a column; one that an index needs stays."""
+        """Remove a column; indexes go on without it, and go with it if they have no other."""
         table, column = self._column(call, call.ids[4])
-        if any(column.key in index.columns for index in table.indexes.values()):
-            type_ = "column_index_dependency" if call.dialect.is_tables else "index_dependency"
-            what = f"{call.dialect.column.capitalize()} '{column.key}' cannot be renamed or deleted."
-            raise ApiError(409, type_, f"{what} Please remove the associated index first.")
+        for index in [one for one in table.indexes.values() if column.key in one.columns]:
+            del table.indexes[index.key]
+            index.columns = [name for name in index.columns if name != column.key]
+            index.taken.clear()
+            if index.columns and not table.add_index(index):
+                index.status, index.error = "failed", _TAKEN
         del table.columns[column.key]
         for row in table.rows.values():
             row.data.pop(column.key, None)
