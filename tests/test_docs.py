@@ -136,6 +136,7 @@ def test_every_snippet_of_a_page_runs_and_prints_what_the_page_says(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     module = types.ModuleType("docs_page")
+    del module.__spec__, module.__loader__  # linecache would ask them for the page's source
     monkeypatch.setitem(sys.modules, "docs_page", module)
     before = set(sys.modules)
     checker = doctest.OutputChecker()
@@ -186,7 +187,11 @@ def signature_defaults(name: str) -> dict[str, object]:
     for part in name.rpartition(":")[2].split("."):
         thing = getattr(thing, part)
     parameters = inspect.signature(thing).parameters.values()  # type: ignore[arg-type] # a class or a function
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {
+        p.name: inspect.unwrap(p.default) if callable(p.default) else p.default
+        for p in parameters
+        if p.default is not p.empty
+    }
 
 
 TABLES = [
@@ -249,8 +254,8 @@ def test_the_defaults_in_the_readme_are_those_of_the_signatures() -> None:
     )
     assert breaker["trial_calls"] == 1
     assert rows["alert"] == (
-        f"above {alert['threshold']} errors per minute, until below {alert['clear_threshold']} for "
-        f"{alert['keep_firing']:g} s"
+        f"above {alert['threshold']} errors per minute, until below "
+        f"{booking_resilience.AlertRule().clear_threshold} for {alert['keep_firing']:g} s"
     )
     assert rows["monitor"] == f"{monitor['capacity']:,} records"
     assert rows["batch"] == f"{signature_defaults('run_batch')['max_concurrency']} at a time"

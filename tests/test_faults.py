@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -138,6 +139,23 @@ def test_the_same_seed_draws_the_same_faults(seed, rate):
         faults.rate(rate, seed=seed, kinds=KINDS)
         drawn.append([faults.next_for("POST", "/rows") for _ in range(40)])
     assert drawn[0] == drawn[1]
+
+
+def test_draws_by_request_do_not_depend_on_the_order():
+    """With `by_request` each request meets the same faults, whichever come between, and a repeat meets its own."""
+    requests = [("POST", "/rows", b"%d" % number) for number in range(50)] * 3
+    met = []
+    for order in (requests, requests[::-1], random.Random(1).sample(requests, len(requests))):
+        faults = Faults()
+        faults.rate(0.3, seed=7, kinds=KINDS, by_request=True)
+        drawn = {}
+        for request in order:
+            drawn.setdefault(request, []).append(faults.next_for(*request))
+        met.append(drawn)
+    assert met[0] == met[1] == met[2]
+    failed = sum(fault is not None for drawn in met[0].values() for fault in drawn)
+    assert 15 <= failed <= 85
+    assert len({tuple(fault is None for fault in drawn) for drawn in met[0].values()}) > 2
 
 
 def test_the_rate_is_the_share_of_requests_that_fail():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         run_batch_async,
     )
     from booking_resilience.booking import (
+        AsyncChatProvider,
+        AsyncChatService,
         BookingSource,
         BookingSuccess,
         ChatMessage,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         Page,
         booking_attribution,
         iter_messages,
+        iter_messages_async,
         message_for,
         resolve_source,
     )
@@ -69,18 +72,20 @@ if TYPE_CHECKING:
         RetryBudget,
         RetryPolicy,
         attempts_of,
-        is_transient,
         retry_attempts,
         retrying,
         with_retry,
         with_retry_async,
     )
+    from booking_resilience.verdicts import Verdict, classify, is_backend_failure, is_no_evidence, is_transient
 
 __all__ = [
     "DEFAULT_REDACTION",
     "DEFAULT_RETRY",
     "AlertEvent",
     "AlertRule",
+    "AsyncChatProvider",
+    "AsyncChatService",
     "BatchOutcome",
     "BatchResult",
     "BookingSource",
@@ -118,13 +123,18 @@ __all__ = [
     "SharedSnapshot",
     "Subscription",
     "TransientError",
+    "Verdict",
     "attempts_of",
     "booking_attribution",
+    "classify",
     "deadline",
+    "is_backend_failure",
+    "is_no_evidence",
     "is_transient",
     "iter_batch",
     "iter_batch_async",
     "iter_messages",
+    "iter_messages_async",
     "load_json",
     "message_for",
     "remaining_time",
@@ -140,6 +150,8 @@ __all__ = [
 _HOMES = {
     "batch": ("BatchOutcome", "BatchResult", "iter_batch", "iter_batch_async", "run_batch", "run_batch_async"),
     "booking": (
+        "AsyncChatProvider",
+        "AsyncChatService",
         "BookingSource",
         "BookingSuccess",
         "ChatMessage",
@@ -149,6 +161,7 @@ _HOMES = {
         "Page",
         "booking_attribution",
         "iter_messages",
+        "iter_messages_async",
         "message_for",
         "resolve_source",
     ),
@@ -189,12 +202,12 @@ _HOMES = {
         "RetryBudget",
         "RetryPolicy",
         "attempts_of",
-        "is_transient",
         "retry_attempts",
         "retrying",
         "with_retry",
         "with_retry_async",
     ),
+    "verdicts": ("Verdict", "classify", "is_backend_failure", "is_no_evidence", "is_transient"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

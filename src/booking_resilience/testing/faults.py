@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -179,6 +180,8 @@ class Faults:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._seed: int | None = None  # of draws by request
+        self._asked = Counter[bytes]()
         self.clear()
 
     def script(self, faults: Iterable[Fault | None], *, method: str | None = None, path: str | None = None) -> None:
@@ -199,15 +202,24 @@ class Faults:
         with self._lock:
             self._scripts.append(_Script(listed, None if method is None else method.upper(), path))
 
-    def rate(self, rate: float, *, seed: int = 0, kinds: Sequence[str | Fault] = ("status", "reset", "lost")) -> None:
-        """Have a share of the requests go wrong at random; the same seed draws the same sequence.
+    def rate(
+        self,
+        rate: float,
+        *,
+        seed: int = 0,
+        kinds: Sequence[str | Fault] = ("status", "reset", "lost"),
+        by_request: bool = False,
+    ) -> None:
+        """Make a share of the requests fail at random; the same seed draws the same sequence.
 
-        It begins with the next request, whatever it is: call it after tables and the like are made.
+        It starts with the next request, whatever it is: call it after creating tables and the like.
 
         Args:
             rate: The share, 0 to 1.
             seed: What the draws derive from.
-            kinds: What may happen, each as likely: faults, or names out of `KINDS`.
+            kinds: What may happen, each equally likely: faults, or names from `KINDS`.
+            by_request: Draw for each request by what it asks (method, path, query, body) and how often that was asked
+                before, instead of from one sequence. Parallel callers then meet the same faults in every run.
 
         Raises:
             TypeError: If the rate is no number, or the kinds are no sequence.
@@ -223,19 +235,22 @@ class Faults:
             check("kinds", kind, known, f"a Fault or one of {', '.join(map(repr, KINDS))}")
         with self._lock:
             self._rate, self._kinds, self._draw = rate, tuple(kinds), random.Random(seed)
+            self._seed, self._asked = seed if by_request else None, Counter()
 
     def clear(self) -> None:
         """Let nothing go wrong any more."""
         with self._lock:
             self._scripts: list[_Script] = []
             self._rate, self._kinds, self._draw = 0.0, (), random.Random(0)
+            self._seed, self._asked = None, Counter()
 
-    def next_for(self, method: str, path: str, *, commits: bool = False) -> Fault | None:
+    def next_for(self, method: str, path: str, content: bytes = b"", *, commits: bool = False) -> Fault | None:
         """Return what happens to a request; scripts come before the rate.
 
         Args:
             method: The request's method.
             path: Its path.
+            content: Its query and body.
             commits: Whether it commits a transaction, which only such a request's fault can tear.
         """
         with self._lock:
@@ -244,11 +259,17 @@ class Faults:
                     continue
                 if script.method in (None, method) and (script.path is None or script.path in path):
                     return script.faults.popleft()
-            if self._rate and self._draw.random() < self._rate:
-                kind = self._draw.choice(self._kinds)
-                fault = kind if isinstance(kind, Fault) else _NAMED[kind](self._draw)
+            draw = self._draw if self._seed is None else self._draw_for(method, path, content)
+            if self._rate and draw.random() < self._rate:
+                kind = draw.choice(self._kinds)
+                fault = kind if isinstance(kind, Fault) else _NAMED[kind](draw)
                 return None if _is_torn(fault) and not commits else fault
             return None
+
+    def _draw_for(self, method: str, path: str, content: bytes) -> random.Random:
+        request = hashlib.sha256(b"\0".join((method.encode(), path.encode(), content))).digest()
+        self._asked[request] += 1
+        return random.Random(f"{self._seed} {request.hex()} {self._asked[request]}")
 
 
 def _is_torn(fault: Fault | None) -> bool:
