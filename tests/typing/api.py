@@ -51,9 +51,13 @@ from booking_resilience import (
     SharedSnapshot,
     Subscription,
     TransientError,
+    Verdict,
     attempts_of,
     booking_attribution,
+    classify,
     deadline,
+    is_backend_failure,
+    is_no_evidence,
     is_transient,
     iter_batch,
     iter_batch_async,
@@ -180,6 +184,13 @@ policy.max_attempts = 4  # type: ignore[misc] # pyright: ignore[reportAttributeA
 assert_type(RetryBudget().tokens, float)
 assert_type(RetryBudget().try_spend(), bool)
 assert_type(is_transient(ValueError()), bool)
+assert_type(is_backend_failure(ValueError()), bool)
+assert_type(is_no_evidence(ValueError()), bool)
+verdict = classify(ValueError())
+assert_type(verdict, Verdict)
+assert_type(verdict.sent, Literal["no", "maybe", "yes"])
+assert_type(verdict.retry_after, float | None)
+CircuitBreaker("b", failure_on=is_backend_failure, ignore=is_no_evidence)
 assert_type(attempts_of(ValueError()), tuple[FailedAttempt, ...])
 assert_type(remaining_time(), float | None)
 with deadline(3.0) as nothing:
@@ -335,11 +346,22 @@ def on_item(outcome: BatchOutcome[str, int]) -> None:
     assert_type(outcome.attempts, int)
 
 
+def is_busy(error: Exception) -> bool:
+    """Judge an error, and ask for a pause on it."""
+    vars(error)["retry_after"] = 1.0
+    return True
+
+
+RetryPolicy(retry_on=is_busy)
+
+
 result = run_batch(length, ["x"], pipeline=pipeline, operation="op", max_concurrency=2, on_item=on_item)
 assert_type(result, BatchResult[str, int])
 assert_type(result.outcomes, tuple[BatchOutcome[str, int], ...])
-assert_type(result.succeeded, tuple[BatchOutcome[str, int], ...])
-assert_type(result.failed, tuple[BatchOutcome[str, int], ...])
+assert_type(result.succeeded, tuple[BatchOutcome[str, int, None], ...])
+assert_type(result.failed, tuple[BatchOutcome[str, int, Exception], ...])
+assert_type(result.failed[0].error, Exception)
+any_outcomes: tuple[BatchOutcome[str, int], ...] = result.failed
 assert_type(result.values(), list[int])
 result.raise_if_failed()
 assert_type(iter_batch(length, iter(["x"])), Generator[BatchOutcome[str, int], None, None])

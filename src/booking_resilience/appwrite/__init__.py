@@ -2,11 +2,12 @@
 
 from booking_resilience.appwrite.async_client import AsyncAppwriteClient
 from booking_resilience.appwrite.chat import CHAT_TABLES, AppwriteChatService, AsyncAppwriteChatService
-from booking_resilience.appwrite.classify import Verdict, classify
+from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.client import AppwriteClient
 from booking_resilience.appwrite.create import appwrite_breaker, appwrite_retry, create_row_once, create_row_once_async
 from booking_resilience.appwrite.failures import AppwriteCallError, AppwriteConnectionError, AppwriteTimeoutError
 from booking_resilience.appwrite.rows import Row
+from booking_resilience.verdicts import Verdict
 
 __all__ = [
     "CHAT_TABLES",

@@ -165,9 +165,8 @@ class Creation:
         if total is not None:
             kept = min(_RESERVE, total * _RESERVED_SHARE)
             policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
-        plan = dataclasses.replace(
-            self._pipeline._plan, policy=policy, operation=self._operation, sink=self._ending.take
-        )
+        plan = dataclasses.replace(self._pipeline._plan, policy=policy, operation=self._operation)
+        plan = dataclasses.replace(plan, listener=self._ending.take, is_logged=False)
         call = self._store.create(*self._place, self._data, self._permissions)
         try:
             row = await colour.attempts(plan, self._pipeline.breaker, call)

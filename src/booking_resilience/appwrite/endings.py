@@ -7,7 +7,6 @@ import dataclasses
 from booking_resilience import clock
 from booking_resilience.events import RetryEvent
 from booking_resilience.pipeline import Pipeline
-from booking_resilience.retry.plan import tell
 
 
 class Ending:
@@ -25,7 +24,7 @@ class Ending:
     def take(self, event: RetryEvent) -> None:
         """Be told of an event by the driver."""
         if event.outcome == "retrying":
-            tell(self._plan, event)
+            self._plan.tell(event)
         else:
             self._last, self._ended = event, clock.monotonic()
 
@@ -39,7 +38,7 @@ class Ending:
             event = dataclasses.replace(event, outcome="recovered", reason=None, elapsed=elapsed)
         elif error is not None:
             event = dataclasses.replace(event, error=error, elapsed=elapsed)
-        tell(self._plan, event)
+        self._plan.tell(event)
 
     def let_go(self) -> None:
         """Drop the error: its traceback leads back here."""
