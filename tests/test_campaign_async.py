@@ -93,8 +93,10 @@ class Script:
                     patience = longest * self.draw.random()
                     group.start_soon(self.book, flow, request, patience)
             server.faults.clear()
-            flow.breaker.reset()
-            await self.complete(flow)
+            patient = appwrite_retry(base_delay=0.02, attempt_timeout=10.0, deadline=60.0)
+            await self.complete(
+                self.module.AsyncBookingFlow(client, monitor=ErrorMonitor(), retry=patient, chat_provider=self.chat)
+            )
         if asyncio_tasks() > 1:
             self.books.left.append(f"s{self.seed}: tasks")
 
