@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import datetime
 import enum
+import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
+from booking_resilience.locks import fork_safe_lock
 
 logging.getLogger("booking_resilience").addHandler(logging.NullHandler())  # logging is the application's to set up
 
@@ -108,6 +111,42 @@ class AlertEvent:
     rate: float
     peak: float
     since: datetime.datetime
+
+
+class Recorded:
+    """Numbers the error records of a process, whichever monitor makes them.
+
+    Attributes:
+        last: The number of the newest; an attribute, since every call through a pipeline reads it.
+        lock: Held while a record gets its number; re-entrant, since a signal handler may record meanwhile.
+        next_number: Returns a number; to be called with the lock held.
+    """
+
+    __slots__ = ("last", "lock", "next_number")
+
+    def __init__(self) -> None:
+        self.last: int = 0
+        self.lock = fork_safe_lock()
+        self.next_number: Callable[[], int] = itertools.count(1).__next__
+
+
+recorded = Recorded()
+call_began: ContextVar[int] = ContextVar("booking_resilience_call_began", default=0)
+"""What `recorded.last` was when the call began whose end is being told.
+
+By it a monitor tells an error that was recorded in this call from one that an earlier call recorded and that has been
+raised again.
+"""
+
+
+@contextlib.contextmanager
+def began_at(number: int) -> Iterator[None]:
+    """Set `call_began` in the block."""
+    token = call_began.set(number)
+    try:
+        yield
+    finally:
+        call_began.reset(token)
 
 
 class Subscription:
