@@ -21,3 +21,7 @@ __all__ = [
     "classify",
     "create_row_once",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -107,3 +107,7 @@ class RedisBreaker:
         link = Link(breaker.name, machine, self, settings)
         self._agent.join(breaker, link)
         return link
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
