@@ -26,3 +26,7 @@ __all__ = [
     "create_row_once",
     "create_row_once_async",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
