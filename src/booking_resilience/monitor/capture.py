@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from booking_resilience.awaitables import gives_coroutines, within
-from booking_resilience.events import ErrorCategory, began_at, recorded
+from booking_resilience.events import ErrorCategory, recorded, tell_began
 from booking_resilience.monitor.record import Severity
 from booking_resilience.monitor.redact import text_of
 
@@ -44,8 +44,7 @@ class Capture:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         began = self._began.pop() if self._began else 0
         if isinstance(error, Exception):
-            with began_at(began):
-                self._record(error, **self._facts)
+            tell_began(began, self._record, error, **self._facts)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
