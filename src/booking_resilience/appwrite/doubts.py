@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from booking_resilience.appwrite.classify import REQUEST_TIMEOUT, classify
+from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.evidence import leave_open
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.retry import attempts_of
 from booking_resilience.retry.history import forget, remember
 
 _CONFLICT: Final = 409
+_REQUEST_TIMEOUT: Final = 408
 
 
 class Doubts:
@@ -48,7 +49,7 @@ class Doubts:
         status = verdict.status or 0
         is_unread_success = verdict.transient and verdict.sent == "yes" and status < 300
         was_cut_off = isinstance(error, DeadlineExceededError)
-        if verdict.sent == "maybe" or status >= 500 or status == REQUEST_TIMEOUT or is_unread_success or was_cut_off:
+        if verdict.sent == "maybe" or status >= 500 or status == _REQUEST_TIMEOUT or is_unread_success or was_cut_off:
             self.ambiguous = error
         if status == _CONFLICT:
             self.conflict = error
