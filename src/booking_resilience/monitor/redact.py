@@ -66,7 +66,7 @@ class Redaction:
             value = getattr(self, name)
             allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
             check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
-            change = re.compile if name == "patterns" else str
+            change: Callable[[Any], object] = re.compile if name == "patterns" else str
             kind = tuple if name == "patterns" else frozenset
             object.__setattr__(self, name, kind(change(item) for item in value))
         object.__setattr__(self, "_anywhere", pattern_of(self.keys))
@@ -100,7 +100,7 @@ def finder(redact: Redactor) -> Callable[[str], object]:
     """Return what says None of a text in which the redactor would find nothing; it may doubt, but must be quick."""
     if redact is None:
         return _nothing
-    if type(redact) is Redaction and not redact.patterns:
+    if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
         return SUSPECT.search
     return str
 
