@@ -9,6 +9,7 @@ import itertools
 import logging
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -127,11 +128,11 @@ class Recorded:
 
     def __init__(self) -> None:
         self.last: int = 0
-        self.lock = fork_safe_lock()
+        self.lock: AbstractContextManager[object] = fork_safe_lock()
         self.next_number: Callable[[], int] = itertools.count(1).__next__
 
 
-recorded = Recorded()
+recorded: Recorded = Recorded()
 _Beginning: TypeAlias = "tuple[weakref.ref[set[Never]], int, _Beginning | None]"
 _call_began: ContextVar[_Beginning | None] = ContextVar("booking_resilience_call_began", default=None)
 
