@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import logging
 import pickle
+import types
 import typing
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -95,7 +96,10 @@ def test_callbacks_that_turn_out_to_be_asynchronous_are_closed_and_logged_once(
         assert with_retry(Script(7), policy=RetryPolicy(retry_on_result=lambda result: later(result))) == 7
         with_retry(Script(ConnectionError(), 7), policy=AT_ONCE, on_event=lambda event: later(event))
         run_batch(len, ["a"], on_item=lambda outcome: later(outcome))
-    assert len([line for line in caplog.messages if "returned an awaitable" in line]) == 8  # each lambda is another
+        monitor: Any = types.SimpleNamespace(record=lambda error, **_: later(error))
+        with pytest.raises(ConnectionError):
+            Pipeline(retry=AT_ONCE, monitor=monitor).call("operation", Script(ConnectionError(), ConnectionError()))
+    assert len([line for line in caplog.messages if "returned an awaitable" in line]) == 10  # each lambda is another
 
     def rule(error: Exception) -> Any:
         return later(error)
@@ -294,6 +298,13 @@ def test_a_pipeline_without_shared_parts_can_be_pickled() -> None:
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(holder)
     assert pickle.loads(pickle.dumps(EXACT)) == EXACT
+
+
+@pytest.mark.parametrize("wrong", ["text", ConnectionError, None])
+def test_only_errors_are_asked_for_their_attempts(wrong: Any) -> None:
+    """What is no exception has no attempts to tell of: that is a mistake, not an empty answer."""
+    with pytest.raises(TypeError, match="^error must be an exception"):
+        attempts_of(wrong)
 
 
 def test_a_copied_error_has_no_attempts(virtual_clock: VirtualClock) -> None:

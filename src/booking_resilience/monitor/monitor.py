@@ -129,7 +129,11 @@ class ErrorMonitor:
         """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
 
         Cancellation, interrupts and exits pass unrecorded.
+
+        Raises:
+            TypeError: If `operation` is no string: the decorator needs one, too.
         """
+        check_type("operation", operation, isinstance(operation, str), "a string")
         return Capture(
             self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
         )

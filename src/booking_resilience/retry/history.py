@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from booking_resilience import clock
+from booking_resilience.checks import check_type
 from booking_resilience.events import FailedAttempt
 
 _KEY = "__booking_resilience_attempts__"
@@ -45,7 +46,11 @@ def attempts_of(error: BaseException) -> tuple[FailedAttempt, ...]:
     Returns:
         The attempts in order; an empty tuple if the error did not come out of a retried operation, or has been
         pickled or copied since.
+
+    Raises:
+        TypeError: If `error` isn't an exception.
     """
+    check_type("error", error, isinstance(error, BaseException), "an exception")
     return tuple(
         FailedAttempt(number, error if failed is None else failed, delay, elapsed)
         for number, failed, delay, elapsed in _kept(error)
