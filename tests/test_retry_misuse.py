@@ -303,7 +303,7 @@ def test_a_pipeline_without_shared_parts_can_be_pickled() -> None:
 @pytest.mark.parametrize("wrong", ["text", ConnectionError, None])
 def test_only_errors_are_asked_for_their_attempts(wrong: Any) -> None:
     """What is no exception has no attempts to tell of: that is a mistake, not an empty answer."""
-    with pytest.raises(TypeError, match="^error must be an exception"):
+    with pytest.raises(TypeError, match=r"^error must be an exception"):
         attempts_of(wrong)
 
 
