@@ -137,6 +137,22 @@ class SlottedError(ConnectionError):
     code: int = 7
 
 
+class UnseenError(ConnectionError):
+    """Raises where its traceback, its cause or its context is looked at."""
+
+    @property
+    def __traceback__(self) -> Any:
+        raise RuntimeError
+
+    @property
+    def __cause__(self) -> Any:
+        raise RuntimeError
+
+    @property
+    def __context__(self) -> Any:
+        raise RuntimeError
+
+
 class FrozenRefusalError(CircuitOpenError):
     """A refusal that refuses attributes."""
 
@@ -146,7 +162,7 @@ class FrozenRefusalError(CircuitOpenError):
         super().__setattr__(name, value)
 
 
-@pytest.mark.parametrize("error", [FrozenError(), SlottedError(), FrozenRefusalError("b", 1.0)])
+@pytest.mark.parametrize("error", [FrozenError(), SlottedError(), UnseenError(), FrozenRefusalError("b", 1.0)])
 def test_errors_that_refuse_attributes_come_out_as_themselves(error: Exception) -> None:
     """No block and no source of this library replaces an error that refuses attributes."""
 
@@ -298,6 +314,15 @@ def test_a_pipeline_without_shared_parts_can_be_pickled() -> None:
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(holder)
     assert pickle.loads(pickle.dumps(EXACT)) == EXACT
+
+
+def test_what_counts_is_not_copied() -> None:
+    """A copy of a breaker, its permit, a budget or a monitor would count by itself: a `TypeError` instead."""
+    breaker = CircuitBreaker("b")
+    for whole in (breaker, breaker.acquire(), RetryBudget(), ErrorMonitor(), Pipeline(monitor=ErrorMonitor())):
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="copied"):
+                copied(whole)
 
 
 @pytest.mark.parametrize("wrong", ["text", ConnectionError, None])

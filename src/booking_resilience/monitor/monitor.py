@@ -7,7 +7,7 @@ import logging
 import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.callbacks import check_callback
@@ -65,8 +65,13 @@ class ErrorMonitor:
             check_callback("redact", redact, "a Redaction, a function of key and value, or None")
         if on_alert is not None:
             check_callback("on_alert", on_alert, "a function of the event, or None")
-        self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
-        self._on_alert = on_alert
+        self._capacity, self._window, self._rule, self._redact, self._on_alert = (
+            capacity,
+            window,
+            alert,
+            redact,
+            on_alert,
+        )
         self._begin()
         _monitors.add(self)
 
@@ -128,12 +133,8 @@ class ErrorMonitor:
     ) -> Capture:
         """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
 
-        Cancellation, interrupts and exits pass unrecorded.
-
-        Raises:
-            TypeError: If `operation` is no string: the decorator needs one, too.
+        Cancellation, interrupts and exits pass unrecorded. An `operation` that is no string is a `TypeError`.
         """
-        check_type("operation", operation, isinstance(operation, str), "a string")
         return Capture(
             self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
         )
@@ -259,8 +260,7 @@ class ErrorMonitor:
             ValueError: If the path ends in none of .json, .jsonl, .csv.
             OSError: If the file cannot be written; an old one stays whole.
         """
-        make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
-        make[".csv"] = functools.partial(self.to_csv, excel=excel)
+        make = {".json": self.to_json, ".jsonl": self.to_jsonl, ".csv": functools.partial(self.to_csv, excel=excel)}
         exports.write_file(path, make[exports.check_suffix(path)]())
 
     async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
@@ -275,6 +275,9 @@ class ErrorMonitor:
             import asyncio
 
             await asyncio.to_thread(write)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an ErrorMonitor can't be copied or pickled: each copy would count by itself")
 
     def __repr__(self) -> str:
         stats = self._ledger.stats()

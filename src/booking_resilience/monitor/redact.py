@@ -67,13 +67,11 @@ class Redaction:
             value = getattr(self, name)
             allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
             check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
-            items: list[Any] = list(value)
-            if name == "patterns":
-                object.__setattr__(self, name, tuple(map(_compiled, items)))
-                continue
-            for item in items:
-                check_type(name, item, isinstance(item, str), "strings")
-            object.__setattr__(self, name, frozenset(map(str, items)))
+            items = list(value)
+            is_text = name == "patterns" or all(isinstance(item, str) for item in items)
+            check_type(name, items, is_text, "strings")
+            made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
+            object.__setattr__(self, name, made)
         object.__setattr__(self, "_anywhere", pattern_of(self.keys))
         object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
         object.__setattr__(self, "_exact", frozenset(joined(key) for key in self.exact_keys))

@@ -16,6 +16,7 @@ from booking_resilience.checks import check_type
 from booking_resilience.events import FailedAttempt
 
 _KEY = "__booking_resilience_attempts__"
+_traceback = BaseException.__dict__["__traceback__"].__get__  # past a class that overrides it
 _PLUMBING = tuple(
     f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "cutoff", "awaitables")
 )
@@ -107,7 +108,7 @@ def hide_plumbing(error: BaseException | None) -> None:
 
     An error that is raised again and again, a constant, brings the frames of each time; so does a nested operation.
     """
-    tb = None if error is None else error.__traceback__
+    tb = None if error is None else _traceback(error)
     while tb is not None:
         after = tb.tb_next
         # Whoever calls `exec` may have put anything there.
