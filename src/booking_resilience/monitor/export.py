@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from booking_resilience.checks import check_type
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.record import (
     FIELDS,
@@ -32,6 +33,7 @@ from booking_resilience.monitor.record import (
 )
 from booking_resilience.monitor.store import ErrorGroup
 
+_SOURCES = "a Path to read, or the text of an export"
 SCHEMA = "booking-resilience/errors/1"
 COLUMNS = (
     "id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts",
@@ -137,18 +139,18 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
         source: A path to read, or the text itself.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If it is not an export of this library's.
         OSError: If the file cannot be read.
     """
+    check_type("source", source, isinstance(source, (str, Path)), _SOURCES)
     text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
     try:
         try:
             documents = [json.loads(text, parse_constant=_no_number)]
         except json.JSONDecodeError:
             if text.strip() and not text.lstrip().startswith("{"):
-                raise ValueError(
-                    f"source must be a Path to read, or the text of an export, not {reprlib.repr(text)}"
-                ) from None
+                raise ValueError(f"source must be {_SOURCES}, not {reprlib.repr(text)}") from None
             documents = [json.loads(line, parse_constant=_no_number) for line in text.split("\n") if line.strip()]
     except RecursionError:
         raise ValueError("the text is nested too deeply to be an export") from None
@@ -174,8 +176,7 @@ def from_dict(facts: Any) -> ErrorRecord:
     """
     facts = {"notes": [], **facts} if isinstance(facts, dict) else facts
     wrong = set(FIELDS) ^ set(facts) if isinstance(facts, dict) else {type(facts).__name__}
-    if wrong:
-        names = ", ".join(sorted(wrong))
+    if names := ", ".join(sorted(wrong)):
         raise ValueError(f"a record must have exactly the fields of ErrorRecord; missing or unknown: {names}")
     hints = typing.get_type_hints(ErrorRecord)
     for name in FIELDS:

@@ -35,8 +35,7 @@ class ErrorMonitor:
         capacity: Records kept at most (and as many critical ones beside them); 1 or more.
         window: Seconds over which the error rate is taken; above 0.
         alert: When the rate is worth an alert.
-        redact: What takes secrets out: a `Redaction`, a function of key and value that returns the value to keep, or
-            None for nothing.
+        redact: What takes secrets out: a `Redaction`, a function of key and value that returns what to keep, or None.
         on_alert: Told of each `AlertEvent`, on the thread that caused it; what it raises is logged.
 
     Raises:
@@ -65,13 +64,8 @@ class ErrorMonitor:
             check_callback("redact", redact, "a Redaction, a function of key and value, or None")
         if on_alert is not None:
             check_callback("on_alert", on_alert, "a function of the event, or None")
-        self._capacity, self._window, self._rule, self._redact, self._on_alert = (
-            capacity,
-            window,
-            alert,
-            redact,
-            on_alert,
-        )
+        self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
+        self._on_alert = on_alert
         self._begin()
         _monitors.add(self)
 
@@ -260,7 +254,8 @@ class ErrorMonitor:
             ValueError: If the path ends in none of .json, .jsonl, .csv.
             OSError: If the file cannot be written; an old one stays whole.
         """
-        make = {".json": self.to_json, ".jsonl": self.to_jsonl, ".csv": functools.partial(self.to_csv, excel=excel)}
+        make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
+        make[".csv"] = functools.partial(self.to_csv, excel=excel)
         exports.write_file(path, make[exports.check_suffix(path)]())
 
     async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
@@ -286,8 +281,7 @@ class ErrorMonitor:
 
     def _read(self, what: Callable[[Ledger], T]) -> T:
         """Return what there is to read; a read tells of the alert, too."""
-        ledger = self._ledger
-        found = what(ledger)
+        found = what(ledger := self._ledger)
         self._teller.tell(ledger.alerts, None)
         return found
 
