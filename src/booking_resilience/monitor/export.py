@@ -33,8 +33,7 @@ from booking_resilience.monitor.record import (
 )
 from booking_resilience.monitor.store import ErrorGroup
 
-_SOURCES = "a Path to read, or the text of an export"
-SCHEMA = "booking-resilience/errors/1"
+SCHEMA, _SOURCES = "booking-resilience/errors/1", "a Path to read, or the text of an export"
 COLUMNS = (
     "id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts",
     "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace",
