@@ -231,7 +231,7 @@ class Deletion(Once[bool]):
             self._may_be_done = self._may_be_done or left_open or may_begin_anew(error)
             raise
         self._is_under_way = False
-        self._may_be_done = self._may_be_done or done
+        self._may_be_done = self._may_be_done or bool(done)
 
     def _was_made_anew(self, row: Row) -> bool:
         """Tell whether a row that is there is another one, stored after ours was deleted."""
