@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
-
 from anyio.from_thread import start_blocking_portal
 
 from booking_resilience.appwrite import AsyncAppwriteClient

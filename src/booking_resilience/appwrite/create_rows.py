@@ -147,27 +147,33 @@ class Creations(Once[list[Row]]):
 
     async def settle(self, colour: Colour, failure: Exception) -> list[Row]:
         """Read the rows; make them whole, or take away what there is of them."""
+        outcome = failure
         try:
-            findings = await self._read(colour)
-        except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
-            raise self.left_open(failure, type(error).__name__) from None
-        if findings.is_torn:
-            findings = await self._made_whole(colour, findings)
-        if findings.is_whole:
-            return findings.rows()
-        if findings.foreign or findings.unclear:
-            findings = await self._second_look(colour, findings)
+            try:
+                findings = await self._settled(colour)
+            except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
+                raise self.left_open(failure, type(error).__name__) from None
             if findings.is_whole:
                 return findings.rows()
-        self.doubts.is_open = self.doubts.unanswered is not None
-        outcome = failure
-        if findings.foreign:
-            self.doubts.is_open, outcome = False, findings.conflict()
-        elif findings.unclear:
-            raise self.left_open(failure, "nothing in a stored row can be compared")
-        if not await self._taken_back(colour, findings):
-            self.doubts.is_open = True
-        raise outcome
+            self.doubts.is_open = self.doubts.unanswered is not None
+            if findings.foreign:
+                self.doubts.is_open, outcome = False, findings.conflict()
+            elif findings.unclear:
+                raise self.left_open(failure, "nothing in a stored row can be compared")
+            if not await self._taken_back(colour, findings):
+                self.doubts.is_open = True
+            raise outcome
+        finally:
+            del outcome, failure
+
+    async def _settled(self, colour: Colour) -> Findings:
+        """Read the rows, and make them whole if that is all there is to do."""
+        findings = await self._read(colour)
+        if findings.is_torn:
+            findings = await self._made_whole(colour, findings)
+        if findings.foreign or findings.unclear:
+            findings = await self._second_look(colour, findings)
+        return findings
 
     async def _attempt(self, colour: Colour) -> list[Row]:
         if self._is_unread and (done := await self._look(colour)) is not None:
