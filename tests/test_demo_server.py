@@ -143,7 +143,7 @@ def test_a_booking_runs_the_workflow(host: DemoHost) -> None:
     assert {key: facts[key] for key in ("source", "chatWindowOpen", "mode", "bookingType", "missing")} == {
         "source": "chatWindow", "chatWindowOpen": True, "mode": "immediate", "bookingType": "immediate", "missing": [],
     }  # fmt: skip
-    stored = [r for r in host.appwrite.requests if r.method == "POST" and r.path.endswith("/bookings/rows")]
+    stored = [r for r in host.appwrite.requests if r.method == "POST" and r.path.endswith("/operations")]
     assert [request.status for request in stored] == [201]
     assert facts["id"] in json.dumps(stored[0].body)
     activity = host.get("/api/stats").json()["state"]["activity"]
@@ -160,7 +160,9 @@ def test_a_named_source_wins(host: DemoHost) -> None:
 
 def test_a_booking_without_its_chat_stands(host: DemoHost) -> None:
     """A booking whose chat cannot be opened is a booking, and the answer says what is missing."""
-    host.appwrite.faults.script([None] + [Fault.status(503)] * 3, method="POST", path="/rows")
+    refused = Fault.status(400, type="document_invalid_structure")
+    host.appwrite.faults.script([refused], method="PATCH", path="/transactions/")
+    host.appwrite.faults.script([Fault.status(503)] * 3, method="POST", path="/rows")
     answer = host.post("/api/bookings", json=BOOKING)
     assert answer.status_code == 201
     assert "createChatRoom" in answer.json()["missing"]
@@ -176,7 +178,8 @@ def test_a_backend_that_is_gone_is_told_to_people(host: DemoHost) -> None:
 
 def test_what_the_backend_refuses_is_a_data_error(host: DemoHost) -> None:
     """A booking that Appwrite refuses as invalid ends with 422 and the message about the data."""
-    host.appwrite.faults.script([Fault.status(400, type="row_invalid_structure")], method="POST", path="/rows")
+    refused = Fault.status(400, type="document_invalid_structure")
+    host.appwrite.faults.script([refused] * 2, method="PATCH", path="/transactions/")
     answer = host.post("/api/bookings", json=BOOKING)
     assert (answer.status_code, answer.json()["message"]) == (422, DATA)
 
@@ -435,11 +438,11 @@ def test_downloads_are_strict_and_complete(host: DemoHost) -> None:
 
 def test_an_error_can_be_unfolded(host: DemoHost) -> None:
     """One error by its ID has its attempts, context and stack; one that is not kept ends with 404."""
-    host.appwrite.faults.script([Fault.status(503)] * 3, method="POST", path="/rows")
+    host.appwrite.faults.script([Fault.status(503)] * 9, method="POST", path="/transactions")
     assert host.post("/api/bookings", json=BOOKING).status_code == 503
     (listed,) = host.get("/api/stats").json()["errors"]
     facts = host.get(f"/api/errors/{listed['id']}").json()
-    assert (facts["attempts"], len(facts["attempt_errors"])) == (3, 3)
+    assert (facts["attempts"], len(facts["attempt_errors"])) == (5, 5)
     assert facts["context"]["therapist_name"] == "Ada"
     assert "AppwriteCallError: Server Error" in facts["stacktrace"]
     assert "stacktrace" not in listed
