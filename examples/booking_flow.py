@@ -25,7 +25,13 @@ from booking_resilience import (
     Pipeline,
     RetryPolicy,
 )
-from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient, appwrite_breaker, appwrite_retry
+from booking_resilience.appwrite import (
+    AppwriteClient,
+    AsyncAppwriteClient,
+    appwrite_breaker,
+    appwrite_retry,
+    outcome_unknown,
+)
 from booking_steps import Flow, Hands, run, run_async
 from booking_tables import BOOKINGS, DATABASE_ID, DURATIONS, SETUP, TABLES, bootstrap
 
@@ -60,7 +66,8 @@ class _Recorder:
         self._monitor, self._context = monitor, context
 
     def record(self, error: BaseException, **facts: Any) -> object:
-        return self._monitor.record(error, context=self._context, **facts)
+        unknown = {"outcome_unknown": True} if outcome_unknown(error) and facts.get("outcome") == "failed" else {}
+        return self._monitor.record(error, context={**self._context, **unknown}, **facts)
 
 
 class _Flow:

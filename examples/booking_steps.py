@@ -296,7 +296,9 @@ class Flow:
         """Return the error of an operation that failed, recorded."""
         unknown = isinstance(error, LeftOverError) or outcome_unknown(error)
         error = error.reason if isinstance(error, LeftOverError) else error
-        self._monitor.log_booking_error(operation, error, **request.context(), outcome_unknown=unknown)
+        self._monitor.log_booking_error(
+            operation, error, **request.context(), **({"outcome_unknown": True} if unknown else {})
+        )
         return BookingError(message_for(error), unknown=unknown)
 
 

@@ -683,3 +683,31 @@ def test_a_real_endpoint_is_used() -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 130
+
+
+# --- repeated requests
+
+
+def test_a_key_is_one_booking(host: DemoHost) -> None:
+    """The same key and content are one booking, also when it is sent ten times at once; the answers are equal."""
+    headers = {"Idempotency-Key": "k-1"}
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: host.post("/api/bookings", json=BOOKING, headers=headers), range(10)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.text for answer in answers}) == 1
+    other = host.post("/api/bookings", json={**BOOKING, "userId": "u2"}, headers=headers)
+    assert other.status_code == 201
+    assert other.json()["id"] != answers[0].json()["id"]
+
+
+def test_a_key_that_is_used_for_something_else(host: DemoHost) -> None:
+    """The same key with another content is 422, a time that is taken 409, both as problem details."""
+    headers, timed = {"Idempotency-Key": "k-1"}, {**BOOKING, "start": "2027-01-04T09:00:00+01:00"}
+    assert host.post("/api/bookings", json=timed, headers=headers).status_code == 201
+    again = host.post("/api/bookings", json={**timed, "duration": 90}, headers=headers)
+    taken = host.post("/api/bookings", json=timed)
+    assert [(answer.status_code, answer.json()["status"]) for answer in (again, taken)] == [(422, 422), (409, 409)]
+    assert taken.headers["content-type"] == "application/problem+json"
+    assert taken.json()["detail"] == "Booking creation failed"
+    wrong = host.post("/api/bookings", json={**BOOKING, "start": "2027-01-04T09:00:00"})
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["start"])

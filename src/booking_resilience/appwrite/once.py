@@ -112,6 +112,7 @@ class Once(Generic[T]):
         except Exception as error:
             self.note(error)
             if not self.has_doubts():
+                mark_outcome(error, is_open=self.doubts.is_open)  # before the monitor is told, which may ask
                 self._ending.tell()
                 raise
             failure = error
@@ -121,6 +122,7 @@ class Once(Generic[T]):
         try:
             result = await self.settle(colour, failure)
         except Exception as error:
+            mark_outcome(error, is_open=self.doubts.is_open)
             self._ending.tell(error)
             raise
         else:
