@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 from booking_resilience import clock
@@ -97,7 +97,9 @@ class Tally:
     __slots__ = ("ignored", "refused", "stale")
 
     def __init__(self) -> None:
-        self.refused, self.stale, self.ignored = itertools.count(), itertools.count(), itertools.count()
+        self.refused: Iterator[int] = itertools.count()
+        self.stale: Iterator[int] = itertools.count()
+        self.ignored: Iterator[int] = itertools.count()
 
 
 class Moment:
@@ -114,10 +116,10 @@ class Moment:
     __slots__ = ("after", "calm", "news", "state", "tally")
 
     def __init__(self, state: State, news: News, tally: Tally | None, calm: Calm) -> None:
-        self.state = state
-        self.news = news
-        self.tally = tally
-        self.calm = calm
+        self.state: State = state
+        self.news: News = news
+        self.tally: Tally | None = tally
+        self.calm: Calm = calm
         self.after: dict[str, Moment] = {}
 
     def counted(self, what: Count) -> int:
@@ -140,7 +142,10 @@ class Core:
     __slots__ = ("__weakref__", "_moment", "calm", "failure_on", "ignore", "link", "machine", "name")
 
     def __init__(self, name: str, machine: Machine, failure_on: ErrorFilter, ignore: ErrorFilter) -> None:
-        self.name, self.machine, self.failure_on, self.ignore = name, machine, failure_on, ignore
+        self.name: str = name
+        self.machine: Machine = machine
+        self.failure_on: ErrorFilter = failure_on
+        self.ignore: ErrorFilter = ignore
         self.link: Link | None = None
         self.calm: Calm = Calm(0) if machine.is_calm(_FIRST) else _NEVER
         self._moment: Moment = Moment(_FIRST, _NO_NEWS, None, self.calm)
