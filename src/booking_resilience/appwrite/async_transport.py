@@ -77,9 +77,14 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        lanes, self._lanes, self._loop = list(self._lanes.values()), {}, None
+        lanes, loop, self._lanes, self._loop = list(self._lanes.values()), self._loop, {}, None
+        is_elsewhere = loop is not None and loop != anyio.lowlevel.current_token()
         for lane in lanes:
-            await lane.aclose()
+            try:
+                await lane.aclose()
+            except RuntimeError:  # their event loop has ended: they go when they are collected
+                if not is_elsewhere:
+                    raise
 
     async def _answer(self, request: WireRequest, progress: _Progress) -> Answer:
         place = place_of(request.url, verified=request.verified)
