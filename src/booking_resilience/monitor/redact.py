@@ -66,7 +66,8 @@ class Redaction:
             value = getattr(self, name)
             allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
             check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
-            made = tuple(map(re.compile, value)) if name == "patterns" else frozenset(map(str, value))
+            items: list[Any] = list(value)
+            made = tuple(re.compile(item) for item in items) if name == "patterns" else frozenset(map(str, items))
             object.__setattr__(self, name, made)
         object.__setattr__(self, "_anywhere", pattern_of(self.keys))
         object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
