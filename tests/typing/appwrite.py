@@ -74,7 +74,9 @@ async def book() -> None:
             async_tables, **place, data={"a": 1}, expected=rows[0], pipeline=pipeline, operation="x"
         )
         assert_type(changed, Row)
-        assert_type(await delete_row_once_async(async_tables, **place, expected=None, pipeline=pipeline, operation="x"), bool)
+        assert_type(
+            await delete_row_once_async(async_tables, **place, expected=None, pipeline=pipeline, operation="x"), bool
+        )
     await pipeline.call_async("list", made.run, async_tables.list_rows, "d", "t")
 
 
