@@ -46,8 +46,8 @@ class Api:
     """The routes.
 
     Args:
-        demo: What it is about.
-        hub: Where the stream comes from.
+        demo: The parts to serve.
+        hub: The source of the stream.
     """
 
     def __init__(self, demo: Demo, hub: Hub) -> None:
@@ -58,7 +58,7 @@ class Api:
         self._under_way = 0
 
     def routes(self) -> list[Route]:
-        """Return them."""
+        """Return the routes."""
         return [
             Route("/", self.page),
             Route("/favicon.ico", self.no_icon),
@@ -78,15 +78,15 @@ class Api:
         return HTMLResponse(self._page, headers=headers)
 
     async def no_icon(self, _request: Request) -> Response:
-        """Nothing: the page has its icon in itself."""
+        """Nothing: the page contains its icon."""
         return Response(status_code=204)
 
     async def simulate_retry(self, _request: Request) -> Response:
-        """Network failures, and how they are survived."""
+        """Network failures, and how a retry survives them."""
         return JSONResponse(await self._demo.simulate_retry())
 
     async def simulate_failure(self, _request: Request) -> Response:
-        """A failure; or, when the breaker is open, its refusal."""
+        """A failure; or, when the breaker is open, its rejection."""
         try:
             self._demo.simulate_failure()
         except CircuitOpenError as error:
@@ -117,8 +117,8 @@ class Api:
                 return self._unavailable(cause, error.message)
             if isinstance(cause, (RowConflictError, SlotTakenError)) and (problem := problem_for(cause)) is not None:
                 return Response(problem.body, problem.status, problem.headers)
-            if error.message == DATA_MESSAGE:  # what passed here, the backend refused
-                return JSONResponse({"message": error.message, "errors": {"body": "was refused by the backend"}}, 422)
+            if error.message == DATA_MESSAGE:  # it passed here, but not the backend
+                return JSONResponse({"message": error.message, "errors": {"body": "was rejected by the backend"}}, 422)
             facts = {"message": error.message, **({"unknown": True} if error.unknown else {})}
             return JSONResponse(facts, 503)
         finally:
@@ -136,18 +136,18 @@ class Api:
         return EventStream(self._hub)
 
     async def errors_json(self, _request: Request) -> Response:
-        """All errors that are kept, as JSON."""
+        """All errors in the monitor, as JSON."""
         return await self._download(self._demo.monitor.to_json, "errors.json", "application/json")
 
     async def errors_csv(self, _request: Request) -> Response:
-        """All errors that are kept, as CSV."""
+        """All errors in the monitor, as CSV."""
         return await self._download(self._demo.monitor.to_csv, "errors.csv", "text/csv")
 
     async def error(self, request: Request) -> Response:
         """One error, with its stack, attempts and context."""
         facts = self._demo.details(request.path_params["record_id"])
         if facts is None:
-            raise HTTPException(404, "this error is not kept any more")
+            raise HTTPException(404, "this error is no longer kept")
         return JSONResponse(facts)
 
     async def _download(self, make: Callable[[], str], name: str, media_type: str) -> Response:
@@ -166,8 +166,8 @@ def create_app(demo: Demo, hub: Hub, *, host: str = "127.0.0.1") -> Starlette:
     """Return the application.
 
     Args:
-        demo: What it is about.
-        hub: Where its stream comes from; runs while the application does.
+        demo: The parts to serve.
+        hub: The source of its stream; runs while the application does.
         host: The address that it will be served at, for the check of the Host header.
     """
 

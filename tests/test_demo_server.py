@@ -187,11 +187,11 @@ def test_what_the_backend_refuses_is_a_data_error(host: DemoHost) -> None:
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"therapistId": ""}, "therapistId", "1 to 64"),
     ({"therapistId": "  "}, "therapistId", "blanks"),
-    ({"therapistId": 7}, "therapistId", "text"),
+    ({"therapistId": 7}, "therapistId", "string"),
     ({"therapistName": "n" * 129}, "therapistName", "128"),
     ({"therapistName": "a\x00b"}, "therapistName", "control"),
     ({"userId": "\ud800"}, "userId", "control"),
-    ({"userId": None}, "userId", "text"),
+    ({"userId": None}, "userId", "string"),
     ({"bookingType": "soon"}, "bookingType", "immediate, scheduled"),
     ({"bookingType": ["immediate"]}, "bookingType", "immediate, scheduled"),
     ({"duration": 14}, "duration", "15 to 480"),
@@ -201,7 +201,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"duration": True}, "duration", "whole number"),
     ({"source": "billboard"}, "source", "priceSlider"),
     ({"source": "s" * 5000}, "source", "priceSlider"),
-    ({"source": 3}, "source", "text"),
+    ({"source": 3}, "source", "string"),
     ({"chatWindowOpen": "yes"}, "chatWindowOpen", "true or false"),
     ({"colour": "red"}, "colour", "not known"),
 ]

@@ -19,7 +19,7 @@ from booking_resilience.colours import refuse_synchronous
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerState, FailedAttempt, Listener, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
-from booking_resilience.monitor.build import member_of
+from booking_resilience.monitor.record import member_of
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async

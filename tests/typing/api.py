@@ -409,9 +409,11 @@ assert_type(monitor.snapshot(), MonitorSnapshot)
 assert_type(monitor.to_json(), str)
 assert_type(monitor.to_jsonl(), str)
 assert_type(monitor.to_csv(), str)
+assert_type(monitor.to_csv(excel=True), str)
 assert_type(monitor.subscribe(lambda record: None), Subscription)
 assert_type(load_json("[]"), list[ErrorRecord])
 monitor.export("errors.json")
+monitor.export("errors.csv", excel=True)
 monitor.clear()
 with monitor.capture("op", category="booking", user="u"):
     pass
