@@ -50,5 +50,4 @@ class Outbox:
 
     def flush(self, timeout: float) -> bool:
         """Wait until what was put so far is in the journal; tell whether it is."""
-        is_written: bool = self._writer.flush(timeout)
-        return is_written
+        return bool(self._writer.flush(timeout))
