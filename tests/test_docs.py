@@ -187,7 +187,11 @@ def signature_defaults(name: str) -> dict[str, object]:
     for part in name.rpartition(":")[2].split("."):
         thing = getattr(thing, part)
     parameters = inspect.signature(thing).parameters.values()  # type: ignore[arg-type] # a class or a function
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {
+        p.name: inspect.unwrap(p.default) if callable(p.default) else p.default
+        for p in parameters
+        if p.default is not p.empty
+    }
 
 
 TABLES = [

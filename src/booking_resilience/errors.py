@@ -39,7 +39,8 @@ class CircuitOpenError(ResilienceError):
 
     Args:
         name: The breaker's name.
-        retry_after: Seconds until the next trial call may be made, 0 or more; None for an isolated breaker.
+        retry_after: Seconds until the next trial call may be made, from 0 to the cooldown; 0.0 also while trial calls
+            are under way; None for an isolated breaker.
         cause: Text of the error that opened the breaker, if one did; the reason of an isolated one.
     """
 
@@ -56,6 +57,8 @@ class CircuitOpenError(ResilienceError):
     def __str__(self) -> str:
         if self.retry_after is None:
             return f"Circuit breaker is OPEN: {self.name!r}, isolated: {self.cause}"
+        if not self.retry_after:
+            return f"Circuit breaker is OPEN: {self.name!r}, a trial call is under way"
         return f"Circuit breaker is OPEN: {self.name!r}, next trial in {self.retry_after:.1f} s"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerState, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
 from booking_resilience.monitor.build import member_of
@@ -43,7 +44,7 @@ class ErrorRecorder(Protocol):
         category: ErrorCategory,
         severity: Severity,
         attempts: int | tuple[FailedAttempt, ...] | None,
-        outcome: Literal["failed", "recovered"],
+        outcome: Literal["failed", "recovered", "refused", "fell_back"],
     ) -> object:
         """Record how an operation ended."""
         ...
@@ -168,15 +169,29 @@ class Pipeline:
     def _watch(self, event: RetryEvent) -> None:
         if self.monitor is None or event.error is None or event.outcome == "retrying":
             return
-        recovered = event.outcome == "recovered"
+        recovered, refused = event.outcome == "recovered", self._was_refused(event)
+        is_mild = recovered or (refused and isinstance(event.error, LimitExceededError))
         self.monitor.record(
             event.error,
             operation=event.operation,
             category=self.category,
-            severity=Severity.WARNING if recovered else Severity.ERROR,
-            attempts=event.attempt if recovered else attempts_of(event.error) or event.attempt or None,
-            outcome="recovered" if recovered else "failed",
+            severity=Severity.WARNING if is_mild else Severity.ERROR,
+            attempts=event.attempt
+            if recovered
+            else 0
+            if refused
+            else attempts_of(event.error) or event.attempt or None,
+            outcome="recovered" if recovered else "refused" if refused else "failed",
         )
+
+    def _was_refused(self, event: RetryEvent) -> bool:
+        """Tell whether no attempt was made: a limit rejected the first, or the breaker of this pipeline itself."""
+        error = event.error
+        if event.attempt != 1:
+            return False
+        if isinstance(error, CircuitOpenError):
+            return self.breaker is not None and error.name == self.breaker.name
+        return isinstance(error, LimitExceededError)
 
 
 def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -49,9 +49,13 @@ from booking_resilience import (
     SharedSnapshot,
     Subscription,
     TransientError,
+    Verdict,
     attempts_of,
     booking_attribution,
+    classify,
     deadline,
+    is_backend_failure,
+    is_no_evidence,
     is_transient,
     iter_batch,
     iter_batch_async,
@@ -177,6 +181,13 @@ policy.max_attempts = 4  # type: ignore[misc] # pyright: ignore[reportAttributeA
 assert_type(RetryBudget().tokens, float)
 assert_type(RetryBudget().try_spend(), bool)
 assert_type(is_transient(ValueError()), bool)
+assert_type(is_backend_failure(ValueError()), bool)
+assert_type(is_no_evidence(ValueError()), bool)
+verdict = classify(ValueError())
+assert_type(verdict, Verdict)
+assert_type(verdict.sent, Literal["no", "maybe", "yes"])
+assert_type(verdict.retry_after, float | None)
+CircuitBreaker("b", failure_on=is_backend_failure, ignore=is_no_evidence)
 assert_type(attempts_of(ValueError()), tuple[FailedAttempt, ...])
 assert_type(remaining_time(), float | None)
 with deadline(3.0) as nothing:

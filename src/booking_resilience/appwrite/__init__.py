@@ -1,11 +1,12 @@
 """Appwrite: a client with timeouts, what its errors mean, rows that are created once, and the chat service."""
 
 from booking_resilience.appwrite.chat import CHAT_TABLES, AppwriteChatService
-from booking_resilience.appwrite.classify import Verdict, classify
+from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.client import AppwriteClient
 from booking_resilience.appwrite.create import appwrite_breaker, appwrite_retry, create_row_once
 from booking_resilience.appwrite.failures import AppwriteCallError, AppwriteConnectionError, AppwriteTimeoutError
 from booking_resilience.appwrite.rows import Row
+from booking_resilience.verdicts import Verdict
 
 __all__ = [
     "CHAT_TABLES",
