@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         resolve_source,
     )
     from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Permit, SharedSnapshot
+    from booking_resilience.breakers import Breakers
     from booking_resilience.deadlines import deadline, remaining_time
     from booking_resilience.errors import (
         CircuitOpenError,
@@ -88,6 +89,7 @@ __all__ = [
     "BreakerEvent",
     "BreakerSnapshot",
     "BreakerState",
+    "Breakers",
     "ChatMessage",
     "ChatProvider",
     "ChatRoom",
@@ -157,6 +159,7 @@ _HOMES = {
         "resolve_source",
     ),
     "breaker": ("BreakerSnapshot", "CircuitBreaker", "FailureRate", "Permit", "SharedSnapshot"),
+    "breakers": ("Breakers",),
     "deadlines": ("deadline", "remaining_time"),
     "errors": (
         "CircuitOpenError",
