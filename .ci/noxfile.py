@@ -61,7 +61,15 @@ def sdk(session: nox.Session, version: str) -> None:
     _install(session, f"appwrite=={version}")
     tests = sorted(str(path) for path in (ROOT / "tests").glob("test_appwrite_*.py"))
     more = [str(ROOT / "tests" / f"test_{name}.py") for name in ("chat", "conformance", "example_backends", "faults")]
+    tests.append(str(ROOT / "tests" / "live"))
     session.run("python", "-m", "pytest", *(session.posargs or [*tests, *more]))
+
+
+@nox.session(python="3.11")
+def conformance(session: nox.Session) -> None:
+    """Replay the recordings of a real Appwrite and print the differences: `-- --endpoint … --project … --key …`."""
+    _install(session)
+    session.run("python", "tests/live/conformance.py", *session.posargs)
 
 
 @nox.session(python="3.11")

@@ -247,10 +247,8 @@ def test_only_the_last_requests_are_kept(wired):
         ("GET", "/v1/tablesdb/transactions/x/operations"),
         ("GET", "/v1/tablesdb/d/tables/t/rows/r1/logs"),
         ("GET", "/v1/databases/d/collections/t/usage"),
-        ("GET", "/v1/account/sessions"),
         ("POST", "/v1/storage/buckets"),
         ("GET", "/v1/teams"),
-        ("GET", "/v1/ping"),
         ("GET", "/v1/health/queue/mails"),
     ],
 )
@@ -636,7 +634,7 @@ QUERIES = [
     ([query("equal", "slot", "APPLE", "date")], "r0 r4"),
     ([query("equal", "$id", "r3", "r1", "gone")], "r1 r3"),
     ([query("notEqual", "slot", "apple")], "r1 r2 r3 r4 r5"),
-    ([query("notEqual", "n", 2)], "r0 r1 r2 r5"),
+    ([query("notEqual", "n", 2)], "r0 r2 r5"),
     ([query("lessThan", "n", 2)], "r2 r5"),
     ([query("lessThanEqual", "n", 2)], "r2 r3 r4 r5"),
     ([query("greaterThan", "n", 2)], "r0"),
@@ -715,8 +713,8 @@ def test_a_selection_has_its_columns_and_the_systems(appwrite_server):
         (query("select", None, "unknown"), "general_query_invalid"),
         (query("cursorAfter", None, "gone"), "general_cursor_not_found"),
         (query("cursorAfter", None, ""), "general_query_invalid"),
-        (query("or", None, "{"), "general_query_invalid"),
-        (query("or", None, 5), "general_query_invalid"),
+        (query("or", None, "{"), "general_unknown"),  # 1.9.6 falls over what is nested as text
+        (query("or", None, 5), "general_unknown"),
         (query("equal", "slot", "x" * 5000), "general_argument_invalid"),
     ],
 )

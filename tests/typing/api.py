@@ -346,8 +346,10 @@ def on_item(outcome: BatchOutcome[str, int]) -> None:
 result = run_batch(length, ["x"], pipeline=pipeline, operation="op", max_concurrency=2, on_item=on_item)
 assert_type(result, BatchResult[str, int])
 assert_type(result.outcomes, tuple[BatchOutcome[str, int], ...])
-assert_type(result.succeeded, tuple[BatchOutcome[str, int], ...])
-assert_type(result.failed, tuple[BatchOutcome[str, int], ...])
+assert_type(result.succeeded, tuple[BatchOutcome[str, int, None], ...])
+assert_type(result.failed, tuple[BatchOutcome[str, int, Exception], ...])
+assert_type(result.failed[0].error, Exception)
+any_outcomes: tuple[BatchOutcome[str, int], ...] = result.failed
 assert_type(result.values(), list[int])
 result.raise_if_failed()
 assert_type(iter_batch(length, iter(["x"])), Generator[BatchOutcome[str, int], None, None])

@@ -28,7 +28,6 @@ from booking_resilience.checks import check
 from booking_resilience.deadlines import deadline, remaining_time
 from booking_resilience.retry import RetryPolicy, attempts_of, with_retry
 from booking_resilience.retry.history import forget, remember
-from booking_resilience.retry.plan import tell
 from booking_resilience.retry.run import drive
 
 if TYPE_CHECKING:
@@ -155,7 +154,8 @@ class _Creation:
         if total is not None:
             kept = min(_RESERVE, total * _RESERVED_SHARE)
             policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
-        plan = dataclasses.replace(self._pipeline._plan, policy=policy, operation=self._operation, sink=self._take)
+        plan = dataclasses.replace(self._pipeline._plan, policy=policy, operation=self._operation)
+        plan = dataclasses.replace(plan, listener=self._take, is_logged=False)
         try:
             row: Row = drive(plan, self._attempt)()
         except Exception as error:
@@ -233,7 +233,7 @@ class _Creation:
     def _take(self, event: RetryEvent) -> None:
         """Tell of an event; of the last one only when it is known what came of the operation."""
         if event.outcome == "retrying":
-            tell(self._pipeline._plan, event)
+            self._pipeline._plan.tell(event)
         else:
             self.last, self._ended = event, clock.monotonic()
 
@@ -247,4 +247,4 @@ class _Creation:
             event = dataclasses.replace(event, outcome="recovered", reason=None, elapsed=elapsed)
         elif error is not None:
             event = dataclasses.replace(event, error=error, elapsed=elapsed)
-        tell(self._pipeline._plan, event)
+        self._pipeline._plan.tell(event)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Final, TypedDict
 
+from booking_resilience.checks import check_type
+
 
 class BookingSource(enum.StrEnum):
     """Where a booking was made; the value is what is stored with it."""
@@ -49,11 +51,13 @@ def resolve_source(
         source: The source that the caller names: a member, or exactly one of the six texts.
 
     Raises:
+        TypeError: If `chat_window_open` is neither True nor False: the text "false" would count as True.
         ValueError: If the booking type or the source is unknown; the error lists those that are known.
 
     >>> resolve_source(chat_window_open=True)
     <BookingSource.CHAT_WINDOW: 'chatWindow'>
     """
+    check_type("chat_window_open", chat_window_open, isinstance(chat_window_open, bool), "True or False")
     kind = _booking_type(booking_type)
     if source is not None:
         return _named(source)
@@ -72,7 +76,7 @@ def booking_attribution(
     """
     kind = _booking_type(booking_type)
     resolved = resolve_source(booking_type=kind, chat_window_open=chat_window_open, source=source)
-    return {"source": resolved.value, "chatWindowOpen": bool(chat_window_open), "mode": kind, "bookingType": kind}
+    return {"source": resolved.value, "chatWindowOpen": chat_window_open, "mode": kind, "bookingType": kind}
 
 
 def _booking_type(booking_type: str | None) -> str:

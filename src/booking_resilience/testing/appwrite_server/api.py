@@ -102,7 +102,10 @@ class Api:
         area, rest = parts[1], parts[2:]
         if area == "health":
             return self._health(request, rest)
-        if area == "account" and not rest:  # nobody has a session here, and no key has that scope
+        if area == "ping" and not rest:
+            self._caller(request)
+            return Answer(200, b"Pong!", content_type="text/plain; charset=UTF-8")
+        if area == "account" and request.method == "GET":  # nobody has a session here, and no key has that scope
             is_guest = self._caller(request).is_guest
             raise self.access.refusal(["account"], is_guest, request.headers.get("host", ""))
         if area == "account" and request.method == "POST" and rest == ["sessions", "email"]:  # nobody has a password

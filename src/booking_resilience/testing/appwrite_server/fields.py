@@ -78,9 +78,9 @@ class FieldRoutes:
             raise parameters.not_emulated(call.request)
         table, column = self._column(call, key)
         if column.status != "available":
-            raise not_available(call.dialect, column)
+            raise not_available(call.dialect)
         if column.name != name:
-            text = f"The {call.dialect.column} '{key}' type is invalid."
+            text = f"The {call.dialect.column} '%s' type is invalid."  # the real one forgets the key
             raise call.dialect.column_error("type_invalid", text)
         longest = max((len(row.data.get(key) or "") for row in table.rows.values()), default=0) if column.size else 0
         if column.size and not column.array and longest > (call.body.get("size") or column.size):

@@ -27,10 +27,6 @@ def _equal(wanted: Sequence[Any]) -> Test:
     return lambda value: value is not None and value in among
 
 
-def _not_equal(wanted: Sequence[Any]) -> Test:
-    return lambda value: value is None or value != wanted[0]
-
-
 def _between(wanted: Sequence[Any]) -> Test:
     return lambda value: value is not None and wanted[0] <= value <= wanted[1]
 
@@ -42,7 +38,7 @@ def _not_between(wanted: Sequence[Any]) -> Test:
 # Of a value as it compares, and the values of the query likewise.
 _COMPARISONS: dict[str, Callable[[Sequence[Any]], Test]] = {
     "equal": _equal,
-    "notEqual": _not_equal,
+    "notEqual": _compares(operator.ne),
     "lessThan": _compares(operator.lt),
     "lessThanEqual": _compares(operator.le),
     "greaterThan": _compares(operator.gt),
@@ -69,6 +65,13 @@ def _likes(method: str, wanted: Sequence[Any]) -> Test:
         return value is not None and any(test(folded(_text(value)), text) for text in texts) != is_not
 
     return fits
+
+
+def _any_pattern(wanted: Sequence[Any]) -> Test:
+    """Return what finds text that is like one of some patterns: `containsAll` of text is a `LIKE` as it stands."""
+    parts = [[{"%": ".*", "_": "."}.get(sign, re.escape(sign)) for sign in like(value)] for value in wanted]
+    pattern = re.compile("|".join("".join(signs) for signs in parts), re.DOTALL)
+    return lambda value: value is not None and pattern.fullmatch(folded(value)) is not None
 
 
 def _text(value: Any) -> str:
@@ -133,9 +136,9 @@ def test_of(query: Query, table: Table) -> Callable[[Row], bool]:
 def _test(query: Query, table: Table) -> Test:
     method, name = query.method, query.attribute
     column = table.columns.get(name)
-    if method in ("isNull", "notExists"):
+    if method == "isNull":
         return lambda value: value is None
-    if method in ("isNotNull", "exists"):
+    if method == "isNotNull":
         return lambda value: value is not None
     if column is not None and column.array:
         return _overlaps(method, [column.stored([value])[0] for value in query.values])
@@ -144,7 +147,7 @@ def _test(query: Query, table: Table) -> Test:
     if method == "regex":
         return _regex(query.values)
     if method == "containsAll":
-        return _nothing  # of text it is asked whether it is JSON that holds them
+        return _any_pattern(query.values)
     wanted = _stored_values(query, table)
     if method not in _COMPARISONS:
         return _likes(method, wanted)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from booking_resilience.testing.appwrite_server import dates, formats
-from booking_resilience.testing.appwrite_server.php import INT_MAX, INT_MIN, formatted
+from booking_resilience.testing.appwrite_server.php import INT_MAX, INT_MIN, as_list, formatted
 
 FLOAT_MAX = 1.7976931348623157e308
 EARLIEST, LATEST = "1000-01-01", "9999-12-31"
@@ -118,6 +118,7 @@ class Column:
         if not self.array:
             wrong = self.refusal(value)
             return wrong and f'Attribute "{self.key}" has {wrong}'
+        value = as_list(value)
         if not isinstance(value, list):
             return f'Attribute "{self.key}" must be an array'
         for place, item in enumerate(value):
@@ -139,6 +140,7 @@ class Column:
     def stored(self, value: Any) -> Any:
         """Return the value as it is stored and answered."""
         convert = _STORED.get(self.kind.family)
+        value = as_list(value) if self.array else value
         if value is None or convert is None:
             return value
         return [None if item is None else convert(item) for item in value] if self.array else convert(value)

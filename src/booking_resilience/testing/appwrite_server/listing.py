@@ -130,8 +130,8 @@ def _key_by(name: str) -> Callable[[Row], Any]:
 
     def key(row: Row) -> tuple[bool, Any]:
         value = value_of(row, name)
-        if isinstance(value, list):
-            value = json.dumps(value, separators=(",", ":"))
+        if isinstance(value, list):  # arrays are compared as the JSON that the database holds
+            return True, json.dumps(value, separators=(",", ":"))
         return value is not None, 0 if value is None else collated(value)
 
     return key

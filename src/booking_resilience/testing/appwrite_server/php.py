@@ -101,6 +101,20 @@ def formatted(value: float) -> str:
     return f"{value:,}"
 
 
+def string(value: Any) -> str:
+    """Return a value as PHP turns it into text."""
+    if isinstance(value, bool) or value is None:
+        return "1" if value else ""
+    return "Array" if isinstance(value, (list, dict)) else str(value)
+
+
+def as_list(value: Any) -> Any:
+    """Return a list where an object's keys are 0, 1, 2 and so on: PHP tells no difference; else the value itself."""
+    if isinstance(value, dict) and list(value) == [str(place) for place in range(len(value))]:
+        return list(value.values())
+    return value
+
+
 def text_of(value: float | None) -> str:
     """Return a number as PHP writes it in a text; nothing for null."""
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -98,16 +98,14 @@ def _from(fields: dict[str, Any]) -> Query:
     if not isinstance(values, (list, dict)):
         raise _invalid(f"Invalid query values. Must be an array, got {php.type_of(values)}")
     listed = list(values.values()) if isinstance(values, dict) else values
-    if isinstance(values, dict) and listed and method not in LOGICAL:
-        listed = [values]  # PHP finds no value under 0
+    if isinstance(values, dict) and method in OTHERS and method != "select":
+        listed = []  # PHP finds no value under 0
     return Query(method, attribute, [_nested(item) for item in listed] if method in LOGICAL else listed)
 
 
 def _nested(item: Any) -> Query:
-    if isinstance(item, str):
-        return _read(item)
-    if not isinstance(item, (dict, list)):
-        raise _invalid(f"Invalid nested query. Must be an array or string, got {php.type_of(item)}")
+    if not isinstance(item, (dict, list)):  # 1.9.6 falls over queries that are nested as text
+        raise ApiError(500, "general_unknown", "Server Error")
     return _from(item if isinstance(item, dict) else {})
 
 
@@ -158,7 +156,7 @@ def _take(listing: Listing, query: Query, table: Table) -> None:
             setattr(listing, method, found)
     elif method == "select":
         _check_selection(values, table)
-        listing.select = [*(listing.select or ()), *map(str, values)]
+        listing.select = [*(listing.select or ()), *map(php.string, values)]
     elif method in ("orderAsc", "orderDesc"):
         _check_known(query.attribute, table)
         listing.orders.append((query.attribute, method == "orderAsc"))
@@ -181,7 +179,7 @@ def _number(method: str, value: Any) -> int:
 def _check_selection(values: list[Any], table: Table) -> None:
     if not values:
         raise bad_query("No attributes selected")
-    names = [str(value) for value in values]
+    names = [php.string(value) for value in values]
     if len(set(names)) < len(names):
         raise bad_query("Duplicate attributes selected")
     for name in names:
@@ -212,7 +210,7 @@ def _check_filter(query: Query, table: Table) -> None:
             raise bad_query(f"{name} queries require at least two queries")
         return
     if query.method == "elemMatch":
-        raise _invalid("Invalid query method: elemMatch")
+        raise bad_query("elemMatch is not supported by the database")
     _check_count(query)
     column = _column_of(query, table)
     if len(query.values) > _MOST_VALUES:
@@ -225,7 +223,9 @@ def _check_filter(query: Query, table: Table) -> None:
         raise bad_query(f'Spatial query "{query.method}" cannot be applied on non-spatial attribute: {query.attribute}')
     if query.method in VECTOR:
         raise bad_query("Vector queries can only be used on vector attributes")
-    if query.method not in ("exists", "notExists") and not is_spatial:
+    if query.method in ("exists", "notExists"):  # MariaDB has no such thing, which the real server finds out too late
+        raise ApiError(500, "general_unknown", "Server Error")
+    if not is_spatial:
         _check_values(query, column)
 
 

@@ -198,7 +198,7 @@ def column_body(column: Column, *, is_in_table: bool = False) -> dict[str, Any]:
     return body
 
 
-def not_available(dialect: Dialect, column: Column) -> ApiError:
+def not_available(dialect: Dialect) -> ApiError:
     """Return the error for a column that can't be used yet."""
-    what = f"The requested {dialect.column} '{column.key}' is not yet available."
+    what = f"The requested {dialect.column} '%s' is not yet available."  # the real one forgets the key
     return dialect.column_error("not_available", f"{what} Please try again later.")
