@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from booking_resilience.awaitables import cut_off
+from booking_resilience.cutoff import cut_off
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.http.rules import Exchange
 
