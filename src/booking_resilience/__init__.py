@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         with_retry,
         with_retry_async,
     )
+    from booking_resilience.settings import Settings
     from booking_resilience.verdicts import Verdict, classify, is_backend_failure, is_no_evidence, is_transient
 
 __all__ = [
@@ -116,6 +117,7 @@ __all__ = [
     "RetryBudget",
     "RetryEvent",
     "RetryPolicy",
+    "Settings",
     "Severity",
     "SharedSnapshot",
     "Subscription",
@@ -201,6 +203,7 @@ _HOMES = {
         "with_retry",
         "with_retry_async",
     ),
+    "settings": ("Settings",),
     "verdicts": ("Verdict", "classify", "is_backend_failure", "is_no_evidence", "is_transient"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
