@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -10,7 +11,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from appwrite.exception import AppwriteException
 from appwrite.query import Query
@@ -20,6 +21,7 @@ from booking_flow import (
     BOOKINGS,
     DATABASE_ID,
     SETUP,
+    AsyncBookingFlow,
     BookingError,
     BookingFlow,
     BookingRequest,
@@ -27,16 +29,28 @@ from booking_flow import (
     booking_data,
     bootstrap,
 )
-from booking_resilience import BookingSource, ErrorMonitor, Pipeline, RetryPolicy, iter_batch, message_for
-from booking_resilience.appwrite import AppwriteClient, appwrite_breaker
-from booking_resilience.testing import AppwriteServer, RecordingChatProvider
+from booking_resilience import (
+    BookingSource,
+    ErrorMonitor,
+    Pipeline,
+    RetryPolicy,
+    iter_batch,
+    iter_batch_async,
+    message_for,
+)
+from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient, appwrite_breaker
+from booking_resilience.testing import AppwriteServer, AsyncRecordingChatProvider, RecordingChatProvider
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from rich.progress import Progress
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OPERATION = "createBooking"
 ONCE = Pipeline(retry=RetryPolicy(max_attempts=1, deadline=None))
 """For the batch: it doesn't repeat a whole booking, since the booking's steps are retried."""
 
@@ -60,6 +74,22 @@ class TimedClient(AppwriteClient):
         started = time.perf_counter()
         try:
             return super().call(method, path, headers, params, response_type)
+        finally:
+            self.call_ms.append((time.perf_counter() - started) * 1000)
+
+
+class AsyncTimedClient(AsyncAppwriteClient):
+    """The same, asynchronous."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.call_ms: list[float] = []
+
+    async def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make the call."""
+        started = time.perf_counter()
+        try:
+            return await super().run(fn, *args, **kwargs)
         finally:
             self.call_ms.append((time.perf_counter() - started) * 1000)
 
@@ -161,11 +191,40 @@ def requests(count: int, run: str) -> list[BookingRequest]:
     ]
 
 
+class Tally:
+    """Counts what comes of the bookings of a site.
+
+    Attributes:
+        asked: The bookings to make.
+        workers: How many at a time.
+    """
+
+    def __init__(self, place: Site, client: TimedClient | AsyncTimedClient) -> None:
+        self.asked = requests(place.options.bookings, place.run_id)
+        self.workers: int = place.options.workers
+        self._run, self._confirmed = Run(), set[str]()
+        self._progress, self._client = place.progress, client
+        self._task = place.progress.add_task("bookings", total=len(self.asked))
+        client.call_ms.clear()
+
+    def take(self, outcome: Any) -> None:
+        """Count one booking."""
+        if request := self._run.take(outcome):
+            self._confirmed.add(request.booking_id)
+        self._progress.advance(self._task)
+
+    def close(self) -> tuple[Run, set[str]]:
+        """Return what came of them and the IDs of those reported as stored."""
+        self._run.call_ms = list(self._client.call_ms)
+        return self._run, self._confirmed
+
+
 @dataclass
 class Site:
     """An Appwrite with its tables, and the bookings to make there."""
 
     client: TimedClient
+    connection: tuple[str, str, str]
     server: AppwriteServer | None
     options: Namespace
     progress: Progress
@@ -173,26 +232,30 @@ class Site:
 
     def make(self, book: Callable[[BookingRequest], BookingResult]) -> tuple[Run, set[str]]:
         """Make the bookings, a few at a time; return what came of them and the IDs of those reported as stored."""
-
-        def timed(request: BookingRequest) -> tuple[BookingResult | Exception, float]:
-            started = time.perf_counter()
-            try:
-                result: BookingResult | Exception = book(request)
-            except Exception as error:  # noqa: BLE001 - the time of a failure counts, too
-                result = error
-            return result, time.perf_counter() - started
-
-        run, confirmed = Run(), set()
-        asked, workers = requests(self.options.bookings, self.run_id), self.options.workers
-        task = self.progress.add_task("bookings", total=len(asked))
-        self.client.call_ms.clear()
+        tally = Tally(self, self.client)
         with self._faults():
-            for outcome in iter_batch(timed, asked, pipeline=ONCE, operation="createBooking", max_concurrency=workers):
-                if request := run.take(outcome):
-                    confirmed.add(request.booking_id)
-                self.progress.advance(task)
-        run.call_ms = list(self.client.call_ms)
-        return run, confirmed
+            timed = partial(_timed, book)
+            for outcome in iter_batch(
+                timed, tally.asked, pipeline=ONCE, operation=OPERATION, max_concurrency=tally.workers
+            ):
+                tally.take(outcome)
+        return tally.close()
+
+    async def make_async(
+        self, made: Callable[[AsyncTimedClient], Callable[[BookingRequest], Awaitable[BookingResult]]]
+    ) -> tuple[Run, set[str]]:
+        """Do as `make` in an event loop, with what is made for an asynchronous client."""
+        async with AsyncTimedClient() as client:
+            self.lead_here(client)
+            tally = Tally(self, client)
+            with self._faults():
+                timed = partial(_timed_async, made(client))
+                outcomes = iter_batch_async(
+                    timed, tally.asked, pipeline=ONCE, operation=OPERATION, max_concurrency=tally.workers
+                )
+                async for outcome in outcomes:
+                    tally.take(outcome)
+            return tally.close()
 
     def count_stored(self, run: Run, confirmed: set[str]) -> None:
         """Compare what was reported as stored with what the table holds; a success is what it holds."""
@@ -202,6 +265,11 @@ class Site:
         run.duplicates = sum(copies - 1 for copies in stored.values())
         run.unconfirmed = len(set(stored) - confirmed)
         run.failed = self.options.bookings - run.succeeded - run.lost
+
+    def lead_here(self, client: AppwriteClient | AsyncAppwriteClient) -> None:
+        """Have a client speak to this Appwrite."""
+        endpoint, project, key = self.connection
+        client.set_endpoint(endpoint).set_project(project).set_key(key)
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -234,17 +302,17 @@ class Site:
 @contextlib.contextmanager
 def site(options: Namespace, progress: Progress) -> Iterator[Site]:
     """Give the Appwrite that was asked for, its tables made: an embedded one of its own, or a real one."""
-    client: Any = TimedClient()  # the SDK's setters have no annotations
     with contextlib.ExitStack() as stack:
         if options.endpoint is None:
             server = stack.enter_context(AppwriteServer(project="demo", key="demo-key"))
-            client.set_endpoint(server.endpoint).set_project("demo").set_key("demo-key")
-            run_id = f"seed {options.seed}"
+            connection, run_id = (server.endpoint, "demo", "demo-key"), f"seed {options.seed}"
         else:
             server, run_id = None, uuid.uuid4().hex
-            client.set_endpoint(options.endpoint).set_project(options.project).set_key(options.key)
-        bootstrap(client)
-        yield Site(client, server, options, progress, run_id)
+            connection = (options.endpoint, options.project, options.key)
+        place = Site(TimedClient(), connection, server, options, progress, run_id)
+        place.lead_here(place.client)
+        bootstrap(place.client)
+        yield place
 
 
 def run_all(options: Namespace, progress: Progress) -> tuple[Run, Run, ErrorMonitor]:
@@ -263,9 +331,18 @@ def resilient_run(options: Namespace, progress: Progress, monitor: ErrorMonitor)
     breaker = appwrite_breaker(failure_threshold=max(5, options.workers))
     watch = RetryWatch()
     with site(options, progress) as place:
-        flow = BookingFlow(place.client, monitor=monitor, breaker=breaker, chat_provider=RecordingChatProvider())
+        parts: dict[str, Any] = {"monitor": monitor, "breaker": breaker}
         with watch.listening():
-            run, confirmed = place.make(flow.create_booking)
+            if options.is_async:
+
+                def made(client: AsyncTimedClient) -> Callable[[BookingRequest], Awaitable[BookingResult]]:
+                    provider = AsyncRecordingChatProvider()
+                    return AsyncBookingFlow(client, **parts, chat_provider=provider).create_booking
+
+                run, confirmed = asyncio.run(place.make_async(made))
+            else:
+                flow = BookingFlow(place.client, **parts, chat_provider=RecordingChatProvider())
+                run, confirmed = place.make(flow.create_booking)
         place.count_stored(run, confirmed)
     run.retries, run.recovery_ms = watch.retries, watch.recovery_ms
     by_category = monitor.stats().by_category
@@ -279,25 +356,80 @@ def resilient_run(options: Namespace, progress: Progress, monitor: ErrorMonitor)
 def plain_run(options: Namespace, progress: Progress) -> Run:
     """Make the same bookings with plain calls of the SDK, one for each step."""
     with site(options, progress) as place:
-        run, confirmed = place.make(partial(book_plainly, TablesDB(place.client)))
+        if options.is_async:
+            run, confirmed = asyncio.run(place.make_async(lambda client: partial(book_plainly_async, client)))
+        else:
+            run, confirmed = place.make(partial(book_plainly, TablesDB(place.client)))
         place.count_stored(run, confirmed)
     return run
 
 
 def book_plainly(tables: Any, request: BookingRequest) -> BookingResult:
     """Take the same four steps as `BookingFlow`, each with one call and nothing around it."""
-    data, booking_id = booking_data(request), request.booking_id
-    create = partial(tables.create_row, database_id=DATABASE_ID)
-    create(table_id=BOOKINGS, row_id=booking_id, data=data)
-    room = {"bookingId": booking_id, "participants": [request.user_id, request.therapist_id]}
     missing = []
-    for step, table_id, row_id, row in (
+    for step, row in plain_steps(request):
+        try:
+            tables.create_row(**row)
+        except AppwriteException:
+            if step == "createBooking":
+                raise
+            missing.append(step)
+    return plain_result(request, missing)
+
+
+async def book_plainly_async(client: AsyncTimedClient, request: BookingRequest) -> BookingResult:
+    """Do as `book_plainly` with an asynchronous client."""
+    tables: Any = TablesDB(client)
+    missing = []
+    for step, row in plain_steps(request):
+        try:
+            await client.run(tables.create_row, **row)
+        except AppwriteException:
+            if step == "createBooking":
+                raise
+            missing.append(step)
+    return plain_result(request, missing)
+
+
+def plain_steps(request: BookingRequest) -> list[tuple[str, dict[str, Any]]]:
+    """Return the steps of a booking, each with the arguments that create its row."""
+    booking_id = request.booking_id
+    room = {"bookingId": booking_id, "participants": [request.user_id, request.therapist_id]}
+    rows = (
+        ("createBooking", BOOKINGS, booking_id, booking_data(request)),
         ("createChatRoom", "chat_rooms", booking_id, room),
         ("sendWelcomeMessage", "chat_messages", f"w-{booking_id}", {"roomId": booking_id, "text": "Welcome!"}),
         ("sendBookingReceivedMessage", "chat_messages", f"r-{booking_id}", {"roomId": booking_id, "text": "Received."}),
-    ):
-        try:
-            create(table_id=table_id, row_id=row_id, data=row)
-        except AppwriteException:
-            missing.append(step)
-    return BookingResult(request=request, data=data, chat_room_id=booking_id, missing=tuple(missing))
+    )
+    return [
+        (step, {"database_id": DATABASE_ID, "table_id": table_id, "row_id": row_id, "data": data})
+        for step, table_id, row_id, data in rows
+    ]
+
+
+def plain_result(request: BookingRequest, missing: list[str]) -> BookingResult:
+    """Return what a booking by plain calls came to."""
+    data = booking_data(request)
+    return BookingResult(request=request, data=data, chat_room_id=request.booking_id, missing=tuple(missing))
+
+
+def _timed(
+    book: Callable[[BookingRequest], BookingResult], request: BookingRequest
+) -> tuple[BookingResult | Exception, float]:
+    started = time.perf_counter()
+    try:
+        result: BookingResult | Exception = book(request)
+    except Exception as error:  # noqa: BLE001 - the time of a failure counts, too
+        result = error
+    return result, time.perf_counter() - started
+
+
+async def _timed_async(
+    book: Callable[[BookingRequest], Awaitable[BookingResult]], request: BookingRequest
+) -> tuple[BookingResult | Exception, float]:
+    started = time.perf_counter()
+    try:
+        result: BookingResult | Exception = await book(request)
+    except Exception as error:  # noqa: BLE001 - the time of a failure counts, too
+        result = error
+    return result, time.perf_counter() - started

@@ -171,6 +171,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--kinds", nargs="?", default=DEFAULT_KINDS, metavar="NAMES",
         help=f"what goes wrong, comma-separated (default {DEFAULT_KINDS}); alone, lists them. {meanings}")  # fmt: skip
     add("--workers", type=int, default=8, metavar="N", help="bookings in flight at a time (default 8)")
+    add("--async", dest="is_async", action="store_true", help="in an event loop, with the asynchronous client")
     add("--endpoint", metavar="URL", help="use this Appwrite server, with --project and --key, not the embedded one")
     add("--project", metavar="ID")
     add("--key")

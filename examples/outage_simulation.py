@@ -1,7 +1,7 @@
 """Show what a retry policy, a budget and a breaker do to a backend in trouble, in virtual time.
 
-Clients whose load the backend bears easily meet ten seconds of trouble. The table says how many operations succeeded,
-what load reached the backend, and how long after the trouble all was well again. The same seed gives the same table.
+The backend handles the clients' load easily until ten seconds of trouble. The table shows how many operations
+succeeded, what load reached the backend, and how long recovery took. The same seed gives the same table.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ NAME = "outage_simulation.py"
 LEAST_SECONDS = 30
 NUMBERS = {
     "seed": (int, -math.inf, math.inf, "seed of all that is random"),
-    "load": (float, 1, 10_000, "operations begun per second"),
+    "load": (float, 1, 10_000, "operations started per second"),
     "capacity": (float, 1, 10_000, "requests that the backend serves per second"),
-    "queue": (int, 1, 1_000_000, "requests that wait at most; further ones are refused"),
-    "clients": (int, 1, 10_000, "processes, each with a budget and a breaker of its own"),
-    "timeout": (float, 0.01, 60, "seconds after which an attempt is given up"),
+    "queue": (int, 1, 1_000_000, "most requests that wait; more are rejected"),
+    "clients": (int, 1, 10_000, "processes, each with its own budget and breaker"),
+    "timeout": (float, 0.01, 60, "seconds after which a client gives up an attempt"),
     "cooldown": (float, 0, 3600, "seconds that a breaker stays open"),
     "seconds": (int, LEAST_SECONDS, 3600, "seconds to simulate, with the trouble from 10 to 20"),
 }
@@ -92,7 +92,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
 
 
 def digest_of(outcomes: Sequence[Outcome]) -> str:
-    """Return a digest of all that a figure shows, by which a figure can be told to be of these runs."""
+    """Return a digest of everything that a figure shows, to tell whether a figure is of these runs."""
     shown = [(asdict(o.scenario), o.succeeded, o.attempts, cells(o)) for o in outcomes]
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
@@ -149,9 +149,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[Sce
         default = getattr(DEFAULTS, name)
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default {default:g})")
     parser.add_argument(
-        "--json", metavar="FILE", help="write the results, by the second, to this file; - is standard output"
+        "--json", metavar="FILE", help="write the results, second by second, to this file; - is standard output"
     )
-    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw them into this file; needs matplotlib")
+    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw them to this file; needs matplotlib")
     options = parser.parse_args(arguments)
     for name, (_, least, most, _) in NUMBERS.items():
         if not least <= (value := getattr(options, name)) <= most:
@@ -171,7 +171,7 @@ DEFAULTS = Scenario()
 
 
 def chosen(parser: command.Parser, option: str, text: str | None, known: dict[str, str]) -> list[str]:
-    """Return the names that an option lists, each once and in the order known; all of them if it was not given."""
+    """Return the names that an option lists, once each and in their usual order; all of them if it isn't given."""
     names = {name.strip() for name in (text or "").split(",")}
     if text is None or (text == "all" and "all" not in known):
         return list(known)

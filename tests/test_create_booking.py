@@ -54,6 +54,17 @@ def run(*arguments: str, expect: int = 0) -> tuple[str, str]:
     return out, err
 
 
+def test_the_asynchronous_form_makes_the_same_bookings(tmp_path: Path) -> None:
+    """`--async` meets the same faults with the same outcome, in an event loop."""
+    counted = []
+    for options in ([], ["--async"]):
+        run("--bookings", "40", "--fault-rate", "0.1", *options, "--json", str(tmp_path / "out.json"))
+        facts = json.loads((tmp_path / "out.json").read_text())
+        names = ("succeeded", "failed", "degraded", "duplicates", "lost")
+        counted.append([(facts[name], facts["baseline"][name]) for name in names])
+    assert counted[0] == counted[1]
+
+
 def test_makes_bookings_that_survive_faults(tmp_path: Path) -> None:
     """With 5 % of the calls failing, bookings succeed, none is lost or doubled, and the table and files say so."""
     out, err = run(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         run_batch_async,
     )
     from booking_resilience.booking import (
+        AsyncChatProvider,
+        AsyncChatService,
         BookingSource,
         BookingSuccess,
         ChatMessage,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         Page,
         booking_attribution,
         iter_messages,
+        iter_messages_async,
         message_for,
         resolve_source,
     )
@@ -83,6 +86,8 @@ __all__ = [
     "DEFAULT_RETRY",
     "AlertEvent",
     "AlertRule",
+    "AsyncChatProvider",
+    "AsyncChatService",
     "BatchOutcome",
     "BatchResult",
     "BookingSource",
@@ -133,6 +138,7 @@ __all__ = [
     "iter_batch",
     "iter_batch_async",
     "iter_messages",
+    "iter_messages_async",
     "load_json",
     "message_for",
     "remaining_time",
@@ -148,6 +154,8 @@ __all__ = [
 _HOMES = {
     "batch": ("BatchOutcome", "BatchResult", "iter_batch", "iter_batch_async", "run_batch", "run_batch_async"),
     "booking": (
+        "AsyncChatProvider",
+        "AsyncChatService",
         "BookingSource",
         "BookingSuccess",
         "ChatMessage",
@@ -157,6 +165,7 @@ _HOMES = {
         "Page",
         "booking_attribution",
         "iter_messages",
+        "iter_messages_async",
         "message_for",
         "resolve_source",
     ),

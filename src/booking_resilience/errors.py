@@ -22,8 +22,8 @@ class TransientError(ResilienceError):
     """A transient failure; `is_transient` is true for it and for its subclasses.
 
     Args:
-        args: What an exception takes: its text, as a rule.
-        retry_after: Seconds to wait at least before the next attempt, or None.
+        args: The arguments of an exception, usually its text.
+        retry_after: Least seconds to wait before the next attempt, or None.
     """
 
     retry_after: float | None = None
@@ -35,7 +35,7 @@ class TransientError(ResilienceError):
 
 
 class CircuitOpenError(ResilienceError):
-    """A circuit breaker refused the call; the function was not called.
+    """A circuit breaker rejected the call; the function was not called.
 
     Args:
         name: The breaker's name.
@@ -44,7 +44,7 @@ class CircuitOpenError(ResilienceError):
         cause: Text of the error that opened the breaker, if one did; the reason of an isolated one.
     """
 
-    __slots__ = ("cause", "name", "retry_after")  # made at every refusal: half the time of a dictionary's
+    __slots__ = ("cause", "name", "retry_after")  # one for each rejection: half the time of a dictionary's
 
     def __init__(self, name: str, retry_after: float | None = None, cause: str | None = None) -> None:
         self.name: str = name
@@ -86,10 +86,10 @@ class LimitExceededError(ResilienceError):
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):
-    """The time of an operation ran out: before it began, or while an asynchronous attempt was under way.
+    """An operation's deadline passed: before it started, or during an asynchronous attempt.
 
     Attributes:
-        end: When it ran out, in seconds on this process's monotonic clock, if known.
+        end: The deadline, in seconds on this process's monotonic clock, if known.
     """
 
     end: float | None = None

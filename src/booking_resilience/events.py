@@ -1,30 +1,33 @@
-"""What happened, as frozen values, and how listeners are told of it."""
+"""Events as frozen values, and the calls of their listeners."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import enum
+import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
+from booking_resilience.locks import fork_safe_lock
 
 logging.getLogger("booking_resilience").addHandler(logging.NullHandler())  # logging is the application's to set up
 
 E = TypeVar("E")
 Listener: TypeAlias = Callable[[E], object]
-"""Told of an event, on the thread where it happened, under no lock. One that raises is logged and changes nothing."""
+"""Called with an event on the thread where it happened, under no lock. What it raises is logged and changes nothing."""
 
 Outcome: TypeAlias = Literal["retrying", "recovered", "gave_up"]
 Reason: TypeAlias = Literal["attempts", "deadline", "budget", "not_transient", "circuit_open"]
 
 
 class ErrorCategory(enum.StrEnum):
-    """What part of the application an error belongs to."""
+    """The part of the application that an error belongs to."""
 
     BOOKING = "booking"
     CHAT = "chat"
@@ -40,7 +43,7 @@ class FailedAttempt:
     Attributes:
         number: Which attempt it was, from 1.
         error: What it raised.
-        delay: Seconds waited after it, before the next attempt; None after the last.
+        delay: Seconds waited before the next attempt; None after the last.
         elapsed: Seconds from the start of the operation to the end of this attempt.
     """
 
@@ -52,16 +55,16 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class RetryEvent:
-    """An attempt ended and the retry decided.
+    """An attempt ended, and the retry decided what to do next.
 
     Attributes:
         operation: The operation's name.
-        attempt: The attempt that just ended, from 1; 0 if the time was over before the first.
-        outcome: `retrying`, `recovered` (it succeeded, and not at the first attempt) or `gave_up`.
+        attempt: The attempt that just ended, from 1; 0 if the deadline passed before the first.
+        outcome: `retrying`, `recovered` (it succeeded on a retry) or `gave_up`.
         reason: Why it gave up; None with the other outcomes.
         error: What the attempt raised; with `recovered`, what the last failed attempt raised. None if a result, not
-            an error, was found wanting.
-        delay: Seconds that will be waited now; None unless `retrying`.
+            an error, was rejected.
+        delay: Seconds until the next attempt; None unless `retrying`.
         elapsed: Seconds since the operation began.
     """
 
@@ -85,7 +88,7 @@ class BreakerState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerEvent:
-    """A circuit breaker went from one state to another; `reason` says why, without the text of any error."""
+    """A circuit breaker changed its state; `reason` says why, without the text of any error."""
 
     name: str
     old: BreakerState
@@ -95,7 +98,7 @@ class BreakerEvent:
 
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
-    """The error rate's alert changed, or repeats itself.
+    """The alert on the error rate started, repeated or ended.
 
     Attributes:
         state: `firing` when it begins, `repeat` while it goes on, `resolved` when it ends.
@@ -110,8 +113,44 @@ class AlertEvent:
     since: datetime.datetime
 
 
+class Recorded:
+    """Numbers the error records of a process, whichever monitor makes them.
+
+    Attributes:
+        last: The number of the newest; an attribute, since every call through a pipeline reads it.
+        lock: Held while a record gets its number; re-entrant, since a signal handler may record meanwhile.
+        next_number: Returns a number; to be called with the lock held.
+    """
+
+    __slots__ = ("last", "lock", "next_number")
+
+    def __init__(self) -> None:
+        self.last: int = 0
+        self.lock = fork_safe_lock()
+        self.next_number: Callable[[], int] = itertools.count(1).__next__
+
+
+recorded = Recorded()
+call_began: ContextVar[int] = ContextVar("booking_resilience_call_began", default=0)
+"""What `recorded.last` was when the call began whose end is being told.
+
+By it a monitor tells an error that was recorded in this call from one that an earlier call recorded and that has been
+raised again.
+"""
+
+
+@contextlib.contextmanager
+def began_at(number: int) -> Iterator[None]:
+    """Set `call_began` in the block."""
+    token = call_began.set(number)
+    try:
+        yield
+    finally:
+        call_began.reset(token)
+
+
 class Subscription:
-    """A listener's place in somebody's list; `close()` gives it up. A context manager, too."""
+    """A listener's subscription; `close()` ends it. Also a context manager."""
 
     __slots__ = ("_cancel",)
 
@@ -119,7 +158,7 @@ class Subscription:
         self._cancel: Callable[[], object] | None = cancel
 
     def close(self) -> None:
-        """Stop being told. Closing twice is harmless."""
+        """Stop listening. Closing twice is harmless."""
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
             cancel()
@@ -132,7 +171,7 @@ class Subscription:
 
 
 def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -> int:
-    """Tell each listener of the event; what one raises is logged.
+    """Call each listener with the event; log what it raises.
 
     Returns:
         How many listeners raised.
@@ -148,7 +187,7 @@ def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -
 
 
 def log_raised(logger: logging.Logger, error: Exception, text: str, *args: object) -> None:
-    """Log what an application's own function raised, without the error that it was told of: that may hold secrets."""
+    """Log what an application's own function raised, without the error that it was given, which may hold secrets."""
     with contextlib.suppress(Exception):  # a logging handler that raises
         object.__setattr__(error, "__suppress_context__", True)  # past a `__setattr__` that refuses
         logger.error(text, *args, exc_info=error)

@@ -15,10 +15,11 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_text, check_type
+from booking_resilience.colours import refuse_synchronous
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerState, FailedAttempt, Listener, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
-from booking_resilience.monitor.build import member_of
+from booking_resilience.monitor.record import member_of
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
@@ -126,8 +127,10 @@ class Pipeline:
         """Do as `call` for a function that gives an awaitable, under asyncio or trio.
 
         Raises:
-            TypeError: If `fn` is not async; it has been carried out by then.
+            TypeError: If `fn` is a synchronous function of this library or of Appwrite's SDK, which was not called
+                then; or if it turned out to be synchronous, when it was.
         """
+        refuse_synchronous(fn)
         driver = self._drivers_async.get(operation) or self._keep(self._drivers_async, operation, is_async=True)
         result: T = await (driver(fn, *args, **kwargs) if kwargs else driver(fn, *args) if args else driver(fn))
         return result

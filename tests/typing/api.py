@@ -12,6 +12,8 @@ from booking_resilience import (
     DEFAULT_RETRY,
     AlertEvent,
     AlertRule,
+    AsyncChatProvider,
+    AsyncChatService,
     BatchOutcome,
     BatchResult,
     BookingSource,
@@ -60,6 +62,7 @@ from booking_resilience import (
     iter_batch,
     iter_batch_async,
     iter_messages,
+    iter_messages_async,
     load_json,
     message_for,
     remaining_time,
@@ -343,6 +346,15 @@ def on_item(outcome: BatchOutcome[str, int]) -> None:
     assert_type(outcome.attempts, int)
 
 
+def is_busy(error: Exception) -> bool:
+    """Judge an error, and ask for a pause on it."""
+    vars(error)["retry_after"] = 1.0
+    return True
+
+
+RetryPolicy(retry_on=is_busy)
+
+
 result = run_batch(length, ["x"], pipeline=pipeline, operation="op", max_concurrency=2, on_item=on_item)
 assert_type(result, BatchResult[str, int])
 assert_type(result.outcomes, tuple[BatchOutcome[str, int], ...])
@@ -397,9 +409,11 @@ assert_type(monitor.snapshot(), MonitorSnapshot)
 assert_type(monitor.to_json(), str)
 assert_type(monitor.to_jsonl(), str)
 assert_type(monitor.to_csv(), str)
+assert_type(monitor.to_csv(excel=True), str)
 assert_type(monitor.subscribe(lambda record: None), Subscription)
 assert_type(load_json("[]"), list[ErrorRecord])
 monitor.export("errors.json")
+monitor.export("errors.csv", excel=True)
 monitor.clear()
 with monitor.capture("op", category="booking", user="u"):
     pass
@@ -464,3 +478,33 @@ provider: ChatProvider = Chat()
 service: ChatService = Chat()
 assert_type(iter_messages(service, "r", page_size=5, newest_first=False), Iterator[ChatMessage])
 assert_type(service.list_messages("r").next_cursor, str | None)
+
+
+class AsyncChat:
+    """Both protocols, asynchronous."""
+
+    async def handle_booking_success(self, event: BookingSuccess) -> None:
+        """Open the chat."""
+
+    async def create_chat_room(self, *, booking_id: str, participants: Sequence[str]) -> ChatRoom:
+        """Make a room."""
+        return Chat().create_chat_room(booking_id=booking_id, participants=participants)
+
+    async def send_welcome_message(self, room_id: str) -> ChatMessage:
+        """Send a message."""
+        return Chat().send_welcome_message(room_id)
+
+    async def send_booking_received_message(self, room_id: str, booking_id: str) -> ChatMessage:
+        """Send a message."""
+        return Chat().send_booking_received_message(room_id, booking_id)
+
+    async def list_messages(
+        self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
+    ) -> Page[ChatMessage]:
+        """Return a page."""
+        return Page((), None)
+
+
+async_provider: AsyncChatProvider = AsyncChat()
+async_service: AsyncChatService = AsyncChat()
+assert_type(iter_messages_async(async_service, "r", page_size=5), AsyncIterator[ChatMessage])

@@ -9,7 +9,7 @@ from booking_resilience.checks import check_type
 
 
 class BookingSource(enum.StrEnum):
-    """Where a booking was made; the value is what is stored with it."""
+    """Where a booking was made; the booking is stored with its value."""
 
     BOOKING_BUTTON = "bookingButton"
     """The Book Now button; the default."""
@@ -26,7 +26,7 @@ class BookingSource(enum.StrEnum):
 
 
 class Attribution(TypedDict):
-    """What every stored booking says of where it came from."""
+    """The four fields that say where a booking came from."""
 
     source: str
     chatWindowOpen: bool
@@ -40,7 +40,7 @@ _TYPES: Final = ("immediate", "scheduled")
 def resolve_source(
     *, booking_type: str | None = None, chat_window_open: bool = False, source: BookingSource | str | None = None
 ) -> BookingSource:
-    """Tell where a booking came from.
+    """Return where a booking came from.
 
     A source named by the caller wins; else a scheduled booking is `SCHEDULED`; else, with the chat window open, it is
     `CHAT_WINDOW`; else `BOOKING_BUTTON`.
@@ -48,7 +48,7 @@ def resolve_source(
     Args:
         booking_type: `immediate` or `scheduled`; None means `immediate`.
         chat_window_open: Whether the chat window was open.
-        source: The source that the caller names: a member, or exactly one of the six texts.
+        source: The source that the caller names: a member, or exactly one of the six strings.
 
     Raises:
         TypeError: If `chat_window_open` is neither True nor False: the text "false" would count as True.

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, TypeVar
 
 from booking_resilience import clock
-from booking_resilience.checks import check, is_positive, is_whole
-from booking_resilience.events import ErrorCategory
+from booking_resilience.callbacks import check_callback
+from booking_resilience.checks import check_number, check_type, check_whole
+from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
 from booking_resilience.monitor import export as exports
-from booking_resilience.monitor.build import member_of
-from booking_resilience.monitor.capture import Capture
-from booking_resilience.monitor.files import check_suffix, write_file
+from booking_resilience.monitor.capture import Capture, MonitorHandler
 from booking_resilience.monitor.ledger import Ledger
-from booking_resilience.monitor.logs import MonitorHandler
-from booking_resilience.monitor.marks import MANY, Mark, attributes_of, settle
 from booking_resilience.monitor.rate import AlertRule
-from booking_resilience.monitor.record import Severity
-from booking_resilience.monitor.redact import DEFAULT_REDACTION
-from booking_resilience.monitor.stats import ErrorStats, MonitorSnapshot
-from booking_resilience.monitor.store import RecordStore
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Outcome, Severity, member_of
+from booking_resilience.monitor.redact import DEFAULT_REDACTION, Redaction, Redactor
+from booking_resilience.monitor.stacks import attributes_of
+from booking_resilience.monitor.store import ErrorGroup, RecordStore
 from booking_resilience.monitor.telling import Teller
-
-if TYPE_CHECKING:
-    import logging
-    from collections.abc import AsyncGenerator, Callable, Mapping
-
-    from booking_resilience.events import AlertEvent, FailedAttempt, Listener, Subscription
-    from booking_resilience.monitor.record import ErrorRecord, Outcome
-    from booking_resilience.monitor.redact import Redactor
-    from booking_resilience.monitor.store import ErrorGroup
 
 T = TypeVar("T")
 _SHOWN = 50
@@ -49,6 +40,7 @@ class ErrorMonitor:
         on_alert: Told of each `AlertEvent`, on the thread that caused it; what it raises is logged.
 
     Raises:
+        TypeError: If a setting is of the wrong type, or a function that would have to be awaited.
         ValueError: If a setting is out of its range.
 
     >>> monitor = ErrorMonitor()
@@ -66,16 +58,13 @@ class ErrorMonitor:
         redact: Redactor = DEFAULT_REDACTION,
         on_alert: Listener[AlertEvent] | None = None,
     ) -> None:
-        check("capacity", capacity, is_whole(capacity), "a whole number, 1 or more")
-        check("window", window, is_positive(window), "a finite number above 0")
-        check("alert", alert, isinstance(alert, AlertRule), "an AlertRule")
-        check(
-            "redact",
-            redact,
-            redact is None or callable(redact) or hasattr(redact, "clean"),
-            "a Redaction, a function or None",
-        )
-        check("on_alert", on_alert, on_alert is None or callable(on_alert), "a function of the event, or None")
+        check_whole("capacity", capacity)
+        check_number("window", window, above=True)
+        check_type("alert", alert, isinstance(alert, AlertRule), "an AlertRule")
+        if redact is not None and not isinstance(redact, Redaction):
+            check_callback("redact", redact, "a Redaction, a function of key and value, or None")
+        if on_alert is not None:
+            check_callback("on_alert", on_alert, "a function of the event, or None")
         self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
         self._on_alert = on_alert
         self._begin()
@@ -97,16 +86,18 @@ class ErrorMonitor:
         attempts: int | tuple[FailedAttempt, ...] | None = None,
         outcome: Outcome = "failed",
     ) -> ErrorRecord:
-        """Record an error; the same object again returns the record that was made of it first.
+        """Record an error; an object that was recorded already, and not raised in a new call since, has its record.
 
         Args:
             error: What was raised.
             operation: What was being done.
             category: What part of the application it belongs to.
-            severity: How bad it is; `warning` in place of `error` if it recovered.
+            severity: How bad it is; `warning` in place of `error` if it recovered, fell back or met a limit.
             context: What is known about the operation; copied and redacted.
-            attempts: How many attempts were made, or the failed ones, as `attempts_of` gives them; default 1.
-            outcome: `failed`; `recovered` if a later attempt succeeded; `refused` if no attempt was made; `fell_back`.
+            attempts: How many attempts were made, or the failed ones, as `attempts_of` gives them; default 1, always
+                0 if the call was refused.
+            outcome: `failed`, `recovered` if a later attempt succeeded, `refused` if a breaker or limit allowed no
+                attempt, `fell_back` if a fallback took the place of the result.
 
         Raises:
             TypeError: If `error` is no exception.
@@ -117,16 +108,11 @@ class ErrorMonitor:
             attributes = attributes_of(error)
         except TypeError:
             raise TypeError(f"error must be an exception, not {type(error).__name__}") from None
-        mark = attributes.get(ledger.key)
-        if mark is not None and type(mark) is Mark and mark.owner == id(error):
-            return mark.record
-        record = ledger.build(error, operation, category, severity, context, attempts, outcome)
-        mark = Mark()
-        mark.owner, mark.record = id(error), record
-        if attributes.setdefault(ledger.key, mark) is not mark or len(attributes) > MANY:
-            other = settle(attributes, ledger.key, mark)
-            if other is not record:
-                return other
+        if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
+            return known
+        made = ledger.build(error, attributes, operation, category, severity, context, attempts, outcome)
+        if (record := ledger.mark(error, made)) is not made:
+            return record
         ledger.put(record)
         if ledger.alerts or self._teller.listeners:
             self._teller.tell(ledger.alerts, record)
@@ -144,7 +130,9 @@ class ErrorMonitor:
 
         Cancellation, interrupts and exits pass unrecorded.
         """
-        return Capture(self, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context)
+        return Capture(
+            self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
+        )
 
     def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
         """Record an error of the category `booking`; every keyword is context."""
@@ -183,10 +171,7 @@ class ErrorMonitor:
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        ledger = self._ledger
-        stats = ledger.stats()
-        self._teller.tell(ledger.alerts, None)
-        return stats
+        return self._read(Ledger.stats)
 
     def recent(
         self,
@@ -200,14 +185,11 @@ class ErrorMonitor:
         Raises:
             ValueError: If `limit` is below 0, or category or severity is unknown.
         """
-        check("limit", limit, is_whole(limit, 0), "a whole number, 0 or more")
+        check_whole("limit", limit, 0)
         category = None if category is None else member_of(ErrorCategory, category)
         severity = None if severity is None else member_of(Severity, severity)
-        return [
-            record
-            for record in self._look(RecordStore.recent)
-            if (category is None or record.category is category) and (severity is None or record.severity is severity)
-        ][:limit]
+        records = self._read(lambda ledger: ledger.look(RecordStore.recent))
+        return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
 
     def groups(self, limit: int = 20) -> list[ErrorGroup]:
         """Return the groups, the one seen last first.
@@ -215,12 +197,12 @@ class ErrorMonitor:
         Raises:
             ValueError: If `limit` is below 0.
         """
-        check("limit", limit, is_whole(limit, 0), "a whole number, 0 or more")
-        return self._look(RecordStore.groups)[:limit]
+        check_whole("limit", limit, 0)
+        return self._read(lambda ledger: ledger.look(RecordStore.groups))[:limit]
 
     def snapshot(self) -> MonitorSnapshot:
         """Return what a dashboard shows."""
-        stats, _, records = self._overview()
+        stats, _, records = self._read(Ledger.overview)
         return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
 
     async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
@@ -229,7 +211,7 @@ class ErrorMonitor:
         Raises:
             ValueError: If `interval` is not above 0.
         """
-        check("interval", interval, is_positive(interval), "a finite number above 0")
+        check_number("interval", interval, above=True)
         while True:
             yield self.snapshot()
             await clock.sleep_async(interval)
@@ -244,7 +226,7 @@ class ErrorMonitor:
 
     def logging_handler(self) -> logging.Handler:
         """Return a handler that records what is logged with an exception; the operation is the logger's name."""
-        return MonitorHandler(self)
+        return MonitorHandler(self.record)
 
     def clear(self) -> None:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
@@ -258,48 +240,53 @@ class ErrorMonitor:
         """Return everything that is kept as JSON Lines."""
         return exports.to_jsonl(*self._exported())
 
-    def to_csv(self) -> str:
-        """Return the records that are kept as CSV."""
-        return exports.to_csv(self._exported()[1])
+    def to_csv(self, *, excel: bool = False) -> str:
+        """Return the records that are kept as CSV; for Excel with a byte order mark and at most 32,767 signs a cell."""
+        return exports.to_csv(self._exported()[1], excel=excel)
 
-    def export(self, path: str | os.PathLike[str]) -> None:
+    def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
         """Write everything that is kept to a file, all or nothing, readable by its owner only.
+
+        Args:
+            path: Where; its suffix says the format.
+            excel: Whether a CSV file is for Excel, see `to_csv`.
 
         Raises:
             ValueError: If the path ends in none of .json, .jsonl, .csv.
             OSError: If the file cannot be written; an old one stays whole.
         """
-        make = {".json": self.to_json, ".jsonl": self.to_jsonl, ".csv": self.to_csv}[check_suffix(path)]
-        write_file(path, make())
+        make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
+        make[".csv"] = functools.partial(self.to_csv, excel=excel)
+        exports.write_file(path, make[exports.check_suffix(path)]())
 
-    async def export_async(self, path: str | os.PathLike[str]) -> None:
+    async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
         """Do as `export` in a worker thread, under asyncio or trio."""
-        check_suffix(path)
+        exports.check_suffix(path)
+        write = functools.partial(self.export, path, excel=excel)
         if clock.in_trio():
             import trio
 
-            await trio.to_thread.run_sync(self.export, path)
+            await trio.to_thread.run_sync(write)
         else:
             import asyncio
 
-            await asyncio.to_thread(self.export, path)
+            await asyncio.to_thread(write)
 
-    def _look(self, what: Callable[[RecordStore], T]) -> T:
+    def __repr__(self) -> str:
+        stats = self._ledger.stats()
+        alert = ", alerting" if stats.alert else ""
+        return f"<ErrorMonitor: {stats.total} records, {stats.error_rate:g} errors per minute{alert}>"
+
+    def _read(self, what: Callable[[Ledger], T]) -> T:
         """Return what there is to read; a read tells of the alert, too."""
         ledger = self._ledger
-        found = ledger.look(what)
+        found = what(ledger)
         self._teller.tell(ledger.alerts, None)
         return found
 
-    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        ledger = self._ledger
-        overview = ledger.overview()
-        self._teller.tell(ledger.alerts, None)
-        return overview
-
     def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
         """Return the head of an export, and its records."""
-        stats, groups, records = self._overview()
+        stats, groups, records = self._read(Ledger.overview)
         return exports.head_of(clock.utc_now(), self._window, stats, groups), records
 
 

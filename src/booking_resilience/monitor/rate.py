@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from booking_resilience.checks import check, is_number, is_positive
+from booking_resilience.checks import check, check_number, is_number
 
 State: TypeAlias = Literal["firing", "repeat", "resolved"]
 _CLEAR = 5
@@ -24,32 +24,34 @@ class AlertRule:
 
     Attributes:
         threshold: It fires when the rate is above this; 0 or more.
-        clear_threshold: It may end when the rate is below this; above 0, at most `threshold` where that is not 0. The
-            default is `threshold` where that is less.
+        clear_threshold: It may end when the rate is below this; above 0, at most `threshold` (1 where that is 0).
+            None means 5, or `threshold` where that is less (1 for 0); the attribute is the number.
         for_seconds: It fires only after the rate was above for so long; 0 or more.
         keep_firing: It ends only after the rate was below for so long; 0 or more.
         repeat_every: While it lasts it is repeated every so many seconds; above 0.
 
     Raises:
+        TypeError: If a setting is not a number.
         ValueError: If a setting is out of its range.
     """
 
     threshold: float = 10
-    clear_threshold: float = _CLEAR
+    clear_threshold: float | None = None
     for_seconds: float = 0.0
     keep_firing: float = 60.0
     repeat_every: float = 300.0
 
     def __post_init__(self) -> None:
-        check("threshold", self.threshold, is_number(self.threshold), "a finite number, 0 or more")
-        highest = max(self.threshold, 1)
-        if self.clear_threshold == _CLEAR > highest:
-            object.__setattr__(self, "clear_threshold", highest)
-        right = is_positive(self.clear_threshold) and self.clear_threshold <= highest
-        check("clear_threshold", self.clear_threshold, right, "a number above 0, at most threshold")
+        check_number("threshold", self.threshold)
+        highest = self.threshold or 1
+        if self.clear_threshold is None:
+            object.__setattr__(self, "clear_threshold", min(_CLEAR, highest))
+        allowed = "a number above 0, at most threshold" if self.threshold else "a number above 0, at most 1"
+        check_number("clear_threshold", self.clear_threshold, above=True, allowed=allowed)
+        check("clear_threshold", self.clear_threshold, is_number(self.clear_threshold, most=highest), allowed)
         for name in ("for_seconds", "keep_firing"):
-            check(name, getattr(self, name), is_number(getattr(self, name)), "a finite number, 0 or more")
-        check("repeat_every", self.repeat_every, is_positive(self.repeat_every), "a finite number above 0")
+            check_number(name, getattr(self, name))
+        check_number("repeat_every", self.repeat_every, above=True)
 
 
 class SlidingRate:
@@ -111,6 +113,17 @@ class SlidingRate:
         self._expires = first + self.window - _SLACK
         return self.kept
 
+    def rewind(self, now: float) -> bool:
+        """Forget what lies after `now`, if anything does: the clock was another one then; tell whether it was."""
+        if self._newest <= now + _SLACK:
+            return False
+        kept = [moment for moment in self._moments[self._head :] if moment <= now]
+        self._moments, self._head = array("d", kept), 0
+        self._coarse = deque(slot for slot in self._coarse if slot[0] <= now)
+        self.kept = len(kept) + int(sum(count for _, count in self._coarse))
+        self._newest, self._expires = max(kept, default=-math.inf), -math.inf
+        return True
+
     def per_minute(self, now: float) -> float:
         """Return the rate, in events per minute."""
         return self.count(now) * 60.0 / self.window
@@ -162,7 +175,7 @@ class Alert:
         self._rule = rule
         self._per_event = 60.0 / window
         self._quiet = math.floor(rule.threshold * window / 60.0 + 1e-9)
-        self._enough = max(1, math.ceil(rule.clear_threshold * window / 60.0 - 1e-9))
+        self._enough = max(1, math.ceil((rule.clear_threshold or _CLEAR) * window / 60.0 - 1e-9))
         self.exact: int = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
         self._enough = min(self._enough, self.exact)
         self.firing: bool = False
@@ -177,6 +190,13 @@ class Alert:
     def peak(self) -> float:
         """The highest rate since it began, in events per minute; once it has ended, that of the last one."""
         return (self.top if self.firing else self._peak) * self._per_event
+
+    def rewind(self, now: float) -> None:
+        """Take nothing to have happened after `now`: the clock was another one then."""
+        self._fired, self._sent = min(self._fired, now), min(self._sent, now)
+        self._above_since = None if self._above_since is None else min(self._above_since, now)
+        self._below_since = None if self._below_since is None else min(self._below_since, now)
+        self.due = -math.inf
 
     def before(self, rate: SlidingRate, now: float) -> tuple[State, ...]:
         """Take the rate as it has become by `now`, when an event comes that is not yet in it, or when it is read."""

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.record import (
-    ErrorRecord,
-    Severity,
-    as_datetime,
-    number_of,
-)
-
-if TYPE_CHECKING:
-    import datetime
-
-    from booking_resilience.monitor.record import Kind, Outcome
+from booking_resilience.monitor.record import ErrorRecord, Kind, Outcome, Severity, as_datetime, number_of
 
 _FIRST, _LAST = 5, 20
 _QUOTA = _FIRST + _LAST
-_COUNTED = (Severity.ERROR, Severity.CRITICAL)
+_COUNTED = (Severity.ERROR, Severity.CRITICAL)  # for the rate
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorGroup:
-    """Errors of one kind: the same category, operation, types and place.
+    """Errors of one kind: the same category, operation, types and place; or refusals of one breaker or limit.
 
     Attributes:
         fingerprint: What they have in common, as 16 hexadecimal digits.
         category: Their category.
-        operation: Their operation.
+        operation: Their operation; of refusals the name of the breaker or limit.
         error_type: Their type.
         count: How many there were, those no longer kept included.
         first_seen: When the first came, aware UTC.
@@ -50,22 +40,21 @@ class ErrorGroup:
 class Group:
     """A group's count, and its records that are kept."""
 
-    __slots__ = ("count", "first_seen", "gone", "kept", "last")
+    __slots__ = ("count", "first_seen", "kept", "last")
 
     def __init__(self, record: ErrorRecord) -> None:
         self.count: int = 0
         self.first_seen: float | datetime.datetime = record._moment
         self.last: ErrorRecord = record
-        self.kept: tuple[Shelf, ...] = ()
-        self.gone: bool = False
+        self.kept: dict[str, Shelf] = {}
 
     def is_bare(self) -> bool:
         """Tell whether no record of it is kept."""
-        return not any(shelf.records for shelf in self.kept)
+        return not any(shelf.records for shelf in self.kept.values())
 
 
 class Shelf:
-    """Where records of one kind go: their group's records in the common or in the critical ring, oldest first.
+    """Where records of one group, severity and outcome go: the group's in the common or critical ring, oldest first.
 
     Attributes:
         tally: How many there were of their category, severity and outcome; one cell for all that have these.
@@ -131,15 +120,16 @@ class RecordStore:
         self._capacity = capacity
         self._common, self._critical = _Ring(capacity), _Ring(capacity)
         self._groups: dict[str, Group] = {}
+        self._shelves: dict[str, Shelf] = {}  # by the key of a kind
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
         self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], list[int]] = {}
 
     def add(self, record: ErrorRecord) -> bool:
         """Keep a record, and drop what that makes too many; tell whether it counts for the rate."""
         kind = record._kind
-        shelf = kind.shelf
-        if shelf is None or shelf.group.gone:
-            shelf = kind.shelf = self._shelf_for(record, kind)
+        shelf = self._shelves.get(kind.key)
+        if shelf is None:
+            shelf = self._shelves[kind.key] = self._shelf_for(record, kind)
         group, records = shelf.group, shelf.records
         shelf.tally[0] += 1
         group.count += 1
@@ -162,11 +152,8 @@ class RecordStore:
         ring = self._critical if kind.severity is Severity.CRITICAL else self._common
         tally = self._tallies.setdefault((kind.category, kind.severity, kind.outcome), [0])
         shelf = Shelf(group, ring, tally, is_counted=kind.severity in _COUNTED)
-        for other in group.kept:
-            if other.ring is ring:
-                shelf.records = other.records
-                return shelf
-        group.kept = (*group.kept, shelf)
+        shelf.records = next((other.records for other in group.kept.values() if other.ring is ring), shelf.records)
+        group.kept[kind.key] = shelf
         return shelf
 
     def _forget(self, fingerprint: str) -> None:
@@ -176,7 +163,8 @@ class RecordStore:
             if len(self._bare) > self._capacity:
                 oldest = next(iter(self._bare))
                 del self._bare[oldest]
-                self._groups.pop(oldest).gone = True
+                for key in self._groups.pop(oldest).kept:
+                    del self._shelves[key]
 
     @property
     def dropped(self) -> int:
@@ -189,11 +177,8 @@ class RecordStore:
 
     def recent(self) -> list[ErrorRecord]:
         """Return what is kept, newest first."""
-        kept: list[ErrorRecord] = []
-        for group in self._groups.values():
-            for shelf in group.kept:
-                kept += shelf.records
-        return sorted(kept, key=number_of, reverse=True)
+        lists = {id(shelf.records): shelf.records for shelf in self._shelves.values()}  # some shelves share one
+        return sorted((record for kept in lists.values() for record in kept), key=number_of, reverse=True)
 
     def groups(self) -> list[ErrorGroup]:
         """Return the groups, the one seen last first."""
@@ -201,7 +186,7 @@ class RecordStore:
             ErrorGroup(
                 group.last.fingerprint,
                 group.last.category,
-                group.last.operation,
+                group.last._kind.group,
                 group.last.error_type,
                 group.count,
                 as_datetime(group.first_seen),

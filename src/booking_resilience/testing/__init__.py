@@ -1,4 +1,4 @@
-"""The test kit: virtual time, an embedded Appwrite server with faults, a recording chat provider, pytest fixtures.
+"""The test kit: virtual time, an embedded Appwrite server with faults, recording chat providers, pytest fixtures.
 
 The server needs the extra `testing`; the rest needs nothing. What needs it is imported when it is asked for.
 """
@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from booking_resilience.testing.chat import RecordingChatProvider
+from booking_resilience.testing.chat import AsyncRecordingChatProvider, RecordingChatProvider
 from booking_resilience.testing.time import VirtualClock, virtual_time
 
 if TYPE_CHECKING:
     from booking_resilience.testing.appwrite_server import AppwriteServer, RecordedRequest
     from booking_resilience.testing.faults import Fault
 
-__all__ = ["AppwriteServer", "Fault", "RecordedRequest", "RecordingChatProvider", "VirtualClock", "virtual_time"]
+__all__ = [
+    "AppwriteServer",
+    "AsyncRecordingChatProvider",
+    "Fault",
+    "RecordedRequest",
+    "RecordingChatProvider",
+    "VirtualClock",
+    "virtual_time",
+]
 
 
 if not TYPE_CHECKING:  # type checkers would take `__getattr__` as leave to import any name

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 
 import h11
 
+from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
 from booking_resilience.checks import check, check_text, check_type
 from booking_resilience.testing.appwrite_server.api import Api
 from booking_resilience.testing.appwrite_server.exchange import Answer, Request
@@ -126,19 +127,28 @@ class AppwriteServer:
         """The requests so far, oldest first; the last 10,000."""
         return list(self._requests)
 
-    def client(self) -> Any:
+    def client(self) -> AppwriteClient:
         """Return an `AppwriteClient` with this server's endpoint, project and key.
 
         Raises:
             RuntimeError: If its port is not known yet, because it was to be any and the server never started.
         """
+        self._lead_here(client := AppwriteClient())
+        return client
+
+    def async_client(self) -> AsyncAppwriteClient:
+        """Return an `AsyncAppwriteClient` with this server's endpoint, project and key; needs `appwrite-async`.
+
+        Raises:
+            RuntimeError: As `client`.
+        """
+        self._lead_here(client := AsyncAppwriteClient())
+        return client
+
+    def _lead_here(self, client: Any) -> None:
         if self._port == 0:
             raise RuntimeError("the server's port is known when it has started: use `with AppwriteServer() as server`")
-        from booking_resilience.appwrite import AppwriteClient
-
-        client: Any = AppwriteClient()  # the SDK's setters have no annotations
         client.set_endpoint(self.endpoint).set_project(self._project).set_key(self._key)
-        return client
 
     def outage(self) -> Outage:
         """Return a context manager: inside of it open connections are reset and new ones refused. Blocks nest."""
