@@ -16,6 +16,7 @@ _CATEGORIES = ["booking", "chat", "payment", "appwrite", "network"]
 
 
 def schema():
+    """Return the schema."""
     tables = {
         section: {"type": "object", "additionalProperties": _table(make), "description": _summary(make)}
         for section, make in SECTIONS.items()

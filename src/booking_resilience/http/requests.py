@@ -55,7 +55,7 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
     def __reduce__(self) -> Any:
         raise TypeError("a ResilientAdapter can't be copied or pickled, its breakers would not be shared; make another")
 
-    def send(  # type: ignore[override] # what the base takes in between, by position or keyword, goes through unread
+    def send(
         self,
         request: requests.PreparedRequest,
         stream: bool = False,
@@ -65,14 +65,14 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
         """Send a request, again if need be, and return the response."""
-        exchange, headers, base = self._begin(request), request.headers, super()
+        exchange, headers, send_once = self._begin(request), request.headers, super().send
 
         def once() -> requests.Response:
             if exchange.header is not None and self._rules.header is not None:
                 request.headers = headers.copy()
                 request.headers[self._rules.header] = exchange.header
             wait = timeout if exchange.left is None else _least(timeout, exchange.left)
-            return base.send(request, stream, wait, verify, cert, proxies)  # type: ignore[arg-type] # as it came
+            return send_once(request, stream, wait, verify, cert, proxies)
 
         try:
             return send(exchange, once, functools.partial(_judge, request), requests.Response.close)

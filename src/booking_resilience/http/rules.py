@@ -14,6 +14,7 @@ from booking_resilience.breakers import Breakers
 from booking_resilience.checks import check_text, check_type
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import DeadlineExceededError
+from booking_resilience.events import recorded
 from booking_resilience.pipeline import ErrorRecorder, Pipeline
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import Run
@@ -98,7 +99,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_breaker", "_caller", "_discarded", "_permit", "_policy", "_rules", "_run", "_started",
+        "_began", "_breaker", "_caller", "_discarded", "_permit", "_policy", "_rules", "_run", "_started",
         "end", "header", "left", "operation", "stop",
     )  # fmt: skip
 
@@ -108,7 +109,7 @@ class Exchange:
         self._permit: Permit | None = None
         self._run: Run | None = None
         self._discarded = False
-        self._started = clock.monotonic()
+        self._started, self._began = clock.monotonic(), recorded.last
         left = remaining_time()
         self._caller = None if left is None else self._started + left
         self.end = _earlier(self._caller, None if policy.deadline is None else self._started + policy.deadline)
@@ -185,7 +186,7 @@ class Exchange:
         """Return the run that counts the failures; the first failure makes it."""
         if self._run is None:
             pipeline = Pipeline(retry=self._policy, breaker=self._breaker, monitor=self._rules.monitor)
-            self._run = Run(pipeline._plan_of(self.operation), self._started, self.end)
+            self._run = Run(pipeline._plan_of(self.operation), self._started, self.end, self._began)
         return self._run
 
     def _settle(self, error: BaseException | None) -> None:

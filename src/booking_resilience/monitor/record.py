@@ -173,6 +173,13 @@ def make_record(kind: Kind, details: Details, message: str, moment: float | date
     return record
 
 
+def with_context(record: ErrorRecord, outer: dict[str, Any]) -> ErrorRecord:
+    """Return a record that has no number yet with more context; its own goes before."""
+    details = record._details
+    context = {**outer, **(details.context or {})}
+    return make_record(record._kind, details._replace(context=context), record.message, record._moment)
+
+
 def member_of(kind: Any, value: Any) -> Any:
     """Return the member of an enumeration, given as itself or as its value.
 

@@ -38,7 +38,7 @@ class LivePipeline(Pipeline):
 
             return functools.update_wrapper(protected, fn)
 
-        return cast("Any", functools.partial(within, decorate))
+        return cast("Callable[[Callable[P, R]], Callable[P, R]]", functools.partial(within, decorate))
 
     def _take_settings(self, other: Pipeline) -> None:
         """Go on as the other pipeline, which is used for nothing else; a budget stays, and takes its settings, too.

@@ -16,7 +16,7 @@ from booking_resilience.settings.sources import Place
 T = TypeVar("T")
 
 IN_CODE: frozenset[str] = frozenset(
-    "retry_on retry_on_result failure_on ignore shared redact on_alert journal name fallback".split()
+    {"retry_on", "retry_on_result", "failure_on", "ignore", "shared", "redact", "on_alert", "journal", "name"}
 )
 """Functions, types and connections, which no file can tell; the name is the table's."""
 
@@ -62,7 +62,8 @@ def build(constructor: Callable[..., T], place: Place, table: object, found: Map
     Raises:
         ValueError: If a setting is unknown or absurd.
     """
-    known, arguments = settings_of(constructor), {}
+    known = settings_of(constructor)
+    arguments: dict[str, Any] = {}
     for key, value in place.table(table).items():
         where = place.at(key)
         if key not in known:

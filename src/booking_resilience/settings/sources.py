@@ -73,8 +73,8 @@ class Source:
     def __init__(self, source: SourceLike) -> None:
         is_path = isinstance(source, (str, os.PathLike))
         check_type("source", source, is_path or isinstance(source, Mapping), "a path or a mapping")
-        self._source: Any = Path(source) if isinstance(source, (str, os.PathLike)) else source
-        is_environment = source is os.environ or (not is_path and any(_is_ours(key) for key in self._source))
+        self._source = given = Path(source) if isinstance(source, (str, os.PathLike)) else source
+        is_environment = given is os.environ or (not isinstance(given, Path) and any(map(_is_ours, given)))
         self._is_environment = is_environment
         self.place = Place(str(self._source) if is_path else "the environment" if is_environment else "the mapping")
 
@@ -85,31 +85,32 @@ class Source:
             OSError: If the file can't be read.
             ValueError: If it is no TOML, or variables contradict one another.
         """
-        if self._is_environment:
-            return self._read_environment()
+        if self._is_environment and not isinstance(self._source, Path):
+            return _tree(self.place, self._source)
         if not isinstance(self._source, Path):
-            mapping: Mapping[str, Any] = self._source
-            return mapping
+            return self._source
         try:
             return tomllib.loads(self._source.read_text("utf-8-sig"))
         except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, which don't say what file
             raise ValueError(f"{self._source}: {error}") from error
 
-    def _read_environment(self) -> dict[str, Any]:
-        tree: dict[str, Any] = {}
-        for name in sorted(filter(_is_ours, self._source)):  # a table's variable before those of its keys
-            *path, last = name.removeprefix(PREFIX).lower().split("__")
-            place, table = self.place, tree
-            for key in path:
-                place = place.at(key)
-                table = table.setdefault(key, {})
-                if not isinstance(table, dict):
-                    raise place.wrong(f"can't be a value and a table at once, as {name} has it")
-            place = place.at(last)
-            if not all(place.path):
-                raise self.place.at(name).wrong(f"must be {PREFIX} and names with two underscores between them")
-            table[last] = _value(self._source[name])
-        return tree
+
+def _tree(place: Place, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree that an environment's variables make."""
+    tree: dict[str, Any] = {}
+    for name in sorted(filter(_is_ours, variables)):  # a table's variable before those of its keys
+        *path, last = name.removeprefix(PREFIX).lower().split("__")
+        where, table = place, tree
+        for key in path:
+            where = where.at(key)
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                raise where.wrong(f"can't be a value and a table at once, as {name} has it")
+        where = where.at(last)
+        if not all(where.path):
+            raise place.at(name).wrong(f"must be {PREFIX} and names with two underscores between them")
+        table[last] = _value(variables[name])
+    return tree
 
 
 def _is_ours(key: object) -> bool:
