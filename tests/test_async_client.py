@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from pathlib import Path
 
 import anyio
@@ -65,14 +66,17 @@ def server():
     """An embedded server with a table of bookings and the chat's tables."""
     with AppwriteServer() as made:
         client = made.client()
-        tables = TablesDB(client)
-        tables.create("d", "D")
-        slots = {"columns": {"slot": {"type": "varchar", "size": 64, "required": True}}, "indexes": {}}
+        headers = {"content-type": "application/json", "x-appwrite-project": "demo"}  # older SDKs' models want more
+
+        def make(path, **body):
+            client.call("post", f"/tablesdb{path}", headers, body)
+
+        make("", databaseId="d", name="D")
+        slots = {"columns": {"slot": {"type": "varchar", "size": 64, "required": True}}}
         for table_id, table in {"slots": slots, **CHAT_TABLES}.items():
-            tables.create_table("d", table_id, table_id)
+            make("/d/tables", tableId=table_id, name=table_id)
             for key, column in table["columns"].items():
-                settings = {name: value for name, value in column.items() if name != "type"}
-                getattr(tables, f"create_{column['type']}_column")("d", table_id, key, **settings)
+                make(f"/d/tables/{table_id}/columns/{column['type']}", key=key, **column)
         yield made
 
 
@@ -235,9 +239,11 @@ def test_a_cancelled_call_closes_its_connection(backend, scheme):
     gone = threading.Event()
 
     def watch(sock):
-        while sock.recv(65_536):
-            pass
-        gone.set()
+        try:
+            while sock.recv(65_536):
+                pass
+        finally:  # it may be a reset
+            gone.set()
         return sock
 
     async def main(server, well):
@@ -333,20 +339,18 @@ def test_an_error_leaves_no_circle_behind(backend):
 
     async def main(server):
         async with led_to(server) as client:
-            gc.collect()
             gc.disable()
             try:
-                with pytest.raises(AppwriteException) as caught:
-                    await client.run(TablesDB(client).get_row, "d", "t", "r")
-                copy = pickle.loads(pickle.dumps(caught.value))
+                await client.run(TablesDB(client).get_row, "d", "t", "r")
+            except AppwriteException as error:
+                copy = pickle.loads(pickle.dumps(error))
                 assert (copy.code, copy.type, str(copy)) == (404, "row_not_found", "Server Error")
-                del caught, copy
-                return sum(isinstance(thing, AppwriteException) for thing in gc.get_objects())
+                return weakref.ref(error)
             finally:
                 gc.enable()
 
     with RawServer(failure(404, "row_not_found")) as server:
-        assert run(backend, main, server) == 0
+        assert run(backend, main, server)() is None
 
 
 # Creating a row
@@ -471,12 +475,11 @@ def test_the_fixture_gives_a_client_that_is_closed(backend, tmp_path):
     """Under anyio's plugin, which comes with httpx2."""
     (tmp_path / "test_it.py").write_text(
         "import pytest\n"
-        "from appwrite.services.tables_db import TablesDB\n"
         "@pytest.fixture\n"
         f"def anyio_backend(): return {backend!r}\n"
         "@pytest.mark.anyio\n"
         "async def test_it(async_appwrite_client, appwrite_server):\n"
-        "    await async_appwrite_client.run(TablesDB(async_appwrite_client).create, 'd', 'D')\n"
+        "    await async_appwrite_client.run(async_appwrite_client.call, 'get', '/health/version')\n"
         "    assert len(appwrite_server.requests) == 1\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_it.py"]

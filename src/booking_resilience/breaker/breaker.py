@@ -274,9 +274,9 @@ class CircuitBreaker:
         link: Link | None = core.link
         if fleet and (link is None or not link.is_open):
             raise ValueError("fleet must be False for a breaker that is not shared, not True")
-        core.change(event)
+        change = core.change(event)
         if link is not None:
-            link.by_hand(event, fleet=fleet)
+            link.by_hand(change, fleet=fleet)
         core.tell()
 
 

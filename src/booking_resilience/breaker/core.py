@@ -23,7 +23,6 @@ from booking_resilience.breaker.states import (
     Change,
     Count,
     Event,
-    Isolate,
     Reset,
     Settle,
     State,
@@ -44,8 +43,10 @@ _FIRST, _NO_NEWS = State(), News()
 class Link(Protocol):
     """What ties a breaker to its fleet. Called on the threads of callers, it neither waits nor raises."""
 
-    is_open: bool
-    """Whether the breaker is still shared."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker is still shared."""
+        ...
 
     def admit(self, trial: Trial, state: State) -> int | None:
         """Tell how many successes from now on close the breaker if this becomes a trial.
@@ -59,8 +60,8 @@ class Link(Protocol):
         """Hear what a caller's event changed, or whether a call that may have been asked about was admitted."""
         ...
 
-    def by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
-        """Hear of an isolation or a reset by hand, which `fleet` asks to spread."""
+    def by_hand(self, change: Change, *, fleet: bool) -> None:
+        """Hear what an isolation or a reset by hand changed, which `fleet` asks to spread."""
         ...
 
     def snapshot(self) -> SharedSnapshot:

@@ -51,6 +51,8 @@ class Machine:
 
     def step(self, state: State, event: Event, now: float) -> Change:
         """Return what the event makes of the state at `now`, in monotonic seconds."""
+        if not isinstance(event, (Acquire, Settle)) and event.epoch not in (None, state.epoch):
+            return Change(state, state, event, None, ())
         told: list[Transition] = []
         after, counts = state, None
         if isinstance(event, (Acquire, Settle)) and self._is_trial_lost(state, now):
@@ -60,15 +62,15 @@ class Machine:
                 after, counts = self._acquire(after, event, told, now)
             case Settle():
                 after, counts = self._settle(after, event, told, now)
-            case Isolate(reason) if state.kind is ISOLATED:
+            case Isolate(reason, _) if state.kind is ISOLATED:
                 after = state._replace(reason=reason, cause=reason)
-            case Isolate(reason):
+            case Isolate(reason, _):
                 after = _moved(state, Move.ISOLATE, reason, told, cause=reason)
-            case Reset(reason):
+            case Reset(reason, _):
                 after = _closed(state, Move.RESET, reason, told)._replace(trips=0)
-            case FleetOpens() if event.epoch in (None, state.epoch):
+            case FleetOpens():
                 after = _opened_by_fleet(state, event, told)
-            case FleetCloses() if event.epoch in (None, state.epoch):
+            case FleetCloses():
                 after = _closed_by_fleet(state, event, told)
         return Change(state, after, event, counts, tuple(told))
 

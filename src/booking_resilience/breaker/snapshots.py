@@ -15,7 +15,7 @@ class SharedSnapshot:
     Attributes:
         connected: Whether Redis can be reached; if not, the rest is of the past and this process goes by itself.
         state: The fleet's state; CLOSED as long as nothing else is known.
-        reporters: Processes that reported within one cooldown that their breaker had opened.
+        reporters: Machines that reported within one cooldown that a breaker had opened there.
         since: Since when the fleet is in its state, aware UTC by the clock of Redis; None if Redis knows of no change.
     """
 

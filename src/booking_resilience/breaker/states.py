@@ -126,15 +126,17 @@ class Settle(NamedTuple):
 
 
 class Isolate(NamedTuple):
-    """Refuse every call, until a reset."""
+    """Refuse every call, until a reset; with `epoch`, only if that still is the epoch here."""
 
     reason: str
+    epoch: int | None = None
 
 
 class Reset(NamedTuple):
-    """Close, and count from nothing."""
+    """Close, and count from nothing; with `epoch`, only if that still is the epoch here."""
 
     reason: str
+    epoch: int | None = None
 
 
 class FleetOpens(NamedTuple):

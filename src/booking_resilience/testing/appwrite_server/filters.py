@@ -141,7 +141,7 @@ def _test(query: Query, table: Table) -> Test:
     if method == "isNotNull":
         return lambda value: value is not None
     if column is not None and column.array:
-        return _overlaps(method, [column.stored([value])[0] for value in query.values])
+        return _overlaps(method, [column.kept([value])[0] for value in query.values])
     if method in ("search", "notSearch"):
         return _searches(method, query.values)
     if method == "regex":

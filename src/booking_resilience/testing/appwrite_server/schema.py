@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from booking_resilience.testing.appwrite_server import parameters, php
-from booking_resilience.testing.appwrite_server.dialect import DIALECTS, ID_RULE, ApiError, Dialect, argument, is_id
+from booking_resilience.testing.appwrite_server.dialect import (
+    DIALECTS,
+    ID_RULE,
+    ApiError,
+    Dialect,
+    argument,
+    bad_request,
+    is_id,
+)
 from booking_resilience.testing.appwrite_server.kinds import (
     DATE_RULE,
     FLOAT_MAX,
@@ -20,6 +28,7 @@ from booking_resilience.testing.appwrite_server.kinds import (
 )
 
 _LONGEST = {"varchar": 16_381, "string": 1_073_741_824}
+_SHORTEST_SECRET = 150  # characters of a column that is encrypted
 _RELATIONS = ("oneToOne", "manyToOne", "manyToMany", "oneToMany")
 _ON_DELETE = ("cascade", "restrict", "setNull")
 
@@ -51,6 +60,9 @@ def make_column(name: str, body: dict[str, Any], now: str, dialect: Dialect = DI
     default = _default(column, body)
     column.array = parameters.boolean(body, "array", False)
     column.encrypt = parameters.boolean(body, "encrypt", False)
+    if column.encrypt and name in SIZED and column.size < _SHORTEST_SECRET:
+        rule = f"Encrypted strings require a minimum size of {_SHORTEST_SECRET} characters."
+        raise bad_request(f"Size too small. {rule}")
     _finish(dialect, column, low, high, default)
     return column
 
@@ -140,7 +152,7 @@ def _finish(dialect: Dialect, column: Column, low: Any, high: Any, default: Any)
         raise dialect.column_error("default_unsupported", f"Cannot set default value for required {dialect.column}")
     if column.array and default is not None:
         raise dialect.column_error("default_unsupported", f"Cannot set default value for array {dialect.column}s")
-    column.default = column.stored(default) if not column.array else None
+    column.default = column.kept(default) if not column.array else None
 
 
 def _make_relationship(dialect: Dialect, body: dict[str, Any], now: str) -> Column:

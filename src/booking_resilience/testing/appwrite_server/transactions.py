@@ -71,11 +71,14 @@ class TransactionRoutes:
         if transaction.status != "pending":
             raise not_ready()
         check_room(transaction, 0)
-        if commits:
-            commit(transaction, self._store, call.dialect, call.torn)
-        else:
-            transaction.status = "failed"
-        transaction.updated = now()
+        try:
+            if commits:
+                commit(transaction, self._store, call.dialect, call.torn)
+            else:
+                transaction.status = "failed"
+        finally:
+            transaction.updated = now()
+            transaction.operations = []
         return Answer(200, transaction.body())
 
     def stage(self, call: Call) -> Answer:
