@@ -266,7 +266,7 @@ assert_type(snapshot.would_refuse, int)
 CircuitBreaker("b", shadow=True)
 several = Breakers(lambda host: CircuitBreaker(str(host), cooldown=10.0), max_size=10)
 assert_type(several.get("host"), CircuitBreaker)
-assert_type([*several], list[CircuitBreaker])
+assert_type(list(several), list[CircuitBreaker])
 assert_type(len(several), int)
 
 # Settings, HTTP clients and web frameworks

@@ -12,7 +12,7 @@ import aiohttp
 
 from booking_resilience.breakers import Breakers
 from booking_resilience.http.loops import send_async
-from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, KEY_HEADER, Rules, origin_of
+from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
 from booking_resilience.retry import RetryPolicy
 
@@ -49,7 +49,7 @@ def resilient(
         url, headers, body = request.url, request.headers, request.body
         can_repeat = isinstance(body, (bytes, aiohttp.BytesPayload))
         origin = origin_of(url.scheme, url.raw_host or "", url.port)
-        exchange = rules.begin(request.method, origin, headers.get(KEY_HEADER), can_repeat=can_repeat)
+        exchange = rules.begin(request.method, origin, headers, can_repeat=can_repeat)
 
         async def once() -> aiohttp.ClientResponse:
             if exchange.header is not None and rules.header is not None:

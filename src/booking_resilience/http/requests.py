@@ -13,7 +13,7 @@ import urllib3
 
 from booking_resilience.breakers import Breakers
 from booking_resilience.http.loops import send
-from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, KEY_HEADER, Exchange, Rules, origin_of
+from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Exchange, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
 from booking_resilience.retry import RetryPolicy
 
@@ -81,10 +81,10 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
 
     def _begin(self, request: requests.PreparedRequest) -> Exchange:
         url = urlsplit(request.url or "")
+        headers: Any = request.headers
         can_repeat = request.body is None or isinstance(request.body, (bytes, str))
-        key = request.headers.get(KEY_HEADER)
         origin = origin_of(url.scheme, url.hostname or "", url.port)
-        return self._rules.begin(request.method or "GET", origin, key, can_repeat=can_repeat)
+        return self._rules.begin(request.method or "GET", origin, headers, can_repeat=can_repeat)
 
 
 def _judge(request: requests.PreparedRequest, response: requests.Response) -> Exception | None:

@@ -7,9 +7,12 @@ before and after each attempt. Neither knows a client.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 
 from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker, Permit
+from booking_resilience.breaker.core import Calm
 from booking_resilience.breakers import Breakers
 from booking_resilience.checks import check_text, check_type
 from booking_resilience.deadlines import remaining_time
@@ -68,19 +71,19 @@ class Rules:
         )
         self._never = dataclasses.replace(retry, retry_on=())
 
-    def begin(self, method: str, origin: str, key: str | None, *, can_repeat: bool) -> Exchange:
+    def begin(self, method: str, origin: str, headers: Mapping[str, str], *, can_repeat: bool) -> Exchange:
         """Begin a request.
 
         Args:
             method: Its HTTP method.
             origin: Where it goes, as `origin_of` writes it.
-            key: Its idempotency key; None or empty if it has none.
+            headers: Its headers, found whatever their case.
             can_repeat: Whether its body can be sent again.
         """
         method = method.upper()
         if not can_repeat:
             policy = self._never
-        elif key or method in _SAFE:
+        elif method in _SAFE or headers.get(KEY_HEADER):
             policy = self._freely
         else:
             policy = self._if_never_left
@@ -99,13 +102,14 @@ class Exchange:
     """
 
     __slots__ = (
-        "_began", "_breaker", "_caller", "_discarded", "_permit", "_policy", "_rules", "_run", "_started",
+        "_began", "_breaker", "_caller", "_calm", "_discarded", "_permit", "_policy", "_rules", "_run", "_started",
         "end", "header", "left", "operation", "stop",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, operation: str, policy: RetryPolicy, breaker: CircuitBreaker) -> None:
         self.operation = operation
         self._rules, self._policy, self._breaker = rules, policy, breaker
+        self._calm: Calm | None = None
         self._permit: Permit | None = None
         self._run: Run | None = None
         self._discarded = False
@@ -139,7 +143,8 @@ class Exchange:
                 if left < _LEAST:
                     raise self._too_late("had passed before the attempt")
                 self.header = str(max(1, min(_MOST_MS, int(left * 1000))))
-        self._permit = self._breaker.acquire()
+        self._calm = calm = self._breaker._core.calm
+        self._permit = self._breaker.acquire() if calm.is_over else None  # a healthy one costs nothing, as in `call`
 
     def goes_on_after(self, error: BaseException) -> bool:
         """Note that the attempt raised; tell whether there will be another."""
@@ -190,9 +195,13 @@ class Exchange:
         return self._run
 
     def _settle(self, error: BaseException | None) -> None:
-        permit, self._permit = self._permit, None
-        if permit is not None:
-            permit.success() if error is None else permit.failure(error)
+        calm, permit = self._calm, self._permit
+        self._calm = self._permit = None
+        if permit is None:
+            if calm is None or (error is None and not calm.is_over):
+                return
+            permit = Permit(self._breaker._core, calm.epoch)
+        permit.success() if error is None else permit.failure(error)
 
     def _evidence(self, error: BaseException) -> BaseException:
         """Return what the breaker should take an error for.
@@ -218,6 +227,7 @@ class Exchange:
         return error
 
 
+@functools.lru_cache(1024)
 def origin_of(scheme: str, host: str, port: int | None) -> str:
     """Return `scheme://host:port` in lower case, with the port that the scheme implies."""
     scheme, host = scheme.lower(), host.lower()

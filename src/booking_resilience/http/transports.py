@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from booking_resilience.breakers import Breakers
 from booking_resilience.http.loops import send, send_async
-from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, KEY_HEADER, Exchange, Rules, origin_of
+from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Exchange, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
 from booking_resilience.retry import RetryPolicy
 
@@ -37,7 +37,7 @@ class _Transport:
         url = request.url
         origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
         can_repeat = isinstance(request.stream, self.library.ByteStream)
-        return self._rules.begin(request.method, origin, request.headers.get(KEY_HEADER), can_repeat=can_repeat)
+        return self._rules.begin(request.method, origin, request.headers, can_repeat=can_repeat)
 
     def _limit(self, request: Any, exchange: Exchange, given: tuple[Any, dict[str, Any]]) -> None:
         """Put the attempt's deadline into the request: no wait is longer than what is left when it begins."""
