@@ -55,6 +55,7 @@ def resilient(
             if exchange.header is not None and rules.header is not None:
                 request.headers = headers.copy()
                 request.headers[rules.header] = exchange.header
+            exchange.look()
             return await handler(request)
 
         try:

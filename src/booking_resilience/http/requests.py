@@ -72,6 +72,7 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
                 request.headers = headers.copy()
                 request.headers[self._rules.header] = exchange.header
             wait = timeout if exchange.left is None else _least(timeout, exchange.left)
+            exchange.look()
             return send_once(request, stream, wait, verify, cert, proxies)
 
         try:

@@ -146,6 +146,15 @@ class Exchange:
         self._calm = calm = self._breaker._core.calm
         self._permit = self._breaker.acquire() if calm.is_over else None  # a healthy one costs nothing, as in `call`
 
+    def look(self) -> None:
+        """Look at the clock once more, right before the attempt is sent.
+
+        Raises:
+            DeadlineExceededError: If the caller's deadline has passed.
+        """
+        if self._caller is not None and clock.monotonic() >= self._caller:
+            raise self._too_late("had passed before the attempt")
+
     def goes_on_after(self, error: BaseException) -> bool:
         """Note that the attempt raised; tell whether there will be another."""
         self._settle(self._evidence(error))

@@ -49,6 +49,7 @@ class _Transport:
             waits = extensions.get("timeout", {})
             limited = {name: _least(waits.get(name), exchange.left) for name in ("connect", "read", "write", "pool")}
             request.extensions = {**extensions, "timeout": limited}
+            exchange.look()
 
     def _judge(self, request: Any, response: Any) -> Exception | None:
         if response.status_code < 400:
