@@ -120,16 +120,6 @@ class BookingError(Exception):
         self.message = message
 
 
-class _Recorder:
-    """Hands errors on to a monitor with a booking's context."""
-
-    def __init__(self, monitor: ErrorMonitor, context: dict[str, object]) -> None:
-        self._monitor, self._context = monitor, context
-
-    def record(self, error: BaseException, **facts: Any) -> object:
-        return self._monitor.record(error, context=self._context, **facts)
-
-
 class _Flow:
     """What the flows of both colours share: their parts, and the steps that follow a stored booking."""
 
@@ -139,7 +129,15 @@ class _Flow:
         self.monitor = monitor
         self.breaker = appwrite_breaker() if breaker is None else breaker
         self._tables = TablesDB(client)
-        self._retry = appwrite_retry() if retry is None else retry
+        self._bookings, self._chats = (
+            Pipeline(
+                retry=appwrite_retry() if retry is None else retry,
+                breaker=self.breaker,
+                monitor=monitor,
+                category=category,
+            )
+            for category in (ErrorCategory.BOOKING, ErrorCategory.CHAT)
+        )
 
     def _creation(self, request: BookingRequest, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments that store a booking."""
@@ -148,18 +146,14 @@ class _Flow:
             "table_id": BOOKINGS,
             "row_id": request.booking_id,
             "data": data,
-            "pipeline": self._pipeline(request, ErrorCategory.BOOKING),
+            "pipeline": self._bookings,
             "operation": "createBooking",
         }
 
-    def _refused(self, request: BookingRequest, error: Exception) -> BookingError:
+    def _refused(self, error: Exception) -> BookingError:
         """Return the error of a booking that could not be stored, recorded."""
-        self.monitor.log_booking_error("createBooking", error, **request.context())
+        self.monitor.log_booking_error("createBooking", error)
         return BookingError(message_for(error))
-
-    def _pipeline(self, request: BookingRequest, category: ErrorCategory) -> Pipeline:
-        recorder = _Recorder(self.monitor, request.context())
-        return Pipeline(retry=self._retry, breaker=self.breaker, monitor=recorder, category=category)
 
 
 class _Opening:
@@ -201,7 +195,7 @@ class _Opening:
 
     def failed(self, name: str, error: Exception) -> None:
         """Note that a step failed: the booking stands, what is missing is said and recorded."""
-        self._flow.monitor.log_chat_error(name, error, **self._result.request.context())
+        self._flow.monitor.log_chat_error(name, error)
         self._missing.append(name)
 
     def result(self) -> BookingResult:
@@ -231,6 +225,7 @@ class BookingFlow(_Flow):
     ) -> None:
         super().__init__(client, monitor, breaker, retry)
         self._chat_provider = chat_provider
+        self._chat = AppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=self._chats)
 
     def create_booking(self, request: BookingRequest) -> BookingResult:
         """Store a booking and open its chat.
@@ -240,20 +235,20 @@ class BookingFlow(_Flow):
             BookingError: If the booking could not be stored.
         """
         data = booking_data(request)
-        try:
-            create_row_once(self._tables, **self._creation(request, data))
-        except Exception as error:
-            raise self._refused(request, error) from error
-        return self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
+        with self.monitor.context(**request.context()):
+            try:
+                create_row_once(self._tables, **self._creation(request, data))
+            except Exception as error:
+                raise self._refused(error) from error
+            return self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
 
     def complete(self, result: BookingResult) -> BookingResult:
         """Try again what is missing; what is there already stays as it is."""
-        return self._open_chat(result) if result.missing else result
+        with self.monitor.context(**result.request.context()):
+            return self._open_chat(result) if result.missing else result
 
     def _open_chat(self, result: BookingResult) -> BookingResult:
-        pipeline = self._pipeline(result.request, ErrorCategory.CHAT)
-        chat = AppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=pipeline)
-        opening = _Opening(self, result, chat, self._chat_provider)
+        opening = _Opening(self, result, self._chat, self._chat_provider)
         steps, value = opening.steps(), None
         with contextlib.suppress(StopIteration):
             while True:
@@ -288,24 +283,25 @@ class AsyncBookingFlow(_Flow):
     ) -> None:
         super().__init__(client, monitor, breaker, retry)
         self._chat_provider = chat_provider
+        self._chat = AsyncAppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=self._chats)
 
     async def create_booking(self, request: BookingRequest) -> BookingResult:
         """Do as `BookingFlow.create_booking`; a booking whose call is cancelled may have been stored."""
         data = booking_data(request)
-        try:
-            await create_row_once_async(self._tables, **self._creation(request, data))
-        except Exception as error:
-            raise self._refused(request, error) from error
-        return await self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
+        with self.monitor.context(**request.context()):
+            try:
+                await create_row_once_async(self._tables, **self._creation(request, data))
+            except Exception as error:
+                raise self._refused(error) from error
+            return await self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
 
     async def complete(self, result: BookingResult) -> BookingResult:
         """Try again what is missing; what is there already stays as it is."""
-        return await self._open_chat(result) if result.missing else result
+        with self.monitor.context(**result.request.context()):
+            return await self._open_chat(result) if result.missing else result
 
     async def _open_chat(self, result: BookingResult) -> BookingResult:
-        pipeline = self._pipeline(result.request, ErrorCategory.CHAT)
-        chat = AsyncAppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=pipeline)
-        opening = _Opening(self, result, chat, self._chat_provider)
+        opening = _Opening(self, result, self._chat, self._chat_provider)
         steps, value = opening.steps(), None
         with contextlib.suppress(StopIteration):
             while True:

@@ -141,7 +141,7 @@ class Script:
         books, cause = self.books, error.__cause__
         books.failed += 1
         told = [r for r in self.monitor.recent(1_000) if r.context.get("booking_id") == request.booking_id]
-        if error.message not in MESSAGES or "failed" not in [record.outcome for record in told]:
+        if error.message not in MESSAGES or not {"failed", "refused"} & {record.outcome for record in told}:
             books.untold.append(request.booking_id)
         if stored and not is_open(cause):
             books.definite_yet_stored.append(f"{request.booking_id}: {classify(cause)}")

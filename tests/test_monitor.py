@@ -553,7 +553,7 @@ async def waits(*_: object) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"capacity": 1.5},
+        {"capacity": "5"},
         {"window": "60"},
         {"alert": 10},
         {"redact": 3},

@@ -104,7 +104,8 @@ class CircuitBreaker:
             trial_timeout=trial_timeout,
             slow_call=slow_call,
         )
-        self._core = Core(name, machine, failure_on, ignored(failure_on, ignore), is_shadow=shadow)
+        self._core = Core(name, machine, failure_on, ignored(failure_on, ignore))
+        self._core.is_shadow = shadow
         if shared is not None:
             self._core.link = shared._join(self._core)
 

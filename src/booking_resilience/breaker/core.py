@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 from booking_resilience import clock
@@ -97,7 +97,9 @@ class Tally:
     __slots__ = ("ignored", "refused", "stale")
 
     def __init__(self) -> None:
-        self.refused, self.stale, self.ignored = itertools.count(), itertools.count(), itertools.count()
+        self.refused: Iterator[int] = itertools.count()
+        self.stale: Iterator[int] = itertools.count()
+        self.ignored: Iterator[int] = itertools.count()
 
 
 class Moment:
@@ -114,10 +116,10 @@ class Moment:
     __slots__ = ("after", "calm", "news", "state", "tally")
 
     def __init__(self, state: State, news: News, tally: Tally | None, calm: Calm) -> None:
-        self.state = state
-        self.news = news
-        self.tally = tally
-        self.calm = calm
+        self.state: State = state
+        self.news: News = news
+        self.tally: Tally | None = tally
+        self.calm: Calm = calm
         self.after: dict[str, Moment] = {}
 
     def counted(self, what: Count) -> int:
@@ -140,11 +142,12 @@ class Core:
 
     __slots__ = ("__weakref__", "_moment", "calm", "failure_on", "ignore", "is_shadow", "link", "machine", "name")
 
-    def __init__(
-        self, name: str, machine: Machine, failure_on: ErrorFilter, ignore: ErrorFilter, *, is_shadow: bool = False
-    ) -> None:
-        self.name, self.machine, self.failure_on, self.ignore = name, machine, failure_on, ignore
-        self.is_shadow = is_shadow
+    def __init__(self, name: str, machine: Machine, failure_on: ErrorFilter, ignore: ErrorFilter) -> None:
+        self.name: str = name
+        self.machine: Machine = machine
+        self.failure_on: ErrorFilter = failure_on
+        self.ignore: ErrorFilter = ignore
+        self.is_shadow: bool = False
         self.link: Link | None = None
         self.calm: Calm = Calm(0) if machine.is_calm(_FIRST) else _NEVER
         self._moment: Moment = Moment(_FIRST, _NO_NEWS, None, self.calm)
@@ -222,11 +225,10 @@ class Core:
 
     def take_settings(self, other: Core) -> None:
         """Go on with the settings of another one, which is used for nothing else; an open one stays open as long."""
-        is_other_rate = self.machine.failure_rate != other.machine.failure_rate
-        self.machine, self.is_shadow = other.machine, other.is_shadow
+        rate, self.machine, self.is_shadow = self.machine.failure_rate, other.machine, other.is_shadow
         while True:
             moment = self.newest()
-            state = moment.state._replace(window=()) if is_other_rate else moment.state
+            state = moment.state if rate == self.machine.failure_rate else moment.state._replace(window=())
             if self._put(moment, state, moment.news, moment.tally):
                 return
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import enum
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -158,6 +159,7 @@ class ErrorRecord:
 
 FIELDS = tuple(field.name for field in fields(ErrorRecord))
 _new = object.__new__
+set_number: Callable[[ErrorRecord, int], None]
 _set_details, _set_kind, _set_moment, set_number, _set_message = (
     vars(ErrorRecord)[name].__set__ for name in ErrorRecord.__slots__
 )
