@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[..., Any]] = {
 """The tables of tables, in the order in which they are made, and what each makes."""
 
 
+@functools.cache
 def settings_of(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the arguments that can be set as data."""
     parameters = inspect.signature(constructor).parameters
@@ -76,7 +78,7 @@ def build(constructor: Callable[..., T], place: Place, table: object, found: Map
             arguments[key] = _named(where, value, found[REFERENCES[key]])
         else:
             arguments[key] = value
-    names = (place.path[-1],) if "name" in inspect.signature(constructor).parameters else ()
+    names = (place.path[-1],) if constructor is CircuitBreaker else ()
     make: Any = LivePipeline if constructor is Pipeline else constructor
     try:
         made: T = make(*names, **arguments)
