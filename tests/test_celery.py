@@ -43,7 +43,17 @@ class Function:
 @pytest.fixture(params=["eager", "worker"])
 def run(request):
     """Run a task to its end, in this process or by a worker."""
-    eager = request.param == "eager"
+    yield from runner(eager=request.param == "eager")
+
+
+@pytest.fixture
+def run_eagerly():
+    """Run a task to its end in this process; a worker takes seconds to stop."""
+    yield from runner(eager=True)
+
+
+def runner(*, eager):
+    """Yield what runs a task."""
     app = celery.Celery("bookings", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.update(task_always_eager=eager, worker_hijack_root_logger=False, worker_redirect_stdouts=False)
     app.conf.update(broker_connection_retry_on_startup=True, broker_transport_options={"polling_interval": 0.01})
@@ -67,43 +77,43 @@ def test_a_transient_error_is_tried_again_by_the_policy(run):
     assert function.calls == [21, 21, 21]
 
 
-def test_the_policys_attempts_are_the_last_word(run):
+def test_the_policys_attempts_are_the_last_word(run_eagerly):
     """After the last attempt the error comes out, and one record has the number of attempts."""
     monitor, function = ErrorMonitor(), Function(*[ConnectionError("down") for _ in range(9)])
     with pytest.raises(ConnectionError, match="down"):
-        run(function, monitor=monitor)
+        run_eagerly(function, monitor=monitor)
     assert len(function.calls) == 3
     (record,) = monitor.recent()
     assert (record.attempts, record.outcome, record.operation[:4]) == (3, "failed", "work")
 
 
-def test_other_errors_come_out_at_once(run):
+def test_other_errors_come_out_at_once(run_eagerly):
     """An error that is not transient is not tried again."""
     function = Function(ValueError("no"))
     with pytest.raises(ValueError, match="no"):
-        run(function)
+        run_eagerly(function)
     assert len(function.calls) == 1
 
 
-def test_a_budget_pays_the_retries(run):
+def test_a_budget_pays_the_retries(run_eagerly):
     """Without a token there is no retry; a success adds one."""
     budget = RetryBudget(capacity=2.0, initial=1.0, deposit=1.0)
     function = Function(*[ConnectionError("down") for _ in range(9)])
     policy = RetryPolicy(max_attempts=5, base_delay=0.0, budget=budget)
     with pytest.raises(ConnectionError):
-        run(function, retry=policy)
+        run_eagerly(function, retry=policy)
     assert len(function.calls) == 2
-    assert run(Function(), retry=policy) == 42
+    assert run_eagerly(Function(), retry=policy) == 42
     assert budget.tokens == 1
 
 
-def test_the_policys_deadline_bounds_each_try(run):
+def test_the_policys_deadline_bounds_each_try(run_eagerly):
     """Each try has the policy's whole deadline; without one there is none."""
     function = Function(ConnectionError("down"))
-    assert run(function) == 42
+    assert run_eagerly(function) == 42
     assert [3 < left <= 4 for left in function.left] == [True, True]
     function = Function()
-    run(function, retry=RetryPolicy(deadline=None))
+    run_eagerly(function, retry=RetryPolicy(deadline=None))
     assert function.left == [None]
 
 
