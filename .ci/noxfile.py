@@ -140,6 +140,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def once(session: nox.Session) -> None:
+    """Try every exactly-once operation under 2,000 scripts of faults, and 100 rounds of each race."""
+    _install(session)
+    sizes = {"CAMPAIGN_SCRIPTS": os.environ.get("CAMPAIGN_SCRIPTS", "2000"), "RACE_ROUNDS": "100"}
+    session.run("python", "-m", "pytest", "-s", "tests/test_once_campaign.py", *session.posargs, env=sizes)
+
+
+@nox.session(python="3.11")
 def soak(session: nox.Session) -> None:
     """Make bookings under changing faults for ten minutes, or `-- --minutes N`, and see that nothing grows."""
     _install(session)

@@ -111,6 +111,7 @@ class Script:
             self.monitor, self.chat = ErrorMonitor(), RecordingChatProvider()
             flow = self.module.BookingFlow(
                 client,
+                steps=True,
                 monitor=self.monitor,
                 breaker=appwrite_breaker(cooldown=0.05),
                 retry=appwrite_retry(**POLICY),
@@ -192,7 +193,7 @@ class Script:
             self.books.duplicated.append(f"s{self.seed}: {messages}")
 
     def read(self, flow: Any, table: str, column: str) -> Counter[str]:
-        listed = flow._tables.list_rows(self.module.DATABASE_ID, table, [Query.limit(100)])
+        listed = flow._hands._tables.list_rows(self.module.DATABASE_ID, table, [Query.limit(100)])
         return Counter(row.data[column] for row in listed.rows)
 
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from booking_resilience.deadlines import reset
+from booking_resilience.monitor.record import ErrorRecord, make_record
 
 Surroundings: TypeAlias = "dict[object, dict[str, Any]]"
 
@@ -42,3 +43,10 @@ class MonitorContext:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, tb)
+
+
+def with_context(record: ErrorRecord, outer: dict[str, Any]) -> ErrorRecord:
+    """Return a record that has no number yet with more context; its own goes before."""
+    details = record._details
+    context = {**outer, **(details.context or {})}
+    return make_record(record._kind, details._replace(context=context), record.message, record._moment)

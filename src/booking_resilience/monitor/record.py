@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.redact import Redactor
-from booking_resilience.monitor.stacks import Stack, render
+from booking_resilience.monitor.source import Source
+from booking_resilience.monitor.stacks import Frames, Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
@@ -34,7 +35,8 @@ class Severity(enum.StrEnum):
 class Kind(NamedTuple):
     """What records have in common whose errors are of one type, came out of one place and were recorded alike.
 
-    `group` is what the group shows as its operation, `stack` is text in what was read back, `key` is the same for
+    `group` is what the group shows as its operation, `stack` is text in what was read back (`Frames`, if it came out
+    of a journal), `key` is the same for
     records that are kept and counted together.
     """
 
@@ -52,6 +54,7 @@ class Kind(NamedTuple):
     key: str
     prefix: str = ""
     redact: Redactor = None
+    source: Source = (None, None)
 
 
 class Details(NamedTuple):
@@ -60,7 +63,7 @@ class Details(NamedTuple):
     context: dict[str, Any] | None = None
     attempts: int = 1
     attempt_errors: tuple[str, ...] = ()
-    causes: tuple[tuple[str, Stack], ...] = ()
+    causes: tuple[tuple[str, Stack | Frames], ...] = ()
     notes: tuple[str, ...] = ()
     duration: float | None = None
     trace_id: str | None = None
@@ -99,6 +102,8 @@ class ErrorRecord:
         duration: Seconds that the operation took, if known.
         trace_id: OpenTelemetry's, if a span was active.
         span_id: As `trace_id`.
+        host: The name of the machine that it was recorded on; None if an export lacks it. Not in `to_dict()`.
+        pid: The ID of the process; None if an export lacks it. Not in `to_dict()`.
     """
 
     __slots__ = ("_details", "_kind", "_moment", "_number", "message")
@@ -130,6 +135,8 @@ class ErrorRecord:
     duration: float | None
     trace_id: str | None
     span_id: str | None
+    host: str | None
+    pid: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: field names, and plain values."""
@@ -157,7 +164,7 @@ class ErrorRecord:
         return make_record, (kind, details, self.message, self._moment)
 
 
-FIELDS = tuple(field.name for field in fields(ErrorRecord))
+FIELDS = tuple(field.name for field in fields(ErrorRecord) if field.name not in ("host", "pid"))
 _new = object.__new__
 set_number: Callable[[ErrorRecord, int], None]
 _set_details, _set_kind, _set_moment, set_number, _set_message = (
@@ -173,13 +180,6 @@ def make_record(kind: Kind, details: Details, message: str, moment: float | date
     _set_message(record, message)
     _set_moment(record, moment)
     return record
-
-
-def with_context(record: ErrorRecord, outer: dict[str, Any]) -> ErrorRecord:
-    """Return a record that has no number yet with more context; its own goes before."""
-    details = record._details
-    context = {**outer, **(details.context or {})}
-    return make_record(record._kind, details._replace(context=context), record.message, record._moment)
 
 
 def member_of(kind: Any, value: Any) -> Any:
@@ -221,7 +221,7 @@ def number_of(record: ErrorRecord) -> int:
 
 def _stacktrace(record: Any) -> str:
     kind = record._kind
-    if isinstance(kind.stack, str):
+    if isinstance(kind.stack, str) and not isinstance(kind.stack, Frames):
         return kind.stack
     line = f"{record.error_type}: {record.message}" if record.message else record.error_type
     return render([(line, kind.stack), *record._details.causes], kind.redact)
@@ -246,8 +246,10 @@ _READERS: dict[str, Any] = {
     "stacktrace": _stacktrace,
     "context": lambda record: _copied(record._details.context or {}),
     "causes": lambda record: tuple(line for line, _ in record._details.causes),
+    "host": lambda record: record._kind.source[0],
+    "pid": lambda record: record._kind.source[1],
 }
-for _name in FIELDS:
+for _name in (*FIELDS, "host", "pid"):
     if _name != "message":
         _home = "_kind" if _name in Kind._fields else "_details"
         setattr(ErrorRecord, _name, property(_READERS.get(_name) or attrgetter(f"{_home}.{_name}")))
