@@ -117,6 +117,7 @@ EXPLAINED = (
     "booking_resilience",
     "booking_resilience.appwrite",
     "booking_resilience.breaker.shared",
+    "booking_resilience.journal",
     "booking_resilience.telemetry.otel",
     "booking_resilience.testing",
 )

@@ -50,4 +50,4 @@ class Outbox:
 
     def flush(self, timeout: float) -> bool:
         """Wait until what was put so far is in the journal; tell whether it is."""
-        return self._writer.flush(timeout)
+        return bool(self._writer.flush(timeout))

@@ -90,7 +90,7 @@ class Ledger:
         if type(attributes) is not Marked or attributes.owner != id(error):
             return None
         record = attributes.records.get(self._key)
-        return record if record is None or record._number > call_began.get() else None
+        return record if record is None or record._number > call_began() else None
 
     def mark(self, error: BaseException, record: ErrorRecord) -> ErrorRecord:
         """Number the record and mark the error with it; return it, or the one of a thread that was faster."""
@@ -154,6 +154,17 @@ class Ledger:
     def overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
         """Return the numbers, the groups and the records, all of one moment."""
         return self.read(lambda store: (self._stats(store), store.groups(), store.recent()))
+
+    def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
+        """Go on with other settings."""
+
+        def taken(store: RecordStore) -> None:
+            store.resize(capacity)
+            self._alert = self._alert.renewed(rule, window)
+            self._rate.resize(window, self._alert.exact)
+            self._room = 0
+
+        self.read(taken)
 
     def _drain(self) -> None:
         while self._inbox and self._lock.acquire(False):
