@@ -44,9 +44,9 @@ def check_number(
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Check for a whole number, `least` or more; `True` and `False` are not numbers."""
+    """Check for a whole number, `least` or more: a string is the wrong type, 1.5 the wrong value."""
     allowed = f"a whole number, {least} or more"
-    check_type(name, value, isinstance(value, int) and not isinstance(value, bool), allowed)
+    check_type(name, value, isinstance(value, (int, float)) and not isinstance(value, bool), allowed)
     check(name, value, is_whole(value, least), allowed)
 
 
