@@ -56,7 +56,7 @@ class ConcurrencyLimit(Limit):
 
     def _forked(self) -> None:
         super()._forked()
-        owner = weakref.ref(self)
+        owner: weakref.ref[Limit] = weakref.ref(self)
         self._free: list[Place] = []
         self._free.extend(Place(owner, self._free) for _ in range(self._limit))
         self._places = self._limit  # how many there are, free or not

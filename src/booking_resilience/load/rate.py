@@ -34,32 +34,34 @@ class Turns:
 
     def wait(self, now: int, tokens: int = 1) -> int:
         """Return the nanoseconds until so many turns are free; 0 if they are."""
-        self._follow(now)
+        if now < self._last:
+            self._set_back(now)
+        self._last = now
         even = self._next_even + (tokens - self.burst) * self.interval
-        return max(0, even - now, self._paused_until - now)
+        due = even if even > self._paused_until else self._paused_until
+        return due - now if due > now else 0
 
     def take(self, now: int, tokens: int = 1) -> bool:
         """Take so many turns; False, and none taken, if they are not free."""
         if self.wait(now, tokens):
             return False
-        self._next_even = max(self._next_even, now) + tokens * self.interval
+        even = self._next_even
+        self._next_even = (even if even > now else now) + tokens * self.interval
         return True
 
     def pause(self, now: int, length: int) -> None:
         """Let no turn fall due for so many nanoseconds; a shorter pause changes nothing of a longer one."""
-        self._follow(now)
+        self.wait(now)
         begin = max(now, self._paused_until)
         longer = now + length - begin
         if longer > 0:
             self._next_even = max(self._next_even, begin) + longer  # nothing accrues
             self._paused_until, self._paused_for = now + length, length
 
-    def _follow(self, now: int) -> None:
+    def _set_back(self, now: int) -> None:
         """Bear a clock that was set back (a virtual one that ended): nothing lies further ahead than it could."""
-        if now < self._last:
-            self._paused_until = min(self._paused_until, now + self._paused_for)
-            self._next_even = min(self._next_even, max(self._paused_until, now) + self.burst * self.interval)
-        self._last = now
+        self._paused_until = min(self._paused_until, now + self._paused_for)
+        self._next_even = min(self._next_even, max(self._paused_until, now) + self.burst * self.interval)
 
 
 class RateLimit(Limit):
