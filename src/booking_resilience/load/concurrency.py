@@ -56,10 +56,10 @@ class ConcurrencyLimit(Limit):
 
     def _forked(self) -> None:
         super()._forked()
-        owner: weakref.ref[Limit] = weakref.ref(self)
+        self._owner: weakref.ref[Limit] = weakref.ref(self)
         self._free: list[Place] = []
-        self._free.extend(Place(owner, self._free) for _ in range(self._limit))
-        self._places = self._limit  # how many there are, free or not
+        self._places = 0  # how many there are, free or not
+        self._resize(self._limit)
 
     def _take(self) -> Place | None:
         if self._line.waiting:
@@ -80,11 +80,34 @@ class ConcurrencyLimit(Limit):
         if not lost:
             held, mean = clock.monotonic() - place.started, self._mean_held
             self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)
+        if self._places > self._limit and self._is_one_too_many(place):
+            return
         try:
             place.pool.append(place)
         finally:
             if self._line.waiting:
                 self._serve()
+
+    def _resize(self, limit: int) -> None:
+        """Change the limit; the lock is held. Calls that run go on: places too many are dropped when they come back."""
+        self._limit = limit
+        while self._places < limit:
+            self._free.append(Place(self._owner, self._free))
+            self._places += 1
+        while self._places > limit and self._free:
+            self._drop(self._free.pop())
+
+    def _is_one_too_many(self, place: Place) -> bool:
+        """Drop the place if there are more than the limit."""
+        with self._lock:
+            if self._places > self._limit and place.pool is self._free:
+                self._drop(place)
+                return True
+        return False
+
+    def _drop(self, place: Place) -> None:
+        place.retire()
+        self._places -= 1
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         seconds = self._time_to_wait()

@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import RLock
 from types import CoroutineType, TracebackType
@@ -57,21 +58,42 @@ class LimitSnapshot:
     refused: int
 
 
+def _nobody() -> None:
+    """Be the owner of a place that is none any more."""
+
+
 class Place:
     """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
 
     __slots__ = ("_owner", "pool", "sharers", "started")
 
-    def __init__(self, owner: weakref.ref[Limit], pool: list[Place]) -> None:
+    def __init__(self, owner: Callable[[], Limit | None], pool: list[Place]) -> None:
         self._owner = owner
         self.pool = pool  # where it belongs; a forked child has another pool
         self.sharers = 0  # how many besides its taker still run on it: abandoned threads
         self.started = 0.0  # when the call was admitted, on the library's clock
 
+    def retire(self) -> None:
+        """Count no more: the limit has shrunk."""
+        self._owner = _nobody
+
     def __del__(self) -> None:
         limit = self._owner()
         if limit is not None:  # else the limit itself is gone, and its pool with it
             limit._give_back(Place(self._owner, self.pool), None, lost=True)
+
+
+Held: TypeAlias = "tuple[tuple[Limit, Place], ...]"
+"""Places that a call holds, each with its limit."""
+
+current_place: ContextVar[tuple[Limit, Place] | None] = ContextVar("booking_resilience_place", default=None)
+"""The place that the running call holds, where threads may run on after it: see `Limit.wrap`."""
+
+
+def give_back_all(held: Held) -> None:
+    """Give the places back; what the call's end says of the backend is told elsewhere."""
+    for limit, place in held:
+        limit._give_back(place, None, lost=True)
 
 
 class Limit(abc.ABC):
@@ -198,6 +220,11 @@ class Limit(abc.ABC):
                         raise
                     raise self._refusal() from None  # the attempt's own limit struck: what was late is this limit
         return cast("Place", waiter.place)
+
+    def _share(self, place: Place) -> None:
+        """Let one more hold the place: it comes back when all have given it back."""
+        with self._lock:
+            place.sharers += 1
 
     def _time_to_wait(self) -> float | None:
         """Return how many seconds a caller may wait, 0 or more; None for as long as it takes."""

@@ -68,6 +68,10 @@ class ThreadSignal:
         self._event.set()
         return True
 
+    def clear(self) -> None:
+        """Forget that it was woken."""
+        self._event.clear()
+
     def wait(self, seconds: float | None) -> None:
         """Block until woken, `seconds` at most; None for as long as it takes. Real time."""
         self._event.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))

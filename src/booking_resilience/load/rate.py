@@ -38,7 +38,7 @@ class Turns:
             self._set_back(now)
         self._last = now
         even = self._next_even + (tokens - self.burst) * self.interval
-        due = even if even > self._paused_until else self._paused_until
+        due = max(self._paused_until, even)
         return due - now if due > now else 0
 
     def take(self, now: int, tokens: int = 1) -> bool:
@@ -46,7 +46,7 @@ class Turns:
         if self.wait(now, tokens):
             return False
         even = self._next_even
-        self._next_even = (even if even > now else now) + tokens * self.interval
+        self._next_even = (max(now, even)) + tokens * self.interval
         return True
 
     def pause(self, now: int, length: int) -> None:

@@ -1,0 +1,121 @@
+"""A concurrency limit that finds its number by itself, from the latencies and refusals of the backend."""
+
+from __future__ import annotations
+
+import math
+
+from booking_resilience import clock
+from booking_resilience.checks import check, check_whole
+from booking_resilience.load.concurrency import ConcurrencyLimit
+from booking_resilience.load.judge import Sign, sign_of
+from booking_resilience.load.limit import Place
+
+_WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
+_TOLERANCE = 2.0  # how many times the best mean latency the present one may be before the limit falls
+_FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: ten minutes of trouble change little
+_LONGEST_GAP = 1.0  # seconds between two answers that count as time; a quiet night forgets nothing
+_CUT = 0.5  # what is left of the limit after a refusal or a timeout
+
+
+class Gradient:
+    """How the limit follows the backend. Pure: times come in as arguments.
+
+    The mean latency is set against the best mean so far: above `_TOLERANCE` times of it the limit falls with the
+    ratio. Otherwise it grows by its square root within a round trip, as long as at least half of it is used. After
+    Netflix's concurrency limits (their "gradient2"), with a best mean that a long incident hardly moves.
+
+    Attributes:
+        limit: The limit, a float from `minimum` to `maximum`.
+    """
+
+    __slots__ = ("_answered", "_best", "_cut", "limit", "maximum", "mean", "minimum")
+
+    def __init__(self, initial: int, minimum: int, maximum: int) -> None:
+        self.limit, self.minimum, self.maximum = float(initial), minimum, maximum
+        self.mean = self._best = 0.0  # seconds; 0 before the first answer
+        self._answered = self._cut = -math.inf
+
+    def answered(self, latency: float, in_flight: int, now: float) -> None:
+        """Take an answer that came after `latency` seconds, while so many calls were in flight."""
+        if not self._best:
+            self.mean = self._best = max(latency, 1e-9)
+        self.mean += _WEIGHT * (latency - self.mean)
+        since = min(max(0.0, now - self._answered), _LONGEST_GAP)
+        self._answered = now
+        self._best = max(1e-9, min(self.mean, self._best * (1.0 + since / _FORGETTING)))
+        gradient = min(1.0, max(_CUT, _TOLERANCE * self._best / self.mean))
+        step = (
+            gradient * self.limit + math.sqrt(self.limit) - self.limit
+        ) / self.limit  # a round trip has `limit` answers
+        if step < 0 or in_flight * 2 >= self.limit:
+            self.limit = min(max(self.limit + step, self.minimum), self.maximum)
+
+    def overloaded(self, started: float, now: float) -> None:
+        """Take the refusal or the timeout of a call that was begun at `started`: once in a round trip it cuts."""
+        if started >= self._cut:
+            self._cut = now
+            self.limit = max(self.limit * _CUT, self.minimum)
+
+
+class AdaptiveLimit(ConcurrencyLimit):
+    """A `ConcurrencyLimit` that adapts: it falls when latencies rise or calls are rejected, and grows when all is well.
+
+    Use one for each kind of call: it compares latencies, and slow reports among quick reads look like trouble. Answers
+    are its samples, errors with a status below 500 included. A 429, a 503, `RESOURCE_EXHAUSTED` and a timeout halve it,
+    at most once per round trip. Everything else says nothing: mistakes, cancellations, connections that fail, refusals
+    of this library and the end of the operation's deadline.
+
+    Args:
+        name: Its name, in errors and snapshots.
+        initial: The limit at first; `minimum` to `maximum`.
+        minimum: It never falls below; 1 or more.
+        maximum: It never grows above; `minimum` or more.
+        max_queue: Callers that may wait; 0 or more, 0 rejects at once.
+        max_wait: Seconds that each may wait, 0 or more; None for as long as its deadline lets it, or as it takes.
+
+    Raises:
+        TypeError: If a setting has the wrong type.
+        ValueError: If a setting is out of its range, or `max_wait` is given without `max_queue`.
+
+    >>> AdaptiveLimit("backend").snapshot().limit
+    20
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        initial: int = 20,
+        minimum: int = 1,
+        maximum: int = 1000,
+        max_queue: int = 0,
+        max_wait: float | None = None,
+    ) -> None:
+        check_whole("minimum", minimum)
+        check_whole("maximum", maximum)
+        check("maximum", maximum, maximum >= minimum, f"a whole number, minimum ({minimum}) or more")
+        check_whole("initial", initial)
+        bounds = f"a whole number from minimum ({minimum}) to maximum ({maximum})"
+        check("initial", initial, minimum <= initial <= maximum, bounds)
+        self._gradient = Gradient(initial, minimum, maximum)
+        super().__init__(name, limit=initial, max_queue=max_queue, max_wait=max_wait)
+
+    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
+        if not lost:
+            sign = Sign.ANSWER if error is None else sign_of(error)
+            if sign is not Sign.NOTHING:
+                self._learn(place.started, sign)
+        super()._give_back(place, error, lost)
+
+    def _learn(self, started: float, sign: Sign) -> None:
+        now, gradient, lock = clock.monotonic(), self._gradient, self._lock
+        lock.acquire()
+        try:
+            if sign is Sign.ANSWER:
+                gradient.answered(now - started, self._in_flight(), now)
+            else:
+                gradient.overloaded(started, now)
+            if int(gradient.limit) != self._limit:
+                self._resize(int(gradient.limit))
+        finally:
+            lock.release()
