@@ -91,7 +91,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     defaults = {name: item.default for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY}
     expected = {
         "failure_threshold": 5, "failure_rate": None, "cooldown": 30.0, "max_cooldown": None, "trial_calls": 1,
-        "trial_timeout": 60.0, "slow_call": None, "failure_on": Exception, "ignore": (),
+        "trial_timeout": 60.0, "slow_call": None, "failure_on": is_backend_failure, "ignore": says_nothing,
     }  # fmt: skip
     assert {name: defaults[name] for name in expected} == expected
 

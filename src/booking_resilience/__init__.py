@@ -69,12 +69,12 @@ if TYPE_CHECKING:
         RetryBudget,
         RetryPolicy,
         attempts_of,
-        is_transient,
         retry_attempts,
         retrying,
         with_retry,
         with_retry_async,
     )
+    from booking_resilience.verdicts import Verdict, classify, is_backend_failure, is_no_evidence, is_transient
 
 __all__ = [
     "DEFAULT_REDACTION",
@@ -118,9 +118,13 @@ __all__ = [
     "SharedSnapshot",
     "Subscription",
     "TransientError",
+    "Verdict",
     "attempts_of",
     "booking_attribution",
+    "classify",
     "deadline",
+    "is_backend_failure",
+    "is_no_evidence",
     "is_transient",
     "iter_batch",
     "iter_batch_async",
@@ -189,12 +193,12 @@ _HOMES = {
         "RetryBudget",
         "RetryPolicy",
         "attempts_of",
-        "is_transient",
         "retry_attempts",
         "retrying",
         "with_retry",
         "with_retry_async",
     ),
+    "verdicts": ("Verdict", "classify", "is_backend_failure", "is_no_evidence", "is_transient"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker.calls import not_awaitable, protect, protect_async, refuse, watch, watch_async
+from booking_resilience.breaker.judging import ErrorFilter, ignored, says_nothing
 from booking_resilience.breaker.machine import CLOSED, Machine
 from booking_resilience.breaker.permits import BreakerSnapshot, Guard, Permit
 from booking_resilience.breaker.telling import deliver
@@ -21,11 +22,11 @@ from booking_resilience.checks import check, is_error_filter, is_number, is_posi
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import Subscription
 from booking_resilience.locks import fork_safe_lock
+from booking_resilience.verdicts import is_backend_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from booking_resilience.breaker.judging import ErrorFilter
     from booking_resilience.breaker.shared import RedisBreaker
     from booking_resilience.breaker.shared_link import Link
     from booking_resilience.breaker.tickets import Verdict
@@ -58,7 +59,9 @@ class CircuitBreaker:
         slow_call: A call that takes longer than so many seconds is a failure; above 0, None for off.
         failure_on: Which errors are failures: exception types, or a function of the error. Any other error means
             that the backend answered: a success.
-        ignore: Which errors say nothing at all; judged before `failure_on`.
+        ignore: Which errors say nothing at all; judged before `failure_on`. By default `is_no_evidence`, but nothing
+            if `failure_on` is given. Whatever is given, refusals of this library's own breakers and limits say
+            nothing, nor do interrupts.
         shared: A `RedisBreaker`, through which the breakers of this name in other processes open and close together;
             None for a breaker of this process alone.
 
@@ -88,8 +91,8 @@ class CircuitBreaker:
         trial_calls: int = 1,
         trial_timeout: float = 60.0,
         slow_call: float | None = None,
-        failure_on: ErrorFilter = Exception,
-        ignore: ErrorFilter = (),
+        failure_on: ErrorFilter = is_backend_failure,
+        ignore: ErrorFilter = says_nothing,
         shared: RedisBreaker | None = None,
     ) -> None:
         check("name", name, is_text(name), "a text that is not empty")
@@ -107,7 +110,8 @@ class CircuitBreaker:
             allowed = "an exception type, a tuple of them, or a function of the error"
             check(setting, value, is_error_filter(value), allowed)
         check("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
-        self._name, self._slow_call, self._failure_on, self._ignore = name, slow_call, failure_on, ignore
+        self._name, self._slow_call, self._failure_on = name, slow_call, failure_on
+        self._ignore = ignored(failure_on, ignore)
         self._listeners: tuple[Listener[BreakerEvent], ...] = ()
         self._delivering = 0  # the process that is telling the listeners, if one is
         self._machine = Machine(

@@ -7,21 +7,31 @@ from typing import TypeAlias
 
 from booking_resilience.breaker.telling import logger
 from booking_resilience.breaker.tickets import Verdict
-from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import log_raised
+from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
 
 ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+
+
+def says_nothing(error: BaseException) -> bool:
+    """Be the default of `ignore`: `is_no_evidence`, but another object, so that it shows whether one was given."""
+    return is_no_evidence(error)
+
+
+def ignored(failure_on: ErrorFilter, ignore: ErrorFilter) -> ErrorFilter:
+    """Return what a breaker ignores: nothing if `failure_on` was given and `ignore` wasn't."""
+    return () if ignore is says_nothing and failure_on is not is_backend_failure else ignore
 
 
 def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: ErrorFilter, slow: bool) -> Verdict:
     """Tell what the end of a call says; filters may be user code, so this is never called under a lock.
 
-    Cancellation, interrupts and exits say nothing, nor does the refusal of another breaker. A filter that raises is
+    Cancellation, interrupts and exits say nothing, nor does the refusal of another breaker or of a limit. A filter that raises is
     logged; the error counts as a failure then, and still comes out.
     """
     if error is None:
         return Verdict.FAILURE if slow else Verdict.SUCCESS
-    if not isinstance(error, Exception) or isinstance(error, CircuitOpenError):
+    if is_own_refusal(error):
         return Verdict.NOTHING
     try:
         if _matches(error, ignore):
@@ -32,7 +42,7 @@ def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: Error
         return Verdict.FAILURE
 
 
-def _matches(error: Exception, errors: ErrorFilter) -> bool:
+def _matches(error: BaseException, errors: ErrorFilter) -> bool:
     if isinstance(errors, (type, tuple)):
         return isinstance(error, errors)
     return bool(errors(error))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from booking_resilience.checks import check, is_error_filter, is_number, is_positive, is_whole
-from booking_resilience.errors import CircuitOpenError, TransientError
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
+from booking_resilience.verdicts import LONGEST_WAIT, holds, holds_interrupt, is_transient, retry_after_of
 
 if TYPE_CHECKING:
     from booking_resilience.events import Reason
@@ -17,18 +18,6 @@ FOREVER = 9e9
 """Seconds, some 285 years: `time.sleep` takes no more than 2**63 nanoseconds, so longer delays are not waited for."""
 
 RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-
-
-_TRANSIENT = (ConnectionError, TimeoutError, TransientError)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Tell whether the error may pass by itself: a `ConnectionError`, `TimeoutError` or `TransientError`.
-
-    >>> is_transient(TimeoutError()), is_transient(KeyError("slot"))
-    (True, False)
-    """
-    return isinstance(error, _TRANSIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +99,6 @@ class RetryPolicy:
     def passes(self, error: BaseException) -> bool:
         """Tell whether the error may pass by itself, as `retry_on` has it."""
         retry_on = self.retry_on
-        if retry_on is is_transient:  # the default, spared another call
-            return isinstance(error, _TRANSIENT)
         if isinstance(retry_on, (type, tuple)):
             return isinstance(error, retry_on)
         return bool(retry_on(error))
@@ -148,30 +135,20 @@ def decide(
     if time_is_up:
         return "deadline"
     if error is not None:
-        if isinstance(error, CircuitOpenError):
+        if holds(error, CircuitOpenError):
             return "circuit_open"
-        if not policy.passes(error):
+        is_endless = isinstance(error, LimitExceededError) and error.retry_after is None
+        if is_endless or holds_interrupt(error) or not policy.passes(error):
             return "not_transient"
     if circuit_open:
         return "circuit_open"
     if attempt >= policy.max_attempts:
         return "attempts"
     delay = policy.jittered(policy.planned_delay(attempt), draw) if policy.base_delay else 0.0
-    if error is not None and (retry_after := retry_after_of(error)) > delay:
-        delay = retry_after
+    if error is not None and (retry_after := retry_after_of(error)) is not None:
+        if retry_after > LONGEST_WAIT:
+            return "deadline"
+        delay = max(delay, retry_after)
     if delay >= FOREVER or (end is not None and now + delay >= end):
         return "deadline"
     return delay
-
-
-def retry_after_of(error: BaseException) -> float:
-    """Return the seconds to wait that the error's attribute `retry_after` asks for; 0.0 if it asks for nothing sane."""
-    try:
-        seconds = getattr(error, "retry_after", None)
-        if seconds is None or isinstance(seconds, (bool, str, bytes)):
-            return 0.0
-        return max(0.0, float(seconds))  # any kind of number; of NaN and 0.0 the latter is what `max` returns
-    except OverflowError:
-        return FOREVER
-    except Exception:  # noqa: BLE001 - a broken property, or no number, is as good as none
-        return 0.0

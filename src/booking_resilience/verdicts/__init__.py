@@ -1,0 +1,32 @@
+"""Verdicts: what an error means, for every common library. No library is imported for it."""
+
+from booking_resilience.verdicts.verdict import (
+    Verdict,
+    classify,
+    holds,
+    holds_interrupt,
+    is_backend_failure,
+    is_no_evidence,
+    is_own_refusal,
+    is_transient,
+    leaves,
+    retry_after_of,
+    text_kind_of,
+)
+from booking_resilience.verdicts.waits import LONGEST_WAIT, seconds_of
+
+__all__ = [
+    "LONGEST_WAIT",
+    "Verdict",
+    "classify",
+    "holds",
+    "holds_interrupt",
+    "is_backend_failure",
+    "is_no_evidence",
+    "is_own_refusal",
+    "is_transient",
+    "leaves",
+    "retry_after_of",
+    "seconds_of",
+    "text_kind_of",
+]

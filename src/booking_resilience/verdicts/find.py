@@ -1,0 +1,126 @@
+"""What is known of one error: its class looked up in the table, then what it wraps and the facts that it carries."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from booking_resilience.verdicts import table
+from booking_resilience.verdicts.appwrite import find_appwrite
+from booking_resilience.verdicts.facts import READERS, Found, attribute, text_of
+from booking_resilience.verdicts.table import MEANINGS, Rule
+
+_MOST_LINKS: Final = 12
+_ITEMS_READ: Final = 10
+_UNKNOWN: Final = Rule("unknown", reads="status", where="response.status_code")
+_rules: weakref.WeakKeyDictionary[type, tuple[str, Rule]] = weakref.WeakKeyDictionary()
+
+
+def find(error: BaseException) -> Found:
+    """Return what is known of an error that is no group."""
+    is_sdk = rule_of(type(error))[1].reads == "appwrite"
+    return find_appwrite(error, is_sdk, _of_any_library) or _of_any_library(error)
+
+
+def _of_any_library(error: BaseException) -> Found:
+    return _find(error, set())
+
+
+def rule_of(kind: type) -> tuple[str, Rule]:
+    """Return the rule of an exception type, with the name by which it is known; an empty one for a stranger."""
+    try:
+        return _rules[kind]
+    except (KeyError, TypeError):
+        found = _look_up(kind)
+    try:
+        _rules[kind] = found
+    except TypeError:  # its metaclass allows no hash
+        pass
+    return found
+
+
+def _look_up(kind: type) -> tuple[str, Rule]:
+    for base in type.__dict__["__mro__"].__get__(kind):
+        try:
+            module, name = type.__dict__["__module__"].__get__(base), type.__dict__["__name__"].__get__(base)
+            if rule := table.KNOWN.get(module.partition(".")[0], {}).get(name):
+                return name, rule
+        except Exception:  # noqa: BLE001 - a class without a readable module is a stranger
+            continue
+    return "", _UNKNOWN
+
+
+def _find(error: BaseException, seen: set[int]) -> Found:
+    if not isinstance(error, Exception):
+        return Found("nothing")
+    seen.add(id(error))
+    name, rule = rule_of(type(error))
+    found = _wrapped(error, rule, seen) or _told(error, name, rule)
+    if found.reached == "no" and rule.repeats and found.meaning != "mistake" and REPEATS[rule.repeats](error):
+        return found._replace(sent="maybe")
+    return found
+
+
+def _told(error: BaseException, name: str, rule: Rule) -> Found:
+    """Return what the error's own facts tell, else its words, else its class."""
+    if rule.reads in READERS and (found := READERS[rule.reads](error, name, rule)):
+        return found
+    if rule.words:
+        text = text_of(error)
+        for pattern, meaning in rule.words:
+            if re.search(pattern, text):
+                return Found(meaning)
+    return Found(rule.meaning)
+
+
+def _wrapped(error: BaseException, rule: Rule, seen: set[int]) -> Found | None:
+    """Return what a wrapped error tells, if that is more than the class of the error itself does."""
+    for inner in _links(error, rule.wraps):
+        if id(inner) not in seen and len(seen) < _MOST_LINKS:
+            found = _find(inner, seen)
+            if MEANINGS[found.meaning].rank > MEANINGS[rule.meaning].rank:
+                return found
+    return None
+
+
+def _links(error: BaseException, names: tuple[str, ...]) -> Iterator[BaseException]:
+    for name in names:
+        if name == "__context__" and error.__cause__ is not None:
+            continue
+        held = attribute(error, name)
+        for item in held[:_ITEMS_READ] if isinstance(held, tuple) else (held,):
+            if isinstance(item, BaseException):
+                yield item
+
+
+def _always(error: BaseException) -> bool:
+    return True
+
+
+def _frames(error: BaseException, names: tuple[str, ...]) -> Iterator[Any]:
+    tb = error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code.co_name in names:
+            yield tb.tb_frame
+        tb = tb.tb_next
+
+
+def _urlopen(error: BaseException) -> bool:
+    """urllib3 repeats a request by a call of `urlopen` inside itself: one such frame, one attempt."""
+    files = [frame.f_code.co_filename for frame in _frames(error, ("urlopen",))]
+    return sum("connectionpool" in file for file in files) != 1
+
+
+def _num_retries(error: BaseException) -> bool:
+    """stripe counts its repetitions in a variable of the function that raises."""
+    names = ("_request_with_retries_internal", "_request_with_retries_internal_async")
+    return any(frame.f_locals.get("num_retries") != 0 for frame in _frames(error, names))
+
+
+REPEATS: Final[dict[str, Callable[[BaseException], bool]]] = {
+    "always": _always,
+    "num_retries": _num_retries,
+    "urlopen": _urlopen,
+}

@@ -1,0 +1,159 @@
+"""The verdict on an error, and the questions that retries, breakers and people ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
+from booking_resilience.events import ErrorCategory
+from booking_resilience.verdicts.facts import Found, attribute
+from booking_resilience.verdicts.find import find
+from booking_resilience.verdicts.table import MEANINGS, Sent, Text
+from booking_resilience.verdicts.waits import seconds_of, wait_in
+
+_RISK: Final[tuple[Sent, ...]] = ("no", "yes", "maybe")
+_exceptions = BaseExceptionGroup.exceptions  # past a subclass that overrides it
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an error of a call means.
+
+    Attributes:
+        transient: Whether the same call may succeed later.
+        sent: Whether the request reached the server: `"no"`, it provably never left; `"maybe"`, no answer came;
+            `"yes"`, an answer came, also one that broke off or can't be read.
+        category: `APPWRITE` if Appwrite answered, else `NETWORK`.
+        status: The HTTP status; None if there is none, or none in reach.
+        type: The server's own name for it: Appwrite's type, the name of a gRPC code, a SQLSTATE, an AWS error code,
+            the first word of Redis' answer; else None.
+        retry_after: Seconds to wait before the next attempt, as the error or the answer's headers ask, infinity
+            included; None if they ask for nothing sane.
+    """
+
+    transient: bool
+    sent: Sent
+    category: ErrorCategory
+    status: int | None
+    type: str | None
+    retry_after: float | None
+
+
+def classify(error: BaseException) -> Verdict:
+    """Return what an error means: one of a common library, known by its class, or any with a `response`.
+
+    An exception group means what its leaves mean together. What isn't known is not transient, and may have been sent.
+
+    Raises:
+        TypeError: If `error` isn't an exception.
+
+    >>> verdict = classify(ConnectionRefusedError())
+    >>> verdict.transient, verdict.sent, verdict.category.value
+    (True, 'no', 'network')
+    """
+    _check(error)
+    if not isinstance(error, BaseExceptionGroup):
+        found = find(error)
+        return Verdict(
+            MEANINGS[found.meaning].transient, found.reached, _category(found), found.status, found.type,
+            _wait(error, found),
+        )  # fmt: skip
+    each = [(leaf, find(leaf)) for leaf in leaves(error)]
+    waits = [wait for leaf, found in each if (wait := _wait(leaf, found)) is not None]
+    return Verdict(
+        transient=all(MEANINGS[found.meaning].transient for _, found in each),
+        sent=max((found.reached for _, found in each), key=_RISK.index),
+        category=_category(each[0][1]),
+        status=None,
+        type=None,
+        retry_after=max(waits, default=None),
+    )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same call may succeed later: `classify(error).transient`.
+
+    >>> is_transient(TimeoutError()), is_transient(KeyError("slot"))
+    (True, False)
+    """
+    _check(error)
+    return all(MEANINGS[find(leaf).meaning].transient for leaf in leaves(error))
+
+
+def is_backend_failure(error: BaseException) -> bool:
+    """Tell whether an error says that the backend is in trouble, or is of a kind that isn't known.
+
+    What a backend answers in good health (a refused login, a 404, a conflict) isn't, nor is what is no evidence.
+    """
+    _check(error)
+    return any(MEANINGS[find(leaf).meaning].failure for leaf in leaves(error))
+
+
+def is_no_evidence(error: BaseException) -> bool:
+    """Tell whether an error says nothing of the backend's health.
+
+    That are requests to slow down, refusals of this library's own breakers and limits, the end of an enclosing
+    deadline, mistakes of the program, and interrupts.
+    """
+    _check(error)
+    return not any(MEANINGS[find(leaf).meaning].evidence for leaf in leaves(error))
+
+
+def retry_after_of(error: BaseException) -> float | None:
+    """Return the seconds to wait that an error asks for, 0 or more, infinity included; None if it asks for none.
+
+    Its attribute `retry_after` is asked first, then the headers of its answer; of a group, the longest counts.
+    """
+    return max((wait for leaf in leaves(error) if (wait := _wait(leaf, find(leaf))) is not None), default=None)
+
+
+def text_kind_of(error: BaseException) -> Text:
+    """Return which text people are told of an error that is no group: the network's, the service's, or none of them."""
+    return MEANINGS[find(error).meaning].text
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors of a group and of the groups in it, in order; of any other error, itself."""
+    waiting = [error]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, BaseExceptionGroup):
+            waiting.extend(reversed(_exceptions.__get__(item)))
+        else:
+            yield item
+
+
+def holds(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Tell whether an error is of one of these types, or a group that holds such a one."""
+    return any(isinstance(leaf, kinds) for leaf in leaves(error))
+
+
+def holds_interrupt(error: BaseException) -> bool:
+    """Tell whether an error is an interrupt, an exit or a cancellation, or a group that holds one."""
+    return any(not isinstance(leaf, Exception) for leaf in leaves(error))
+
+
+def is_own_refusal(error: BaseException) -> bool:
+    """Tell whether all of an error are refusals of breakers and limits of ours, or interrupts."""
+    return all(
+        isinstance(leaf, (CircuitOpenError, LimitExceededError)) or not isinstance(leaf, Exception)
+        for leaf in leaves(error)
+    )
+
+
+def _check(error: object) -> None:
+    if not isinstance(error, BaseException):
+        raise TypeError(f"error must be an exception, not {error!r}")
+
+
+def _category(found: Found) -> ErrorCategory:
+    return ErrorCategory.APPWRITE if found.of_appwrite else ErrorCategory.NETWORK
+
+
+def _wait(error: BaseException, found: Found) -> float | None:
+    wait = seconds_of(attribute(error, "retry_after"))
+    if wait is None:
+        wait = found.wait
+    return wait_in(found.headers, found.status, found.of_appwrite) if wait is None else wait
