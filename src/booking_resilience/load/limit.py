@@ -83,19 +83,6 @@ class Place:
             limit._give_back(Place(self._owner, self.pool), None, lost=True)
 
 
-Held: TypeAlias = "tuple[tuple[Limit, Place], ...]"
-"""Places that a call holds, each with its limit."""
-
-current_place: ContextVar[tuple[Limit, Place] | None] = ContextVar("booking_resilience_place", default=None)
-"""The place that the running call holds, where threads may run on after it: see `Limit.wrap`."""
-
-
-def give_back_all(held: Held) -> None:
-    """Give the places back; what the call's end says of the backend is told elsewhere."""
-    for limit, place in held:
-        limit._give_back(place, None, lost=True)
-
-
 class Limit(abc.ABC):
     """A limit that calls pass through. What they wait for is written in the subclasses."""
 
@@ -307,6 +294,19 @@ class LimitGuard:
         if self._is_used:
             raise RuntimeError("a limit's guard is good for one block; call guard() again")
         self._is_used = True
+
+
+Held: TypeAlias = tuple[tuple[Limit, Place], ...]
+"""Places that a call holds, each with its limit."""
+
+current_place: ContextVar[tuple[Limit, Place] | None] = ContextVar("booking_resilience_place", default=None)
+"""The place that the running call holds, for threads that may run on after it."""
+
+
+def give_back_all(held: Held) -> None:
+    """Give the places back; what the call's end says of the backend is told elsewhere."""
+    for limit, place in held:
+        limit._give_back(place, None, lost=True)
 
 
 def _after_fork() -> None:
