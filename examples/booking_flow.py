@@ -8,17 +8,16 @@ is missing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import time
 import uuid
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from appwrite.exception import AppwriteException
 from appwrite.services.tables_db import TablesDB
 
 from booking_resilience import (
+    AsyncChatProvider,
     BookingSource,
     BookingSuccess,
     ChatProvider,
@@ -31,108 +30,36 @@ from booking_resilience import (
     message_for,
 )
 from booking_resilience.appwrite import (
-    CHAT_TABLES,
     AppwriteChatService,
     AppwriteClient,
+    AsyncAppwriteChatService,
+    AsyncAppwriteClient,
     appwrite_breaker,
     appwrite_retry,
     create_row_once,
+    create_row_once_async,
 )
+from booking_tables import BOOKINGS, DATABASE_ID, DURATIONS, SETUP, TABLES, bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
-DATABASE_ID = "booking_resilience"
-BOOKINGS = "bookings"
-DURATIONS = range(15, 481)
-"""How long a booking may be, in minutes."""
-SETUP = Pipeline(retry=appwrite_retry(max_attempts=5, base_delay=0.1, attempt_timeout=None, deadline=None))
-"""How tables are made and read beside the bookings: patiently, and without a breaker."""
+    from appwrite.client import Client
 
-_TEXT_64 = {"type": "varchar", "size": 64, "required": True}
-TABLES: dict[str, dict[str, Any]] = {
-    BOOKINGS: {
-        "columns": {
-            "reference": _TEXT_64,
-            "run": _TEXT_64,
-            "therapistId": _TEXT_64,
-            "therapistName": {"type": "varchar", "size": 128, "required": True},
-            "userId": _TEXT_64,
-            "duration": {"type": "integer", "min": DURATIONS.start, "max": DURATIONS.stop - 1, "required": True},
-            "bookingType": {"type": "enum", "elements": ["immediate", "scheduled"], "required": True},
-            "mode": {"type": "enum", "elements": ["immediate", "scheduled"], "required": True},
-            "source": {"type": "enum", "elements": [source.value for source in BookingSource], "required": True},
-            "chatWindowOpen": {"type": "boolean", "required": True},
-        },
-        "indexes": {"by_run": ["run"], "by_user": ["userId"]},
-    },
-    **CHAT_TABLES,
-}
-
-
-def bootstrap(client: AppwriteClient, *, timeout: float = 30.0) -> None:
-    """Make the database, its tables, columns and indexes, as far as they are not there yet; the same for any Appwrite.
-
-    What may pass by itself is tried again.
-
-    Args:
-        client: A client with a key that may do so.
-        timeout: Seconds to wait at most until Appwrite has made columns and indexes, which it does in the background.
-
-    Raises:
-        AppwriteException: If Appwrite refuses or does not answer.
-        TimeoutError: If a column or an index is still not there after `timeout`.
-    """
-    tables = TablesDB(client)
-    _unless_there(tables.create, database_id=DATABASE_ID, name="Bookings")
-    for table_id, table in TABLES.items():
-        place = {"database_id": DATABASE_ID, "table_id": table_id}
-        _unless_there(tables.create_table, **place, name=table_id)
-        for key, column in table["columns"].items():
-            settings = {name: value for name, value in column.items() if name != "type"}
-            _unless_there(getattr(tables, f"create_{column['type']}_column"), **place, key=key, **settings)
-        _wait_until_available(partial(_listed, tables.list_columns, "columns", table_id), table_id, timeout)
-        for key, columns in table["indexes"].items():
-            _unless_there(tables.create_index, **place, key=key, type="key", columns=columns)
-        _wait_until_available(partial(_listed, tables.list_indexes, "indexes", table_id), table_id, timeout)
-
-
-def _unless_there(create: Callable[..., Any], **arguments: Any) -> None:
-    """Create something; what is there already, maybe by an attempt whose answer got lost, is as good."""
-    try:
-        SETUP.call("bootstrap", create, **arguments)
-    except AppwriteException as error:
-        if error.code != 409:
-            raise
-
-
-def _listed(list_them: Callable[..., Any], name: str, table_id: str) -> list[Any]:
-    """Return what one of the SDK's list calls holds under the name.
-
-    Raises:
-        AppwriteException: If it holds no such thing: some web servers answer 200 to whatever they are asked.
-    """
-    answer = SETUP.call("bootstrap", list_them, database_id=DATABASE_ID, table_id=table_id)
-    items = answer.get(name) if isinstance(answer, dict) else getattr(answer, name, None)
-    if not isinstance(items, list):
-        raise AppwriteException(f"the answer to a request for {name} holds none; is this an Appwrite?")
-    return items
-
-
-def _wait_until_available(listing: Callable[[], list[Any]], table_id: str, timeout: float) -> None:
-    end = time.monotonic() + timeout
-    while waiting := [item for item in listing() if _value(item, "status") != "available"]:
-        if time.monotonic() > end:
-            raise TimeoutError(
-                f"table {table_id!r}: {len(waiting)} columns or indexes are not available after {timeout} s"
-            )
-        time.sleep(0.1)
-
-
-def _value(item: Any, name: str) -> str:
-    """Return a field of what the SDK's list calls hold: models or dicts, with enums or texts."""
-    value = item[name] if isinstance(item, dict) else getattr(item, name)
-    return str(getattr(value, "value", value))
+__all__ = [
+    "BOOKINGS",
+    "DATABASE_ID",
+    "DURATIONS",
+    "SETUP",
+    "TABLES",
+    "AsyncBookingFlow",
+    "BookingError",
+    "BookingFlow",
+    "BookingRequest",
+    "BookingResult",
+    "booking_data",
+    "bootstrap",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +130,86 @@ class _Recorder:
         return self._monitor.record(error, context=self._context, **facts)
 
 
-class BookingFlow:
+class _Flow:
+    """What the flows of both colours share: their parts, and the steps that follow a stored booking."""
+
+    def __init__(
+        self, client: Client, monitor: ErrorMonitor, breaker: CircuitBreaker | None, retry: RetryPolicy | None
+    ) -> None:
+        self.monitor = monitor
+        self.breaker = appwrite_breaker() if breaker is None else breaker
+        self._tables = TablesDB(client)
+        self._retry = appwrite_retry() if retry is None else retry
+
+    def _creation(self, request: BookingRequest, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that store a booking."""
+        return {
+            "database_id": DATABASE_ID,
+            "table_id": BOOKINGS,
+            "row_id": request.booking_id,
+            "data": data,
+            "pipeline": self._pipeline(request, ErrorCategory.BOOKING),
+            "operation": "createBooking",
+        }
+
+    def _refused(self, request: BookingRequest, error: Exception) -> BookingError:
+        """Return the error of a booking that could not be stored, recorded."""
+        self.monitor.log_booking_error("createBooking", error, **request.context())
+        return BookingError(message_for(error))
+
+    def _pipeline(self, request: BookingRequest, category: ErrorCategory) -> Pipeline:
+        recorder = _Recorder(self.monitor, request.context())
+        return Pipeline(retry=self._retry, breaker=self.breaker, monitor=recorder, category=category)
+
+
+class _Opening:
+    """Opens the chat of a stored booking, step by step; whoever makes the steps waits in his own colour.
+
+    Args:
+        flow: Whose booking it is.
+        result: The booking as it is so far.
+        chat: The chat service, of either colour.
+        provider: The chat provider of that colour, or None.
+    """
+
+    def __init__(self, flow: _Flow, result: BookingResult, chat: Any, provider: Any) -> None:
+        self._flow, self._result, self._chat, self._provider = flow, result, chat, provider
+        self._missing: list[str] = []
+        self._room_id: str | None = None
+
+    def steps(self) -> Generator[tuple[str, Callable[[], Any]], Any, None]:
+        """Yield each step's name and what to call for it; to be sent what that returned, None if it failed."""
+        request, chat = self._result.request, self._chat
+        participants = [request.user_id, request.therapist_id]
+        room = yield (
+            "createChatRoom",
+            lambda: chat.create_chat_room(booking_id=request.booking_id, participants=participants),
+        )
+        if room is None:
+            self._missing += ["sendWelcomeMessage", "sendBookingReceivedMessage", "handleBookingSuccess"]
+            return
+        self._room_id = room.id
+        yield "sendWelcomeMessage", lambda: chat.send_welcome_message(room.id)
+        yield (
+            "sendBookingReceivedMessage",
+            lambda: chat.send_booking_received_message(room.id, request.booking_id),
+        )
+        is_told = self._result.chat_room_id is not None and "handleBookingSuccess" not in self._result.missing
+        if self._provider is not None and not is_told:
+            event = BookingSuccess(room.id, request.booking_id, request.therapist_id, request.therapist_name)
+            yield "handleBookingSuccess", lambda: self._provider.handle_booking_success(event)
+
+    def failed(self, name: str, error: Exception) -> None:
+        """Note that a step failed: the booking stands, what is missing is said and recorded."""
+        self._flow.monitor.log_chat_error(name, error, **self._result.request.context())
+        self._missing.append(name)
+
+    def result(self) -> BookingResult:
+        """Return the booking with what its chat came to."""
+        return dataclasses.replace(self._result, chat_room_id=self._room_id, missing=tuple(self._missing))
+
+
+class BookingFlow(_Flow):
     """Makes bookings through one client; share it between threads.
 
     Args:
@@ -223,10 +229,7 @@ class BookingFlow:
         retry: RetryPolicy | None = None,
         chat_provider: ChatProvider | None = None,
     ) -> None:
-        self.monitor = monitor
-        self.breaker = appwrite_breaker() if breaker is None else breaker
-        self._tables = TablesDB(client)
-        self._retry = appwrite_retry() if retry is None else retry
+        super().__init__(client, monitor, breaker, retry)
         self._chat_provider = chat_provider
 
     def create_booking(self, request: BookingRequest) -> BookingResult:
@@ -238,18 +241,9 @@ class BookingFlow:
         """
         data = booking_data(request)
         try:
-            create_row_once(
-                self._tables,
-                database_id=DATABASE_ID,
-                table_id=BOOKINGS,
-                row_id=request.booking_id,
-                data=data,
-                pipeline=self._pipeline(request, ErrorCategory.BOOKING),
-                operation="createBooking",
-            )
+            create_row_once(self._tables, **self._creation(request, data))
         except Exception as error:
-            self.monitor.log_booking_error("createBooking", error, **request.context())
-            raise BookingError(message_for(error)) from error
+            raise self._refused(request, error) from error
         return self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
 
     def complete(self, result: BookingResult) -> BookingResult:
@@ -257,41 +251,71 @@ class BookingFlow:
         return self._open_chat(result) if result.missing else result
 
     def _open_chat(self, result: BookingResult) -> BookingResult:
-        request = result.request
-        chat = AppwriteChatService(
-            self._tables, database_id=DATABASE_ID, pipeline=self._pipeline(request, ErrorCategory.CHAT)
-        )
-        missing: list[str] = []
-        room_id: str | None = None
+        pipeline = self._pipeline(result.request, ErrorCategory.CHAT)
+        chat = AppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=pipeline)
+        opening = _Opening(self, result, chat, self._chat_provider)
+        steps, value = opening.steps(), None
+        with contextlib.suppress(StopIteration):
+            while True:
+                name, do = steps.send(value)
+                try:
+                    value = do()
+                except Exception as error:  # noqa: BLE001 - the booking stands
+                    opening.failed(name, error)
+                    value = None
+        return opening.result()
 
-        def step(name: str, do: Callable[[], Any]) -> Any:
-            try:
-                return do()
-            except Exception as error:  # noqa: BLE001 - the booking stands; what is missing is said and recorded
-                self.monitor.log_chat_error(name, error, **request.context())
-                missing.append(name)
-                return None
 
-        participants = [request.user_id, request.therapist_id]
-        room = step(
-            "createChatRoom", lambda: chat.create_chat_room(booking_id=request.booking_id, participants=participants)
-        )
-        if room is None:
-            missing += ["sendWelcomeMessage", "sendBookingReceivedMessage", "handleBookingSuccess"]
-        else:
-            room_id = room.id
-            step("sendWelcomeMessage", lambda: chat.send_welcome_message(room.id))
-            step("sendBookingReceivedMessage", lambda: chat.send_booking_received_message(room.id, request.booking_id))
-            is_told = result.chat_room_id is not None and "handleBookingSuccess" not in result.missing
-            if self._chat_provider is not None and not is_told:
-                event = BookingSuccess(room.id, request.booking_id, request.therapist_id, request.therapist_name)
-                provider = self._chat_provider
-                step("handleBookingSuccess", lambda: provider.handle_booking_success(event))
-        return dataclasses.replace(result, chat_room_id=room_id, missing=tuple(missing))
+class AsyncBookingFlow(_Flow):
+    """Makes bookings without blocking, through one asynchronous client; share it between the tasks of an event loop.
 
-    def _pipeline(self, request: BookingRequest, category: ErrorCategory) -> Pipeline:
-        recorder = _Recorder(self.monitor, request.context())
-        return Pipeline(retry=self._retry, breaker=self.breaker, monitor=recorder, category=category)
+    Args:
+        client: Where the bookings go.
+        monitor: Gets every failure and recovery with the booking's context.
+        breaker: The breaker of this backend; by default one of its own.
+        retry: When to try again; by default `appwrite_retry()`.
+        chat_provider: Told of each booking whose chat room stands, or None.
+    """
+
+    def __init__(
+        self,
+        client: AsyncAppwriteClient,
+        *,
+        monitor: ErrorMonitor,
+        breaker: CircuitBreaker | None = None,
+        retry: RetryPolicy | None = None,
+        chat_provider: AsyncChatProvider | None = None,
+    ) -> None:
+        super().__init__(client, monitor, breaker, retry)
+        self._chat_provider = chat_provider
+
+    async def create_booking(self, request: BookingRequest) -> BookingResult:
+        """Do as `BookingFlow.create_booking`; a booking whose call is cancelled may have been stored."""
+        data = booking_data(request)
+        try:
+            await create_row_once_async(self._tables, **self._creation(request, data))
+        except Exception as error:
+            raise self._refused(request, error) from error
+        return await self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
+
+    async def complete(self, result: BookingResult) -> BookingResult:
+        """Try again what is missing; what is there already stays as it is."""
+        return await self._open_chat(result) if result.missing else result
+
+    async def _open_chat(self, result: BookingResult) -> BookingResult:
+        pipeline = self._pipeline(result.request, ErrorCategory.CHAT)
+        chat = AsyncAppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=pipeline)
+        opening = _Opening(self, result, chat, self._chat_provider)
+        steps, value = opening.steps(), None
+        with contextlib.suppress(StopIteration):
+            while True:
+                name, do = steps.send(value)
+                try:
+                    value = await do()
+                except Exception as error:  # noqa: BLE001 - the booking stands
+                    opening.failed(name, error)
+                    value = None
+        return opening.result()
 
 
 def booking_data(request: BookingRequest) -> dict[str, Any]:

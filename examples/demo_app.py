@@ -1,6 +1,7 @@
 """The demo's web application: the page, the tests, bookings, downloads and the stream, as a Starlette application.
 
-`create_app(demo)` makes it. What blocks runs in worker threads, a bounded number of them; the event loop only waits.
+`create_app(demo)` makes it. Everything runs in the event loop; only the downloads, which keep the processor busy,
+are made in a thread.
 """
 
 from __future__ import annotations
@@ -35,29 +36,27 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).with_name("dashboard.html")
 DATA_MESSAGE = "Booking data error. Please try again or contact support."
 BUSY_MESSAGE = "Service temporarily unavailable. Please try again in a moment."
-WORKERS = 16
-"""Bookings under way at a time."""
-WAITING = 64
-"""Bookings that may wait for a worker; more are refused."""
+MOST_BOOKINGS = 80
+"""Bookings under way at a time; more are refused."""
 
 
 class Api:
     """The routes.
 
     Args:
-        demo: What it is about.
-        hub: Where the stream comes from.
+        demo: The parts to serve.
+        hub: The source of the stream.
     """
 
     def __init__(self, demo: Demo, hub: Hub) -> None:
         self._demo, self._hub = demo, hub
         self._page = PAGE.read_text(encoding="utf-8")
         self._policy = page_policy(self._page)
-        self._bookings, self._readers = CapacityLimiter(WORKERS), CapacityLimiter(2)
+        self._downloads = CapacityLimiter(2)
         self._under_way = 0
 
     def routes(self) -> list[Route]:
-        """Return them."""
+        """Return the routes."""
         return [
             Route("/", self.page),
             Route("/favicon.ico", self.no_icon),
@@ -77,15 +76,15 @@ class Api:
         return HTMLResponse(self._page, headers=headers)
 
     async def no_icon(self, _request: Request) -> Response:
-        """Nothing: the page has its icon in itself."""
+        """Nothing: the page contains its icon."""
         return Response(status_code=204)
 
     async def simulate_retry(self, _request: Request) -> Response:
-        """Network failures, and how they are survived."""
+        """Network failures, and how a retry survives them."""
         return JSONResponse(await self._demo.simulate_retry())
 
     async def simulate_failure(self, _request: Request) -> Response:
-        """A failure; or, when the breaker is open, its refusal."""
+        """A failure; or, when the breaker is open, its rejection."""
         try:
             self._demo.simulate_failure()
         except CircuitOpenError as error:
@@ -105,17 +104,17 @@ class Api:
             asked = parse_booking(body)
         except FormError as error:
             return JSONResponse({"message": DATA_MESSAGE, "errors": error.problems}, 422)
-        if self._under_way >= WORKERS + WAITING:
+        if self._under_way >= MOST_BOOKINGS:
             return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
         self._under_way += 1
         try:
-            result = await to_thread.run_sync(self._demo.book, asked, limiter=self._bookings)
+            result = await self._demo.book(asked)
         except BookingError as error:
             cause = error.__cause__
             if isinstance(cause, CircuitOpenError):
                 return self._unavailable(cause, error.message)
-            if error.message == DATA_MESSAGE:  # what passed here, the backend refused
-                return JSONResponse({"message": error.message, "errors": {"body": "was refused by the backend"}}, 422)
+            if error.message == DATA_MESSAGE:  # it passed here, but not the backend
+                return JSONResponse({"message": error.message, "errors": {"body": "was rejected by the backend"}}, 422)
             return JSONResponse({"message": error.message}, 503)
         finally:
             self._under_way -= 1
@@ -132,23 +131,22 @@ class Api:
         return EventStream(self._hub)
 
     async def errors_json(self, _request: Request) -> Response:
-        """All errors that are kept, as JSON."""
+        """All errors in the monitor, as JSON."""
         return await self._download(self._demo.monitor.to_json, "errors.json", "application/json")
 
     async def errors_csv(self, _request: Request) -> Response:
-        """All errors that are kept, as CSV."""
+        """All errors in the monitor, as CSV."""
         return await self._download(self._demo.monitor.to_csv, "errors.csv", "text/csv")
 
     async def error(self, request: Request) -> Response:
         """One error, with its stack, attempts and context."""
-        record_id = request.path_params["record_id"]
-        facts = await to_thread.run_sync(self._demo.details, record_id, limiter=self._readers)
+        facts = self._demo.details(request.path_params["record_id"])
         if facts is None:
-            raise HTTPException(404, "this error is not kept any more")
+            raise HTTPException(404, "this error is no longer kept")
         return JSONResponse(facts)
 
     async def _download(self, make: Callable[[], str], name: str, media_type: str) -> Response:
-        text = await to_thread.run_sync(make, limiter=self._readers)
+        text = await to_thread.run_sync(make, limiter=self._downloads)
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(text, headers=headers, media_type=media_type)
 
@@ -163,8 +161,8 @@ def create_app(demo: Demo, hub: Hub, *, host: str = "127.0.0.1") -> Starlette:
     """Return the application.
 
     Args:
-        demo: What it is about.
-        hub: Where its stream comes from; runs while the application does.
+        demo: The parts to serve.
+        hub: The source of its stream; runs while the application does.
         host: The address that it will be served at, for the check of the Host header.
     """
 
@@ -175,6 +173,7 @@ def create_app(demo: Demo, hub: Hub, *, host: str = "127.0.0.1") -> Starlette:
             yield
             hub.close()
             running.cancel()
+        await demo.aclose()
 
     return Starlette(
         routes=Api(demo, hub).routes(),

@@ -1,4 +1,4 @@
-"""Reads what the demo server is sent: bounded bodies, and bookings as JSON, with everything that is wrong with them."""
+"""Reads requests to the demo server: bodies of limited size, and bookings as JSON with everything that is wrong."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _SHOWN = 60
 
 
 class FormError(ValueError):
-    """A booking that cannot be made as it is asked for.
+    """A booking that can't be made as requested.
 
     Attributes:
-        problems: What is wrong, by field; the key `body` is about the whole.
+        problems: What is wrong, by field; the key `body` stands for the whole.
     """
 
     def __init__(self, problems: dict[str, str]) -> None:
@@ -41,7 +41,7 @@ async def read_body(request: Request) -> bytes:
 
     Raises:
         HTTPException: 413 if it is larger than `BODY_LIMIT` bytes, 408 if it takes longer than `BODY_TIME` seconds.
-        ClientDisconnect: If the client goes away meanwhile.
+        ClientDisconnect: If the client disconnects.
     """
     body, size = bytearray(), 0
     try:
@@ -61,7 +61,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def parse_booking(body: bytes) -> BookingRequest:
-    """Return the booking that is asked for.
+    """Return the requested booking.
 
     Raises:
         FormError: With everything that is wrong.
@@ -107,7 +107,7 @@ def _no_number(text: str) -> NoReturn:
 def _text(longest: int) -> Callable[[object], str | None]:
     def check(value: object) -> str | None:
         if not isinstance(value, str):
-            return f"must be a text, not {_shown(value)}"
+            return f"must be a string, not {_shown(value)}"
         if not value.strip() or len(value) > longest:
             return f"must have 1 to {longest} characters, not only blanks"
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
@@ -131,7 +131,7 @@ def _minutes(value: object) -> str | None:
 
 def _source(value: object) -> str | None:
     if not isinstance(value, str):
-        return f"must be a text, not {_shown(value)}"
+        return f"must be a string, not {_shown(value)}"
     try:
         resolve_source(source=value[:_SHOWN])
     except ValueError as error:

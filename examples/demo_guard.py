@@ -1,7 +1,7 @@
-"""Keeps other web sites away from the demo server, and tells browsers to be strict.
+"""Protects the demo server from other web sites, and tells browsers to be strict.
 
-A page elsewhere can have a browser send requests to the loopback: under a host name of its own that leads here (DNS
-rebinding), or across sites. Neither passes.
+A page elsewhere can make a browser send requests to the loopback: under a host name of its own that resolves to it (DNS
+rebinding), or across sites. The guard rejects both.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""What every answer has, unless it brings its own."""
+"""Headers of every answer, unless it sets its own."""
 
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d+)?")
@@ -60,12 +60,12 @@ def page_policy(page: str) -> str:
 
 
 class Guard:
-    """Middleware: refuses foreign hosts and origins, and adds the headers.
+    """Middleware: rejects foreign hosts and origins, and adds the headers.
 
     Args:
-        app: What it guards.
-        host: The address that the server is bound to. The loopback's names are always known; a server bound to all
-            addresses answers to any address, but to no other name: only names can be made to lead elsewhere.
+        app: The application to guard.
+        host: The address that the server is bound to. The loopback's names are always allowed; a server bound to all
+            addresses also answers to any address, but to no other name: only names can be made to resolve elsewhere.
     """
 
     def __init__(self, app: ASGIApp, *, host: str) -> None:
@@ -96,7 +96,7 @@ class Guard:
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         is_foreign = origin is not None and origin.partition("://")[2].lower() != headers["host"].lower()
         if is_foreign or (site not in ("none", "same-origin") and scope["path"].startswith("/api/")):
-            return JSONResponse({"message": "requests of other web sites are not served"}, 403)
+            return JSONResponse({"message": "requests from other web sites are not served"}, 403)
         return None
 
     def _knows(self, hosts: Iterable[str]) -> bool:
@@ -108,7 +108,7 @@ class Guard:
 
 
 def is_address(host: str) -> bool:
-    """Tell whether it is an IP address, and not a name."""
+    """Tell whether it is an IP address and not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,6 +1,6 @@
 """What the demo server shows: one monitor, one breaker, one booking flow, and their numbers as plain JSON values.
 
-Nothing here knows of HTTP. `book` blocks and belongs in a worker thread; all else is over at once or a coroutine.
+Nothing here knows of HTTP. `book` and `simulate_retry` are coroutines; all else is over at once.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from booking_flow import BookingFlow
+from booking_flow import AsyncBookingFlow
 from booking_resilience import (
     AlertRule,
     BreakerState,
@@ -25,22 +25,22 @@ from booking_resilience.appwrite import appwrite_breaker
 if TYPE_CHECKING:
     from booking_flow import BookingRequest, BookingResult
     from booking_resilience import BookingSuccess, ErrorRecord, MonitorSnapshot, RetryEvent
-    from booking_resilience.appwrite import AppwriteClient
+    from booking_resilience.appwrite import AsyncAppwriteClient
 
 BOOKING_TIME = 8.0
-"""Seconds that a booking may take, all steps together; what is not done by then is missing."""
+"""Seconds that a booking may take, all steps together; steps not done by then are missing."""
 FAILURE_THRESHOLD = 5
 SIMULATED_FAILURES = 2
 """Of the retry test: the third attempt, the last, succeeds."""
 LISTED_ERRORS = 20
 MESSAGE_LENGTH = 300
-"""Characters of a message in the list of errors; the whole of it is in the error's details."""
+"""Characters of a message in the list of errors; an error's details have all of it."""
 
 
 class Tally:
-    """Counts, of operations that did not succeed at once, the attempts and how they ended; and what came of bookings.
+    """Counts the attempts and outcomes of operations that failed at first, and the bookings.
 
-    It is told of each record on the thread that recorded it, so it does no more than add.
+    The monitor calls it on the thread that recorded the error, so it only adds.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Tally:
         """Count a record of the monitor."""
         self._add(operations=1, attempts=record.attempts, **{record.outcome: 1})
 
-    def handle_booking_success(self, _event: BookingSuccess) -> None:
+    async def handle_booking_success(self, _event: BookingSuccess) -> None:
         """Count a chat that would open now: the tally is the flow's chat provider, too."""
         self._add(chats=1)
 
@@ -60,7 +60,7 @@ class Tally:
         self._add(bookings=1)
 
     def counts(self) -> dict[str, int]:
-        """Return the counts, all of one moment."""
+        """Return a consistent copy of the counts."""
         with self._lock:
             return dict(self._counts)
 
@@ -74,15 +74,15 @@ class Demo:
     """The parts of the demo, made once and shared by all requests.
 
     Args:
-        client: Where the bookings go; its tables must be there.
+        client: Where the bookings go; its tables must exist.
         cooldown: Seconds that the breaker of bookings and of the failing test stays open.
-        alert: When the error rate is worth an alert.
-        window: Seconds over which the error rate is taken.
+        alert: When the error rate raises an alert.
+        window: Seconds over which the error rate is measured.
     """
 
     def __init__(
         self,
-        client: AppwriteClient,
+        client: AsyncAppwriteClient,
         *,
         cooldown: float = 30.0,
         alert: AlertRule | None = None,
@@ -93,34 +93,39 @@ class Demo:
         self.breaker = appwrite_breaker(cooldown=cooldown, failure_threshold=FAILURE_THRESHOLD)
         self.tally = Tally()
         self._cooldown, self._window = cooldown, window
-        self._flow = BookingFlow(client, monitor=self.monitor, breaker=self.breaker, chat_provider=self.tally)
+        self._client = client
+        self._flow = AsyncBookingFlow(client, monitor=self.monitor, breaker=self.breaker, chat_provider=self.tally)
         self._once = Pipeline(retry=RetryPolicy(max_attempts=1), breaker=self.breaker, monitor=self.monitor)
         self.monitor.subscribe(self.tally.take)
 
-    def book(self, request: BookingRequest) -> BookingResult:
-        """Make a booking; blocks for `BOOKING_TIME` at most.
+    async def book(self, request: BookingRequest) -> BookingResult:
+        """Make a booking; takes `BOOKING_TIME` at most.
 
         Raises:
-            BookingError: If it could not be stored.
+            BookingError: If it couldn't be stored.
         """
         with deadline(BOOKING_TIME):
-            result = self._flow.create_booking(request)
+            result = await self._flow.create_booking(request)
         self.tally.booked()
         return result
+
+    async def aclose(self) -> None:
+        """Close the client's connections."""
+        await self._client.aclose()
 
     def simulate_failure(self) -> None:
         """Make one call that fails, through the breaker.
 
         Raises:
             ConnectionError: The failure.
-            CircuitOpenError: If the breaker refuses the call.
+            CircuitOpenError: If the breaker rejects the call.
         """
         self._once.call("testFail", _unreachable)
 
     async def simulate_retry(self) -> dict[str, Any]:
-        """Call something that fails twice for want of a network and then succeeds; return how that went.
+        """Call something that fails twice with a network error and then succeeds; return how that went.
 
-        It passes through no breaker: the network that fails is its own.
+        It doesn't go through the breaker, because the simulated network is not the backend's.
         """
         events: list[RetryEvent] = []
 
@@ -164,7 +169,7 @@ class Demo:
         }
 
     def breaker_state(self) -> dict[str, Any]:
-        """Return what is known of the breaker; `retry_after` 0 means that the next call is a trial."""
+        """Return the breaker's state; `retry_after` 0 means that the next call is a trial."""
         now = self.breaker.snapshot()
         return {
             "name": now.name,
@@ -177,7 +182,7 @@ class Demo:
         }
 
     def settings(self) -> dict[str, Any]:
-        """Return what does not change while the server runs."""
+        """Return what stays the same while the server runs."""
         return {
             "threshold": self.alert.threshold,
             "clear_threshold": self.alert.clear_threshold,
@@ -187,13 +192,13 @@ class Demo:
         }
 
     def details(self, record_id: str) -> dict[str, Any] | None:
-        """Return all of one record, its stack included; None if it is not kept (any more)."""
+        """Return all of one record, including its stack; None if it isn't (or is no longer) kept."""
         kept = self.monitor.recent(1_000_000)
         return next((record.to_dict() for record in kept if record.id == record_id), None)
 
 
 def listed(record: ErrorRecord) -> dict[str, Any]:
-    """Return a record as the list of errors has it: short, and without its stack."""
+    """Return a record for the list of errors: short, and without its stack."""
     return {
         "id": record.id,
         "timestamp": record.timestamp.isoformat(),
@@ -212,7 +217,7 @@ def _unreachable() -> None:
 
 
 def _attempt(event: RetryEvent) -> dict[str, Any]:
-    """Return an attempt as JSON has it; `delay` is what was waited after it, in seconds."""
+    """Return an attempt as JSON values; `delay` is the pause after it, in seconds."""
     succeeded = event.outcome == "recovered"
     return {
         "number": event.attempt,

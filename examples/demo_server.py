@@ -1,23 +1,28 @@
-"""Serve the live dashboard of the booking flow, on the loopback.
+"""Serve the live dashboard of the booking flow on the loopback.
 
-Without `--endpoint` it starts the embedded Appwrite server and books there. Ctrl-C ends it, whoever is watching.
+Without `--endpoint` it starts the embedded Appwrite server and uses that. Ctrl-C ends it, even while pages are open.
 """
 
 from __future__ import annotations
 
-import argparse
+import quiet
+
+if __name__ == "__main__":
+    quiet.start("demo_server.py")
+
 import asyncio
 import contextlib
 import errno
 import socket
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import uvicorn
 from appwrite.exception import AppwriteException
 
+import command
 from booking_flow import bootstrap
-from booking_resilience.appwrite import AppwriteClient
+from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
 from booking_resilience.testing import AppwriteServer
 from demo_app import create_app
 from demo_guard import LOOPBACK
@@ -25,6 +30,7 @@ from demo_parts import Demo
 from demo_stream import Hub
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
@@ -33,12 +39,12 @@ if TYPE_CHECKING:
 GRACE = 2.0
 """Seconds that open connections have to end by themselves when the server stops."""
 DEAF_AFTER_MS = 30_000
-"""A viewer that has read nothing for so long is cut off, by the kernel where it can."""
+"""A viewer that has read nothing for so long is disconnected, by the kernel where it supports that."""
 PROGRAM = "demo_server.py"
 
 
 class DemoServer(uvicorn.Server):
-    """A server that ends its streams when it stops: they have no end of their own, and it would wait for them."""
+    """A server that ends its streams when it stops; it would otherwise wait for them for ever."""
 
     def __init__(self, app: Starlette, hub: Hub) -> None:
         config = uvicorn.Config(
@@ -49,12 +55,12 @@ class DemoServer(uvicorn.Server):
         self._hub = hub
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at the first signal; another one changes nothing, since all ends within `GRACE` seconds."""
+        """Stop at the first signal; another changes nothing, since everything ends within `GRACE` seconds."""
         if not self.should_exit:
             super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, then everything; after `GRACE` seconds cut off who does not read or never ends."""
+        """End the streams, then everything else; after `GRACE` seconds abort the connections that are left."""
         self._hub.close()
         cut = asyncio.get_running_loop().call_later(GRACE, self._cut_off)
         await super().shutdown(sockets)
@@ -66,20 +72,12 @@ class DemoServer(uvicorn.Server):
                 connection.transport.abort()
 
 
-class Parser(argparse.ArgumentParser):
-    """Ends with one line, not with the usage, when an argument is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options; exits with code 2 if one is wrong."""
-    parser = Parser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--port", type=int, default=5173, help="the port (default 5173); 0 for any that is free")
+    parser = command.Parser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--port", type=int, default=5173, help="the port (default 5173); 0 for any free one")
     parser.add_argument("--host", default="127.0.0.1", help="the address (default 127.0.0.1, the loopback)")
-    parser.add_argument("--endpoint", help="use this Appwrite instead of the embedded one, with --project and --key")
+    parser.add_argument("--endpoint", help="use this Appwrite server, with --project and --key, not the embedded one")
     parser.add_argument("--project")
     parser.add_argument("--key")
     options = parser.parse_args(arguments)
@@ -96,25 +94,21 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def backend(options: argparse.Namespace) -> Iterator[AppwriteClient]:
+def backend(options: argparse.Namespace) -> Iterator[AsyncAppwriteClient]:
     """Give a client of the Appwrite that was asked for, its tables made."""
     with contextlib.ExitStack() as stack:
-        if options.endpoint is None:
-            client = stack.enter_context(AppwriteServer()).client()
-        else:
-            client = AppwriteClient()
-            client.set_endpoint(options.endpoint)
-            client.set_project(options.project)
-            client.set_key(options.key)
-        bootstrap(client)
-        yield client
+        endpoint, project, key = options.endpoint, options.project, options.key
+        if endpoint is None:
+            endpoint, project, key = stack.enter_context(AppwriteServer()).endpoint, "demo", "demo-key"
+        bootstrap(AppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key))
+        yield AsyncAppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key)
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
     Raises:
-        OSError: If there is no such address, or the port is taken.
+        OSError: If there is no such address, or the port is in use.
     """
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     listening = socket.create_server((host, port), family=family, backlog=512)
@@ -123,7 +117,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(listening: socket.socket, client: AppwriteClient, host: str) -> None:
+def serve(listening: socket.socket, client: AsyncAppwriteClient, host: str) -> None:
     """Serve until a signal comes.
 
     Raises:
@@ -133,23 +127,20 @@ def serve(listening: socket.socket, client: AppwriteClient, host: str) -> None:
     hub = Hub(demo)
     server = DemoServer(create_app(demo, hub, host=host), hub)
     shown = f"[{host}]" if ":" in host else host
-    print(f"Dashboard: http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+    command.say(f"Dashboard: http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
     if host not in LOOPBACK:
         print(f"{PROGRAM}: {host} is not the loopback; whoever reaches it can use the demo", file=sys.stderr)
     server.run(sockets=[listening])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the server; return its exit code: 130 on Ctrl-C, 1 if it cannot start, 0 otherwise."""
+    """Run the server; return its exit code: 1 if it can't start, else 0."""
     options = parse(arguments)
     try:
         with listen(options.host, options.port) as listening:
             return run(options, listening)
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return 130
     except OSError as error:
-        text = f"{options.host} port {options.port}: {error.strerror or one_line(error)}"
+        text = f"{options.host} port {options.port}: {error.strerror or command.one_line(error)}"
         if error.errno == errno.EADDRINUSE:
             text = f"port {options.port} on {options.host} is in use; choose another one with --port"
         print(f"{PROGRAM}: {text}", file=sys.stderr)
@@ -157,20 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, listening: socket.socket) -> int:
-    """Serve over the backend that was asked for; return the exit code."""
+    """Serve with the backend asked for; return the exit code."""
     try:
         with backend(options) as client:
             serve(listening, client, options.host)
     except (AppwriteException, OSError) as error:
-        print(f"{PROGRAM}: {options.endpoint or 'the embedded server'}: {one_line(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: {options.endpoint or 'the embedded server'}: {command.one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
-def one_line(error: Exception) -> str:
-    """Return the error's text in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(PROGRAM, main)

@@ -1,7 +1,7 @@
 """The live numbers as server-sent events: made once for all viewers, and sent to each as fast as it reads.
 
-There is no queue. A viewer that is ready for more gets the newest frames, whatever it missed; one that does not read
-waits in `send` and holds nothing but its socket's buffer. Recording an error never touches any of this.
+There is no queue. A viewer that is ready for more gets the newest frames, whatever it missed; one that doesn't read
+waits in `send` and only occupies its socket's buffer. Recording an error involves none of this.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ RECONNECT_MS = 1000
 
 
 class Hub:
-    """Makes the frames, and hands the newest ones to whoever asks.
+    """Makes the frames, and gives the newest ones to each viewer.
 
     Args:
-        demo: Whose numbers.
+        demo: Where the numbers come from.
         interval: Seconds between two states; above 0.
-        samples: How many values of the error rate are kept for the chart.
-        max_viewers: How many may watch at a time.
+        samples: How many values of the error rate to keep for the chart.
+        max_viewers: The most viewers at a time.
     """
 
     def __init__(self, demo: Demo, *, interval: float = 0.5, samples: int = 600, max_viewers: int = 1000) -> None:
@@ -51,11 +51,11 @@ class Hub:
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody more may watch."""
+        """Whether there are as many viewers as allowed."""
         return self.viewers >= self._max_viewers
 
     async def run(self) -> None:
-        """Take the numbers every `interval` seconds until cancelled; with nobody watching it makes no frames."""
+        """Take the numbers every `interval` seconds until cancelled; make frames only while somebody watches."""
         async for snapshot in self._demo.monitor.watch(self._interval):
             self._samples.append((_now_ms(), round(snapshot.error_rate, 2)))
             if self.viewers:
@@ -68,17 +68,17 @@ class Hub:
         self._wake()
 
     def overview(self) -> dict[str, Any]:
-        """Return everything that a page needs at first, once."""
+        """Return everything that a page needs at first."""
         snapshot = self._demo.monitor.snapshot()
         return {**self._hello(), "state": self._demo.state(snapshot), "errors": _newest(snapshot)}
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
-        """Yield what is new, as often as there is something; whoever is slow misses what was in between."""
+        """Yield new frames whenever there are any; a slow viewer misses those in between."""
         self._make_frames(self._demo.monitor.snapshot())
         yield f"retry: {RECONNECT_MS}\n".encode() + _frame("hello", self._hello())
         seen = b""
         while not self._is_closed:
-            tick = self._tick  # taken before sending: what comes meanwhile is not waited for
+            tick = self._tick  # taken before sending: a frame that comes meanwhile isn't missed
             if self._errors is not seen:
                 seen = self._errors
                 yield seen
@@ -102,7 +102,7 @@ class Hub:
 
 
 class EventStream(Response):
-    """Sends the hub's frames until the viewer has gone or the hub is closed."""
+    """Sends the hub's frames until the viewer disconnects or the hub closes."""
 
     media_type = "text/event-stream"
 

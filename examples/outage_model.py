@@ -1,9 +1,9 @@
 """A backend in trouble and its clients, as a discrete-event simulation in virtual time.
 
-Clients begin operations at random moments. Each operation makes attempts as the library's own objects say: a
-`RetryPolicy` asked through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled. The
-backend serves one request after the other from a queue; a client that no longer waits does not take its request out of
-the queue, as on a real server. Everything that happens follows from the settings and the seed.
+Clients start operations at random moments. The library's own objects decide about each attempt: a `RetryPolicy` asked
+through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled. The backend serves requests
+one at a time from a queue; as on a real server, a client that gives up leaves its request in the queue. Everything
+follows from the settings and the seed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One process: what its operations go by."""
+    """One process, with what its operations use."""
 
     policy: RetryPolicy
     breaker: CircuitBreaker | None
@@ -37,7 +37,7 @@ class Client:
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """One operation under way."""
+    """One operation in flight."""
 
     client: Client
     begun: float
@@ -47,7 +47,7 @@ class Operation:
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One attempt at the backend; `is_awaited` until it is answered, refused or given up."""
+    """One attempt at the backend; `is_awaited` until it is answered, rejected or given up."""
 
     operation: Operation
     permit: Permit | None
@@ -55,7 +55,7 @@ class Request:
 
 
 def client_of(scenario: Scenario) -> Client:
-    """Return a client that goes by the scenario's strategy; what it does not say is the library's default."""
+    """Return a client with the scenario's strategy; everything else is the library's default."""
     strategy = scenario.strategy
     budgeted, guarded = strategy in ("requests", "budget", "all"), strategy in ("breaker", "all")
     policy = RetryPolicy(
@@ -69,13 +69,13 @@ def client_of(scenario: Scenario) -> Client:
 
 
 def simulate(scenario: Scenario) -> Outcome:
-    """Run the scenario in virtual time; return what came of it."""
+    """Run the scenario in virtual time; return the outcome."""
     with virtual_time() as clock:
         return Simulation(scenario, clock).run()
 
 
 class Simulation:
-    """The clients and the backend, and what happens next."""
+    """The clients, the backend, and the events to come."""
 
     def __init__(self, scenario: Scenario, clock: VirtualClock) -> None:
         self.scenario, self.clock, self.now = scenario, clock, 0.0
@@ -90,7 +90,7 @@ class Simulation:
         self.outcome = Outcome(scenario, [0] * seconds, [0] * seconds, [0] * seconds)
 
     def run(self) -> Outcome:
-        """Let everything happen, in order, to the end."""
+        """Process all events, in order."""
         self.at(self.arrivals.expovariate(self.rate()), self.begin, None)
         if self.scenario.trigger == "stall":
             self.at(self.scenario.trigger_at + self.scenario.trigger_for, self.serve_next, None)
@@ -102,7 +102,7 @@ class Simulation:
         return self.outcome
 
     def at(self, when: float, happen: Callable[[Any], None], what: Any) -> None:
-        """Have something happen at a moment; of several at the same one, the first asked for is the first."""
+        """Schedule an event; of several at the same moment, the first scheduled comes first."""
         self.scheduled += 1
         heapq.heappush(self.events, (when, self.scheduled, happen, what))
 
@@ -194,7 +194,7 @@ class Simulation:
     # -- the backend
 
     def receive(self, request: Request) -> None:
-        """A request reaches the backend: it is served, waits, or is refused."""
+        """A request reaches the backend: it is served, waits, or is rejected."""
         attempts, second = self.outcome.attempts, int(self.now)
         attempts.extend([0] * (second + 1 - len(attempts)))
         attempts[second] += 1
@@ -207,7 +207,7 @@ class Simulation:
             self.serve_next(None)
 
     def serve_next(self, _: None) -> None:
-        """The backend takes the next request, if it can; whether somebody still waits for it, it does not know."""
+        """The backend takes the next request, if it can; it doesn't know whether anybody still waits for it."""
         self.is_serving = bool(self.queue) and not self.is_triggered("stall")
         if self.is_serving:
             self.at(self.now + 1 / self.scenario.capacity, self.served, self.queue.popleft())

@@ -1,4 +1,4 @@
-"""What is simulated of an outage, and what came of it: the scenario, its triggers and strategies, the outcome."""
+"""What is simulated, and the result: the scenario, its triggers and strategies, the outcome."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 TRIGGERS = {
     "stall": "the backend serves nothing, requests wait",
-    "refusal": "the backend refuses every request at once",
-    "spike": "three times as many operations begin",
+    "refusal": "the backend rejects every request at once",
+    "spike": "three times as many operations start",
 }
 STRATEGIES = {
     "none": "one attempt",
@@ -21,7 +21,7 @@ STRATEGIES = {
 }
 SPIKE = 3.0
 WELL, WELL_FOR = 0.99, 5
-"""Recovered: from the first of so many seconds in a row in each of which this share of the operations succeeds."""
+"""Recovered: from the first of so many consecutive seconds in each of which this share of the operations succeeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +31,14 @@ class Scenario:
     Attributes:
         trigger: A key of `TRIGGERS`.
         strategy: A key of `STRATEGIES`.
-        seed: Of all that is random.
-        load: Operations begun per second by all clients together.
+        seed: Of everything that is random.
+        load: Operations that all clients together start per second.
         capacity: Requests that the backend serves per second.
-        queue: Requests that wait at most; further ones are refused at once.
-        clients: Processes that share the load evenly, each with a budget and a breaker of its own.
+        queue: The most requests that wait; more are rejected at once.
+        clients: Processes that share the load evenly, each with its own budget and breaker.
         timeout: After so long a client gives up an attempt.
         cooldown: Of the breakers.
-        seconds: Operations begin for so long; what is under way then comes to its end.
+        seconds: For how long operations start; those still in flight then end normally.
         trigger_at: When the trigger comes.
         trigger_for: How long it lasts.
     """
@@ -59,16 +59,16 @@ class Scenario:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it. The lists count by the second.
+    """The result. The lists count second by second.
 
     Attributes:
         scenario: What was simulated.
-        begun: Operations, by the second in which they began.
-        succeeded: Those that succeeded, by the second in which they began.
-        attempts: Requests that reached the backend, by the second in which they did.
+        begun: Operations, by the second in which they started.
+        succeeded: Those that succeeded, by the second in which they started.
+        attempts: Requests that reached the backend, by the second.
         failed: Operations that failed, by the reason why there was no further attempt.
-        requests: What became of the requests: `answered`, `abandoned` (served though nobody waited), `refused`.
-        refused_by_breaker: Attempts that a breaker refused, which never reached the backend.
+        requests: What happened to the requests: `answered`, `abandoned` (served though nobody waited), `refused`.
+        refused_by_breaker: Attempts that a breaker rejected, which never reached the backend.
     """
 
     scenario: Scenario
@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def amplification(self) -> float:
-        """The requests that reached the backend, for each operation."""
+        """The number of requests per operation that reached the backend."""
         return sum(self.attempts) / max(1, sum(self.begun))
 
     @property
@@ -96,7 +96,7 @@ class Outcome:
 
     @property
     def recovery(self) -> float | None:
-        """The seconds from the end of the trigger to the time from which all is well; None if that never comes."""
+        """The seconds from the end of the trigger until recovery; None if there is none."""
         end = self.scenario.trigger_at + self.scenario.trigger_for
         well = [good >= WELL * all_ for good, all_ in zip(self.succeeded, self.begun, strict=True)]
         for second in range(end, len(well) - WELL_FOR + 1):

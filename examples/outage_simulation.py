@@ -1,12 +1,16 @@
 """Show what a retry policy, a budget and a breaker do to a backend in trouble, in virtual time.
 
-Clients whose load the backend bears easily meet ten seconds of trouble. The table says how many operations succeeded,
-what load reached the backend, and how long after the trouble all was well again. The same seed gives the same table.
+The backend handles the clients' load easily until ten seconds of trouble. The table shows how many operations
+succeeded, what load reached the backend, and how long recovery took. The same seed gives the same table.
 """
 
 from __future__ import annotations
 
-import argparse
+import quiet
+
+if __name__ == "__main__":
+    quiet.start("outage_simulation.py")
+
 import hashlib
 import importlib.util
 import json
@@ -14,16 +18,18 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+import command
 from outage_model import simulate
 from outage_scenario import STRATEGIES, TRIGGERS, Outcome, Scenario
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
@@ -32,11 +38,11 @@ NAME = "outage_simulation.py"
 LEAST_SECONDS = 30
 NUMBERS = {
     "seed": (int, -math.inf, math.inf, "seed of all that is random"),
-    "load": (float, 1, 10_000, "operations begun per second"),
+    "load": (float, 1, 10_000, "operations started per second"),
     "capacity": (float, 1, 10_000, "requests that the backend serves per second"),
-    "queue": (int, 1, 1_000_000, "requests that wait at most; further ones are refused"),
-    "clients": (int, 1, 10_000, "processes, each with a budget and a breaker of its own"),
-    "timeout": (float, 0.01, 60, "seconds after which an attempt is given up"),
+    "queue": (int, 1, 1_000_000, "most requests that wait; more are rejected"),
+    "clients": (int, 1, 10_000, "processes, each with its own budget and breaker"),
+    "timeout": (float, 0.01, 60, "seconds after which a client gives up an attempt"),
     "cooldown": (float, 0, 3600, "seconds that a breaker stays open"),
     "seconds": (int, LEAST_SECONDS, 3600, "seconds to simulate, with the trouble from 10 to 20"),
 }
@@ -63,7 +69,8 @@ def table_of(outcomes: Sequence[Outcome]) -> Table:
 def cells(outcome: Outcome) -> tuple[str, str, str, str]:
     """Return the figures of one run as the table shows them."""
     recovery = "never" if outcome.recovery is None else f"{outcome.recovery:.0f} s"
-    return f"{outcome.success_rate:.1%}", f"{outcome.amplification:.2f}", f"{outcome.peak:.1f}", recovery
+    succeeded = command.percent(sum(outcome.succeeded), sum(outcome.begun))
+    return succeeded, f"{outcome.amplification:.2f}", f"{outcome.peak:.1f}", recovery
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
 
 
 def digest_of(outcomes: Sequence[Outcome]) -> str:
-    """Return a digest of all that a figure shows, by which a figure can be told to be of these runs."""
+    """Return a digest of everything that a figure shows, to tell whether a figure is of these runs."""
     shown = [(asdict(o.scenario), o.succeeded, o.attempts, cells(o)) for o in outcomes]
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
@@ -132,33 +139,26 @@ def draw_panel(axes: Axes, outcome: Outcome) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-class Parser(argparse.ArgumentParser):
-    """Ends with one line, not with the usage, when an argument is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[Scenario]]:
     """Return the options and the scenarios to run; exits with code 2 if an option is wrong."""
-    parser = Parser(prog=NAME, description=(__doc__ or "").splitlines()[0])
+    parser = command.Parser(prog=NAME, description=(__doc__ or "").splitlines()[0])
     for name, known in (("trigger", TRIGGERS), ("strategy", STRATEGIES)):
         meaning = "; ".join(f"{key}: {text}" for key, text in known.items())
         parser.add_argument(f"--{name}", metavar="NAMES", help=f"comma-separated, by default each. {meaning}")
     for name, (kind, _, _, text) in NUMBERS.items():
         default = getattr(DEFAULTS, name)
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default {default:g})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results, by the second, to this file")
-    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw them into this file; needs matplotlib")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the results, second by second, to this file; - is standard output"
+    )
+    parser.add_argument("--figure", type=Path, metavar="FILE.svg", help="draw them to this file; needs matplotlib")
     options = parser.parse_args(arguments)
     for name, (_, least, most, _) in NUMBERS.items():
         if not least <= (value := getattr(options, name)) <= most:
             parser.error(f"--{name} must be from {least:,} to {most:,}, not {value}")
-    for name in ("json", "figure"):
-        file: Path | None = getattr(options, name)
-        if file is not None and not file.absolute().parent.is_dir():
-            parser.error(f"--{name}: there is no directory {str(file.parent)!r}")
+    for name, file in (("json", options.json), ("figure", options.figure)):
+        if file not in (None, "-") and not Path(file).absolute().parent.is_dir():
+            parser.error(f"--{name}: there is no folder {str(Path(file).parent)!r}")
     if options.figure is not None and options.figure.suffix != ".svg":
         parser.error(f"--figure must end in .svg, not {str(options.figure)!r}")
     numbers = {name: getattr(options, name) for name in NUMBERS}
@@ -170,8 +170,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[Sce
 DEFAULTS = Scenario()
 
 
-def chosen(parser: Parser, option: str, text: str | None, known: dict[str, str]) -> list[str]:
-    """Return the names that an option lists, each once and in the order known; all of them if it was not given."""
+def chosen(parser: command.Parser, option: str, text: str | None, known: dict[str, str]) -> list[str]:
+    """Return the names that an option lists, once each and in their usual order; all of them if it isn't given."""
     names = {name.strip() for name in (text or "").split(",")}
     if text is None or (text == "all" and "all" not in known):
         return list(known)
@@ -181,35 +181,42 @@ def chosen(parser: Parser, option: str, text: str | None, known: dict[str, str])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the example; return its exit code: 0, 1 if a file could not be written, 130 on Ctrl-C."""
+    """Run the example; return its exit code: 0, or 1 if it couldn't write a file."""
     options, scenarios = parse(arguments)
     if options.figure is not None and importlib.util.find_spec("matplotlib") is None:
-        print(f"{NAME}: --figure needs matplotlib: pip install 'booking-resilience[docs]'", file=sys.stderr)
+        print(f"{NAME}: --figure needs matplotlib: pip install '.[docs]' in a clone", file=sys.stderr)
         return 1
-    first, console, outcomes = scenarios[0], Console(), []
+    first, console = scenarios[0], Console(stderr=options.json == "-")
+    command.show(
+        console,
+        f"{first.clients} clients, {first.load:g} operations/s, a backend for {first.capacity:g}/s; trouble from "
+        f"second {first.trigger_at} to {first.trigger_at + first.trigger_for}; seed {first.seed}.",
+    )
+    outcomes = simulate_all(scenarios, console)
+    results = {"settings": asdict(first), "results": [summary(outcome) for outcome in outcomes]}
+    text = json.dumps(results, indent=1)
     try:
-        print(
-            f"{first.clients} clients, {first.load:g} operations/s, a backend for {first.capacity:g}/s; trouble from "
-            f"second {first.trigger_at} to {first.trigger_at + first.trigger_for}; seed {first.seed}.",
-            flush=True,
-        )
-        with Progress(console=console, transient=True) as progress:
-            for scenario in progress.track(scenarios, description="simulating"):
-                outcomes.append(simulate(scenario))  # noqa: PERF401 - an interrupt must find the bar still there
-        console.print(table_of(outcomes))
-        if options.json is not None:
-            results = {"settings": asdict(first), "results": [summary(outcome) for outcome in outcomes]}
-            options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        if options.json not in (None, "-"):
+            Path(options.json).write_text(text + "\n", encoding="utf-8")
         if options.figure is not None:
             draw(outcomes, options.figure)
-    except KeyboardInterrupt:
-        print(f"{NAME}: interrupted", file=sys.stderr)
-        return 130
     except OSError as error:
         print(f"{NAME}: {error}", file=sys.stderr)
         return 1
+    if options.json == "-":
+        command.say(text)
+    command.show(console, table_of(outcomes))
     return 0
 
 
+def simulate_all(scenarios: Sequence[Scenario], console: Console) -> list[Outcome]:
+    """Run the scenarios, with a progress bar."""
+    outcomes = []
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        for scenario in progress.track(scenarios, description="simulating"):
+            outcomes.append(simulate(scenario))  # noqa: PERF401 - an interrupt must find the bar still there
+    return outcomes
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command.run(NAME, main)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -54,4 +56,11 @@ def hold_coverage_over_forks() -> None:
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
+def let_children_be_interrupted() -> None:
+    """Undo that a shell has the tests ignore Ctrl-C because it started them in the background: children inherit it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 hold_coverage_over_forks()
+let_children_be_interrupted()

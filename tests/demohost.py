@@ -86,9 +86,8 @@ class DemoHost:
         import demo_stream
 
         self.appwrite = appwrite
-        client = appwrite.client()
-        booking_flow.bootstrap(client)
-        self.demo = demo_parts.Demo(client, **settings)
+        booking_flow.bootstrap(appwrite.client())
+        self.demo = demo_parts.Demo(appwrite.async_client(), **settings)
         self.hub = demo_stream.Hub(self.demo, interval=interval)
         self._listening = demo_server.listen("127.0.0.1", port)
         if send_buffer is not None:  # accepted connections have it from the listening one

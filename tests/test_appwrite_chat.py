@@ -155,16 +155,17 @@ def test_failures_are_recorded_under_the_steps_name(embedded):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "kind", "says"),
     [
-        ({"database_id": ""}, "database_id must be a text that is not empty, not ''"),
-        ({"rooms_table": None}, "rooms_table must be"),
-        ({"messages_table": 5}, "messages_table must be"),
+        ({"database_id": ""}, ValueError, "database_id must be a string that isn't empty, not ''"),
+        ({"rooms_table": None}, TypeError, "rooms_table must be a string, not None"),
+        ({"messages_table": 5}, TypeError, "messages_table must be a string, not 5"),
+        ({"pipeline": None}, TypeError, "pipeline must be a Pipeline, not None"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(embedded, change, says):
+def test_settings_that_make_no_sense_are_refused(embedded, change, kind, says):
     """The error names the setting, its value and what is allowed."""
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(kind, match=says):
         AppwriteChatService(embedded.tables, **{"database_id": "d", "pipeline": embedded.pipeline, **change})
     with pytest.raises(TypeError, match="TablesDB or Databases"):
         AppwriteChatService(object(), database_id="d", pipeline=embedded.pipeline)
@@ -173,13 +174,16 @@ def test_settings_that_make_no_sense_are_refused(embedded, change, says):
 def test_arguments_that_make_no_sense_are_refused(embedded):
     """Before anything is sent."""
     before = len(embedded.server.requests)
-    for call in (
-        lambda: embedded.service.create_chat_room(booking_id="", participants=[]),
-        lambda: embedded.service.send_welcome_message(""),
-        lambda: embedded.service.list_messages("r", limit=0),
-        lambda: embedded.service.list_messages("r", limit=True),
+    for kind, call in (
+        (ValueError, lambda: embedded.service.create_chat_room(booking_id="", participants=[])),
+        (TypeError, lambda: embedded.service.create_chat_room(booking_id="b", participants="user-1")),
+        (ValueError, lambda: embedded.service.send_welcome_message("")),
+        (TypeError, lambda: embedded.service.send_welcome_message(None)),
+        (ValueError, lambda: embedded.service.list_messages("r", limit=0)),
+        (TypeError, lambda: embedded.service.list_messages("r", limit=True)),
+        (TypeError, lambda: embedded.service.list_messages("r", cursor=5)),
     ):
-        with pytest.raises(ValueError, match="must be"):
+        with pytest.raises(kind, match="must be"):
             call()
     assert len(embedded.server.requests) == before
 
@@ -284,16 +288,22 @@ def test_messages_that_go_while_a_place_is_looked_for(embedded, limit, goes, exp
         ids = embedded.put(8)
         first = embedded.page(3, newest_first=False)
         embedded.remove(ids[2])
-        listed, removed = embedded.service._store.list, []
+        store, removed = embedded.service._rooms._store, []
+        listed = store.list
 
-        def list_and_remove(*args):
-            rows = listed(*args)
-            if rows and rows[-1].id == ids[goes] and not removed:
-                removed.append(ids[goes])
-                embedded.remove(ids[goes])
-            return rows
+        def list_and_remove(*args, **kwargs):
+            call = listed(*args, **kwargs)
 
-        embedded.service._store.list = list_and_remove
+            def read(answer):
+                rows = call.read(answer)
+                if rows and rows[-1].id == ids[goes] and not removed:
+                    removed.append(ids[goes])
+                    embedded.remove(ids[goes])
+                return rows
+
+            return dataclasses.replace(call, read=read)
+
+        store.list = list_and_remove
         second = embedded.page(limit, first.next_cursor, newest_first=False)
         assert removed
         assert ids_of(second) == [ids[place] for place in expected]
@@ -335,11 +345,11 @@ def test_what_a_service_remembers_is_bounded(embedded):
     """The places of the last thousand messages, however many are read."""
     template = embedded.put(1)[0]
     (message,) = embedded.page().items
-    places = [embedded.service._places[template]._replace(id=f"x{number}") for number in range(2_500)]
-    embedded.service._remember(places)
-    assert len(embedded.service._places) == 1_000
-    assert "x2499" in embedded.service._places
-    assert message.id not in embedded.service._places
+    places = [embedded.service._rooms._places[template]._replace(id=f"x{number}") for number in range(2_500)]
+    embedded.service._rooms._remember(places)
+    assert len(embedded.service._rooms._places) == 1_000
+    assert "x2499" in embedded.service._rooms._places
+    assert message.id not in embedded.service._rooms._places
 
 
 def test_threads_read_while_others_write_and_remove(embedded):

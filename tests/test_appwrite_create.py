@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 from appwrite.client import Client
 from appwrite.exception import AppwriteException
+from appwrite.service import Service
 from appwrite.services.databases import Databases
 from appwrite.services.tables_db import TablesDB
 from hypothesis import given
@@ -33,6 +34,7 @@ from booking_resilience import (
     deadline,
 )
 from booking_resilience.appwrite import (
+    AppwriteCallError,
     AppwriteConnectionError,
     AppwriteTimeoutError,
     Row,
@@ -41,8 +43,9 @@ from booking_resilience.appwrite import (
     classify,
     create_row_once,
 )
+from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.evidence import Evidence
-from booking_resilience.appwrite.rows import holds, row_of
+from booking_resilience.appwrite.rows import row_of
 from booking_resilience.testing import Fault
 from booking_resilience.testing.appwrite_server.schema import make_column
 
@@ -708,13 +711,84 @@ def test_the_error_has_its_own_traceback_and_goes_when_it_is_dropped(embedded):
             gc.enable()
 
 
-@pytest.mark.parametrize("row_id", ["", "unique()", None, 5])
+@pytest.mark.parametrize("row_id", ["", "unique()"])
 def test_the_id_must_be_ours(embedded, row_id):
     """An ID that the server makes would be another one in each attempt."""
     place = Place(embedded)
     with pytest.raises(ValueError, match="row_id must be an ID of your own"):
         place.create(row_id)
     assert place.asked() == []
+
+
+@pytest.mark.parametrize("row_id", [None, 5, b"r1"])
+def test_an_id_that_is_no_string_is_a_type_error(embedded, row_id):
+    """Nothing is sent."""
+    place = Place(embedded)
+    with pytest.raises(TypeError, match="row_id must be a string"):
+        place.create(row_id)
+    assert place.asked() == []
+
+
+class Stored(Service):
+    """A service that stores the row and tells otherwise, and reads it as it was told to."""
+
+    def __init__(self, read, *failures):
+        super().__init__(Client())
+        self.read, self.failures, self.created = read, list(failures), []
+
+    def create_row(self, database_id, table_id, row_id, data, permissions=None):
+        self.created.append(row_id)
+        raise self.failures.pop(0) if len(self.failures) > 1 else self.failures[0]
+
+    def list_rows(self, database_id, table_id, queries, total=None):
+        return {"rows": [{"$id": "r1", **self.read}]}
+
+
+def conflict():
+    """Return the 409 of an ID that is taken."""
+    evidence = Evidence("answer", "yes", 409, "row_already_exists")
+    return AppwriteCallError("taken", 409, "row_already_exists", "{}", evidence=evidence)
+
+
+def lost():
+    """Return the error of an answer that got lost."""
+    return AppwriteConnectionError("lost", evidence=Evidence("network", "maybe"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ({"slot": "S", "doctor": "doc-1"}, {"slot": "S", "doctor": {"$id": "doc-1", "name": "Ada"}}),
+        ({"slot": "S", "doctor": "doc-1"}, {"slot": "S"}),
+        ({"slot": "S", "start": "2026-03-01 10:00:00 UTC"}, {"slot": "S", "start": "2026-03-01T10:00:00.000+00:00"}),
+        ({"slot": "S", "start": "tomorrow noon"}, {"slot": "S", "start": "2026-03-01T12:00:00.000+00:00"}),
+    ],
+)
+@pytest.mark.parametrize("failures", [(conflict(),), (lost(), conflict())])
+def test_a_stored_row_is_ours_by_what_can_be_compared(sent, read, failures):
+    """A related row and a date that only the server reads don't make it another's."""
+    pipeline = Pipeline(retry=appwrite_retry(**QUICK))
+    row = create_row_once(
+        Stored(read, *failures), database_id="d", table_id="t", row_id="r1", data=sent, pipeline=pipeline, operation="x"
+    )
+    assert row.data == read
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ({"doctor": "doc-1"}, {}),
+        ({"start": "tomorrow noon"}, {"start": "2026-03-01T12:00:00.000+00:00"}),
+    ],
+)
+@pytest.mark.parametrize("failures", [(conflict,), (lost, conflict)])
+def test_a_row_in_which_nothing_can_be_compared_is_never_refused_for_good(sent, read, failures):
+    """Nobody can say whose it is: the error says that it is open."""
+    tables = Stored(read, *(make() for make in failures))
+    pipeline = Pipeline(retry=appwrite_retry(**QUICK))
+    with pytest.raises(AppwriteException) as caught:
+        create_row_once(tables, database_id="d", table_id="t", row_id="r1", data=sent, pipeline=pipeline, operation="x")
+    assert classify(caught.value).transient
 
 
 def test_the_service_must_be_one_of_two(embedded):
@@ -821,7 +895,33 @@ def test_what_the_server_makes_of_a_value_is_the_same_value(data):
         ("2026-11-23", "2026-11-23T00:00:00.000+00:00", True),
         ("2026-11-23T09:00:00Z", "2026-11-23T09:00:00Z", True),
         ("2026-11-23T09:00:00+00:00", "2026-11-23T09:00:00Z", False),
-        ("soon", "2026-11-23T00:00:00.000+00:00", False),
+        ("soon", "2026-11-23T00:00:00.000+00:00", None),
+        ("soon", "later", False),
+        ("Mon, 23 Nov 2026 10:00:00 +0100", "2026-11-23T09:00:00.000+00:00", True),
+        ("Mon, 23 Nov 2026 10:00:00 +0100", "2026-11-23T10:00:00.000+00:00", False),
+        ("23 Nov 2026 09:00 GMT", "2026-11-23T09:00:00.000+00:00", True),
+        ("2026-11-23 09:00:00 UTC", "2026-11-23T09:00:00.000+00:00", True),
+        ("2026-11-23 09:00:00 utc", "2026-11-23T09:00:00.000+00:00", True),
+        ("2026-11-23 09:00:00.5Z", "2026-11-23T09:00:00.500+00:00", True),
+        ("2026-11-23 09:00:01 UTC", "2026-11-23T09:00:00.000+00:00", False),
+        ("@1795424400", "2026-11-23T09:00:00.000+00:00", True),
+        ("@1795424400.25", "2026-11-23T09:00:00.250+00:00", True),
+        ("@1795424401", "2026-11-23T09:00:00.000+00:00", False),
+        ("@999999999999999", "2026-11-23T09:00:00.000+00:00", None),
+        ("first monday of december 2026", "2026-12-07T00:00:00.000+00:00", None),
+        ("11/23/2026", "2026-11-23T00:00:00.000+00:00", None),
+        (["soon", "@1795424400"], ["2026-11-23T00:00:00.000+00:00", "2026-11-23T09:00:00.000+00:00"], None),
+        (["soon", "@0"], ["2026-11-23T00:00:00.000+00:00", "2026-11-23T09:00:00.000+00:00"], False),
+        ("doc-1", {"$id": "doc-1", "name": "Ada"}, True),
+        ("doc-1", {"$id": "doc-2", "name": "Ada"}, False),
+        ("doc-1", {"name": "Ada"}, None),
+        ({"$id": "doc-1", "name": "Ada"}, "doc-1", True),
+        ({"name": "Ada"}, "doc-1", None),
+        ({"name": "Ada", "clinic": "c-1"}, {"$id": "doc-1", "name": "Ada"}, None),
+        ({"name": "Ada", "clinic": "c-1"}, {"$id": "doc-1", "name": "Bob"}, False),
+        (["doc-1", "doc-2"], [{"$id": "doc-2"}, {"$id": "doc-1"}], True),
+        (["doc-1", "doc-3"], [{"$id": "doc-2"}, {"$id": "doc-1"}], False),
+        (7, {"$id": "7"}, False),
         ([1, 2], [1.0, 2.0], True),
         ((1, 2), [1, 2], True),
         ([1, 2], [2, 1], False),
@@ -835,6 +935,15 @@ def test_what_the_server_makes_of_a_value_is_the_same_value(data):
 def test_equal_values(sent, stored, same):
     """Equal are numbers by value, moments by time, null and absent, lists item by item; nothing else."""
     assert holds(Row("r1", {"c": stored}), {"c": sent}) is same
+
+
+@pytest.mark.parametrize("value", ["doc-1", ["doc-1"], {"$id": "doc-1"}, [{"name": "Ada"}]])
+def test_a_related_row_that_the_answer_leaves_out_cannot_be_compared(value):
+    """The other columns decide; with none, nothing can be said."""
+    row = Row("r1", {"slot": "S"})
+    assert holds(row, {"doctor": value}) is None
+    assert holds(row, {"slot": "S", "doctor": value}) is True
+    assert holds(row, {"slot": "T", "doctor": value}) is False
 
 
 def test_absent_columns_and_those_of_the_system():

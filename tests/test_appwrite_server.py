@@ -244,24 +244,11 @@ def test_only_the_last_requests_are_kept(wired):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("PUT", f"{ROWS}/r1"),
-        ("PUT", ROWS),
-        ("PATCH", ROWS),
-        ("DELETE", ROWS),
-        ("PATCH", f"{ROWS}/r1/n/increment"),
-        ("PATCH", f"{ROWS}/r1/n/decrement"),
-        ("POST", "/v1/tablesdb/transactions"),
-        ("PATCH", "/v1/tablesdb/transactions/x"),
-        ("POST", "/v1/tablesdb/d/tables/t/columns/point"),
-        ("PATCH", "/v1/tablesdb/d/tables/t/columns/varchar/slot"),
-        ("PUT", "/v1/tablesdb/d"),
-        ("PUT", "/v1/tablesdb/d/tables/t"),
+        ("GET", "/v1/tablesdb/transactions/x/operations"),
         ("GET", "/v1/tablesdb/d/tables/t/rows/r1/logs"),
         ("GET", "/v1/databases/d/collections/t/usage"),
-        ("GET", "/v1/account"),
         ("POST", "/v1/storage/buckets"),
         ("GET", "/v1/teams"),
-        ("GET", "/v1/ping"),
         ("GET", "/v1/health/queue/mails"),
     ],
 )
@@ -273,16 +260,8 @@ def test_a_route_that_is_not_emulated_says_so(wired, method, path):
     assert f"does not emulate {method} {path}" in answer["message"]
 
 
-def test_a_bulk_create_and_one_in_a_transaction_are_not_emulated(wired):
-    """What would be half done is not done."""
-    for body in ({"rows": [{"$id": "a"}]}, {"rowId": "a", "data": {"slot": "S"}, "transactionId": "x"}):
-        status, _, answer = wired.ask("POST", ROWS, body)
-        assert (status, answer["type"]) == (501, "general_not_implemented")
-    assert wired.listed() == []
-
-
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v2/tablesdb", "/v1/nonsense", f"{ROWS}/r1/x/y/z", "/v1/tablesdb/d/x"]
+    "path", ["/nonsense", "/v1", "/v1/", "/v2/tablesdb", "/v1/nonsense", f"{ROWS}/r1/x/y/z", "/v1/tablesdb/d/x"]
 )
 def test_an_unknown_route_is_the_real_servers_page(wired, path):
     """A route that neither has is an HTML 404."""
@@ -387,7 +366,7 @@ def test_the_health_routes_answer(wired, path, facts):
 # Columns
 
 
-INTEGERS = [(0, True), (2**31 - 1, True), (2**31, False), (1.5, False), ("1", False), (True, False)]
+INTEGERS = [(0, True), (2**63 - 1, True), (2**63, False), (1.5, False), (1.0, False), ("1", False), (True, False)]
 ACCEPTED = {
     "varchar": ({"size": 3}, [("abc", True), ("", True), ("abcd", False), (1, False), ("äöü", True), (["a"], False)]),
     "string": ({"size": 3}, [("abc", True), ("abcd", False)]),
@@ -469,7 +448,6 @@ def test_moments_are_stored_in_utc_with_milliseconds(appwrite_server):
         ("varchar", {"key": "_k", "required": True, "size": 1}, "key"),
         ("varchar", {"key": "k", "size": 1}, "required"),
         ("varchar", {"key": "k", "size": 1, "required": "yes"}, "required"),
-        ("enum", {"key": "k", "required": True, "elements": []}, "elements"),
         ("enum", {"key": "k", "required": True, "elements": [1]}, "elements"),
     ],
 )
@@ -605,7 +583,7 @@ def test_databases_tables_columns_and_indexes_are_listed_found_and_removed(wired
 @pytest.mark.parametrize(
     ("body", "status", "kind"),
     [
-        ({"key": "i", "type": "unique", "columns": ["slot"]}, 409, "index_already_exists"),
+        ({"key": "i", "type": "unique", "columns": ["slot"]}, 409, "column_index_already_exists"),
         ({"key": "j", "type": "unique", "columns": ["other"]}, 400, "column_unknown"),
         ({"key": "j", "type": "tree", "columns": ["slot"]}, 400, "general_argument_invalid"),
         ({"key": "j", "type": "key"}, 400, "general_argument_invalid"),
@@ -656,7 +634,7 @@ QUERIES = [
     ([query("equal", "slot", "APPLE", "date")], "r0 r4"),
     ([query("equal", "$id", "r3", "r1", "gone")], "r1 r3"),
     ([query("notEqual", "slot", "apple")], "r1 r2 r3 r4 r5"),
-    ([query("notEqual", "n", 2)], "r0 r1 r2 r5"),
+    ([query("notEqual", "n", 2)], "r0 r2 r5"),
     ([query("lessThan", "n", 2)], "r2 r5"),
     ([query("lessThanEqual", "n", 2)], "r2 r3 r4 r5"),
     ([query("greaterThan", "n", 2)], "r0"),
@@ -669,10 +647,9 @@ QUERIES = [
     ([query("notEndsWith", "slot", "e")], "r1 r2 r3 r5"),
     ([query("contains", "slot", "AN", "err")], "r2 r3 r5"),
     ([query("contains", "tags", "x1")], "r1 r3 r5"),
-    ([query("containsAny", "tags", "t0", "T5")], "r0 r5"),
+    ([query("containsAny", "tags", "t0", "T5")], "r0"),
     ([query("containsAll", "tags", "x1", "t3")], "r3"),
     ([query("notContains", "tags", "x1")], "r0 r2 r4"),
-    ([query("search", "slot", "berry elder")], "r5"),
     ([query("isNull", "n")], "r1"),
     ([query("isNotNull", "n")], "r0 r2 r3 r4 r5"),
     ([query("or", None, json.loads(query("equal", "n", 3)), json.loads(query("isNull", "n")))], "r0 r1"),
@@ -730,14 +707,14 @@ def test_a_selection_has_its_columns_and_the_systems(appwrite_server):
         (query("equal", "n", *range(501)), "general_query_invalid"),
         (query("between", "n", 1), "general_query_invalid"),
         (query("limit", None, 0), "general_query_invalid"),
-        (query("limit", None, "1"), "general_query_invalid"),
+        (query("limit", None, "one"), "general_query_invalid"),
         (query("offset", None, -1), "general_query_invalid"),
         (query("orderAsc", "unknown"), "general_query_invalid"),
         (query("select", None, "unknown"), "general_query_invalid"),
         (query("cursorAfter", None, "gone"), "general_cursor_not_found"),
         (query("cursorAfter", None, ""), "general_query_invalid"),
-        (query("or", None, "{"), "general_query_invalid"),
-        (query("or", None, 5), "general_query_invalid"),
+        (query("or", None, "{"), "general_unknown"),  # 1.9.6 falls over what is nested as text
+        (query("or", None, 5), "general_unknown"),
         (query("equal", "slot", "x" * 5000), "general_argument_invalid"),
     ],
 )
@@ -839,12 +816,20 @@ def test_project_and_key_can_be_chosen():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"port": -1}, {"port": 65_536}, {"port": "80"}, {"project": ""}, {"key": None}, {"unique_violation": "newest"}],
+    [{"port": -1}, {"port": 65_536}, {"project": ""}, {"unique_violation": "newest"}],
 )
 def test_settings_out_of_range_are_refused(settings):
     """The error names the setting, its value and what is allowed."""
     ((name, value),) = settings.items()
     with pytest.raises(ValueError, match=f"{name} must be .*, not {value!r}"):
+        AppwriteServer(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"port": "80"}, {"port": True}, {"key": None}, {"transactions": "yes"}])
+def test_settings_of_a_wrong_type_are_refused_as_such(settings):
+    """A wrong type is a `TypeError`."""
+    ((name, value),) = settings.items()
+    with pytest.raises(TypeError, match=f"{name} must be .*, not {value!r}"):
         AppwriteServer(**settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import gc
 import itertools
 import signal
@@ -31,6 +32,7 @@ from booking_resilience import (
     attempts_of,
     deadline,
     iter_batch,
+    iter_batch_async,
     remaining_time,
     run_batch,
 )
@@ -420,12 +422,13 @@ def test_workers_inherit_context_deadline_and_virtual_time(virtual_clock: Virtua
 def test_absurd_concurrency_is_refused(value: Any) -> None:
     """`max_concurrency` is a whole number, 1 or more; anything else is refused before anything is drawn."""
     for batch in (iter_batch, run_batch):
-        with pytest.raises(ValueError, match="max_concurrency must be a whole number, 1 or more"):
+        kind = ValueError if type(value) in {int, float} else TypeError
+        with pytest.raises(kind, match="max_concurrency must be a whole number, 1 or more"):
             batch(len, ["a"], max_concurrency=value)
 
 
 def test_what_cannot_be_used_is_refused() -> None:
-    """What is no function, no iterable or no pipeline is refused at once, asynchronous functions in the outcomes."""
+    """What is no function, no iterable or no pipeline is refused at once."""
     with pytest.raises(TypeError, match="pipeline must be a Pipeline, not RetryPolicy"):
         run_batch(len, ["a"], pipeline=RetryPolicy())
     with pytest.raises(TypeError, match="fn must be a function"):
@@ -438,9 +441,23 @@ def test_what_cannot_be_used_is_refused() -> None:
     async def later(item: int) -> int:
         return item
 
-    result = run_batch(later, [1])
-    assert isinstance(result.outcomes[0].error, TypeError)
-    assert "use run_batch_async" in str(result.outcomes[0].error)
+    def generator(item: int) -> Iterator[int]:
+        yield item
+
+    class Later:
+        async def __call__(self, item: int) -> int:
+            return item
+
+    for function in (later, functools.partial(later), Later(), Later().__call__):
+        with pytest.raises(TypeError, match=r"the coroutine function .*; use run_batch_async"):
+            run_batch(function, [1])
+    for batch in (run_batch, iter_batch, iter_batch_async):
+        with pytest.raises(TypeError, match="the generator function"):
+            batch(generator, [1])
+    assert run_batch(lambda item: later(item), [1]).failed[0].error.args[0].endswith("use run_batch_async")
+    for wrong in (later, generator):
+        with pytest.raises(TypeError, match="on_item must be a function of the outcome or None"):
+            run_batch(len, ["a"], on_item=wrong)
 
 
 def test_the_operation_is_named_after_the_function(virtual_clock: VirtualClock) -> None:
@@ -500,3 +517,55 @@ def test_no_reference_cycles() -> None:
     gc.collect()
     with no_cycles():
         all_ways()
+
+
+@pytest.mark.parametrize("started", [1, 2])
+def test_a_thread_that_cannot_be_started_loses_no_outcome(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the system gives no more threads, those that are there do the work; with none at all the error comes out."""
+    start, left = threading.Thread.start, [started]
+
+    def limited(thread: threading.Thread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert run_batch(lambda item: item * 2, range(20)).values() == [item * 2 for item in range(20)]
+    with pytest.raises(RuntimeError, match="can't start"):
+        run_batch(len, ["a"])
+
+
+def test_where_daemons_are_not_allowed_other_threads_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subinterpreter may refuse daemon threads; the batch works all the same."""
+    make = threading.Thread.__init__
+
+    def refusing(thread: threading.Thread, *args: Any, daemon: bool | None = None, **kwargs: Any) -> None:
+        if daemon:
+            raise RuntimeError("daemon threads are disabled in this interpreter")
+        make(thread, *args, daemon=daemon, **kwargs)
+
+    monkeypatch.setattr(threading.Thread, "__init__", refusing)
+    assert run_batch(len, ["a", "bc"]).values() == [1, 2]
+
+
+def test_a_generator_is_closed_when_the_batch_ends_and_another_iterator_is_not() -> None:
+    """A generator that the items come from is closed with the batch; any other iterator can be drawn from again."""
+    closed: list[bool] = []
+
+    def stream() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.append(True)
+
+    kept = stream()
+    outcomes = iter_batch(str, kept)
+    next(outcomes)
+    outcomes.close()
+    assert closed == [True]
+    numbers = iter(range(100))
+    outcomes = iter_batch(str, numbers)
+    next(outcomes)
+    outcomes.close()
+    assert next(numbers) > 0

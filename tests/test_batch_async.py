@@ -486,9 +486,10 @@ def test_tasks_inherit_context_deadline_and_virtual_time(loop: Loop, virtual_clo
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "8"])
 def test_absurd_concurrency_is_refused(value: Any) -> None:
     """`max_concurrency` is a whole number, 1 or more; anything else is refused before anything is drawn."""
-    with pytest.raises(ValueError, match="max_concurrency must be a whole number, 1 or more"):
+    kind = ValueError if type(value) in {int, float} else TypeError
+    with pytest.raises(kind, match="max_concurrency must be a whole number, 1 or more"):
         iter_batch_async(double, [1], max_concurrency=value)
-    with pytest.raises(ValueError, match="max_concurrency must be a whole number, 1 or more"):
+    with pytest.raises(kind, match="max_concurrency must be a whole number, 1 or more"):
         asyncio.run(run_batch_async(double, [1], max_concurrency=value))
 
 
@@ -566,3 +567,99 @@ def test_eager_tasks_need_no_deep_recursion() -> None:
         assert result.values() == list(range(6000))
 
     asyncio.run(main())
+
+
+class TestSources:
+    """What the items are drawn from: a generator is closed when the batch ends, anything else is its owner's."""
+
+    @pytest.mark.parametrize("end", ["left early", "at the end", "source raises", "cancelled", "an exit", "is_sync"])
+    def test_generators_are_closed(self, loop: Loop, end: str) -> None:
+        """However the batch ends, its generator has been closed by then, in the batch's own task."""
+        closed: list[str] = []
+
+        async def stream() -> AsyncIterator[int]:
+            try:
+                for number in range(3 if end == "at the end" else 1_000_000):
+                    if end == "source raises" and number == 5:
+                        raise LookupError
+                    yield number
+            finally:
+                closed.append(end)
+                await loop.pass_on()
+
+        def plain_stream() -> Iterator[int]:
+            try:
+                yield from range(1_000_000)
+            finally:
+                closed.append(end)
+
+        async def work(number: int) -> int:
+            await loop.pass_on()
+            if end == "an exit":
+                raise SystemExit
+            return number
+
+        async def main() -> None:
+            items: Any = plain_stream() if end == "is_sync" else stream()
+            if end in {"left early", "is_sync"}:
+                async with contextlib.aclosing(iter_batch_async(work, items)) as outcomes:
+                    async for _ in outcomes:
+                        break
+            elif end == "cancelled":
+                seen: list[Any] = []
+                with contextlib.suppress(loop.cancelled):
+                    await loop.cancel_when(
+                        lambda: run_batch_async(work, items, on_item=seen.append), lambda: bool(seen)
+                    )
+            else:
+                with contextlib.suppress(LookupError):
+                    await run_batch_async(work, items)
+
+        with contextlib.suppress(SystemExit, BaseExceptionGroup):
+            loop.run(main)
+        assert closed == [end]
+
+    def test_a_batch_that_was_left_leaves_no_cycle(self, loop: Loop) -> None:
+        """Neither source nor crew of a batch that was left early waits for the cycle collector."""
+
+        async def stream() -> AsyncIterator[int]:
+            for number in range(1_000_000):
+                yield number
+
+        async def leave() -> None:
+            async with contextlib.aclosing(iter_batch_async(double, stream())) as outcomes:
+                async for _ in outcomes:
+                    break
+
+        async def main() -> None:
+            await leave()
+            with no_cycles():
+                await leave()
+                await loop.pass_on()
+
+        loop.run(main)
+
+    def test_other_iterators_are_their_owners(self, loop: Loop) -> None:
+        """An iterator that is no generator can be drawn from after the batch."""
+
+        class Numbers:
+            def __init__(self) -> None:
+                self.number = 0
+
+            def __aiter__(self) -> Numbers:
+                return self
+
+            async def __anext__(self) -> int:
+                await loop.pass_on()
+                self.number += 1
+                return self.number
+
+        async def main() -> int:
+            numbers, plain = Numbers(), iter(range(100))
+            for items in (numbers, plain):
+                async with contextlib.aclosing(iter_batch_async(double, items)) as outcomes:
+                    async for _ in outcomes:
+                        break
+            return await anext(numbers) + next(plain)
+
+        assert loop.run(main) > 0

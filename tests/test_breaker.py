@@ -16,9 +16,11 @@ import freezegun
 import pytest
 
 from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate
+from booking_resilience.breaker.judging import says_nothing
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import VirtualClock, virtual_time
+from booking_resilience.verdicts import is_backend_failure
 from drivers import LOOPS
 
 if TYPE_CHECKING:

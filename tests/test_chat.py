@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import pickle
@@ -9,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience.booking import (
+    AsyncChatProvider,
+    AsyncChatService,
     BookingSuccess,
     ChatMessage,
     ChatProvider,
     ChatService,
     Page,
     iter_messages,
+    iter_messages_async,
 )
 
 NOW = datetime.datetime(2026, 11, 23, 9, tzinfo=datetime.UTC)
@@ -106,8 +110,58 @@ def test_pages_are_fetched_when_they_are_needed():
     assert len(service.calls) == 1
 
 
-@pytest.mark.parametrize("page_size", [0, -1, 1.5, True, None])
-def test_a_page_size_below_one_is_refused_at_once(page_size):
+@pytest.mark.parametrize(
+    ("page_size", "kind"), [(0, ValueError), (-1, ValueError), (1.5, ValueError), (True, TypeError), (None, TypeError)]
+)
+@pytest.mark.parametrize("messages", [iter_messages, iter_messages_async])
+def test_a_page_size_below_one_is_refused_at_once(page_size, kind, messages):
     """The error comes from the call, not from the first message."""
-    with pytest.raises(ValueError, match="page_size must be a whole number, 1 or more"):
-        iter_messages(Pages({}), "r", page_size=page_size)
+    with pytest.raises(kind, match="page_size must be a whole number, 1 or more"):
+        messages(Pages({}), "r", page_size=page_size)
+
+
+class AsyncPages:
+    """An asynchronous chat service that has the pages of a synchronous one."""
+
+    def __init__(self, pages):
+        self.pages = Pages(pages)
+
+    async def create_chat_room(self, *, booking_id, participants): ...
+    async def send_welcome_message(self, room_id): ...
+    async def send_booking_received_message(self, room_id, booking_id): ...
+
+    async def list_messages(self, room_id, **how):
+        return self.pages.list_messages(room_id, **how)
+
+
+def collected(messages):
+    """Return what an asynchronous iterator gives."""
+
+    async def collect():
+        return [message.id async for message in messages]
+
+    return asyncio.run(collect())
+
+
+def test_asynchronous_pages_are_read_alike():
+    """Empty pages, repeated cursors, the order and the size."""
+    for pages in (
+        {None: ([1, 2], "a"), "a": ([3], None)},
+        {None: ([], "a"), "a": ([1], None)},
+        {None: ([1], "a"), "a": ([2], "a")},
+    ):
+        service, twin = AsyncPages(pages), Pages(pages)
+        read = collected(iter_messages_async(service, "r", page_size=2, newest_first=False))
+        assert read == [message.id for message in iter_messages(twin, "r", page_size=2, newest_first=False)]
+        assert service.pages.calls == twin.calls
+
+
+def test_asynchronous_protocols_are_met_by_what_has_the_methods():
+    """A class needs no base class to be a provider or a service."""
+
+    class Provider:
+        async def handle_booking_success(self, event): ...
+
+    assert isinstance(Provider(), AsyncChatProvider)
+    assert isinstance(AsyncPages({}), AsyncChatService)
+    assert not isinstance(object(), AsyncChatService)

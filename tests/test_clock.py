@@ -130,7 +130,8 @@ class TestVirtualTime:
     @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "30", None])
     def test_time_moves_forward(self, value: Any) -> None:
         """The clock cannot be moved back, nor for ever."""
-        with virtual_time() as clock, pytest.raises(ValueError, match="seconds must be"):
+        kind = ValueError if isinstance(value, (int, float)) else TypeError
+        with virtual_time() as clock, pytest.raises(kind, match="seconds must be"):
             clock.advance(value)
 
     def test_async_cut_offs_stay_on_the_loops_clock(self) -> None:

@@ -22,6 +22,7 @@ from appwrite.services.tables_db import TablesDB
 
 from booking_resilience import ErrorMonitor, load_json
 from booking_resilience.testing import AppwriteServer, Fault, RecordingChatProvider
+from demohost import until
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MESSAGES = {
@@ -53,6 +54,17 @@ def run(*arguments: str, expect: int = 0) -> tuple[str, str]:
     return out, err
 
 
+def test_the_asynchronous_form_makes_the_same_bookings(tmp_path: Path) -> None:
+    """`--async` meets the same faults with the same outcome, in an event loop."""
+    counted = []
+    for options in ([], ["--async"]):
+        run("--bookings", "40", "--fault-rate", "0.1", *options, "--json", str(tmp_path / "out.json"))
+        facts = json.loads((tmp_path / "out.json").read_text())
+        names = ("succeeded", "failed", "degraded", "duplicates", "lost")
+        counted.append([(facts[name], facts["baseline"][name]) for name in names])
+    assert counted[0] == counted[1]
+
+
 def test_makes_bookings_that_survive_faults(tmp_path: Path) -> None:
     """With 5 % of the calls failing, bookings succeed, none is lost or doubled, and the table and files say so."""
     out, err = run(
@@ -67,20 +79,11 @@ def test_makes_bookings_that_survive_faults(tmp_path: Path) -> None:
     )
     facts = json.loads((tmp_path / "out.json").read_text())
     assert err == ""
-    for word in (
-        "asked",
-        "succeeded",
-        "failed",
-        "degraded",
-        "lost",
-        "duplicated",
-        "attempts",
-        "recovered",
-        "p50",
-        "breaker",
-        "without",
-    ):
-        assert word in out
+    for words in ("stored", "reported as failed", "incomplete chat", "lost", "twice", "calls to Appwrite", "recovered",
+                  "p50", "breaker", "without"):  # fmt: skip
+        assert words in out
+    assert out.splitlines()[-1].startswith("With resilience ")
+    assert out.rstrip().endswith(".")
     assert set(facts) >= {
         "requested", "succeeded", "failed", "degraded", "duplicates", "lost", "attempts", "recovered", "success_rate",
         "baseline_success_rate", "recovery_ms", "latency_ms", "breaker",
@@ -240,38 +243,91 @@ def test_faults_of_the_endpoint_itself_do_not_keep_it_from_its_work(tmp_path: Pa
     assert process.returncode == (0 if first_run == 8 else 1)
 
 
-def test_ctrl_c_ends_with_one_line() -> None:
-    """Ctrl-C ends with exit code 130 and one line."""
-    process = start("--bookings", "100000")
-    assert process.stdout is not None
-    with AppwriteServer():  # something to do until the other process is under way
-        pass
-    end = time.monotonic() + 60
-    while (
-        time.monotonic() < end and len(list(Path(f"/proc/{process.pid}/task").iterdir())) < 6 and process.poll() is None
-    ):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.splitlines() == ["create_booking.py: interrupted"]
-
-
-def test_ctrl_c_ends_the_start_with_one_line(tmp_path: Path) -> None:
-    """Ctrl-C while the example is still being imported ends it in the same way."""
-    (tmp_path / "booking_flow.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)\n")
-    (tmp_path / "create_booking.py").write_text((EXAMPLES / "create_booking.py").read_text())
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "create_booking.py")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "importing\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+@pytest.mark.parametrize("where", ["embedded", "endpoint"])
+def test_ctrl_c_ends_with_one_line(where: str) -> None:
+    """Ctrl-C while bookings are under way ends with exit code 130 and one line."""
+    with AppwriteServer(project="p", key="k") as server:
+        address = ["--endpoint", server.endpoint, "--project", "p", "--key", "k"] if where == "endpoint" else []
+        process = start("--bookings", "100000", *address)
+        try:
+            if address:
+                until(lambda: any(request.path.endswith("/bookings/rows") for request in server.requests), "a booking")
+            else:  # the threads of the server, and of the connections of several workers
+                tasks = Path(f"/proc/{process.pid}/task")
+                until(lambda: len(list(tasks.iterdir())) > 5, "the workers")
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
     assert (process.returncode, err.splitlines()) == (130, ["create_booking.py: interrupted"])
+
+
+def facts_of(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run the example with `--json -`; return its exit code and the result."""
+    process = start(*arguments, "--json", "-")
+    out, err = process.communicate(timeout=120)
+    assert "bookings were stored" in err  # the table is for people and stays out of the way
+    return process.returncode, json.loads(out)
+
+
+def test_the_same_seed_gives_the_same_counts_and_exit_code() -> None:
+    """Two runs with the same seed meet the same faults, however the workers' requests come in; another seed others."""
+    arguments = ["--bookings", "40", "--fault-rate", "0.2"]
+    (code, first), (other_code, second), (_, third) = (facts_of(*arguments, "--seed", seed) for seed in ("1", "1", "2"))
+
+    def counted(facts: dict[str, Any]) -> list[Any]:
+        names = ("succeeded", "failed", "degraded", "unconfirmed", "attempts", "messages")
+        return [[one[name] for name in names] for one in (facts, facts["baseline"])]
+
+    assert (code, counted(first)) == (other_code, counted(second))
+    assert counted(third) != counted(first)
+
+
+def test_both_runs_take_the_same_steps() -> None:
+    """Without faults both runs make four calls for each booking, and say the same of them."""
+    code, facts = facts_of("--bookings", "10", "--fault-rate", "0")
+    baseline = facts["baseline"]
+    assert (code, facts["attempts"], baseline["attempts"]) == (0, 40, 40)
+    for name in ("succeeded", "failed", "degraded", "duplicates", "lost", "unconfirmed", "messages"):
+        assert facts[name] == baseline[name]
+    for one in (facts, baseline):
+        assert 0 < one["call_latency_ms"]["p50"] <= one["latency_ms"]["p50"] <= one["latency_ms"]["p99"]
+
+
+def test_a_share_reads_as_all_or_nothing_only_where_it_is() -> None:
+    """1999 of 2000 is not 100.0%, and 1 of 9999 is not 0.0%."""
+    import command
+
+    shown = [command.percent(*pair) for pair in ((1999, 2000), (1, 9999), (2000, 2000), (0, 5), (19, 20), (0, 0))]
+    assert shown == ["99.9%", "0.1%", "100.0%", "0.0%", "95.0%", "0.0%"]
+
+
+def test_the_conclusion_says_what_happened() -> None:
+    """One sentence compares both runs, and names what the callers of stored bookings were told wrongly."""
+    import booking_runs
+    import create_booking
+
+    options = create_booking.parse(["--bookings", "20"])
+    good = booking_runs.Run(succeeded=20)
+    poor = booking_runs.Run(succeeded=18, failed=2, degraded=3, unconfirmed=1)
+    assert create_booking.conclusion(options, good, poor) == (
+        "With resilience all 20 bookings were stored; without it 18 of 20 were stored, 1 of them reported as failed "
+        "and 3 of them with an incomplete chat."
+    )
+    assert create_booking.conclusion(options, good, good) == (
+        "With resilience and without it all 20 bookings were stored."
+    )
+
+
+def test_the_kinds_of_faults_are_listed_with_their_meanings() -> None:
+    """`--kinds` alone lists every kind that the embedded server knows, with what it means."""
+    from booking_resilience.testing.faults import KINDS
+
+    out, err = run("--kinds")
+    assert [line.split(maxsplit=1)[0] for line in out.splitlines()] == list(KINDS)
+    assert all(len(line.split()) > 2 for line in out.splitlines())
+    assert err == ""
 
 
 class Flow:
@@ -346,11 +402,11 @@ def test_recoveries_are_counted_as_the_monitor_has_them(
     recovered: int,
 ) -> None:
     """An operation counts as recovered once, also if it was the reading that found its row; its time is the whole."""
-    import create_booking
+    import booking_runs
 
     appwrite_server.faults.script(creates, method="POST", path="/rows")
     appwrite_server.faults.script(reads, method="GET", path="/rows")
-    watch = create_booking.RetryWatch()
+    watch = booking_runs.RetryWatch()
     with watch.listening():
         started = time.perf_counter()
         with contextlib.suppress(flow.module.BookingError):

@@ -184,11 +184,11 @@ def test_what_the_backend_refuses_is_a_data_error(host: DemoHost) -> None:
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"therapistId": ""}, "therapistId", "1 to 64"),
     ({"therapistId": "  "}, "therapistId", "blanks"),
-    ({"therapistId": 7}, "therapistId", "text"),
+    ({"therapistId": 7}, "therapistId", "string"),
     ({"therapistName": "n" * 129}, "therapistName", "128"),
     ({"therapistName": "a\x00b"}, "therapistName", "control"),
     ({"userId": "\ud800"}, "userId", "control"),
-    ({"userId": None}, "userId", "text"),
+    ({"userId": None}, "userId", "string"),
     ({"bookingType": "soon"}, "bookingType", "immediate, scheduled"),
     ({"bookingType": ["immediate"]}, "bookingType", "immediate, scheduled"),
     ({"duration": 14}, "duration", "15 to 480"),
@@ -198,7 +198,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"duration": True}, "duration", "whole number"),
     ({"source": "billboard"}, "source", "priceSlider"),
     ({"source": "s" * 5000}, "source", "priceSlider"),
-    ({"source": 3}, "source", "text"),
+    ({"source": 3}, "source", "string"),
     ({"chatWindowOpen": "yes"}, "chatWindowOpen", "true or false"),
     ({"colour": "red"}, "colour", "not known"),
 ]
@@ -292,16 +292,15 @@ def test_a_client_that_goes_away_in_the_middle_harms_nothing(shared: DemoHost) -
 
 def test_bookings_block_nobody_else_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """While bookings hang, other requests are answered, and a booking that finds no place to wait gets 503."""
-    monkeypatch.setattr("demo_app.WORKERS", 1)
-    monkeypatch.setattr("demo_app.WAITING", 1)
+    monkeypatch.setattr("demo_app.MOST_BOOKINGS", 2)
     gate, begun = threading.Event(), threading.Event()
     with demo_host() as host, concurrent.futures.ThreadPoolExecutor(3) as pool:
         real = host.demo.book
 
-        def blocked(request: Any) -> Any:
+        async def blocked(request: Any) -> Any:
             begun.set()
-            assert gate.wait(30)
-            return real(request)
+            assert await asyncio.to_thread(gate.wait, 30)
+            return await real(request)
 
         monkeypatch.setattr(host.demo, "book", blocked)
         asked = [pool.submit(host.post, "/api/bookings", json=BOOKING) for _ in range(3)]
@@ -512,8 +511,11 @@ def test_two_hundred_viewers_hold_nothing_up_and_leave_nothing_behind(host: Demo
     assert things_of_the_stream() == 0
 
 
-def flood(host: DemoHost, frames: int = 200) -> int:
-    """Have an error with a long message recorded for each frame, so that unread sockets are full; return how many."""
+def flood(host: DemoHost, frames: int = 200, *, while_watched: bool = False) -> int:
+    """Record an error with a long message for each frame, so that unread sockets fill up; return how many.
+
+    Frames are only made while somebody watches. With `while_watched` it ends also when nobody does any more.
+    """
     sent = 0
     make = host.hub._make_frames
 
@@ -525,8 +527,8 @@ def flood(host: DemoHost, frames: int = 200) -> int:
         make(snapshot)
 
     host.call(lambda: setattr(host.hub, "_make_frames", with_error))
-    until(lambda: sent == frames, "the frames")
-    return frames
+    until(lambda: sent == frames or (while_watched and host.hub.viewers == 0), "the frames")
+    return sent
 
 
 def test_a_slow_viewer_gets_the_newest_state() -> None:
@@ -550,7 +552,7 @@ def test_a_viewer_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
     with demo_host(interval=0.002, send_buffer=8192) as host:
         Viewer(host.port, receive_buffer=2048)
         until(lambda: host.hub.viewers == 1, "the viewer")
-        flood(host)
+        flood(host, while_watched=True)  # on a busy machine the viewer is cut off before its end
         until(lambda: host.hub.viewers == 0, "the viewer to be cut off")
 
 

@@ -136,6 +136,7 @@ def test_every_snippet_of_a_page_runs_and_prints_what_the_page_says(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     module = types.ModuleType("docs_page")
+    del module.__spec__, module.__loader__  # linecache would ask them for the page's source
     monkeypatch.setitem(sys.modules, "docs_page", module)
     before = set(sys.modules)
     checker = doctest.OutputChecker()
@@ -186,7 +187,11 @@ def signature_defaults(name: str) -> dict[str, object]:
     for part in name.rpartition(":")[2].split("."):
         thing = getattr(thing, part)
     parameters = inspect.signature(thing).parameters.values()  # type: ignore[arg-type] # a class or a function
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {
+        p.name: inspect.unwrap(p.default) if callable(p.default) else p.default
+        for p in parameters
+        if p.default is not p.empty
+    }
 
 
 TABLES = [

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -475,7 +476,8 @@ def export_errors_out_of_odd_files() -> None:
     """Export an error out of each of some odd files, and read it back."""
     for file in ("caf\udce9.py", "nul\0.py", "=1+1.py", "<rude>"):
         monitor = ErrorMonitor()
-        facts = {"__name__": "rude", "__loader__": _RudeLoader()}
+        loader: Any = _RudeLoader()
+        facts = {"__name__": "rude", "__loader__": loader, "__spec__": ModuleSpec("rude", loader)}
         with contextlib.suppress(ZeroDivisionError), monitor.capture("a"):
             exec(compile("1 / 0", "there", "exec").replace(co_filename=file, co_name="f\udce9"), facts)
         linecache.lazycache(file, facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,24 +49,57 @@ def test_a_fault_comes_before_the_write_unless_it_is_said_to_come_after():
     [
         (lambda: Fault.status(200), "code must be a status from 400 to 599, not 200"),
         (lambda: Fault.status(600), "not 600"),
-        (lambda: Fault.status("503"), "not '503'"),
         (lambda: Fault.hang(-1), "seconds must be a finite number, 0 or more, not -1"),
         (lambda: Fault.hang(math.inf), "not inf"),
         (lambda: Fault.slow_body(math.nan), "not nan"),
         (lambda: Fault.rate_limited(-0.1), "reset_in must be"),
-        (lambda: Faults().script([Fault.reset(), "reset"]), "faults must be a Fault or None, not 'reset'"),
-        (lambda: Faults().script(Fault.reset()), "faults must be a list of faults, not Fault"),
+        (lambda: Fault.torn_commit(kept=-1), "kept must be a whole number, 0 or more, not -1"),
+        (lambda: Fault.torn_commit(told="maybe"), "told must be 'committed' or 'conflict', not 'maybe'"),
         (lambda: Faults().rate(1.1), "rate must be a number from 0 to 1, not 1.1"),
         (lambda: Faults().rate(math.nan), "rate must be"),
         (lambda: Faults().rate(0.1, kinds=["quake"]), "not 'quake'"),
         (lambda: Faults().rate(0.1, kinds=[]), "kinds must be"),
-        (lambda: Faults().rate(0.1, kinds="status"), "kinds must be"),
     ],
 )
-def test_what_makes_no_sense_is_refused(make, says):
+def test_a_wrong_value_is_rejected(make, says):
     """The error names the setting, its value and what is allowed."""
     with pytest.raises(ValueError, match=says):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Fault.status("503"), "code must be a status from 400 to 599, not '503'"),
+        (lambda: Fault.status(True), "code must be"),
+        (lambda: Fault.hang("1"), "seconds must be"),
+        (lambda: Fault.torn_commit(kept="1"), "kept must be a whole number"),
+        (lambda: Fault.torn_commit(told=None), "told must be a string"),
+        (lambda: Faults().script([Fault.reset(), "reset"]), "faults must be a Fault or None, not 'reset'"),
+        (lambda: Faults().script(Fault.reset()), "faults must be a list of faults, not Fault"),
+        (lambda: Faults().rate("0.1"), "rate must be a number from 0 to 1, not '0.1'"),
+        (lambda: Faults().rate(0.1, kinds="status"), "kinds must be"),
+        (lambda: Faults().rate(0.1, kinds=5), "kinds must be"),
+    ],
+)
+def test_a_wrong_type_is_rejected_as_such(make, says):
+    """A wrong type is a `TypeError` that names the setting."""
+    with pytest.raises(TypeError, match=says):
+        make()
+
+
+def test_a_torn_commit_waits_for_a_commit():
+    """In a script, and by the rate, requests that commit nothing pass it by."""
+    faults = Faults()
+    torn = Fault.torn_commit(told="conflict", kept=2)
+    faults.script([torn, Fault.close()])
+    assert (torn.after_commit, torn.told, torn.kept) == (True, "conflict", 2)
+    assert faults.next_for("POST", "/rows") is None
+    assert faults.next_for("PATCH", "/transactions/x", commits=True) == torn
+    assert faults.next_for("POST", "/rows") == Fault.close()
+    faults.rate(1.0, kinds=[torn])
+    assert faults.next_for("POST", "/rows") is None
+    assert faults.next_for("PATCH", "/transactions/x", commits=True) == torn
 
 
 def test_a_script_is_followed_in_order_and_then_all_is_well():
@@ -105,6 +139,23 @@ def test_the_same_seed_draws_the_same_faults(seed, rate):
         faults.rate(rate, seed=seed, kinds=KINDS)
         drawn.append([faults.next_for("POST", "/rows") for _ in range(40)])
     assert drawn[0] == drawn[1]
+
+
+def test_draws_by_request_do_not_depend_on_the_order():
+    """With `by_request` each request meets the same faults, whichever come between, and a repeat meets its own."""
+    requests = [("POST", "/rows", b"%d" % number) for number in range(50)] * 3
+    met = []
+    for order in (requests, requests[::-1], random.Random(1).sample(requests, len(requests))):
+        faults = Faults()
+        faults.rate(0.3, seed=7, kinds=KINDS, by_request=True)
+        drawn = {}
+        for request in order:
+            drawn.setdefault(request, []).append(faults.next_for(*request))
+        met.append(drawn)
+    assert met[0] == met[1] == met[2]
+    failed = sum(fault is not None for drawn in met[0].values() for fault in drawn)
+    assert 15 <= failed <= 85
+    assert len({tuple(fault is None for fault in drawn) for drawn in met[0].values()}) > 2
 
 
 def test_the_rate_is_the_share_of_requests_that_fail():

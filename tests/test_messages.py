@@ -72,9 +72,9 @@ def test_no_answer_is_a_network_error(error):
 
 
 def test_an_http_library_is_known_by_its_names():
-    """A library that is not installed is recognised by the names of its error types."""
-    transport = type("TransportError", (Exception,), {})
-    assert message_for(type("ConnectError", (transport,), {})("no route")) == NETWORK
+    """A library that is not installed is recognised by the module and the name of its error types."""
+    transport = type("TransportError", (Exception,), {"__module__": "httpx"})
+    assert message_for(type("ConnectError", (transport,), {"__module__": "httpx"})("no route")) == NETWORK
 
 
 def test_an_open_breaker_is_a_service_error():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -71,6 +71,17 @@ def test_the_csv_export_has_the_columns_that_the_reference_lists(monitor: ErrorM
     """The columns stand in the reference in their order."""
     header = [column.strip('"') for column in monitor.to_csv().splitlines()[0].split(",")]
     assert first_cells(section(page("exports"), "CSV")) == header
+
+
+def test_the_verdicts_are_those_of_the_table() -> None:
+    """The tables of verdicts are what the script makes of the library's own table."""
+    place = ROOT / "docs" / "_scripts" / "write_verdicts.py"
+    spec = importlib.util.spec_from_file_location("write_verdicts", place)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert page("verdicts").partition(script.MARK)[2].strip() == script.tables().strip()
 
 
 def test_the_tree_of_errors_is_the_one_in_the_module() -> None:

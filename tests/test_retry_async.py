@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
+import time
 import types
 from collections.abc import Awaitable, Iterator
 from typing import Any
@@ -491,7 +493,7 @@ def test_what_cannot_be_awaited_is_refused(loop: Loop) -> None:
     """A function that gives no awaitable is refused with the name of what to call, at its first call."""
     script = Script(3)
     for policy in (RetryPolicy(retry_on=Exception), RetryPolicy(deadline=None, retry_on=Exception)):
-        with pytest.raises(TypeError, match=r"no awaitable; use with_retry$"):
+        with pytest.raises(TypeError, match=r"is not async: it has been carried out; use with_retry$"):
             loop.run(lambda policy=policy: with_retry_async(script, policy=policy))
     assert script.calls == 2
 
@@ -609,3 +611,82 @@ def test_no_reference_cycles_and_nothing_left(loop: Loop) -> None:
             pass
 
     loop.run(main)
+
+
+class TestTaskGroups:
+    """A `TaskGroup` inside an attempt leaves the request to cancel its task behind until Python 3.13."""
+
+    @staticmethod
+    async def failing_group(*, waits_in_body: bool = False) -> None:
+        """Have a group fail while it waits for its children, or while its body waits."""
+
+        async def fails() -> None:
+            await asyncio.sleep(0)
+            raise LookupError
+
+        with contextlib.suppress(BaseExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+                group.create_task(asyncio.sleep(60))
+                if waits_in_body:
+                    await asyncio.sleep(60)
+
+    @pytest.mark.parametrize("waits_in_body", [False, True])
+    @pytest.mark.parametrize("is_caught", ["suppressed", "being handled"])
+    def test_the_cut_off_after_a_failed_group_is_a_timeout(self, waits_in_body: bool, is_caught: str) -> None:
+        """An attempt that hangs after a group of its own has failed ends with a `TimeoutError`, and can be retried."""
+        calls: list[int] = []
+
+        async def attempt() -> int:
+            calls.append(1)
+            if len(calls) == 3:
+                return 7
+            if is_caught == "suppressed":
+                await self.failing_group(waits_in_body=waits_in_body)
+                await asyncio.sleep(60)
+            try:
+                await self.failing_group(waits_in_body=waits_in_body)
+                raise LookupError
+            except LookupError:
+                await asyncio.sleep(60)
+            return 0
+
+        policy = RetryPolicy(attempt_timeout=0.05, base_delay=0.0, deadline=None)
+        assert asyncio.run(with_retry_async(attempt, policy=policy)) == 7
+        calls.clear()
+        with pytest.raises(DeadlineExceededError):
+            asyncio.run(with_retry_async(attempt, policy=RetryPolicy(deadline=0.05)))
+
+    @pytest.mark.parametrize("when", ["before", "same moment", "during the clean-up", "clean-up before the cut-off"])
+    def test_a_cancellation_from_elsewhere_stays_one(self, when: str) -> None:
+        """A task that somebody else has cancelled is cancelled, although a group has failed and the time is up."""
+        is_waiting = asyncio.Event()
+
+        async def attempt() -> None:
+            await self.failing_group()
+            try:
+                is_waiting.set()
+                await asyncio.sleep(60)
+            finally:
+                if "clean-up" in when:
+                    if when == "during the clean-up":
+                        asyncio.get_running_loop().call_soon(tasks[0].cancel)
+                    await asyncio.sleep(0.2 if when == "clean-up before the cut-off" else 0.01)
+
+        tasks: list[asyncio.Task[None]] = []
+
+        async def main() -> None:
+            limit = 60.0 if when == "before" else 0.1
+            policy = RetryPolicy(attempt_timeout=limit, deadline=None, max_attempts=1)
+            tasks.append(asyncio.create_task(with_retry_async(attempt, policy=policy)))
+            await is_waiting.wait()
+            if when == "same moment":
+                await asyncio.sleep(0)
+                time.sleep(0.15)  # noqa: ASYNC251 - it blocks: the event loop finds both due at once
+                tasks[0].cancel()
+            elif when != "during the clean-up":
+                tasks[0].cancel()
+            await asyncio.wait(tasks)
+
+        asyncio.run(main())
+        assert tasks[0].cancelled()

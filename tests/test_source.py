@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,3 +110,11 @@ def test_the_refusals_are_told_to_the_letter():
     with pytest.raises(ValueError, match="booking_type") as caught:
         resolve_source(booking_type="later")
     assert str(caught.value) == "booking_type must be one of 'immediate', 'scheduled', or None, not 'later'"
+
+
+@pytest.mark.parametrize("value", ["false", "", 0, 1, None])
+def test_the_chat_window_is_open_or_not(value: Any) -> None:
+    """`chat_window_open` is True or False; a text such as "false", which would count as True, is refused."""
+    for call in (resolve_source, booking_attribution):
+        with pytest.raises(TypeError, match="chat_window_open must be True or False"):
+            call(booking_type=None, chat_window_open=value)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         run_batch_async,
     )
     from booking_resilience.booking import (
+        AsyncChatProvider,
+        AsyncChatService,
         BookingSource,
         BookingSuccess,
         ChatMessage,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         Page,
         booking_attribution,
         iter_messages,
+        iter_messages_async,
         message_for,
         resolve_source,
     )
@@ -81,6 +84,8 @@ __all__ = [
     "DEFAULT_RETRY",
     "AlertEvent",
     "AlertRule",
+    "AsyncChatProvider",
+    "AsyncChatService",
     "BatchOutcome",
     "BatchResult",
     "BookingSource",
@@ -129,6 +134,7 @@ __all__ = [
     "iter_batch",
     "iter_batch_async",
     "iter_messages",
+    "iter_messages_async",
     "load_json",
     "message_for",
     "remaining_time",
@@ -144,6 +150,8 @@ __all__ = [
 _HOMES = {
     "batch": ("BatchOutcome", "BatchResult", "iter_batch", "iter_batch_async", "run_batch", "run_batch_async"),
     "booking": (
+        "AsyncChatProvider",
+        "AsyncChatService",
         "BookingSource",
         "BookingSuccess",
         "ChatMessage",
@@ -153,6 +161,7 @@ _HOMES = {
         "Page",
         "booking_attribution",
         "iter_messages",
+        "iter_messages_async",
         "message_for",
         "resolve_source",
     ),

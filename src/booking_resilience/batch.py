@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, cast
+
+from typing_extensions import TypeVar
 
 from booking_resilience.awaitables import name_of
-from booking_resilience.checks import check, is_whole
+from booking_resilience.callbacks import check_callback, is_coroutine_function, is_generator_function
+from booking_resilience.checks import check_text, check_type, check_whole
 from booking_resilience.crews import TaskCrew, ThreadCrew, task_crew
-from booking_resilience.events import log_raised
+from booking_resilience.events import RetryEvent, notify
 from booking_resilience.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
-
-    from booking_resilience.events import RetryEvent
+from booking_resilience.sources import END, Source
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+Failure = TypeVar("Failure", bound="Exception | None", default="Exception | None", covariant=True)
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 _DEFAULT = Pipeline()
 
 
 @dataclass(frozen=True, slots=True)
-class BatchOutcome(Generic[Item, Value]):
-    """How one item of a batch ended.
+class BatchOutcome(Generic[Item, Value, Failure]):
+    """How one item of a batch ended; the third type says whether it is known to have failed.
 
     Attributes:
         index: Its place in the input, from 0.
@@ -40,7 +40,7 @@ class BatchOutcome(Generic[Item, Value]):
     index: int
     item: Item
     value: Value | None
-    error: Exception | None
+    error: Failure
     attempts: int
 
 
@@ -51,14 +51,14 @@ class BatchResult(Generic[Item, Value]):
     outcomes: tuple[BatchOutcome[Item, Value], ...]
 
     @property
-    def succeeded(self) -> tuple[BatchOutcome[Item, Value], ...]:
+    def succeeded(self) -> tuple[BatchOutcome[Item, Value, None], ...]:
         """The outcomes of the items that succeeded, in order."""
-        return tuple(outcome for outcome in self.outcomes if outcome.error is None)
+        return tuple(cast("Any", outcome) for outcome in self.outcomes if outcome.error is None)
 
     @property
-    def failed(self) -> tuple[BatchOutcome[Item, Value], ...]:
+    def failed(self) -> tuple[BatchOutcome[Item, Value, Exception], ...]:
         """The outcomes of the items that failed, in order."""
-        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+        return tuple(cast("Any", outcome) for outcome in self.outcomes if outcome.error is not None)
 
     def values(self) -> list[Value]:
         """Return what the function returned for the items that succeeded, in order."""
@@ -66,7 +66,7 @@ class BatchResult(Generic[Item, Value]):
 
     def raise_if_failed(self) -> None:
         """Raise an `ExceptionGroup` of the errors, in order, if there are any."""
-        errors = [outcome.error for outcome in self.outcomes if outcome.error is not None]
+        errors = [outcome.error for outcome in self.failed]
         if errors:
             raise ExceptionGroup(f"{len(errors)} of {len(self.outcomes)} items failed", errors)
 
@@ -102,9 +102,8 @@ def iter_batch(
     >>> sorted(outcome.value for outcome in iter_batch(len, ["a", "bc"]))
     [1, 2]
     """
-    check("max_concurrency", max_concurrency, is_whole(max_concurrency), "a whole number, 1 or more")
-    work = _Work(fn, pipeline, operation, on_item)
-    return _iterate(work, _Source(items), max_concurrency)
+    check_whole("max_concurrency", max_concurrency)
+    return _iterate(_Work(fn, pipeline, operation, on_item), Source(items), max_concurrency)
 
 
 def run_batch(
@@ -142,9 +141,9 @@ def iter_batch_async(
 
     Leaving early cancels what is under way; `contextlib.aclosing` makes sure of it where the loop may break.
     """
-    check("max_concurrency", max_concurrency, is_whole(max_concurrency), "a whole number, 1 or more")
+    check_whole("max_concurrency", max_concurrency)
     work = _Work(fn, pipeline, operation, on_item, is_async=True)
-    return _iterate_async(work, _Source(items), max_concurrency)
+    return _iterate_async(work, Source(items), max_concurrency)
 
 
 async def run_batch_async(
@@ -195,10 +194,17 @@ class _Work:
         *,
         is_async: bool = False,
     ) -> None:
-        if not callable(fn):
-            raise TypeError(f"fn must be a function of the item, not {fn!r}")
-        if not isinstance(pipeline, Pipeline):
-            raise TypeError(f"pipeline must be a Pipeline, not {pipeline!r}")
+        called = "run_batch_async" if is_async else "run_batch"
+        check_type("fn", fn, callable(fn), "a function of the item")
+        if is_generator_function(fn):
+            raise TypeError(f"{called} was given the generator function {fn!r}, whose body runs after it returned")
+        if not is_async and is_coroutine_function(fn):
+            raise TypeError(f"{called} was given the coroutine function {fn!r}; use run_batch_async")
+        check_type("pipeline", pipeline, isinstance(pipeline, Pipeline), "a Pipeline")
+        if operation is not None:
+            check_text("operation", operation)
+        if on_item is not None:
+            check_callback("on_item", on_item, "a function of the outcome or None")
         self._fn, self._pipeline, self._is_async = fn, pipeline, is_async
         self._name = operation or name_of(fn)
         self.is_left = False
@@ -238,59 +244,11 @@ class _Work:
             finally:
                 del outcome
         if self._on_item is not None:
-            try:
-                self._on_item(outcome)
-            except Exception as error:  # noqa: BLE001 - a callback's error must not become the batch's
-                log_raised(logger, error, "on_item raised")
+            notify((self._on_item,), outcome, logger)
         return outcome
 
 
-_END: Any = object()
-
-
-class _Source:
-    """Draws the items; what their iterator raises is kept, to come out after the outcomes of those drawn before it."""
-
-    def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        self.is_async = isinstance(items, AsyncIterable)
-        self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        self.is_open = True
-        self._error: Exception | None = None
-
-    def draw(self) -> Any:
-        try:
-            return next(self._items)
-        except StopIteration:
-            self.is_open = False
-        except Exception as error:  # noqa: BLE001 - it comes out at the end
-            self._broke(error)
-        return _END
-
-    async def draw_async(self) -> Any:
-        try:
-            return await anext(self._items)
-        except StopAsyncIteration:
-            self.is_open = False
-        except Exception as error:  # noqa: BLE001 - it comes out at the end
-            self._broke(error)
-        return _END
-
-    def _broke(self, error: Exception) -> None:
-        self.is_open, self._error = False, error
-        if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next  # without the frame that drew, which leads back here
-
-    def finish(self) -> None:
-        """Raise what broke off the items, if anything did."""
-        error, self._error = self._error, None
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error
-
-
-def _iterate(work: _Work, source: _Source, limit: int) -> Generator[BatchOutcome[Any, Any], None, None]:
+def _iterate(work: _Work, source: Source, limit: int) -> Generator[BatchOutcome[Any, Any], None, None]:
     crew = ThreadCrew(work.one, limit)
     try:
         while True:
@@ -298,18 +256,21 @@ def _iterate(work: _Work, source: _Source, limit: int) -> Generator[BatchOutcome
             due = True
             while source.is_open and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
                 due = False
-                if (item := source.draw()) is not _END:
+                if (item := source.draw()) is not END:
                     crew.add(item)
             if not crew.ahead:
                 break
             yield work.told(crew.next_outcome())
     finally:
         work.is_left = True
-        crew.disband()
+        try:
+            crew.disband()
+        finally:
+            source.close()
     source.finish()
 
 
-async def _iterate_async(work: _Work, source: _Source, limit: int) -> AsyncGenerator[BatchOutcome[Any, Any], None]:
+async def _iterate_async(work: _Work, source: Source, limit: int) -> AsyncGenerator[BatchOutcome[Any, Any], None]:
     crew = task_crew(work.one_async, limit)
     try:
         if source.is_async:
@@ -318,19 +279,22 @@ async def _iterate_async(work: _Work, source: _Source, limit: int) -> AsyncGener
             due = True
             while source.is_open and not source.is_async and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
                 due = False
-                if (item := source.draw()) is not _END:
+                if (item := source.draw()) is not END:
                     crew.add(item)
             if not await crew.waited():
                 break
             yield work.told(crew.next_outcome())
     finally:
-        await crew.disband()
+        try:
+            await crew.disband()
+        finally:
+            await source.aclose()
     source.finish()
 
 
-async def _feed(source: _Source, crew: TaskCrew, most: int) -> None:
+async def _feed(source: Source, crew: TaskCrew, most: int) -> None:
     """Draw from an asynchronous source, in a task of its own: however slow it is, it holds back no outcome."""
     while source.is_open:
         await crew.room(most)
-        if (item := await source.draw_async()) is not _END:
+        if (item := await source.draw_async()) is not END:
             crew.add(item)

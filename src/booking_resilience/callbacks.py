@@ -6,6 +6,7 @@ drops what only turns out to be awaitable when it is returned.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -35,8 +36,17 @@ def is_coroutine_function(fn: object) -> bool:
 
 
 def is_generator_function(fn: object) -> bool:
-    """Tell whether calling `fn` gives a generator, synchronous or asynchronous: its body runs after it returned."""
-    return any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in bodies_of(fn))
+    """Tell whether calling `fn` gives a generator, synchronous or asynchronous: its body runs after it returned.
+
+    So does what `contextlib` makes of one: calling it gives a context manager.
+    """
+    bodies = bodies_of(fn)
+    made_of = [getattr(body, "__wrapped__", None) for body in bodies if _is_contextlibs(body)]
+    return any(inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body) for body in (*bodies, *made_of))
+
+
+def _is_contextlibs(body: object) -> bool:
+    return isinstance(body, types.FunctionType) and body.__globals__ is vars(contextlib)
 
 
 def is_awaitable(value: object) -> bool:

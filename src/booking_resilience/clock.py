@@ -1,4 +1,4 @@
-"""The one place where time is read and slept.
+"""The only place that reads the time and sleeps.
 
 The rest of the library asks this module, as `clock.monotonic()` and so on, so that `install` can put another clock
 in its place for the whole process (the test kit's virtual time does). `monotonic` is the C function itself, not a
@@ -10,34 +10,32 @@ from __future__ import annotations
 import datetime
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 
 class Clock(Protocol):
     """A source of time. Durations are float seconds, moments aware UTC datetimes."""
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that never goes backwards; only differences mean something."""
+        """Return seconds on a clock that never goes backwards; only differences are meaningful."""
         ...
 
     def utc_now(self) -> datetime.datetime:
-        """Return the moment it is, aware, in UTC."""
+        """Return the current time, aware, in UTC."""
         ...
 
     def sleep(self, seconds: float, /) -> None:
-        """Block the calling thread for so many seconds."""
+        """Block the calling thread."""
         ...
 
     async def sleep_async(self, seconds: float, /) -> None:
-        """Suspend the calling task for so many seconds, under asyncio or trio."""
+        """Suspend the calling task, under asyncio or trio."""
         ...
 
 
 class SystemClock:
-    """The machine's clock. Everything is looked up in `time` when it is called, so that patching works."""
+    """The machine's clock. Each method looks up `time` when it is called, so that patching works."""
 
     def monotonic(self) -> float:
         """Return `time.monotonic()`."""
@@ -86,7 +84,7 @@ def install(clock: Clock | None) -> Clock | None:
         clock: The clock to use from now on; None for the machine's own.
 
     Returns:
-        The clock that was installed before, to be given back later; None if it was the machine's own.
+        The clock installed before, to be restored later; None if it was the machine's own.
     """
     global _installed, monotonic, timestamp, utc_now, sleep, sleep_async
     before, _installed = _installed, clock or _system

@@ -1,7 +1,7 @@
 """Crews that work on a batch's items in the background: threads, asyncio's tasks or trio's.
 
 A crew works on `limit` items at a time and keeps the outcomes until they are taken. Each item runs in its own copy of
-the context in which the crew was made, so it sees the caller's deadline, and nothing of its neighbours.
+the context in which the crew was made.
 """
 
 from __future__ import annotations
@@ -11,15 +11,10 @@ import collections
 import contextvars
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 from booking_resilience import clock
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Awaitable, Callable, Coroutine
-
-    import trio
 
 
 class ThreadCrew:
@@ -28,9 +23,6 @@ class ThreadCrew:
     Args:
         one: What to do with an item, given its index and itself; returns its outcome.
         limit: Threads at most.
-
-    Attributes:
-        ahead: How many items were added whose outcomes were not taken.
     """
 
     def __init__(self, one: Callable[[int, Any], Any], limit: int) -> None:
@@ -41,16 +33,30 @@ class ThreadCrew:
         self._threads: list[threading.Thread] = []
         self._stopped = False
         self._drawn = 0
-        self.ahead: int = 0
+        self.ahead: int = 0  # items that were added and whose outcomes were not taken
 
     def add(self, item: Any) -> None:
-        """Have an item worked on as soon as a thread is free."""
+        """Have an item worked on as soon as a thread is free.
+
+        Raises:
+            RuntimeError: If no thread can be started and none is there; with fewer than the limit, those do the work.
+        """
+        if len(self._threads) < min(self._limit, self.ahead + 1):
+            self._start()
         self._todo.put((self._drawn, item))
         self._drawn, self.ahead = self._drawn + 1, self.ahead + 1
-        if len(self._threads) < min(self._limit, self.ahead):
-            thread = threading.Thread(target=self._work, name=f"batch-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+
+    def _start(self) -> None:
+        for daemon in (True, False):  # a subinterpreter may allow no daemons
+            try:
+                thread = threading.Thread(target=self._work, name=f"batch-{len(self._threads)}", daemon=daemon)
+                thread.start()
+            except RuntimeError:
+                if not daemon and not self._threads:
+                    raise
+            else:
+                self._threads.append(thread)
+                return
 
     def has_outcome(self) -> bool:
         """Tell whether an outcome waits to be taken."""
@@ -204,14 +210,14 @@ class _AsyncioCrew(_Tasks):
         self._loop = asyncio.get_running_loop()
         self._new_event = asyncio.Event
         self._event = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[Any] = set()
 
     def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
         started = self._loop.create_task(task, context=context)
         self._tasks.add(started)
         started.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: Any) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # it was handed to the consumer already
@@ -235,6 +241,7 @@ class _AsyncioCrew(_Tasks):
                 await asyncio.wait(tuple(self._tasks))
             except asyncio.CancelledError as error:  # a second one must not leave tasks behind
                 again = error
+        self._done.clear()  # the tracebacks of cancellations lead back here
         if again is not None:
             try:
                 raise again
@@ -251,7 +258,7 @@ class _TrioCrew(_Tasks):
         super().__init__(one, limit)
         self._trio = trio
         self._event = trio.Event()
-        self._scopes: set[trio.CancelScope] = set()
+        self._scopes: set[Any] = set()
         self._alive = 0
 
     def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
@@ -260,7 +267,7 @@ class _TrioCrew(_Tasks):
         self._alive += 1
         self._trio.lowlevel.spawn_system_task(self._run, task, scope, context=context)
 
-    async def _run(self, task: Coroutine[Any, Any, None], scope: trio.CancelScope) -> None:
+    async def _run(self, task: Coroutine[Any, Any, None], scope: Any) -> None:
         with scope:
             try:
                 if scope.cancel_called:
@@ -290,3 +297,4 @@ class _TrioCrew(_Tasks):
         with self._trio.CancelScope(shield=True):
             while self._alive:
                 await self._wait()
+        self._done.clear()  # the tracebacks of cancellations lead back here

@@ -22,8 +22,8 @@ class TransientError(ResilienceError):
     """A transient failure; `is_transient` is true for it and for its subclasses.
 
     Args:
-        args: What an exception takes: its text, as a rule.
-        retry_after: Seconds to wait at least before the next attempt, or None.
+        args: The arguments of an exception, usually its text.
+        retry_after: Least seconds to wait before the next attempt, or None.
     """
 
     retry_after: float | None = None
@@ -35,15 +35,16 @@ class TransientError(ResilienceError):
 
 
 class CircuitOpenError(ResilienceError):
-    """A circuit breaker refused the call; the function was not called.
+    """A circuit breaker rejected the call; the function was not called.
 
     Args:
         name: The breaker's name.
-        retry_after: Seconds until the next trial call may be made, 0 or more; None for an isolated breaker.
+        retry_after: Seconds until the next trial call may be made, from 0 to the cooldown; 0.0 also while trial calls
+            are under way; None for an isolated breaker.
         cause: Text of the error that opened the breaker, if one did; the reason of an isolated one.
     """
 
-    __slots__ = ("cause", "name", "retry_after")  # made at every refusal: half the time of a dictionary's
+    __slots__ = ("cause", "name", "retry_after")  # one for each rejection: half the time of a dictionary's
 
     def __init__(self, name: str, retry_after: float | None = None, cause: str | None = None) -> None:
         self.name: str = name
@@ -56,6 +57,8 @@ class CircuitOpenError(ResilienceError):
     def __str__(self) -> str:
         if self.retry_after is None:
             return f"Circuit breaker is OPEN: {self.name!r}, isolated: {self.cause}"
+        if not self.retry_after:
+            return f"Circuit breaker is OPEN: {self.name!r}, a trial call is under way"
         return f"Circuit breaker is OPEN: {self.name!r}, next trial in {self.retry_after:.1f} s"
 
 
@@ -83,10 +86,10 @@ class LimitExceededError(ResilienceError):
 
 
 class DeadlineExceededError(ResilienceError, TimeoutError):
-    """The time of an operation ran out: before it began, or while an asynchronous attempt was under way.
+    """An operation's deadline passed: before it started, or during an asynchronous attempt.
 
     Attributes:
-        end: When it ran out, in seconds on this process's monotonic clock, if known.
+        end: The deadline, in seconds on this process's monotonic clock, if known.
     """
 
     end: float | None = None

@@ -1,34 +1,30 @@
-"""What happened, as frozen values, and how listeners are told of it."""
+"""Events as frozen values, and the calls of their listeners."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from types import TracebackType
+from typing import Literal, Self, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
-
-if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Self
 
 logging.getLogger("booking_resilience").addHandler(logging.NullHandler())  # logging is the application's to set up
 
 E = TypeVar("E")
 Listener: TypeAlias = Callable[[E], object]
-"""Told of an event, on the thread where it happened, under no lock. One that raises is logged and changes nothing."""
+"""Called with an event on the thread where it happened, under no lock. What it raises is logged and changes nothing."""
 
 Outcome: TypeAlias = Literal["retrying", "recovered", "gave_up"]
 Reason: TypeAlias = Literal["attempts", "deadline", "budget", "not_transient", "circuit_open"]
 
 
 class ErrorCategory(enum.StrEnum):
-    """What part of the application an error belongs to."""
+    """The part of the application that an error belongs to."""
 
     BOOKING = "booking"
     CHAT = "chat"
@@ -44,7 +40,7 @@ class FailedAttempt:
     Attributes:
         number: Which attempt it was, from 1.
         error: What it raised.
-        delay: Seconds waited after it, before the next attempt; None after the last.
+        delay: Seconds waited before the next attempt; None after the last.
         elapsed: Seconds from the start of the operation to the end of this attempt.
     """
 
@@ -56,16 +52,16 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class RetryEvent:
-    """An attempt ended and the retry decided.
+    """An attempt ended, and the retry decided what to do next.
 
     Attributes:
         operation: The operation's name.
-        attempt: The attempt that just ended, from 1; 0 if the time was over before the first.
-        outcome: `retrying`, `recovered` (it succeeded, and not at the first attempt) or `gave_up`.
+        attempt: The attempt that just ended, from 1; 0 if the deadline passed before the first.
+        outcome: `retrying`, `recovered` (it succeeded on a retry) or `gave_up`.
         reason: Why it gave up; None with the other outcomes.
         error: What the attempt raised; with `recovered`, what the last failed attempt raised. None if a result, not
-            an error, was found wanting.
-        delay: Seconds that will be waited now; None unless `retrying`.
+            an error, was rejected.
+        delay: Seconds until the next attempt; None unless `retrying`.
         elapsed: Seconds since the operation began.
     """
 
@@ -89,7 +85,7 @@ class BreakerState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerEvent:
-    """A circuit breaker went from one state to another; `reason` says why, without the text of any error."""
+    """A circuit breaker changed its state; `reason` says why, without the text of any error."""
 
     name: str
     old: BreakerState
@@ -99,7 +95,7 @@ class BreakerEvent:
 
 @dataclass(frozen=True, slots=True)
 class AlertEvent:
-    """The error rate's alert changed, or repeats itself.
+    """The alert on the error rate started, repeated or ended.
 
     Attributes:
         state: `firing` when it begins, `repeat` while it goes on, `resolved` when it ends.
@@ -115,7 +111,7 @@ class AlertEvent:
 
 
 class Subscription:
-    """A listener's place in somebody's list; `close()` gives it up. A context manager, too."""
+    """A listener's subscription; `close()` ends it. Also a context manager."""
 
     __slots__ = ("_cancel",)
 
@@ -123,7 +119,7 @@ class Subscription:
         self._cancel: Callable[[], object] | None = cancel
 
     def close(self) -> None:
-        """Stop being told. Closing twice is harmless."""
+        """Stop listening. Closing twice is harmless."""
         cancel, self._cancel = self._cancel, None
         if cancel is not None:
             cancel()
@@ -136,7 +132,7 @@ class Subscription:
 
 
 def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -> int:
-    """Tell each listener of the event; what one raises is logged.
+    """Call each listener with the event; log what it raises.
 
     Returns:
         How many listeners raised.
@@ -152,7 +148,7 @@ def notify(listeners: Iterable[Listener[E]], event: E, logger: logging.Logger) -
 
 
 def log_raised(logger: logging.Logger, error: Exception, text: str, *args: object) -> None:
-    """Log what an application's own function raised, without the error that it was told of: that may hold secrets."""
+    """Log what an application's own function raised, without the error that it was given, which may hold secrets."""
     with contextlib.suppress(Exception):  # a logging handler that raises
         object.__setattr__(error, "__suppress_context__", True)  # past a `__setattr__` that refuses
         logger.error(text, *args, exc_info=error)

@@ -12,6 +12,8 @@ from booking_resilience import (
     DEFAULT_RETRY,
     AlertEvent,
     AlertRule,
+    AsyncChatProvider,
+    AsyncChatService,
     BatchOutcome,
     BatchResult,
     BookingSource,
@@ -49,13 +51,18 @@ from booking_resilience import (
     SharedSnapshot,
     Subscription,
     TransientError,
+    Verdict,
     attempts_of,
     booking_attribution,
+    classify,
     deadline,
+    is_backend_failure,
+    is_no_evidence,
     is_transient,
     iter_batch,
     iter_batch_async,
     iter_messages,
+    iter_messages_async,
     load_json,
     message_for,
     remaining_time,
@@ -177,6 +184,13 @@ policy.max_attempts = 4  # type: ignore[misc] # pyright: ignore[reportAttributeA
 assert_type(RetryBudget().tokens, float)
 assert_type(RetryBudget().try_spend(), bool)
 assert_type(is_transient(ValueError()), bool)
+assert_type(is_backend_failure(ValueError()), bool)
+assert_type(is_no_evidence(ValueError()), bool)
+verdict = classify(ValueError())
+assert_type(verdict, Verdict)
+assert_type(verdict.sent, Literal["no", "maybe", "yes"])
+assert_type(verdict.retry_after, float | None)
+CircuitBreaker("b", failure_on=is_backend_failure, ignore=is_no_evidence)
 assert_type(attempts_of(ValueError()), tuple[FailedAttempt, ...])
 assert_type(remaining_time(), float | None)
 with deadline(3.0) as nothing:
@@ -332,11 +346,22 @@ def on_item(outcome: BatchOutcome[str, int]) -> None:
     assert_type(outcome.attempts, int)
 
 
+def is_busy(error: Exception) -> bool:
+    """Judge an error, and ask for a pause on it."""
+    vars(error)["retry_after"] = 1.0
+    return True
+
+
+RetryPolicy(retry_on=is_busy)
+
+
 result = run_batch(length, ["x"], pipeline=pipeline, operation="op", max_concurrency=2, on_item=on_item)
 assert_type(result, BatchResult[str, int])
 assert_type(result.outcomes, tuple[BatchOutcome[str, int], ...])
-assert_type(result.succeeded, tuple[BatchOutcome[str, int], ...])
-assert_type(result.failed, tuple[BatchOutcome[str, int], ...])
+assert_type(result.succeeded, tuple[BatchOutcome[str, int, None], ...])
+assert_type(result.failed, tuple[BatchOutcome[str, int, Exception], ...])
+assert_type(result.failed[0].error, Exception)
+any_outcomes: tuple[BatchOutcome[str, int], ...] = result.failed
 assert_type(result.values(), list[int])
 result.raise_if_failed()
 assert_type(iter_batch(length, iter(["x"])), Generator[BatchOutcome[str, int], None, None])
@@ -451,3 +476,33 @@ provider: ChatProvider = Chat()
 service: ChatService = Chat()
 assert_type(iter_messages(service, "r", page_size=5, newest_first=False), Iterator[ChatMessage])
 assert_type(service.list_messages("r").next_cursor, str | None)
+
+
+class AsyncChat:
+    """Both protocols, asynchronous."""
+
+    async def handle_booking_success(self, event: BookingSuccess) -> None:
+        """Open the chat."""
+
+    async def create_chat_room(self, *, booking_id: str, participants: Sequence[str]) -> ChatRoom:
+        """Make a room."""
+        return Chat().create_chat_room(booking_id=booking_id, participants=participants)
+
+    async def send_welcome_message(self, room_id: str) -> ChatMessage:
+        """Send a message."""
+        return Chat().send_welcome_message(room_id)
+
+    async def send_booking_received_message(self, room_id: str, booking_id: str) -> ChatMessage:
+        """Send a message."""
+        return Chat().send_booking_received_message(room_id, booking_id)
+
+    async def list_messages(
+        self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
+    ) -> Page[ChatMessage]:
+        """Return a page."""
+        return Page((), None)
+
+
+async_provider: AsyncChatProvider = AsyncChat()
+async_service: AsyncChatService = AsyncChat()
+assert_type(iter_messages_async(async_service, "r", page_size=5), AsyncIterator[ChatMessage])

@@ -6,15 +6,12 @@ unknown codes as 500 with their own type, so a 500 is only the server's trouble 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from booking_resilience.appwrite.evidence import evidence_of
 from booking_resilience.appwrite.waits import retry_after_of
 from booking_resilience.events import ErrorCategory
-
-if TYPE_CHECKING:
-    from booking_resilience.appwrite.evidence import Sent
+from booking_resilience.verdicts import Verdict
 
 TOO_MANY_REQUESTS: Final = 429
 REQUEST_TIMEOUT: Final = 408
@@ -24,28 +21,6 @@ _NEVER: Final = frozenset({501, 505})  # not implemented; HTTP version: the same
 _PASSING: Final = frozenset(
     {"general_resource_locked", "column_not_available", "attribute_not_available", "database_timeout"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What an error of a call to Appwrite means.
-
-    Attributes:
-        transient: Whether the same call may succeed later.
-        sent: Whether the request reached the server: `"no"`, it provably never left; `"maybe"`, no answer came;
-            `"yes"`, an HTTP status came.
-        category: `NETWORK` if no answer came, or not the whole of it; else `APPWRITE`.
-        status: The HTTP status; None if there is none, or none in reach.
-        type: Appwrite's error type, such as `row_already_exists`; None if there is none.
-        retry_after: Seconds to wait before the next attempt, as the answer's headers ask; None if they do not.
-    """
-
-    transient: bool
-    sent: Sent
-    category: ErrorCategory
-    status: int | None
-    type: str | None
-    retry_after: float | None
 
 
 def classify(error: BaseException) -> Verdict:

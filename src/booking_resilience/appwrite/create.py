@@ -10,36 +10,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from booking_resilience import clock
-from booking_resilience.appwrite.classify import (
-    REQUEST_TIMEOUT,
-    classify,
-    is_backend_failure,
-    is_no_evidence,
-    is_transient,
-)
-from booking_resilience.appwrite.evidence import leave_open
-from booking_resilience.appwrite.rows import Row, RowStore, holds
+from booking_resilience.appwrite.calls import ASYNC, SYNC, Colour, check_colour, run_now
+from booking_resilience.appwrite.classify import is_backend_failure, is_no_evidence, is_transient
+from booking_resilience.appwrite.comparison import holds
+from booking_resilience.appwrite.doubts import Doubts
+from booking_resilience.appwrite.endings import Ending
+from booking_resilience.appwrite.rows import Row, RowStore
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check
+from booking_resilience.checks import check, check_type
 from booking_resilience.deadlines import deadline, remaining_time
-from booking_resilience.retry import RetryPolicy, attempts_of, with_retry
-from booking_resilience.retry.history import forget, remember
-from booking_resilience.retry.plan import tell
-from booking_resilience.retry.run import drive
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from booking_resilience.events import RetryEvent
-    from booking_resilience.pipeline import Pipeline
+from booking_resilience.pipeline import Pipeline
+from booking_resilience.retry import RetryPolicy
+from booking_resilience.retry.plan import Plan
 
 logger: logging.Logger = logging.getLogger("booking_resilience.appwrite")
 
-_CONFLICT: Final = 409
 _RESERVE: Final = 0.5
 _RESERVED_SHARE: Final = 1 / 8
 
@@ -91,7 +80,7 @@ def create_row_once(
     within the deadline of the pipeline's policy; an eighth of it, half a second at most, is kept for the reading.
 
     Args:
-        tables: The SDK's `TablesDB`, or the older `Databases`.
+        tables: The SDK's `TablesDB`, or the older `Databases`, of a synchronous client.
         database_id: The database's ID.
         table_id: The table's (or collection's) ID.
         row_id: The row's ID, made before the first attempt: 1 to 36 of a-z, A-Z, 0-9, period, hyphen, underscore, and
@@ -106,145 +95,116 @@ def create_row_once(
 
     Raises:
         AppwriteException: If the row could not be created. If it is open whether it is there, because it could not be
-            read either, the error of the attempt that left it open comes out, whatever came later; a mere 409 is then
-            transient to `classify`, since the same call may find out.
+            read either, or nothing in it can be compared, the error of the attempt that left it open comes out,
+            whatever came later; a mere 409 is then transient to `classify`, since the same call may find out.
         CircuitOpenError: If the breaker refused.
         ValueError: If the ID is empty or `unique()`.
+        TypeError: If the ID is no string, or `tables` is no such service; nothing was sent.
     """
-    is_id = isinstance(row_id, str) and row_id not in ("", "unique()")
-    check("row_id", row_id, is_id, "an ID of your own, the same in all attempts")
-    store = RowStore(tables)
-    creation = _Creation(store, (database_id, table_id, row_id), dict(data), permissions, pipeline, operation)
-    left, limit = remaining_time(), pipeline.retry.deadline
-    total = limit if left is None or (limit is not None and limit < left) else left
-    try:
-        with nullcontext() if total is None else deadline(total):
-            return creation.run(total)
-    finally:
-        creation.let_go()
+    check_colour(tables, is_async=False, called="create_row_once", instead="create_row_once_async")
+    creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation)
+    return run_now(creation.run(SYNC))
 
 
-class _Creation:
-    """One row on its way.
+async def create_row_once_async(
+    tables: Any,
+    *,
+    database_id: str,
+    table_id: str,
+    row_id: str,
+    data: Mapping[str, Any],
+    permissions: Sequence[str] | None = None,
+    pipeline: Pipeline,
+    operation: str,
+) -> Row:
+    """Do as `create_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
-    Attributes:
-        conflict: The latest 409: the row is there, or something else is in its way.
-        ambiguous: The latest error that leaves open whether the row is there.
-        last: How the attempts to create ended, until it is told.
+    A call that is cancelled may have been carried out; the same call with the same ID finds out.
     """
+    check_colour(tables, is_async=True, called="create_row_once_async", instead="create_row_once")
+    creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation)
+    return await creation.run(ASYNC)
+
+
+class Creation:
+    """One row on its way, in either colour; for one call."""
 
     def __init__(
         self,
-        store: RowStore,
+        tables: Any,
         place: tuple[str, str, str],
-        data: dict[str, Any],
+        data: Mapping[str, Any],
         permissions: Sequence[str] | None,
         pipeline: Pipeline,
         operation: str,
     ) -> None:
-        self._store, self._place, self._data, self._permissions = store, place, data, permissions
+        row_id = place[2]
+        check_type("row_id", row_id, isinstance(row_id, str), "a string")
+        check("row_id", row_id, row_id not in ("", "unique()"), "an ID of your own, the same in all attempts")
+        check_type("data", data, isinstance(data, Mapping), "a mapping")
+        check_type("pipeline", pipeline, isinstance(pipeline, Pipeline), "a Pipeline")
+        check_type("operation", operation, isinstance(operation, str), "a string")
+        self._store, self._place, self._data, self._permissions = RowStore(tables), place, dict(data), permissions
         self._pipeline, self._operation = pipeline, operation
-        self.conflict: Exception | None = None
-        self.ambiguous: Exception | None = None
-        self.last: RetryEvent | None = None
-        self._ended = 0.0  # when that was, on the monotonic clock
+        self._doubts = Doubts(operation)
+        self._ending = Ending(pipeline)
 
-    def run(self, total: float | None) -> Row:
-        """Create the row within `total` seconds, and read it if that left doubts."""
+    async def run(self, colour: Colour) -> Row:
+        """Create the row within the time that there is, and read it if that left doubts."""
+        left, limit = remaining_time(), self._pipeline.retry.deadline
+        total = limit if left is None or (limit is not None and limit < left) else left
+        try:
+            with nullcontext() if total is None else deadline(total):
+                return await self._create(colour, total)
+        finally:
+            self._doubts.let_go()
+            self._ending.let_go()
+
+    async def _create(self, colour: Colour, total: float | None) -> Row:
         policy = self._pipeline.retry
         if total is not None:
             kept = min(_RESERVE, total * _RESERVED_SHARE)
             policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
-        plan = dataclasses.replace(self._pipeline._plan, policy=policy, operation=self._operation, sink=self._take)
+        plan = dataclasses.replace(self._pipeline._plan, policy=policy, operation=self._operation)
+        plan = dataclasses.replace(plan, listener=self._ending.take, is_logged=False)
+        call = self._store.create(*self._place, self._data, self._permissions)
         try:
-            row: Row = drive(plan, self._attempt)()
+            row = await colour.attempts(plan, self._pipeline.breaker, call)
         except Exception as error:
-            if self.conflict is None and self.ambiguous is None:
-                self._tell()
+            self._doubts.note_all(error)
+            if not self._doubts.are_there:
+                self._ending.tell()
                 raise
             failure = error
         else:
-            self._tell()
+            self._ending.tell()
             return row
         try:
-            return self._settle(failure)
+            return await self._settle(colour, failure)
         finally:
             del failure  # its traceback leads back to this frame
 
-    def let_go(self) -> None:
-        """Drop the errors: their tracebacks lead back here."""
-        self.conflict = self.ambiguous = self.last = None
-
-    def _attempt(self) -> Row:
-        breaker = self._pipeline.breaker
-        try:
-            return self._create() if breaker is None else breaker.call(self._create)
-        except Exception as error:
-            verdict = classify(error)
-            status = verdict.status or 0
-            is_unread_success = verdict.transient and verdict.sent == "yes" and status < 300
-            if verdict.sent == "maybe" or status >= 500 or status == REQUEST_TIMEOUT or is_unread_success:
-                self.ambiguous = error
-            if status == _CONFLICT:
-                self.conflict = error
-            raise
-
-    def _create(self) -> Row:
-        return self._store.create(*self._place, self._data, self._permissions)
-
-    def _settle(self, failure: Exception) -> Row:
+    async def _settle(self, colour: Colour, failure: Exception) -> Row:
         """Read the row, and say what became of the attempts."""
         policy = dataclasses.replace(self._pipeline.retry, retry_on=is_transient, retry_on_result=None)
+        plan = Plan(policy, f"{self._operation}: verify")
+        outcome = failure
         try:
-            row = with_retry(
-                lambda: self._store.find(*self._place), operation=f"{self._operation}: verify", policy=policy
-            )
+            row = await colour.attempts(plan, None, self._store.find(*self._place))
         except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
             logger.warning("%s: it is open whether the row is stored (%s)", self._operation, type(error).__name__)
-            outcome = self._open_error(failure)
+            outcome = self._doubts.open_error(failure)
         else:
-            if row is not None and holds(row, self._data):
+            is_ours = row is not None and holds(row, self._data)
+            if row is not None and is_ours:
                 logger.info("%s: an earlier attempt had stored the row", self._operation)
-                self._tell(recovered=True)
+                self._ending.tell(recovered=True)
                 return row
-            outcome = failure
-        self._tell(outcome)
+            if is_ours is None:
+                logger.warning("%s: it is open whose the stored row is: nothing in it can be compared", self._operation)
+                outcome = self._doubts.open_error(failure)
+        self._ending.tell(outcome)
         try:
             raise outcome
         finally:
             del outcome, failure
-
-    def _open_error(self, failure: Exception) -> Exception:
-        """Return the error that leaves the outcome open, with the attempts of the operation."""
-        error = self.ambiguous or self.conflict or failure
-        if error is self.conflict:
-            leave_open(error)
-        if error is failure:
-            failure.add_note(f"{self._operation}: the row could not be read")
-            return failure
-        attempts = [(item.number, item.error, item.delay, item.elapsed) for item in attempts_of(failure)]
-        count = len(attempts)
-        forget(failure)  # its attempts, and a refusal's cause, would lead in a circle
-        if failure.__cause__ is error:
-            failure.__cause__ = None
-        remember(error, attempts, f"{self._operation}: gave up after {count} attempts, the row could not be read")
-        return error
-
-    def _take(self, event: RetryEvent) -> None:
-        """Tell of an event; of the last one only when it is known what came of the operation."""
-        if event.outcome == "retrying":
-            tell(self._pipeline._plan, event)
-        else:
-            self.last, self._ended = event, clock.monotonic()
-
-    def _tell(self, error: Exception | None = None, *, recovered: bool = False) -> None:
-        """Tell how it ended: by now it is known."""
-        event, self.last = self.last, None
-        if event is None:
-            return
-        elapsed = event.elapsed + clock.monotonic() - self._ended
-        if recovered:
-            event = dataclasses.replace(event, outcome="recovered", reason=None, elapsed=elapsed)
-        elif error is not None:
-            event = dataclasses.replace(event, error=error, elapsed=elapsed)
-        tell(self._pipeline._plan, event)

@@ -7,11 +7,8 @@ imported, and the SDK may change its transport. The SDK raises without `from`: w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 Sent: TypeAlias = Literal["no", "maybe", "yes"]
 Kind: TypeAlias = Literal["answer", "open", "unreadable", "cut", "network", "certificate", "local"]

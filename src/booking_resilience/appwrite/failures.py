@@ -10,16 +10,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from booking_resilience.appwrite.evidence import Evidence
+from booking_resilience.appwrite.evidence import Evidence, Kind, Sent
 from booking_resilience.appwrite.sdk import AppwriteException
 from booking_resilience.appwrite.waits import retry_after_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from booking_resilience.appwrite.evidence import Sent
 
 _NOTHING_SENT = Evidence("local", "no")
 
@@ -74,3 +69,33 @@ class AppwriteConnectionError(AppwriteCallError, ConnectionError):
 
 class AppwriteTimeoutError(AppwriteCallError, TimeoutError):
     """There was no answer in time; or no time left to send the request, then `sent` is `"no"`."""
+
+
+def refused_certificate(error: BaseException) -> AppwriteCallError:
+    """Return the error of a certificate that isn't trusted: nothing was sent."""
+    evidence = Evidence("certificate", "no")
+    return AppwriteCallError(f"the server's certificate was refused: {error}", evidence=evidence)
+
+
+def no_connection(error: BaseException) -> AppwriteCallError:
+    """Return the error of a connection that could not be made: nothing was sent."""
+    return _broken("no connection", error, Evidence("network", "no"))
+
+
+def no_answer(error: BaseException) -> AppwriteCallError:
+    """Return the error of a request that has left, or a part of it, and was not answered."""
+    return _broken("no answer", error, Evidence("network", "maybe"))
+
+
+def broken_answer(
+    error: BaseException, status: int, headers: Mapping[str, str], kind: Kind = "cut"
+) -> AppwriteCallError:
+    """Return the error of an answer that could not be read to its end; one of a failure is a failure all the same."""
+    evidence = Evidence("answer" if status >= 300 else kind, "yes", status, None, headers)
+    return _broken(f"the answer {status} could not be read to its end", error, evidence)
+
+
+def _broken(what: str, error: BaseException, evidence: Evidence) -> AppwriteCallError:
+    kind = AppwriteTimeoutError if isinstance(error, TimeoutError) else AppwriteConnectionError
+    reason = str(error) or type(error).__name__
+    return kind(f"{what}: {reason}", evidence.status or 0, None, None, evidence=evidence)

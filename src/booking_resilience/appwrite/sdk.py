@@ -1,20 +1,22 @@
 """The SDK's classes that ours derive from, with the types that the SDK does not give.
 
 Type checkers see what stands here, so that applications may chain the setters under strict settings; the program has
-the SDK's own classes.
+the SDK's own classes. What stands here derives from them, so that the SDK's services take our clients.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
-__all__ = ["AppwriteException", "Client"]
+__all__ = ["AppwriteException", "Client", "plain_method"]
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, Self
+    from appwrite.client import Client as _Client
+    from appwrite.exception import AppwriteException as _AppwriteException
 
-    class AppwriteException(Exception):
+    class AppwriteException(_AppwriteException):
         """A failure of a call, as the SDK raises it."""
 
         message: str
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
             self, message: str, code: int = 0, type: str | None = None, response: str | None = None
         ) -> None: ...
 
-    class Client:
+    class Client(_Client):
         """The SDK's client: where Appwrite is, and who calls."""
+
+        def __init__(self) -> None: ...
 
         _endpoint: str
         _global_headers: dict[str, str]
@@ -57,3 +61,15 @@ if TYPE_CHECKING:
 else:
     from appwrite.client import Client
     from appwrite.exception import AppwriteException
+
+
+def plain_method(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a service; of a deprecated one, what it wraps.
+
+    The SDK's decorator changes the warning filters of the whole process at each call.
+    """
+    decorator = getattr(getattr(method, "__func__", None), "__globals__", {}).get("__name__")
+    wrapped = getattr(method, "__wrapped__", None)
+    if decorator == "appwrite.utils.deprecated" and wrapped is not None:
+        return functools.partial(wrapped, getattr(method, "__self__", None))
+    return method

@@ -10,16 +10,15 @@ import io
 import os
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from booking_resilience import clock
+from booking_resilience.appwrite.routes import Place
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.locks import fork_safe_lock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 _LOCK = fork_safe_lock()  # one for all pools: it is held for the look at a list
 
@@ -174,15 +173,6 @@ def open_socket(host: str, port: int, timeout: Any, options: Any) -> socket.sock
         raise failure
     finally:
         del failure  # its traceback leads back to this frame
-
-
-class Place(NamedTuple):
-    """Where connections of one kind lead: they are kept and taken by it."""
-
-    scheme: str
-    host: str
-    port: int
-    verified: bool
 
 
 class ConnectionPool:

@@ -1,6 +1,8 @@
 """What is known of a booking: its source, its chat, what to tell people."""
 
 from booking_resilience.booking.chat import (
+    AsyncChatProvider,
+    AsyncChatService,
     BookingSuccess,
     ChatMessage,
     ChatProvider,
@@ -8,11 +10,14 @@ from booking_resilience.booking.chat import (
     ChatService,
     Page,
     iter_messages,
+    iter_messages_async,
 )
 from booking_resilience.booking.messages import message_for
 from booking_resilience.booking.source import BookingSource, booking_attribution, resolve_source
 
 __all__ = [
+    "AsyncChatProvider",
+    "AsyncChatService",
     "BookingSource",
     "BookingSuccess",
     "ChatMessage",
@@ -22,6 +27,7 @@ __all__ = [
     "Page",
     "booking_attribution",
     "iter_messages",
+    "iter_messages_async",
     "message_for",
     "resolve_source",
 ]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-from booking_resilience.checks import check, is_whole
-
-if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Iterator, Sequence
+from booking_resilience.checks import check_whole
 
 T = TypeVar("T")
 
@@ -98,6 +96,38 @@ class ChatService(Protocol):
         ...
 
 
+@runtime_checkable
+class AsyncChatProvider(Protocol):
+    """A `ChatProvider` that waits without blocking."""
+
+    async def handle_booking_success(self, event: BookingSuccess) -> None:
+        """Open the chat."""
+        ...
+
+
+@runtime_checkable
+class AsyncChatService(Protocol):
+    """A `ChatService` that waits without blocking."""
+
+    async def create_chat_room(self, *, booking_id: str, participants: Sequence[str]) -> ChatRoom:
+        """Make the chat room of a booking, or return it if it is there."""
+        ...
+
+    async def send_welcome_message(self, room_id: str) -> ChatMessage:
+        """Send the welcome message, once."""
+        ...
+
+    async def send_booking_received_message(self, room_id: str, booking_id: str) -> ChatMessage:
+        """Send the message that the booking was received, once."""
+        ...
+
+    async def list_messages(
+        self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
+    ) -> Page[ChatMessage]:
+        """Return a page of the room's messages, beginning after the cursor."""
+        ...
+
+
 def iter_messages(
     service: ChatService, room_id: str, *, page_size: int = 50, newest_first: bool = True
 ) -> Iterator[ChatMessage]:
@@ -112,17 +142,42 @@ def iter_messages(
         newest_first: The order.
 
     Raises:
-        ValueError: If `page_size` is out of its range; raised at once, not at the first message.
+        TypeError: If `page_size` is no whole number.
+        ValueError: If it is out of its range. Both are raised at once, not at the first message.
     """
-    check("page_size", page_size, is_whole(page_size), "a whole number, 1 or more")
+    check_whole("page_size", page_size)
     return _pages(service, room_id, page_size, newest_first)
+
+
+def iter_messages_async(
+    service: AsyncChatService, room_id: str, *, page_size: int = 50, newest_first: bool = True
+) -> AsyncIterator[ChatMessage]:
+    """Do as `iter_messages` with an asynchronous service, for `async for`."""
+    check_whole("page_size", page_size)
+    return _pages_async(service, room_id, page_size, newest_first)
 
 
 def _pages(service: ChatService, room_id: str, page_size: int, newest_first: bool) -> Iterator[ChatMessage]:
     cursor: str | None = None
-    while True:
+    goes_on = True
+    while goes_on:
         page = service.list_messages(room_id, limit=page_size, cursor=cursor, newest_first=newest_first)
         yield from page.items
-        if page.next_cursor is None or page.next_cursor == cursor:
-            return
-        cursor = page.next_cursor
+        goes_on, cursor = _next(page, cursor)
+
+
+async def _pages_async(
+    service: AsyncChatService, room_id: str, page_size: int, newest_first: bool
+) -> AsyncIterator[ChatMessage]:
+    cursor: str | None = None
+    goes_on = True
+    while goes_on:
+        page = await service.list_messages(room_id, limit=page_size, cursor=cursor, newest_first=newest_first)
+        for message in page.items:
+            yield message
+        goes_on, cursor = _next(page, cursor)
+
+
+def _next(page: Page[ChatMessage], cursor: str | None) -> tuple[bool, str | None]:
+    """Tell whether there is another page, and its cursor; one that leads to itself is the last."""
+    return page.next_cursor not in (None, cursor), page.next_cursor

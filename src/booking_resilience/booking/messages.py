@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from booking_resilience.errors import CircuitOpenError
+from booking_resilience.verdicts import leaves, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,22 +37,16 @@ _NETWORK_TEXTS: Final = (
     "timeout",
 )
 _SERVICE_TEXTS: Final = ("circuit breaker is open", "service unavailable", "too many requests", "rate limit")
-# Errors of sockets, requests, urllib3 and httpx when no answer came, by name: none of them need be installed.
-_NETWORK_NAMES: Final = frozenset(
-    {
-        "CertificateError", "ChunkedEncodingError", "ConnectTimeoutError", "ConnectionError", "MaxRetryError",
-        "NameResolutionError", "NewConnectionError", "ProtocolError", "ReadTimeoutError", "SSLError", "Timeout",
-        "TransportError", "gaierror",
-    }
-)  # fmt: skip
 _TEXT_LOOKED_AT: Final = 10_000
+_DEEPEST: Final = 20
 
 
 def message_for(error: BaseException) -> str:
     """Return the text for people that fits the error.
 
-    Looked at are the error, then what it was raised from (`__cause__`, and so on): the types of all of them and, of an
-    answer of Appwrite, its status and type; their texts only if none of that tells.
+    Looked at are the error, then what it was raised from (`__cause__`, and so on): what all of them mean, as `classify`
+    knows it; their texts only if none of that tells. Of an exception group, wherever it stands, the first leaf counts
+    that has one of the first three texts.
 
     Returns:
         One of the four texts: the data was refused; the network failed or nobody answered in time; the service is
@@ -63,9 +57,14 @@ def message_for(error: BaseException) -> str:
     """
     if not isinstance(error, BaseException):
         raise TypeError(f"error must be an exception, not {error!r}")
-    links = tuple(_links(error))
+    return _message(error, set(), 0)
+
+
+def _message(error: BaseException, seen: set[int], depth: int) -> str:
+    links = tuple(_links(error, seen))
     for link in links:
-        if message := _by_kind(link):
+        message = _of_group(link, seen, depth) if isinstance(link, BaseExceptionGroup) else _by_kind(link)
+        if message:
             return message
     for link in links:
         if message := _by_text(link):
@@ -73,8 +72,7 @@ def message_for(error: BaseException) -> str:
     return OTHER
 
 
-def _links(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
+def _links(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
@@ -82,34 +80,21 @@ def _links(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__
 
 
+def _of_group(group: BaseException, seen: set[int], depth: int) -> str | None:
+    if depth < _DEEPEST:
+        for leaf in leaves(group):
+            if (message := _message(leaf, seen, depth + 1)) != OTHER:
+                return message
+    return None
+
+
 def _by_kind(error: BaseException) -> str | None:
-    if isinstance(error, CircuitOpenError):
-        return SERVICE
-    status = _status(error)
-    if status is not None and status >= 300:  # a success that broke off is told by the type of the error
-        return _by_status(status)
-    if isinstance(error, (ConnectionError, TimeoutError)):
-        return NETWORK
-    if any(base.__name__ in _NETWORK_NAMES for base in type(error).__mro__):
-        return NETWORK
-    inner = _attribute(error, "message") if status == 0 else None
-    if isinstance(inner, Exception) and _status(inner) is None:  # the SDK's error for no answer holds the real one
-        return _by_kind(inner)
-    return None
-
-
-def _by_status(status: int) -> str:
-    if status in (408, 429) or status >= 500:
-        return SERVICE
+    text, status = told_of(error)
+    if text:
+        return NETWORK if text == "network" else SERVICE
+    if status is None:
+        return None
     return DATA if status == 400 else OTHER
-
-
-def _status(error: BaseException) -> int | None:
-    """Return the `code` of an AppwriteException, known by its attributes: the HTTP status, 0 if no answer came."""
-    code, kind = _attribute(error, "code"), _attribute(error, "type", missing=error)
-    if isinstance(code, int) and not isinstance(code, bool) and 0 <= code < 600 and isinstance(kind, (str, type(None))):
-        return code
-    return None
 
 
 def _by_text(error: BaseException) -> str | None:
@@ -121,10 +106,3 @@ def _by_text(error: BaseException) -> str | None:
         if any(sign in text for sign in signs):
             return message
     return None
-
-
-def _attribute(error: BaseException, name: str, missing: object = None) -> object:
-    try:
-        return getattr(error, name, missing)
-    except Exception:  # noqa: BLE001 - a broken property says nothing
-        return missing

@@ -5,9 +5,11 @@ from __future__ import annotations
 import enum
 from typing import Final, TypedDict
 
+from booking_resilience.checks import check_type
+
 
 class BookingSource(enum.StrEnum):
-    """Where a booking was made; the value is what is stored with it."""
+    """Where a booking was made; the booking is stored with its value."""
 
     BOOKING_BUTTON = "bookingButton"
     """The Book Now button; the default."""
@@ -24,7 +26,7 @@ class BookingSource(enum.StrEnum):
 
 
 class Attribution(TypedDict):
-    """What every stored booking says of where it came from."""
+    """The four fields that say where a booking came from."""
 
     source: str
     chatWindowOpen: bool
@@ -38,7 +40,7 @@ _TYPES: Final = ("immediate", "scheduled")
 def resolve_source(
     *, booking_type: str | None = None, chat_window_open: bool = False, source: BookingSource | str | None = None
 ) -> BookingSource:
-    """Tell where a booking came from.
+    """Return where a booking came from.
 
     A source named by the caller wins; else a scheduled booking is `SCHEDULED`; else, with the chat window open, it is
     `CHAT_WINDOW`; else `BOOKING_BUTTON`.
@@ -46,14 +48,16 @@ def resolve_source(
     Args:
         booking_type: `immediate` or `scheduled`; None means `immediate`.
         chat_window_open: Whether the chat window was open.
-        source: The source that the caller names: a member, or exactly one of the six texts.
+        source: The source that the caller names: a member, or exactly one of the six strings.
 
     Raises:
+        TypeError: If `chat_window_open` is neither True nor False: the text "false" would count as True.
         ValueError: If the booking type or the source is unknown; the error lists those that are known.
 
     >>> resolve_source(chat_window_open=True)
     <BookingSource.CHAT_WINDOW: 'chatWindow'>
     """
+    check_type("chat_window_open", chat_window_open, isinstance(chat_window_open, bool), "True or False")
     kind = _booking_type(booking_type)
     if source is not None:
         return _named(source)
@@ -72,7 +76,7 @@ def booking_attribution(
     """
     kind = _booking_type(booking_type)
     resolved = resolve_source(booking_type=kind, chat_window_open=chat_window_open, source=source)
-    return {"source": resolved.value, "chatWindowOpen": bool(chat_window_open), "mode": kind, "bookingType": kind}
+    return {"source": resolved.value, "chatWindowOpen": chat_window_open, "mode": kind, "bookingType": kind}
 
 
 def _booking_type(booking_type: str | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from booking_resilience import awaitables
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.breaker.permits import Permit
 from booking_resilience.callbacks import is_awaitable
@@ -104,4 +105,4 @@ def refuse(result: object) -> None:
 
 def not_awaitable(fn: object) -> TypeError:
     """Return the error of a function that should have given an awaitable."""
-    return TypeError(f"call_async was given {fn!r}, which gave no awaitable; use call")
+    return awaitables.not_awaitable(fn, "CircuitBreaker.call_async", "call, in an event loop by `asyncio.to_thread`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -13,8 +14,9 @@ from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_o
 ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 
 
+@functools.wraps(is_no_evidence)
 def says_nothing(error: BaseException) -> bool:
-    """Be the default of `ignore`: `is_no_evidence`, but another object, so that it shows whether one was given."""
+    """Be the default of `ignore`: another object than `is_no_evidence`, so that it shows whether one was given."""
     return is_no_evidence(error)
 
 
@@ -26,8 +28,8 @@ def ignored(failure_on: ErrorFilter, ignore: ErrorFilter) -> ErrorFilter:
 def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: ErrorFilter, slow: bool) -> Verdict:
     """Tell what the end of a call says; filters may be user code, so this is never called under a lock.
 
-    Cancellation, interrupts and exits say nothing, nor does the refusal of another breaker or of a limit. A filter that raises is
-    logged; the error counts as a failure then, and still comes out.
+    Cancellation, interrupts and exits say nothing, nor do the refusals of another breaker or of a limit. A filter that
+    raises is logged; the error counts as a failure then, and still comes out.
     """
     if error is None:
         return Verdict.FAILURE if slow else Verdict.SUCCESS

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from booking_resilience import clock
-from booking_resilience.awaitables import timeout_behind
 from booking_resilience.breaker.judging import judge, text_of
 from booking_resilience.breaker.tickets import Ticket, Verdict
+from booking_resilience.cutoff import timeout_behind
 
 if TYPE_CHECKING:
     import datetime

@@ -14,6 +14,7 @@ from booking_resilience.monitor.context import ContextCopy
 from booking_resilience.monitor.facts import TypeFacts, active_span, chain, fingerprint, traceback_of
 from booking_resilience.monitor.record import (
     NO_DETAILS,
+    OUTCOMES,
     Details,
     Draft,
     ErrorRecord,
@@ -143,10 +144,10 @@ class RecordBuilder:
     ) -> Kind:
         """Return what the record has in common with others, and note it where it can be found again."""
         member, level = member_of(ErrorCategory, category), member_of(Severity, severity)
-        if outcome not in ("failed", "recovered"):
-            raise ValueError(f"outcome must be 'failed' or 'recovered', not {outcome!r}")
-        outcome = "failed" if outcome == "failed" else "recovered"  # exactly: it may have been a subclass of str
-        if outcome == "recovered" and level is Severity.ERROR:  # the default; what went well is no error
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, not {outcome!r}")
+        outcome = OUTCOMES[OUTCOMES.index(outcome)]  # exactly: it may have been a subclass of str
+        if outcome in ("recovered", "fell_back") and level is Severity.ERROR:  # the default; what went well is no error
             level = Severity.WARNING
         text = text_of(operation)
         name, root_name = self._facts_of(type(error)).name, self._facts_of(type(root)).name
@@ -190,7 +191,7 @@ class RecordBuilder:
         causes: tuple[tuple[str, Stack], ...],
         outcome: Outcome,
     ) -> Details:
-        number, errors, duration = self._attempts(error, text, attempts)
+        number, errors, duration = self._attempts(error, text, attempts, 0 if outcome == "refused" else 1)
         if errors and outcome == "recovered":
             number += 1  # the one that succeeded
         trace_id, span_id = active_span()
@@ -200,11 +201,12 @@ class RecordBuilder:
         return NO_DETAILS if details == NO_DETAILS else details
 
     def _attempts(
-        self, error: BaseException, text: str, attempts: int | Sequence[FailedAttempt] | None
+        self, error: BaseException, text: str, attempts: int | Sequence[FailedAttempt] | None, least: int
     ) -> tuple[int, tuple[str, ...], float | None]:
         kind = type(attempts)
         if attempts is None or issubclass(kind, int):
-            return min(max(1, int.__int__(1 if attempts is None else cast("int", attempts))), _MOST_ATTEMPTS), (), None
+            given = 1 if attempts is None else int.__int__(cast("int", attempts))
+            return min(max(least, given), _MOST_ATTEMPTS), (), None
         if not issubclass(kind, (tuple, list)):
             return 1, (), None
         try:

@@ -18,7 +18,7 @@ from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.build import RecordBuilder
 from booking_resilience.monitor.marks import key_for
 from booking_resilience.monitor.rate import Alert, SlidingRate
-from booking_resilience.monitor.record import Severity
+from booking_resilience.monitor.record import OUTCOMES, Severity
 from booking_resilience.monitor.stats import ErrorStats
 from booking_resilience.monitor.store import RecordStore
 
@@ -144,11 +144,10 @@ class Ledger:
     def _stats(self, store: RecordStore) -> ErrorStats:
         now = clock.monotonic()
         self._look(now)
-        failed, recovered = store.count("failed"), store.count("recovered")
+        counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
         return ErrorStats(
-            total=failed + recovered,
-            failed=failed,
-            recovered=recovered,
+            total=sum(counts.values()),
+            **counts,
             by_category={category: store.count(category) for category in ErrorCategory},
             by_severity={severity: store.count(severity) for severity in Severity},
             error_rate=self._rate.per_minute(now),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.record import FIELDS, Details, Draft, ErrorRecord, Kind, Severity, frozen
+from booking_resilience.monitor.record import FIELDS, OUTCOMES, Details, Draft, ErrorRecord, Kind, Severity, frozen
 
 SCHEMA = "booking-resilience/errors/1"
 _TEXT, _TEXT_OR_NONE, _WHOLE, _NUMBER_OR_NONE = (str,), (str, type(None)), (int,), (int, float, type(None))
@@ -69,8 +69,8 @@ def from_dict(facts: Any) -> ErrorRecord:
         if not isinstance(facts[name], types) or isinstance(facts[name], bool):
             wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
             raise ValueError(f"{name} must be {wanted}, not {facts[name]!r}")
-    if facts["outcome"] not in ("failed", "recovered"):
-        raise ValueError(f"outcome must be 'failed' or 'recovered', not {facts['outcome']!r}")
+    if facts["outcome"] not in OUTCOMES:
+        raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, not {facts['outcome']!r}")
     kind = Kind(
         category=ErrorCategory(facts["category"]),
         severity=Severity(facts["severity"]),

@@ -106,7 +106,7 @@ class ErrorMonitor:
             severity: How bad it is; `warning` in place of `error` if it recovered.
             context: What is known about the operation; copied and redacted.
             attempts: How many attempts were made, or the failed ones, as `attempts_of` gives them; default 1.
-            outcome: `failed`, or `recovered` if a later attempt succeeded.
+            outcome: `failed`; `recovered` if a later attempt succeeded; `refused` if no attempt was made; `fell_back`.
 
         Raises:
             TypeError: If `error` is no exception.

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from booking_resilience.monitor.stacks import Stack
     from booking_resilience.monitor.store import Shelf
 
-Outcome: TypeAlias = Literal["failed", "recovered"]
+Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
+OUTCOMES: tuple[Outcome, ...] = ("failed", "recovered", "refused", "fell_back")
 
 
 class Severity(enum.StrEnum):
@@ -109,10 +110,11 @@ class ErrorRecord:
         stacktrace: The traceback as text, causes first as Python prints them; made when it is read.
         function: The function that raised it, and so on for `file` and `line`; None if it was never raised.
         context: What was known about the operation, redacted; a copy.
-        attempts: How many attempts were made; of a recovered operation the successful one counts, too.
+        attempts: How many attempts were made, 0 if refused; of a recovered operation the successful one counts, too.
         attempt_errors: `type: message` of the failed attempts, the first 4 and the last 12.
         causes: `type: message` of what it was raised from, nearest first.
-        outcome: `failed`, or `recovered` if a later attempt succeeded.
+        outcome: `failed`; `recovered` if a later attempt succeeded; `refused` if a breaker or a limit let no attempt be
+            made; `fell_back` if something else took the place of the result.
         fingerprint: The same for errors of one kind, see `ErrorGroup`.
         duration: Seconds that the operation took, if known.
         trace_id: OpenTelemetry's, if a span was active.

@@ -15,9 +15,11 @@ class ErrorStats:
     """The monitor's numbers, all of one moment, since it was made or cleared.
 
     Attributes:
-        total: Records made: failed plus recovered.
+        total: Records made: the sum of the four that follow.
         failed: Operations that failed.
         recovered: Operations that succeeded after a retry.
+        refused: Operations of which no attempt was made, as a breaker or a limit rejected them.
+        fell_back: Operations in which something else took the place of the result.
         by_category: `total` by category; all categories are there.
         by_severity: `total` by severity; all severities are there.
         error_rate: Errors and critical errors per minute, over the window.
@@ -29,6 +31,8 @@ class ErrorStats:
     total: int
     failed: int
     recovered: int
+    refused: int
+    fell_back: int
     by_category: dict[ErrorCategory, int]
     by_severity: dict[Severity, int]
     error_rate: float

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from booking_resilience.checks import check, is_number, is_positive
+from typing import NoReturn
+
+from booking_resilience.checks import check, check_number
 from booking_resilience.locks import fork_safe_lock
 
 _INITIAL = 5.0
@@ -24,6 +26,7 @@ class RetryBudget:
         cost: Tokens that each retry takes; above 0.
 
     Raises:
+        TypeError: If a setting is not a number.
         ValueError: If a setting is out of its range.
 
     >>> budget = RetryBudget(initial=0.0)
@@ -38,12 +41,13 @@ class RetryBudget:
     def __init__(
         self, capacity: float = 10.0, initial: float = _INITIAL, deposit: float = 0.1, cost: float = 1.0
     ) -> None:
-        for name, value in (("capacity", capacity), ("cost", cost)):
-            check(name, value, is_positive(value), "a finite number above 0")
-        if initial == _INITIAL and is_positive(capacity):
+        check_number("capacity", capacity, above=True)
+        check_number("cost", cost, above=True)
+        check_number("initial", initial)
+        if initial == _INITIAL:
             initial = min(initial, capacity)
-        check("initial", initial, is_number(initial, 0, capacity), f"a number from 0 to capacity ({capacity!r})")
-        check("deposit", deposit, is_number(deposit), "a finite number, 0 or more")
+        check("initial", initial, initial <= capacity, f"a number from 0 to capacity ({capacity!r})")
+        check_number("deposit", deposit)
         self._capacity, self._tokens, self._deposit = _nano(capacity), _nano(initial), _nano(deposit)
         self._cost = max(1, _nano(cost))  # the smallest cost is one, too
 
@@ -69,6 +73,9 @@ class RetryBudget:
         """Give back the cost of a retry that was not made after all."""
         with _LOCK:
             self._tokens = min(self._tokens + self._cost, self._capacity)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a RetryBudget cannot be pickled or copied, the copy would not be shared; make one per process")
 
     def __repr__(self) -> str:
         return f"RetryBudget(tokens={self.tokens:g}, capacity={self._capacity / _NANO:g})"

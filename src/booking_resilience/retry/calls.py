@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from booking_resilience.awaitables import gives_coroutines, name_of, refuse_uncallable, within
+from booking_resilience.events import Listener, RetryEvent
 from booking_resilience.retry.plan import Plan, check_arguments
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import drive, drive_async
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from booking_resilience.events import Listener, RetryEvent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +44,7 @@ def with_retry(
     >>> with_retry(lambda: 6 * 7)
     42
     """
-    check_arguments(policy, on_event)
+    check_arguments(policy, operation, on_event)
     try:
         return cast("T", drive(Plan(policy, operation or name_of(fn), on_event), fn)())
     except TypeError:
@@ -71,7 +68,7 @@ async def with_retry_async(
     Raises:
         TypeError: If `fn` gives something that cannot be awaited.
     """
-    check_arguments(policy, on_event)
+    check_arguments(policy, operation, on_event)
     try:
         return cast("T", await drive_async(Plan(policy, operation or name_of(fn), on_event), fn)())
     except TypeError:
@@ -105,7 +102,8 @@ def retrying(
     Type checkers see the function's own signature. Arguments as for `with_retry`; `@retrying` alone takes the defaults.
 
     Raises:
-        TypeError: When it decorates a generator or asynchronous generator function.
+        TypeError: When it decorates a generator or asynchronous generator function, a context manager made of one, or
+            an exception type.
 
     >>> @retrying(policy=RetryPolicy(max_attempts=5))
     ... def answer(question: str) -> int:
@@ -113,13 +111,18 @@ def retrying(
     >>> answer("why")
     3
     """
-    check_arguments(policy, on_event)
+    check_arguments(policy, operation, on_event)
     if isinstance(fn, RetryPolicy):
         raise TypeError("retrying takes the policy as a keyword: @retrying(policy=...)")
+    if isinstance(fn, tuple) or (isinstance(fn, type) and issubclass(fn, BaseException)):
+        raise TypeError("retrying takes errors in a policy: @retrying(policy=RetryPolicy(retry_on=...))")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        driver = drive_async if gives_coroutines(function, "retrying") else drive
         plan = Plan(policy, operation or name_of(function), on_event)
-        return functools.update_wrapper(driver(plan, function), function)
+        if gives_coroutines(function, "retrying"):
+            driver = drive_async(plan, function, "@retrying", "a function that returns awaitables only")
+        else:
+            driver = drive(plan, function, "@retrying", "an `async def` function")
+        return functools.update_wrapper(driver, function)
 
     return functools.partial(within, decorate) if fn is None else within(decorate, fn)

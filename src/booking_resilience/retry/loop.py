@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import weakref
+from types import TracebackType
+from typing import Self
 
 from booking_resilience import clock
-from booking_resilience.deadlines import current_end, reset
-from booking_resilience.retry.plan import Plan, check_arguments, too_late
+from booking_resilience.deadlines import Holder, Node, get_node, hold_to, put_back
+from booking_resilience.events import Listener, RetryEvent
+from booking_resilience.retry.plan import Plan, check_arguments
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import Run
-
-if TYPE_CHECKING:
-    from contextvars import Token
-    from types import TracebackType
-    from typing import Self
-
-    from booking_resilience.events import Listener, RetryEvent
 
 
 def retry_attempts(
@@ -26,37 +22,43 @@ def retry_attempts(
 ) -> Attempts:
     """Return the attempts at a block of code, for a `for` or an `async for` loop.
 
-    Inside the block `remaining_time()` works, but the block is never cut off, and the policy's `retry_on_result` has
-    nothing to look at. The loop ends after the first block that succeeds.
+    Inside the block `remaining_time()` works, but the block is never cut off. The loop ends after the first block that
+    succeeds.
+
+    Raises:
+        ValueError: If the policy has `retry_on_result`: a block has no result.
 
     >>> for attempt in retry_attempts():
     ...     with attempt:
     ...         print("attempt", attempt.number)
     attempt 1
     """
-    check_arguments(policy, on_event)
+    check_arguments(policy, operation, on_event)
+    if policy.retry_on_result is not None:
+        raise ValueError("policy must have no retry_on_result for retry_attempts: a block has no result")
     return Attempts(Plan(policy, operation, on_event))
 
 
 class Attempts:
-    """The attempts at one block; made by `retry_attempts`. Each loop over it is an operation of its own."""
+    """The attempts at one block; made by `retry_attempts`. Each loop over it is an operation of its own.
 
-    __slots__ = ("_attempt", "_is_taken", "_plan", "_run")
+    The loop, not the attempt, holds the deadline of the block: a variable may keep the attempt after the loop.
+    """
+
+    __slots__ = ("__weakref__", "_attempt", "_plan", "_run", "held", "unspent")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._run: Run | None = None
         self._attempt: Attempt | None = None
-        self._is_taken = False
+        self.held: tuple[Holder, Node] | None = None
+        self.unspent: _Unspent | None = None
 
     def __iter__(self) -> Attempts:
-        if self._is_taken or self._run is not None:
-            return Attempts(self._plan)
-        self._is_taken = True  # another loop may begin, in another thread, before this one has its first attempt
-        return self
+        return Attempts(self._plan)
 
     def __aiter__(self) -> Attempts:
-        return self.__iter__()
+        return Attempts(self._plan)
 
     def __next__(self) -> Attempt:
         run = self._next_run()
@@ -81,16 +83,13 @@ class Attempts:
                 raise RuntimeError("each attempt of retry_attempts must be entered and left: `with attempt:`")
             return self._run if self._attempt.goes_on else None
         if self._run is None:
-            started, end, limit = clock.monotonic(), current_end.get(), self._plan.policy.deadline
-            if limit is not None and (end is None or started + limit < end):
-                end = started + limit
-            if end is not None and end <= started:
-                raise too_late(self._plan, end)
-            self._run = Run(self._plan, started, end)
+            started = clock.monotonic()
+            self._run = Run(self._plan, started, self._plan.ends(started, get_node())[1])
         return self._run
 
     def _next_attempt(self, run: Run) -> Attempt:
-        self._attempt = Attempt(run)
+        run.is_paid, self.unspent = False, None  # by now it is spent
+        self._attempt = Attempt(run, self)
         return self._attempt
 
     def _late(self, run: Run) -> BaseException:
@@ -109,29 +108,35 @@ class Attempt:
         number: Which attempt it is, from 1.
     """
 
-    __slots__ = ("_run", "_token", "goes_on", "number")
+    __slots__ = ("_is_entered", "_loop", "_run", "goes_on", "held", "number", "unspent")
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, loop: Attempts) -> None:
         self._run: Run | None = run
-        self._token: Token[float | None] | None = None
+        self._loop = weakref.ref(loop)
+        self._is_entered = False
+        self.held: tuple[Holder, Node] | None = None  # where the loop is gone already
+        self.unspent: _Unspent | None = None
         self.number: int = run.attempt + 1
         self.goes_on: bool | None = None
 
     def __enter__(self) -> Self:
-        if self._run is None or self._token is not None:
+        if self._run is None or self._is_entered:
             raise RuntimeError("an attempt of retry_attempts can be entered once")
-        end, limit = self._run.end, self._run.plan.policy.attempt_timeout
-        if limit is not None and (end is None or clock.monotonic() + limit < end):
-            end = clock.monotonic() + limit
-        self._token = current_end.set(end)
+        self._is_entered = True
+        stop = self._run.plan.stop(self._run.end)
+        if stop is not None:
+            (self._loop() or self).held = hold_to(stop)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
         # The run leads to the errors, their tracebacks to the frame of the loop, and that to this attempt.
         run, self._run = self._run, None
-        if run is None or self._token is None:
+        if run is None or not self._is_entered:
             raise RuntimeError("an attempt of retry_attempts is left once, after it was entered")
-        reset(self._token)
+        keeper = self._loop() or self
+        held, keeper.held = keeper.held, None
+        if held is not None:
+            put_back(held[1])
         self.goes_on = False
         try:
             if isinstance(error, Exception):
@@ -141,4 +146,21 @@ class Attempt:
         finally:
             if not self.goes_on:
                 run.close()
+        if run.is_paid:
+            keeper.unspent = _Unspent(run)
         return self.goes_on
+
+
+class _Unspent:
+    """Gives the next attempt's token back if the loop is left before it.
+
+    Not the loop's own finaliser: Python swallows what a signal's handler raises in one, so it only exists when needed.
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __del__(self) -> None:
+        self._run.refund()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from booking_resilience.checks import check, is_error_filter, is_number, is_positive, is_whole
-from booking_resilience.errors import CircuitOpenError, LimitExceededError
+from booking_resilience.callbacks import ask, check_callback
+from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter, is_number
+from booking_resilience.errors import CircuitOpenError, LimitExceededError, TransientError
+from booking_resilience.events import Reason, log_raised
+from booking_resilience.retry.budget import RetryBudget
 from booking_resilience.verdicts import LONGEST_WAIT, holds, holds_interrupt, is_transient, retry_after_of
 
-if TYPE_CHECKING:
-    from booking_resilience.events import Reason
-    from booking_resilience.retry.budget import RetryBudget
+logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 
 FOREVER = 9e9
 """Seconds, some 285 years: `time.sleep` takes no more than 2**63 nanoseconds, so longer delays are not waited for."""
 
-RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
+
+
+_PLAIN = frozenset({ConnectionError, ConnectionResetError, ConnectionRefusedError, TimeoutError, TransientError})
+"""The most frequent errors: transient by their type, and nothing to look up in those that carry no attributes."""
+
+_FILTERS = "an exception type, a tuple of them, or a function of the error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +45,14 @@ class RetryPolicy:
         deadline: The whole operation ends within so many seconds, above 0; None for no limit. An asynchronous attempt
             is cut off at it; a synchronous one cannot be interrupted, but sees it in `remaining_time()`.
         attempt_timeout: The same for each single attempt, which may then be retried; above 0, or None.
-        retry_on: What is tried again: an exception type, a tuple of them, or a function of the error.
+        retry_on: What is tried again: an exception type, a tuple of them, or a function of the error. What the function
+            raises is logged, and the error is not retried.
         retry_on_result: A function of the result that is true if the call should be tried again; or None. When the
-            attempts run out, the last result is returned.
+            attempts run out, the last result is returned, and at once if the function raises, which is logged.
         budget: A `RetryBudget` shared with other calls, or None.
 
     Raises:
+        TypeError: If a setting is of the wrong type, or a coroutine or generator function where a function is asked.
         ValueError: If a setting is out of its range.
 
     >>> RetryPolicy().delays()
@@ -61,20 +71,23 @@ class RetryPolicy:
     budget: RetryBudget | None = None
 
     def __post_init__(self) -> None:
-        number = "a finite number, {} or more"
-        check("max_attempts", self.max_attempts, is_whole(self.max_attempts), "a whole number, 1 or more")
-        check("base_delay", self.base_delay, is_number(self.base_delay), number.format(0))
-        check("multiplier", self.multiplier, is_number(self.multiplier, 1), number.format(1))
-        check("max_delay", self.max_delay, is_number(self.max_delay), number.format(0))
-        jitter_is_right = self.jitter == "full" or is_number(self.jitter, 0, 1)
-        check("jitter", self.jitter, jitter_is_right, "a number from 0 to 1, or 'full'")
-        for name, limit in (("deadline", self.deadline), ("attempt_timeout", self.attempt_timeout)):
-            check(name, limit, limit is None or is_positive(limit), "a finite number above 0, or None")
-        is_filter = is_error_filter(self.retry_on)
-        check("retry_on", self.retry_on, is_filter, "an exception type, a tuple of them, or a function of the error")
-        judge = self.retry_on_result
-        check("retry_on_result", judge, judge is None or callable(judge), "a function of the result, or None")
-        check("budget", self.budget, self.budget is None or hasattr(self.budget, "try_spend"), "a RetryBudget or None")
+        check_whole("max_attempts", self.max_attempts)
+        check_number("base_delay", self.base_delay)
+        check_number("multiplier", self.multiplier, 1)
+        check_number("max_delay", self.max_delay)
+        if self.jitter != "full":
+            allowed = "a number from 0 to 1, or 'full'"
+            check_type("jitter", self.jitter, not isinstance(self.jitter, bool), allowed)
+            check("jitter", self.jitter, is_number(self.jitter, 0, 1), allowed)
+        check_number("deadline", self.deadline, above=True, or_none=True)
+        check_number("attempt_timeout", self.attempt_timeout, above=True, or_none=True)
+        if not isinstance(self.retry_on, (type, tuple)):
+            check_callback("retry_on", self.retry_on, _FILTERS)
+        check_type("retry_on", self.retry_on, is_error_filter(self.retry_on), _FILTERS)
+        if self.retry_on_result is not None:
+            check_callback("retry_on_result", self.retry_on_result, "a function of the result, or None")
+        spends = not isinstance(self.budget, type) and hasattr(self.budget, "try_spend")
+        check_type("budget", self.budget, self.budget is None or spends, "a RetryBudget or None")
 
     def delays(self) -> tuple[float, ...]:
         """Return the plan: the seconds waited after each attempt but the last, without jitter."""
@@ -97,11 +110,25 @@ class RetryPolicy:
         return min(low + (high - low) * draw, high)  # rounding may pass the bound by its last bit
 
     def passes(self, error: BaseException) -> bool:
-        """Tell whether the error may pass by itself, as `retry_on` has it."""
+        """Tell whether `retry_on` accepts the error; if it raises, that is logged, and the answer is no."""
         retry_on = self.retry_on
         if isinstance(retry_on, (type, tuple)):
             return isinstance(error, retry_on)
-        return bool(retry_on(error))
+        if retry_on is is_transient:  # our own, which neither raises nor awaits
+            return is_transient(error)
+        return _ruled("retry_on", retry_on, error)
+
+    def rejects(self, result: object) -> bool:
+        """Tell whether `retry_on_result` rejects the result; if it raises, that is logged, and the answer is no."""
+        return self.retry_on_result is not None and _ruled("retry_on_result", self.retry_on_result, result)
+
+
+def _ruled(name: str, rule: Callable[..., object], about: object) -> bool:
+    try:
+        return bool(ask(rule, about, unknown=False, logger=logger))
+    except Exception as error:  # noqa: BLE001 - a rule's error must not replace the caller's
+        log_raised(logger, error, "%s raised", name)
+        return False
 
 
 DEFAULT_RETRY = RetryPolicy()
@@ -134,7 +161,8 @@ def decide(
     """
     if time_is_up:
         return "deadline"
-    if error is not None:
+    says_nothing = type(error) in _PLAIN and not error.__dict__
+    if error is not None and not (says_nothing and policy.retry_on is is_transient):
         if holds(error, CircuitOpenError):
             return "circuit_open"
         is_endless = isinstance(error, LimitExceededError) and error.retry_after is None
@@ -145,7 +173,7 @@ def decide(
     if attempt >= policy.max_attempts:
         return "attempts"
     delay = policy.jittered(policy.planned_delay(attempt), draw) if policy.base_delay else 0.0
-    if error is not None and (retry_after := retry_after_of(error)) is not None:
+    if error is not None and not says_nothing and (retry_after := retry_after_of(error)) is not None:
         if retry_after > LONGEST_WAIT:
             return "deadline"
         delay = max(delay, retry_after)

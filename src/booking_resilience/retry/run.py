@@ -2,32 +2,28 @@
 
 There are two, since waiting has two colours; `Run`, which both tell of each failure, is shared. A success at the
 first attempt, by far the most frequent end, makes no `Run`. Sleeping happens outside the `except` block, so that the
-next attempt's error does not get this one's as context.
+next attempt's error does not get this one's as context. An attempt's deadline is in force while its `holder` lives.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import random
+from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from weakref import ref
 
 from booking_resilience import clock
-from booking_resilience.awaitables import cut_off, hide_plumbing, refuse_awaitable
+from booking_resilience.awaitables import not_awaitable, refuse_awaitable
 from booking_resilience.callbacks import is_awaitable
-from booking_resilience.deadlines import get_end, reset, reset_end, set_end
+from booking_resilience.cutoff import cut_off
+from booking_resilience.deadlines import Holder, Node, get_node, put_back, set_node
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
-from booking_resilience.events import RetryEvent
-from booking_resilience.retry.history import remember
-from booking_resilience.retry.plan import Plan, logger, tell, too_late
+from booking_resilience.events import Outcome, Reason, RetryEvent
+from booking_resilience.retry.history import RawAttempt, hide_plumbing, remember
+from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.policy import decide
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from contextvars import Token
-
-    from booking_resilience.events import Outcome, Reason
-    from booking_resilience.retry.history import RawAttempt
 
 
 class Run:
@@ -41,11 +37,12 @@ class Run:
     Attributes:
         attempt: The number of the attempt that ended last; 0 before.
         delay: Seconds to wait before the next one.
-        error: What the last one raised; None if it was its result that was found wanting.
+        error: What the last one raised; None if `retry_on_result` rejected its result.
         failures: What `attempts_of` tells of.
+        is_paid: Whether the next attempt is paid from the budget, and not yet made.
     """
 
-    __slots__ = ("attempt", "delay", "end", "error", "failures", "plan", "started")
+    __slots__ = ("attempt", "delay", "end", "error", "failures", "is_paid", "plan", "started")
 
     def __init__(self, plan: Plan, started: float, end: float | None) -> None:
         self.plan: Plan = plan
@@ -55,22 +52,25 @@ class Run:
         self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
         self.delay: float = 0.0
+        self.is_paid: bool = False
 
     def goes_on_after(self, error: Exception | None) -> bool:
         """Note that the attempt failed (None: by its result); tell whether there will be another, after `delay`."""
         plan, now, end = self.plan, clock.monotonic(), self.end
         policy, halted = plan.policy, plan.circuit_open
         self.attempt = attempt = self.attempt + 1
-        time_is_up = False
+        self.is_paid = time_is_up = False
         if isinstance(error, ResilienceError):
             time_is_up = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == end
             if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
-                error.__cause__ = self.failures[-1][1]
+                with contextlib.suppress(Exception):  # a subclass that refuses attributes
+                    error.__cause__ = self.failures[-1][1]
         self.error = error
         step: float | Reason
         step = decide(policy, error, attempt, now, end, random.random(), halted is not None and halted(), time_is_up)
-        if policy.budget is not None and not isinstance(step, str) and not policy.budget.try_spend():
-            step = "budget"
+        if policy.budget is not None and not isinstance(step, str):
+            self.is_paid = policy.budget.try_spend()
+            step = step if self.is_paid else "budget"
         elapsed = now - self.started
         if isinstance(step, str):
             self._gave_up(step, elapsed, elapsed)
@@ -78,18 +78,17 @@ class Run:
         self.delay = step
         if error is not None:
             self.failures.append((attempt, error, step, elapsed))
-        if plan.listener is not None or logger.isEnabledFor(logging.INFO):
+        if plan.is_heard():
             try:
                 self._tell("retrying", None, step, elapsed)
             except BaseException:  # an interrupt
-                self._refund()
+                self.refund()
                 raise
         return True
 
     def goes_on_with(self, result: object) -> bool:
         """Note that the attempt returned; tell whether there will be another all the same."""
-        rejects = self.plan.policy.retry_on_result
-        if rejects is not None and rejects(result):
+        if self.plan.policy.rejects(result):
             return self.goes_on_after(None)
         self.succeeded()
         return False
@@ -100,7 +99,7 @@ class Run:
         if plan.policy.budget is not None:
             plan.policy.budget.deposit()
         self.attempt += 1
-        if self.attempt > 1 and (plan.listener is not None or logger.isEnabledFor(logging.INFO)):
+        if self.attempt > 1 and plan.is_heard():
             if self.failures:
                 self.error = self.failures[-1][1]
             self._tell("recovered", None, None, clock.monotonic() - self.started)
@@ -131,17 +130,19 @@ class Run:
         self.failures = []
         self.error = None
 
-    def _interrupted(self) -> None:
-        self._refund()
-        self.close()
-
-    def _refund(self) -> None:
-        if self.plan.policy.budget is not None:
+    def refund(self) -> None:
+        """Give back what the next attempt was paid with, if it was not made."""
+        if self.is_paid and self.plan.policy.budget is not None:
+            self.is_paid = False
             self.plan.policy.budget.refund()
+
+    def _interrupted(self) -> None:
+        self.refund()
+        self.close()
 
     def _is_in_time(self) -> bool:
         if self.end is not None and (now := clock.monotonic()) >= self.end:  # the sleep took longer than asked
-            self._refund()
+            self.refund()
             elapsed = self.failures.pop()[3] if self.error is not None else 0.0
             self._gave_up("deadline", elapsed, now - self.started)
             return False
@@ -152,60 +153,65 @@ class Run:
             self.failures.append((self.attempt, self.error, None, elapsed))
             plural = "" if self.attempt == 1 else "s"
             note = f"{self.plan.operation}: gave up after {self.attempt} attempt{plural} in {total:.2f} s ({reason})"
-            remember(self.error, self.failures, note)
+            remember(self.error, self.failures, note, self.started)
             for failure in self.failures:
                 hide_plumbing(failure[1])
         self._tell("gave_up", reason, None, total)
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
-        tell(self.plan, RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
+        self.plan.tell(RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
 
 
 def drive(
-    plan: Plan, fn: Callable[..., Any], called: str = "with_retry", instead: str = "with_retry_async"
+    plan: Plan,
+    fn: Callable[..., Any],
+    called: str = "with_retry",
+    instead: str = "with_retry_async",
+    *,
+    applies: bool = False,
 ) -> Callable[..., Any]:
     """Return a function that calls `fn` as the plan says, in the calling thread.
 
-    Should `fn` return an awaitable, the error says that `called` was called, and what to call `instead`.
+    Args:
+        plan: What to go by.
+        fn: What to call.
+        called: What is named in the error should `fn` return an awaitable.
+        instead: What that error advises.
+        applies: Whether `fn` calls what it gets as its first argument.
     """
-    policy = plan.policy
-    limit, attempt_timeout = policy.deadline, policy.attempt_timeout
-    judged = policy.retry_on_result is not None or policy.budget is not None
+    policy, timeout = plan.policy, plan.policy.attempt_timeout
+    is_limited = policy.deadline is not None or timeout is not None
+    is_judged = policy.retry_on_result is not None or policy.budget is not None
     plain: type | None = None  # the type of the last result, if none of that type must be awaited
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
-        started = clock.monotonic()
-        outer = end = stop = get_end()
-        if outer is not None and outer <= started:
-            raise too_late(plan, outer)
-        if limit is not None and (outer is None or started + limit < outer):
-            end = stop = started + limit
-        if attempt_timeout is not None:
-            stop = earlier(end, started + attempt_timeout)
+        started, outer = clock.monotonic(), get_node()
+        outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
-        token: Token[float | None] | None = None
-        result: Any = None
+        holder: Holder | None = None
         try:
             while True:
-                if stop is not outer:  # else there is nothing to hand down
-                    token = set_end(stop)
                 try:
+                    stop = end if timeout is None else plan.stop(end)
+                    if is_limited and stop is not None:
+                        holder = set()
+                        set_node((ref(holder), stop, outer))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
                 except Exception as error:
-                    if token is not None:
-                        reset_end(token)
-                        token = None
+                    if holder is not None:
+                        holder = None
+                        set_node(outer)
                     run = run or Run(plan, started, end)
                     if not run.goes_on_after(error):
                         raise
                 else:
-                    if token is not None:
-                        reset_end(token)
-                        token = None
+                    if holder is not None:
+                        holder = None
+                        set_node(outer)
                     if type(result) is not plain:
-                        plain = refuse_awaitable(result, called, instead)
-                    if run is None and not judged:
+                        plain = refuse_awaitable(result, called, instead, args[0] if applies else fn)
+                    if run is None and not is_judged:
                         return result
                     run = run or Run(plan, started, end)
                     if not run.goes_on_with(result):
@@ -214,11 +220,8 @@ def drive(
                     if run.error is None:
                         return result
                     raise run.error
-                if attempt_timeout is not None:
-                    stop = earlier(end, clock.monotonic() + attempt_timeout)
         finally:
-            if token is not None:  # cancelled or interrupted
-                reset(token)
+            holder = None
             if run is not None:
                 run.close()
 
@@ -226,51 +229,53 @@ def drive(
 
 
 def drive_async(
-    plan: Plan, fn: Callable[..., Awaitable[Any]], called: str = "with_retry_async", instead: str = "with_retry"
+    plan: Plan,
+    fn: Callable[..., Awaitable[Any]],
+    called: str = "with_retry_async",
+    instead: str = "with_retry",
+    *,
+    applies: bool = False,
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls and awaits `fn` as the plan says, cutting it off where it must."""
-    policy = plan.policy
-    limit, attempt_timeout, operation = policy.deadline, policy.attempt_timeout, plan.operation
-    judged = policy.retry_on_result is not None or policy.budget is not None
+    policy, timeout, operation = plan.policy, plan.policy.attempt_timeout, plan.operation
+    is_limited = policy.deadline is not None or timeout is not None
+    is_judged = policy.retry_on_result is not None or policy.budget is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        started = clock.monotonic()
-        outer = end = stop = get_end()
-        if outer is not None and outer <= started:
-            raise too_late(plan, outer)
-        if limit is not None and (outer is None or started + limit < outer):
-            end = stop = started + limit
-        if attempt_timeout is not None:
-            stop = earlier(end, started + attempt_timeout)
+        started, outer = clock.monotonic(), get_node()
+        outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
-        token: Token[float | None] | None = None
-        result: Any = None
+        holder: Holder | None = None
+        node: Node | None = None
         try:
             while True:
-                if stop is not outer:  # else there is nothing to hand down
-                    token = set_end(stop)
                 try:
+                    stop = end if timeout is None else plan.stop(end)
+                    if is_limited and stop is not None:
+                        holder = set()
+                        set_node(node := (ref(holder), stop, outer))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
                     if awaited := type(result) is CoroutineType or is_awaitable(result):
                         if stop is None:
                             result = await result
                         else:
                             kind = DeadlineExceededError if stop is end else TimeoutError
-                            result = await cut_off(result, stop, kind, operation, stop is not outer)
+                            is_own = outer is None or stop is not outer[1]
+                            result = await cut_off(result, stop, kind, operation, is_own)
                 except Exception as error:
-                    if token is not None:
-                        reset(token)
-                        token = None
+                    if holder is not None and node is not None:
+                        holder = None
+                        put_back(node)
                     run = run or Run(plan, started, end)
                     if not run.goes_on_after(error):
                         raise
                 else:
-                    if token is not None:
-                        reset(token)
-                        token = None
+                    if holder is not None and node is not None:
+                        holder = None
+                        put_back(node)
                     if not awaited:
-                        raise TypeError(f"{called} was given a function that gave no awaitable; use {instead}")
-                    if run is None and not judged:
+                        raise not_awaitable(args[0] if applies else fn, called, instead)
+                    if run is None and not is_judged:
                         return result
                     run = run or Run(plan, started, end)
                     if not run.goes_on_with(result):
@@ -279,17 +284,9 @@ def drive_async(
                     if run.error is None:
                         return result
                     raise run.error
-                if attempt_timeout is not None:
-                    stop = earlier(end, clock.monotonic() + attempt_timeout)
         finally:
-            if token is not None:  # cancelled or interrupted
-                reset(token)
+            holder = None
             if run is not None:
                 run.close()
 
     return call
-
-
-def earlier(end: float | None, other: float) -> float:
-    """Return the earlier of two moments, the first of which may be None for never."""
-    return other if end is None or other < end else end

@@ -11,27 +11,21 @@ import dataclasses
 import functools
 import inspect
 import weakref
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from types import TracebackType
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import Observation
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from booking_resilience import clock
+from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check, is_whole
 from booking_resilience.deadlines import reset
-from booking_resilience.events import BreakerState, Subscription
+from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent, Subscription
+from booking_resilience.monitor import ErrorMonitor, ErrorRecord
 from booking_resilience.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from types import TracebackType
-
-    from opentelemetry.metrics import CallbackOptions, MeterProvider
-
-    from booking_resilience.breaker import CircuitBreaker
-    from booking_resilience.events import BreakerEvent, RetryEvent
-    from booking_resilience.monitor import ErrorMonitor, ErrorRecord
 
 __all__ = ["Telemetry"]
 
@@ -224,6 +218,9 @@ class _MeasuredPipeline(Pipeline):
         inner = super().protect(operation)
         return lambda fn: functools.update_wrapper(self._around(operation, inner(fn)), fn)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pipeline with telemetry cannot be pickled or copied; pickle the one that it was made from")
+
     def _bind(self, operation: str, fn: Callable[..., Any], on_event: Any, *, is_async: bool) -> Any:
         return self._around(operation, super()._bind(operation, fn, on_event, is_async=is_async), is_async=is_async)
 
@@ -256,3 +253,7 @@ def _add_event(name: str, facts: dict[str, Any]) -> None:
 
 def _name_of(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

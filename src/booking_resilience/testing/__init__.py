@@ -1,4 +1,4 @@
-"""The test kit: virtual time, an embedded Appwrite server with faults, a recording chat provider, pytest fixtures.
+"""The test kit: virtual time, an embedded Appwrite server with faults, recording chat providers, pytest fixtures.
 
 The server needs the extra `testing`; the rest needs nothing. What needs it is imported when it is asked for.
 """
@@ -7,23 +7,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from booking_resilience.testing.chat import RecordingChatProvider
+from booking_resilience.testing.chat import AsyncRecordingChatProvider, RecordingChatProvider
 from booking_resilience.testing.time import VirtualClock, virtual_time
 
 if TYPE_CHECKING:
     from booking_resilience.testing.appwrite_server import AppwriteServer, RecordedRequest
     from booking_resilience.testing.faults import Fault
 
-__all__ = ["AppwriteServer", "Fault", "RecordedRequest", "RecordingChatProvider", "VirtualClock", "virtual_time"]
+__all__ = [
+    "AppwriteServer",
+    "AsyncRecordingChatProvider",
+    "Fault",
+    "RecordedRequest",
+    "RecordingChatProvider",
+    "VirtualClock",
+    "virtual_time",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Fault":
-        from booking_resilience.testing.faults import Fault
+if not TYPE_CHECKING:  # type checkers would take `__getattr__` as leave to import any name
 
-        return Fault
-    if name in ("AppwriteServer", "RecordedRequest"):
-        from booking_resilience.testing import appwrite_server
+    def __getattr__(name: str) -> Any:
+        if name == "Fault":
+            from booking_resilience.testing.faults import Fault
 
-        return getattr(appwrite_server, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return Fault
+        if name in ("AppwriteServer", "RecordedRequest"):
+            from booking_resilience.testing import appwrite_server
+
+            return getattr(appwrite_server, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

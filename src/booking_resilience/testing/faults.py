@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 import random
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from booking_resilience.checks import check, is_number
+from booking_resilience.checks import check, check_number, check_text, check_type, check_whole, is_number
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-Kind: TypeAlias = Literal["status", "reset", "close", "hang", "cut_body", "slow_body", "invalid_json", "rate_limited"]
+Kind: TypeAlias = Literal[
+    "status", "reset", "close", "hang", "cut_body", "slow_body", "invalid_json", "rate_limited", "torn_commit"
+]
+Told: TypeAlias = Literal["committed", "conflict"]
 
 TYPES = {
     401: "user_unauthorized",
@@ -41,6 +42,8 @@ class Fault:
         content_type: The Content-Type header, of `status`; None for none at all, "" for what fits the body.
         seconds: How long it takes, of `hang` and `slow_body`.
         reset_in: In how many seconds the limit is lifted, of `rate_limited`.
+        told: What the answer says, of `torn_commit`: `committed` or `conflict`.
+        kept: How many operations are applied, of `torn_commit`.
     """
 
     kind: Kind
@@ -51,6 +54,8 @@ class Fault:
     content_type: str | None = ""
     seconds: float = 0.0
     reset_in: float = 0.0
+    told: Told = "committed"
+    kept: int = 0
 
     @classmethod
     def status(
@@ -65,10 +70,12 @@ class Fault:
         """Answer with an error status: Appwrite's JSON, or HTML as a proxy would.
 
         Raises:
+            TypeError: If `code` is not a whole number.
             ValueError: If `code` is not from 400 to 599.
         """
-        right = isinstance(code, int) and 400 <= code <= 599
-        check("code", code, right, "a status from 400 to 599")
+        allowed = "a status from 400 to 599"
+        check_type("code", code, isinstance(code, int) and not isinstance(code, bool), allowed)
+        check("code", code, 400 <= code <= 599, allowed)
         kind: Kind = "status"
         return cls(kind=kind, code=code, type=type, html=html, content_type=content_type, after_commit=after_commit)
 
@@ -119,9 +126,28 @@ class Fault:
         """
         return cls(kind="rate_limited", reset_in=_seconds("reset_in", reset_in), after_commit=after_commit)
 
+    @classmethod
+    def torn_commit(cls, *, told: Told = "committed", kept: int = 1) -> Fault:
+        """Apply only the first operations of a transaction, as a deadlock of the real database does.
+
+        In a script it waits for the next commit; other requests pass it by.
+
+        Args:
+            told: What the commit answers: `committed` (200) or `conflict` (409).
+            kept: How many operations are applied, 0 or more; the rest is lost.
+
+        Raises:
+            TypeError: If `kept` is not a whole number, or `told` no string.
+            ValueError: If `kept` is negative, or `told` says something else.
+        """
+        check_text("told", told)
+        check("told", told, told in ("committed", "conflict"), "'committed' or 'conflict'")
+        check_whole("kept", kept, 0)
+        return cls(kind="torn_commit", after_commit=True, told=told, kept=kept)
+
 
 def _seconds(name: str, value: float) -> float:
-    check(name, value, is_number(value) and value < math.inf, "a finite number, 0 or more")
+    check_number(name, value)
     return float(value)
 
 
@@ -154,6 +180,8 @@ class Faults:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._seed: int | None = None  # of draws by request
+        self._asked = Counter[bytes]()
         self.clear()
 
     def script(self, faults: Iterable[Fault | None], *, method: str | None = None, path: str | None = None) -> None:
@@ -165,50 +193,84 @@ class Faults:
             path: Only to requests whose path, without the query, contains this.
 
         Raises:
-            ValueError: If it is a single `Fault`, or an item is no `Fault` and not None.
+            TypeError: If it is a single `Fault`, or an item is no `Fault` and not None.
         """
-        if isinstance(faults, Fault):
-            raise ValueError(f"faults must be a list of faults, not {faults!r}")
+        check_type("faults", faults, isinstance(faults, Iterable), "a list of faults")
         listed = deque(faults)
         for item in listed:
-            check("faults", item, item is None or isinstance(item, Fault), "a Fault or None")
+            check_type("faults", item, item is None or isinstance(item, Fault), "a Fault or None")
         with self._lock:
             self._scripts.append(_Script(listed, None if method is None else method.upper(), path))
 
-    def rate(self, rate: float, *, seed: int = 0, kinds: Sequence[str | Fault] = ("status", "reset", "lost")) -> None:
-        """Have a share of the requests go wrong at random; the same seed draws the same sequence.
+    def rate(
+        self,
+        rate: float,
+        *,
+        seed: int = 0,
+        kinds: Sequence[str | Fault] = ("status", "reset", "lost"),
+        by_request: bool = False,
+    ) -> None:
+        """Make a share of the requests fail at random; the same seed draws the same sequence.
 
-        It begins with the next request, whatever it is: call it after tables and the like are made.
+        It starts with the next request, whatever it is: call it after creating tables and the like.
 
         Args:
             rate: The share, 0 to 1.
             seed: What the draws derive from.
-            kinds: What may happen, each as likely: faults, or names out of `KINDS`.
+            kinds: What may happen, each equally likely: faults, or names from `KINDS`.
+            by_request: Draw for each request by what it asks (method, path, query, body) and how often that was asked
+                before, instead of from one sequence. Parallel callers then meet the same faults in every run.
 
         Raises:
+            TypeError: If the rate is no number, or the kinds are no sequence.
             ValueError: If the rate is out of its range or a kind is unknown.
         """
+        check_number("rate", rate, allowed="a number from 0 to 1")
         check("rate", rate, is_number(rate, 0, 1), "a number from 0 to 1")
-        check("kinds", kinds, len(kinds) > 0 and not isinstance(kinds, str), "a sequence that is not empty")
+        listed = isinstance(kinds, Sequence) and not isinstance(kinds, str)
+        check_type("kinds", kinds, listed, "a sequence that is not empty")
+        check("kinds", kinds, len(kinds) > 0, "a sequence that is not empty")
         for kind in kinds:
             known = isinstance(kind, Fault) or kind in _NAMED
             check("kinds", kind, known, f"a Fault or one of {', '.join(map(repr, KINDS))}")
         with self._lock:
             self._rate, self._kinds, self._draw = rate, tuple(kinds), random.Random(seed)
+            self._seed, self._asked = seed if by_request else None, Counter()
 
     def clear(self) -> None:
         """Let nothing go wrong any more."""
         with self._lock:
             self._scripts: list[_Script] = []
             self._rate, self._kinds, self._draw = 0.0, (), random.Random(0)
+            self._seed, self._asked = None, Counter()
 
-    def next_for(self, method: str, path: str) -> Fault | None:
-        """Return what happens to a request; scripts come before the rate."""
+    def next_for(self, method: str, path: str, content: bytes = b"", *, commits: bool = False) -> Fault | None:
+        """Return what happens to a request; scripts come before the rate.
+
+        Args:
+            method: The request's method.
+            path: Its path.
+            content: Its query and body.
+            commits: Whether it commits a transaction, which only such a request's fault can tear.
+        """
         with self._lock:
             for script in self._scripts:
-                if script.faults and script.method in (None, method) and (script.path is None or script.path in path):
+                if not script.faults or (_is_torn(script.faults[0]) and not commits):
+                    continue
+                if script.method in (None, method) and (script.path is None or script.path in path):
                     return script.faults.popleft()
-            if self._rate and self._draw.random() < self._rate:
-                kind = self._draw.choice(self._kinds)
-                return kind if isinstance(kind, Fault) else _NAMED[kind](self._draw)
+            draw = self._draw if self._seed is None else self._draw_for(method, path, content)
+            if self._rate and draw.random() < self._rate:
+                kind = draw.choice(self._kinds)
+                fault = kind if isinstance(kind, Fault) else _NAMED[kind](draw)
+                return None if _is_torn(fault) and not commits else fault
             return None
+
+    def _draw_for(self, method: str, path: str, content: bytes) -> random.Random:
+        request = hashlib.sha256(b"\0".join((method.encode(), path.encode(), content))).digest()
+        self._asked[request] += 1
+        return random.Random(f"{self._seed} {request.hex()} {self._asked[request]}")
+
+
+def _is_torn(fault: Fault | None) -> bool:
+    return fault is not None and fault.kind == "torn_commit"

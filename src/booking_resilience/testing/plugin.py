@@ -1,4 +1,6 @@
-"""pytest fixtures: `virtual_clock`, `appwrite_server` and `recording_chat`. Installed with the package.
+"""pytest fixtures, installed with the package.
+
+`virtual_clock`, `appwrite_server`, `async_appwrite_client` and `recording_chat`.
 
 Nothing is imported before a test asks for it, so an application without the extra `testing` can use `virtual_clock`.
 """
@@ -10,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from booking_resilience.appwrite import AsyncAppwriteClient
     from booking_resilience.testing.appwrite_server import AppwriteServer
     from booking_resilience.testing.chat import RecordingChatProvider
     from booking_resilience.testing.time import VirtualClock
@@ -33,6 +36,16 @@ def appwrite_server() -> Iterator[AppwriteServer]:
 
     with AppwriteServer() as server:
         yield server
+
+
+async def _async_appwrite_client(appwrite_server: AppwriteServer) -> AsyncIterator[AsyncAppwriteClient]:
+    """An asynchronous client of `appwrite_server`, closed after the test; for the plugins of anyio, asyncio, trio."""
+    async with appwrite_server.async_client() as client:
+        yield client
+
+
+_async_appwrite_client._force_asyncio_fixture = True  # type: ignore[attr-defined] # pytest-asyncio's mark, strict mode
+async_appwrite_client = pytest.fixture(name="async_appwrite_client")(_async_appwrite_client)
 
 
 @pytest.fixture

@@ -6,14 +6,16 @@ import datetime
 import math
 import threading
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from booking_resilience import clock
-from booking_resilience.checks import check, is_number
+from booking_resilience.awaitables import decorated
+from booking_resilience.checks import check_number
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class VirtualClock:
@@ -43,9 +45,10 @@ class VirtualClock:
             seconds: 0 or more, finite.
 
         Raises:
-            ValueError: If `seconds` is negative, infinite or not a number.
+            TypeError: If `seconds` is not a number.
+            ValueError: If `seconds` is negative or infinite.
         """
-        check("seconds", seconds, is_number(seconds), "a finite number, 0 or more")
+        check_number("seconds", seconds)
         with self._lock:
             self._elapsed += seconds
 
@@ -68,13 +71,12 @@ class VirtualClock:
         await clock.SystemClock().sleep_async(0)
 
 
-@contextmanager
-def virtual_time() -> Iterator[VirtualClock]:
+class virtual_time:  # noqa: N801 - it reads as the function that it was at first
     """Give the whole process, all threads and tasks, a virtual clock for the length of the block.
 
     Retries, deadlines, breakers, batches and monitors, made inside or only used inside, run by it: a sleep returns
     at once and moves the clock. The cut-off of a hanging asynchronous call stays on the event loop's own clock, since
-    the loop is what waits. Blocks nest; the inner one counts.
+    the loop is what waits. Blocks nest; the inner one counts. It decorates test functions, too.
 
     >>> from booking_resilience import TransientError, with_retry
     >>> answers = iter([TransientError(), "done"])
@@ -88,9 +90,22 @@ def virtual_time() -> Iterator[VirtualClock]:
     'done'
     1
     """
-    virtual = VirtualClock()
-    before = clock.install(virtual)
-    try:
-        yield virtual
-    finally:
-        clock.install(before)
+
+    def __init__(self) -> None:
+        self._before: list[clock.Clock | None] = []
+
+    def __enter__(self) -> VirtualClock:
+        virtual = VirtualClock()
+        self._before.append(clock.install(virtual))
+        return virtual
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        clock.install(self._before.pop())
+
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a function or coroutine function: each call runs by a virtual clock of its own.
+
+        Raises:
+            TypeError: If it is a generator function, whose body runs after the call has returned.
+        """
+        return decorated(virtual_time, fn, "virtual_time")

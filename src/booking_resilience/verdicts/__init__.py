@@ -11,7 +11,7 @@ from booking_resilience.verdicts.verdict import (
     is_transient,
     leaves,
     retry_after_of,
-    text_kind_of,
+    told_of,
 )
 from booking_resilience.verdicts.waits import LONGEST_WAIT, seconds_of
 
@@ -28,5 +28,5 @@ __all__ = [
     "leaves",
     "retry_after_of",
     "seconds_of",
-    "text_kind_of",
+    "told_of",
 ]

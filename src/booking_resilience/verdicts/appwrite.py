@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from booking_resilience.verdicts import table
 from booking_resilience.verdicts.facts import Found, attribute
-from booking_resilience.verdicts.table import MEANINGS
+from booking_resilience.verdicts.meanings import MEANINGS
 
 _MOST_LINKS: Final = 40
 _SDK: Final = "AppwriteException"
@@ -44,11 +44,11 @@ def find_appwrite(error: BaseException, is_sdk: bool, find: Callable[[BaseExcept
     if (response := _response(error)) is not None:  # of the request, while the SDK could not read its body
         return by_status(attribute(response, "status_code"), _type_in(response), attribute(response, "headers"))
     if not is_sdk:
-        return Found("cut" if _is_of_an_answer(error) else "mistake", of_appwrite=not _is_of_an_answer(error))
+        return Found("cut", of_appwrite=True) if _is_of_an_answer(error) else Found("mistake")
     for link in _links(error):
         if link is not error and (found := find(link)).meaning in ("cut", "unanswered", "unsent", "untrusted"):
             return found
-    return Found("mistake", of_appwrite=True)
+    return Found("mistake")
 
 
 def by_status(status: int, error_type: str | None, headers: Any = None, sent: Any = None) -> Found:
@@ -99,7 +99,7 @@ def _known(evidence: Any) -> Found | None:
         )
     if kind not in _KINDS:
         return None
-    is_answered = kind in ("local", "open", "unreadable")
+    is_answered = kind in ("open", "unreadable")
     return Found(
         _KINDS[kind], attribute(evidence, "sent"), status, attribute(evidence, "type"), of_appwrite=is_answered
     )

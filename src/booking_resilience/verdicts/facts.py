@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from booking_resilience.verdicts import table
-from booking_resilience.verdicts.table import MEANINGS, Rule, Sent
+from booking_resilience.verdicts.meanings import MEANINGS, Rule, Sent
 from booking_resilience.verdicts.waits import header, seconds_of
 
 _TEXT_READ: Final = 10_000
@@ -69,22 +69,23 @@ def by_status(status: int, headers: object = None) -> Found:
     return Found(meaning, status=status, headers=headers)
 
 
-def _status(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _status(error: BaseException, rule: Rule) -> Found | None:
     status = attribute(error, rule.where)
     if not isinstance(status, int) or isinstance(status, bool):
         return None
     if 400 <= status <= 599:
         holder, _, _ = rule.where.rpartition(".")
-        return by_status(int(status), attribute(error, f"{holder}.headers" if holder else "headers"))
+        found = by_status(int(status), attribute(error, f"{holder}.headers" if holder else "headers"))
+        return found._replace(meaning="busy") if rule.meaning == "busy" else found
     return Found(rule.meaning, status=int(status)) if 100 <= status < 400 and rule.meaning != "unknown" else None
 
 
-def _counted(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _counted(error: BaseException, _rule: Rule) -> Found | None:
     found = _COUNTED.search(text_of(error))
     return by_status(int(found[1])) if found and 400 <= int(found[1]) <= 599 else None
 
 
-def _errno(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _errno(error: BaseException, _rule: Rule) -> Found | None:
     number = attribute(error, "errno")
     if number is None:
         return None
@@ -92,14 +93,14 @@ def _errno(error: BaseException, name: str, rule: Rule) -> Found | None:
     return Found(meaning)
 
 
-def _ssl(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _ssl(error: BaseException, _rule: Rule) -> Found | None:
     reason, library = attribute(error, "reason"), attribute(error, "library")
     if isinstance(reason, str) and any(sign in reason.upper().replace(" ", "_") for sign in table.SSL_REASONS):
         return Found("untrusted")
     return Found("unknown") if isinstance(library, str) and library != "SSL" else None
 
 
-def _grpc(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _grpc(error: BaseException, _rule: Rule) -> Found | None:
     code = attribute(_called(error, "code"), "name")
     if not isinstance(code, str):
         return None
@@ -121,15 +122,15 @@ def _called(error: BaseException, name: str) -> Any:
         return None
 
 
-def _redis(error: BaseException, name: str, rule: Rule) -> Found | None:
-    word = table.REDIS_CLASSES.get(name)
-    if word is None:
-        found = _WORD.match(_PIPELINED.sub("", text_of(error)))
-        word = found[1] if found else None
+def _redis(error: BaseException, rule: Rule) -> Found | None:
+    if rule.where:
+        return Found(rule.meaning, type=rule.where)
+    found = _WORD.match(_PIPELINED.sub("", text_of(error)))
+    word = found[1] if found else None
     return Found(table.REDIS_WORDS.get(word or "", rule.meaning), type=word)
 
 
-def _sqlstate(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _sqlstate(error: BaseException, _rule: Rule) -> Found | None:
     state = attribute(error, "sqlstate")
     if not isinstance(state, str) or len(state) != 5:
         return None
@@ -139,11 +140,11 @@ def _sqlstate(error: BaseException, name: str, rule: Rule) -> Found | None:
     return Found("answered", type=state)
 
 
-def _invalidated(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _invalidated(error: BaseException, _rule: Rule) -> Found | None:
     return Found("unanswered") if attribute(error, "connection_invalidated") is True else None
 
 
-def _aws(error: BaseException, name: str, rule: Rule) -> Found | None:
+def _aws(error: BaseException, rule: Rule) -> Found | None:
     response = attribute(error, "response")
     code, status = attribute(response, "Error.Code"), attribute(response, "ResponseMetadata.HTTPStatusCode")
     headers = attribute(response, "ResponseMetadata.HTTPHeaders")
@@ -156,7 +157,7 @@ def _aws(error: BaseException, name: str, rule: Rule) -> Found | None:
     return found
 
 
-READERS: Final[dict[str, Callable[[BaseException, str, Rule], Found | None]]] = {
+READERS: Final[dict[str, Callable[[BaseException, Rule], Found | None]]] = {
     "aws": _aws,
     "counted": _counted,
     "errno": _errno,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,17 +11,17 @@ from typing import Any, Final
 from booking_resilience.verdicts import table
 from booking_resilience.verdicts.appwrite import find_appwrite
 from booking_resilience.verdicts.facts import READERS, Found, attribute, text_of
-from booking_resilience.verdicts.table import MEANINGS, Rule
+from booking_resilience.verdicts.meanings import MEANINGS, Rule
 
 _MOST_LINKS: Final = 12
 _ITEMS_READ: Final = 10
 _UNKNOWN: Final = Rule("unknown", reads="status", where="response.status_code")
-_rules: weakref.WeakKeyDictionary[type, tuple[str, Rule]] = weakref.WeakKeyDictionary()
+_rules: weakref.WeakKeyDictionary[type, Rule] = weakref.WeakKeyDictionary()
 
 
 def find(error: BaseException) -> Found:
     """Return what is known of an error that is no group."""
-    is_sdk = rule_of(type(error))[1].reads == "appwrite"
+    is_sdk = rule_of(type(error)).reads == "appwrite"
     return find_appwrite(error, is_sdk, _of_any_library) or _of_any_library(error)
 
 
@@ -28,8 +29,8 @@ def _of_any_library(error: BaseException) -> Found:
     return _find(error, set())
 
 
-def rule_of(kind: type) -> tuple[str, Rule]:
-    """Return the rule of an exception type, with the name by which it is known; an empty one for a stranger."""
+def rule_of(kind: type) -> Rule:
+    """Return the rule of an exception type; for a stranger, the one that any error with an answer is judged by."""
     try:
         return _rules[kind]
     except (KeyError, TypeError):
@@ -41,31 +42,36 @@ def rule_of(kind: type) -> tuple[str, Rule]:
     return found
 
 
-def _look_up(kind: type) -> tuple[str, Rule]:
+def _look_up(kind: type) -> Rule:
     for base in type.__dict__["__mro__"].__get__(kind):
         try:
             module, name = type.__dict__["__module__"].__get__(base), type.__dict__["__name__"].__get__(base)
-            if rule := table.KNOWN.get(module.partition(".")[0], {}).get(name):
-                return name, rule
-        except Exception:  # noqa: BLE001 - a class without a readable module is a stranger
+            if rule := _names_of(module.partition(".")[0]).get(name):
+                return rule
+        except Exception:  # noqa: BLE001, S112 - a class without a readable module is a stranger
             continue
-    return "", _UNKNOWN
+    return _UNKNOWN
+
+
+@functools.cache
+def _names_of(package: str) -> dict[str, Rule]:
+    return {name: rule for names, rule in table.KNOWN.get(package, ()) for name in names.split()}
 
 
 def _find(error: BaseException, seen: set[int]) -> Found:
     if not isinstance(error, Exception):
         return Found("nothing")
     seen.add(id(error))
-    name, rule = rule_of(type(error))
-    found = _wrapped(error, rule, seen) or _told(error, name, rule)
+    rule = rule_of(type(error))
+    found = _wrapped(error, rule, seen) or _told(error, rule)
     if found.reached == "no" and rule.repeats and found.meaning != "mistake" and REPEATS[rule.repeats](error):
         return found._replace(sent="maybe")
     return found
 
 
-def _told(error: BaseException, name: str, rule: Rule) -> Found:
+def _told(error: BaseException, rule: Rule) -> Found:
     """Return what the error's own facts tell, else its words, else its class."""
-    if rule.reads in READERS and (found := READERS[rule.reads](error, name, rule)):
+    if rule.reads in READERS and (found := READERS[rule.reads](error, rule)):
         return found
     if rule.words:
         text = text_of(error)
@@ -95,7 +101,7 @@ def _links(error: BaseException, names: tuple[str, ...]) -> Iterator[BaseExcepti
                 yield item
 
 
-def _always(error: BaseException) -> bool:
+def _always(_: BaseException) -> bool:
     return True
 
 
@@ -108,13 +114,13 @@ def _frames(error: BaseException, names: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _urlopen(error: BaseException) -> bool:
-    """urllib3 repeats a request by a call of `urlopen` inside itself: one such frame, one attempt."""
+    """Tell by the calls of `urlopen`: urllib3 repeats a request by one inside the other."""
     files = [frame.f_code.co_filename for frame in _frames(error, ("urlopen",))]
     return sum("connectionpool" in file for file in files) != 1
 
 
 def _num_retries(error: BaseException) -> bool:
-    """stripe counts its repetitions in a variable of the function that raises."""
+    """Tell by the variable in which stripe counts its repetitions, in a variable of the function that raises."""
     names = ("_request_with_retries_internal", "_request_with_retries_internal_async")
     return any(frame.f_locals.get("num_retries") != 0 for frame in _frames(error, names))
 

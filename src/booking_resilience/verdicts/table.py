@@ -6,74 +6,9 @@ means what the first of its bases that stands here means. `docs/reference/verdic
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final
 
-Sent: TypeAlias = Literal["no", "maybe", "yes"]
-Text: TypeAlias = Literal["network", "service", ""]
-
-
-class Meaning(NamedTuple):
-    """What an error says.
-
-    Attributes:
-        rank: Of an error and the one that it wraps, the meaning of the higher rank counts; with equal ranks its own.
-        transient: Whether the same call may succeed later.
-        sent: Whether the request reached the server.
-        failure: Whether the backend is in trouble.
-        evidence: Whether it says anything of the backend.
-        text: Which text people are told: the network's, the service's, or none of the two.
-        about: What it means, in words.
-    """
-
-    rank: int
-    transient: bool
-    sent: Sent
-    failure: bool
-    evidence: bool
-    text: Text
-    about: str
-
-
-class Rule(NamedTuple):
-    """How an error of a class is judged.
-
-    Attributes:
-        meaning: A key of `MEANINGS`, for an error of which nothing below tells more.
-        reads: The facts that such an error carries, which tell more: a key of `facts.READERS`, or none.
-        where: The attribute that holds them, with dots.
-        wraps: The attributes that hold what it wraps; of a tuple, each item.
-        words: Expressions found in its text, and the meaning that each tells; the first that is found counts.
-        repeats: What tells that the client made several attempts, so that a last one that never left proves nothing:
-            a key of `find.REPEATS`, or none.
-    """
-
-    meaning: str
-    reads: str = ""
-    where: str = ""
-    wraps: tuple[str, ...] = ()
-    words: tuple[tuple[str, str], ...] = ()
-    repeats: str = ""
-
-
-MEANINGS: Final[dict[str, Meaning]] = {
-    "unknown": Meaning(0, False, "maybe", True, True, "", "nothing is known of it"),
-    "unanswered": Meaning(1, True, "maybe", True, True, "network", "no answer came"),
-    "answered": Meaning(1, False, "yes", False, True, "", "another answer: refused, not found, in conflict"),
-    "untold": Meaning(1, False, "maybe", False, True, "", "the server spoke, in words that tell nothing"),
-    "broken": Meaning(1, False, "yes", True, True, "service", "the server failed at it, and would again"),
-    "trouble": Meaning(1, True, "yes", True, True, "service", "the server is in trouble"),
-    "again": Meaning(1, True, "yes", False, True, "", "the server asks for the same once more"),
-    "busy": Meaning(1, True, "yes", False, False, "service", "the server is well, and asks for fewer calls"),
-    "cut": Meaning(2, True, "yes", True, True, "network", "an answer broke off, or could not be read"),
-    "unsent": Meaning(3, True, "no", True, True, "network", "no connection came about"),
-    "untrusted": Meaning(4, False, "no", True, True, "network", "the server's certificate or version of TLS"),
-    "barred": Meaning(4, False, "no", False, True, "", "the login failed, or a proxy's did"),
-    "mistake": Meaning(4, False, "no", False, False, "", "the program's mistake, found before anything was sent"),
-    "misuse": Meaning(1, False, "maybe", False, False, "", "the program's mistake"),
-    "expired": Meaning(1, True, "maybe", False, False, "network", "an enclosing deadline ended"),
-    "refusal": Meaning(1, False, "no", False, False, "service", "a breaker or limit of this library rejected it"),
-    "nothing": Meaning(1, False, "maybe", False, False, "", "an interrupt, an exit or a cancellation"),
-}  # fmt: skip
+from booking_resilience.verdicts.meanings import Rule, Sent
 
 _UNANSWERED: Final = Rule("unanswered")
 _CUT: Final = Rule("cut")
@@ -138,14 +73,6 @@ REDIS_WORDS: Final[dict[str, str]] = {
 }  # fmt: skip
 """First words of Redis' answers; all others `answered`."""
 
-REDIS_CLASSES: Final[dict[str, str]] = {
-    "AskError": "ASK", "BusyLoadingError": "LOADING", "ClusterCrossSlotError": "CROSSSLOT",
-    "ClusterDownError": "CLUSTERDOWN", "ExecAbortError": "EXECABORT", "MasterDownError": "MASTERDOWN",
-    "MovedError": "MOVED", "NoPermissionError": "NOPERM", "NoScriptError": "NOSCRIPT", "ReadOnlyError": "READONLY",
-    "TryAgainError": "TRYAGAIN",
-}  # fmt: skip
-"""The first word of the answer that redis-py makes an error of this class of; it takes the word from the text."""
-
 ERRNOS: Final[dict[str, str]] = {
     "ECONNREFUSED": "unsent", "EHOSTDOWN": "unsent", "EHOSTUNREACH": "unsent", "ENETDOWN": "unsent",
     "ENETUNREACH": "unsent", "EADDRNOTAVAIL": "unsent", "ENONET": "unsent",
@@ -177,44 +104,44 @@ _OS: Final = Rule(
 )
 _STATUS: Final = Rule("unknown", reads="status", where="response.status_code")
 
-_HTTPX: Final[dict[str, Rule]] = {
-    "CloseError": _UNANSWERED,
-    "ConnectError": Rule("unsent", wraps=_CHAIN),
-    "ConnectTimeout": _UNSENT,
-    "CookieConflict": _MISUSE,
-    "DecodingError": _CUT,
-    "HTTPStatusError": _STATUS,
-    "InvalidURL": _MISTAKE,
-    "LocalProtocolError": _MISUSE,
-    "NetworkError": _UNANSWERED,
-    "PoolTimeout": _UNSENT,
-    "ProtocolError": _UNANSWERED,
-    "ProxyError": Rule("unsent", words=((r"^407\b", "barred"), (r"(?i)authentication|username", "barred"))),
-    "ReadError": _UNANSWERED,
-    "ReadTimeout": _UNANSWERED,
-    "RemoteProtocolError": Rule(
-        "unanswered",
-        words=(
-            (r"without sending complete message body|incomplete chunked read", "cut"),
-            (r"(?i)illegal (status|header|chunk)|malformed|can't parse|too many headers|line too long", "cut"),
+_HTTPX: Final[tuple[tuple[str, Rule], ...]] = (
+    ("HTTPStatusError WebSocketUpgradeError", _STATUS),
+    (
+        (
+            "CloseError NetworkError ProtocolError ReadError ReadTimeout TimeoutException TransportError "
+            "WebSocketDisconnect WebSocketNetworkError WriteError WriteTimeout"
+        ),
+        _UNANSWERED,
+    ),
+    (
+        "RemoteProtocolError",
+        Rule(
+            "unanswered",
+            words=(
+                (r"without sending complete message body|incomplete chunked read", "cut"),
+                (r"(?i)illegal (status|header|chunk)|malformed|can't parse|too many headers|line too long", "cut"),
+            ),
         ),
     ),
-    "SSEError": _CUT,
-    "StreamError": _MISUSE,
-    "TimeoutException": _UNANSWERED,
-    "TooManyRedirects": _ANSWERED,
-    "TransportError": _UNANSWERED,
-    "UnsupportedProtocol": _MISTAKE,
-    "WebSocketDisconnect": _UNANSWERED,
-    "WebSocketInvalidTypeReceived": _CUT,
-    "WebSocketNetworkError": _UNANSWERED,
-    "WebSocketUpgradeError": _STATUS,
-    "WriteError": _UNANSWERED,
-    "WriteTimeout": _UNANSWERED,
-}
-
+    ("TooManyRedirects", _ANSWERED),
+    ("DecodingError SSEError WebSocketInvalidTypeReceived", _CUT),
+    ("ConnectError", Rule("unsent", wraps=_CHAIN)),
+    ("ConnectTimeout PoolTimeout", _UNSENT),
+    (
+        "ProxyError",
+        Rule(
+            "unsent",
+            words=(
+                (r"^407\b", "barred"),
+                (r"(?i)authentication|username", "barred"),
+            ),
+        ),
+    ),
+    ("InvalidURL UnsupportedProtocol", _MISTAKE),
+    ("CookieConflict LocalProtocolError StreamError", _MISUSE),
+)
 _REPEATS_UNANSWERED: Final = Rule("unanswered", wraps=_CHAIN, repeats="always")
-_REDIS_ANSWER: Final = Rule("answered", reads="redis", repeats="always")
+_REDIS_ANSWER: Final = Rule("answered", reads="redis")
 _SQL: Final = Rule("unknown", reads="sqlstate", repeats="always")
 _SQL_MISUSE: Final = Rule("misuse", reads="sqlstate", repeats="always")
 _AWS_UNSENT: Final = Rule("unsent", wraps=("kwargs.error", *_CHAIN), repeats="always")
@@ -223,251 +150,192 @@ _STRIPE: Final = Rule("answered", reads="status", where="http_status")
 _AIOHTTP_STATUS: Final = Rule("answered", reads="status", where="status", wraps=("__cause__",))
 _AIOHTTP_CONNECT: Final = Rule("unsent", wraps=("os_error", "certificate_error", "__cause__"))
 
-KNOWN: Final[dict[str, dict[str, Rule]]] = {
-    "builtins": {
-        "AssertionError": _MISUSE,
-        "AttributeError": _MISUSE,
-        "BrokenPipeError": _UNANSWERED,
-        "ConnectionAbortedError": _UNANSWERED,
-        "ConnectionError": _UNANSWERED,
-        "ConnectionRefusedError": _UNSENT,
-        "ConnectionResetError": _UNANSWERED,
-        "ImportError": _MISUSE,
-        "NameError": _MISUSE,
-        "NotImplementedError": _MISUSE,
-        "OSError": _OS,
-        "TimeoutError": _UNANSWERED,
-        "TypeError": _MISUSE,
-    },
-    "appwrite": {"AppwriteException": Rule("mistake", reads="appwrite")},
-    "booking_resilience": {
-        "CircuitOpenError": Rule("refusal"),
-        "DeadlineExceededError": Rule("expired"),
-        "LimitExceededError": Rule("refusal"),
-        "TransientError": _UNANSWERED,
-    },
-    "socket": {"gaierror": _UNSENT, "herror": _UNSENT},
-    "ssl": {
-        "CertificateError": _UNTRUSTED,
-        "SSLCertVerificationError": _UNTRUSTED,
-        "SSLError": _SSL,
-    },
-    "http": {  # http.client
-        "HTTPException": _CUT,
-        "ImproperConnectionState": _MISUSE,
-        "InvalidURL": _MISTAKE,
-        "NotConnected": _MISUSE,
-        "RemoteDisconnected": _UNANSWERED,
-    },
-    "urllib": {  # urllib.error
-        "ContentTooShortError": _CUT,
-        "HTTPError": Rule("answered", reads="status", where="code"),
-        "URLError": Rule(
-            "unknown", wraps=("reason",), words=((r"unknown url type|no host given|host not given", "mistake"),)
+KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
+    "builtins": (
+        ("OSError", _OS),
+        ("BrokenPipeError ConnectionAbortedError ConnectionError ConnectionResetError TimeoutError", _UNANSWERED),
+        ("ConnectionRefusedError", _UNSENT),
+        ("AssertionError AttributeError ImportError NameError NotImplementedError TypeError", _MISUSE),
+    ),
+    "appwrite": (("AppwriteException", Rule("mistake", reads="appwrite")),),
+    "booking_resilience": (
+        ("TransientError", _UNANSWERED),
+        ("DeadlineExceededError", Rule("expired")),
+        ("CircuitOpenError LimitExceededError", Rule("refusal")),
+    ),
+    "socket": (("gaierror herror", _UNSENT),),
+    "ssl": (
+        ("SSLError", _SSL),
+        ("CertificateError SSLCertVerificationError", _UNTRUSTED),
+    ),
+    "http": (
+        ("RemoteDisconnected", _UNANSWERED),
+        ("HTTPException", _CUT),
+        ("InvalidURL", _MISTAKE),
+        ("ImproperConnectionState NotConnected", _MISUSE),
+    ),
+    "urllib": (
+        (
+            "URLError",
+            Rule("unknown", wraps=("reason",), words=((r"unknown url type|no host given|host not given", "mistake"),)),
         ),
-    },
+        ("HTTPError", Rule("answered", reads="status", where="code")),
+        ("ContentTooShortError", _CUT),
+    ),
     "httpx": _HTTPX,
     "httpx2": _HTTPX,
     "httpcore": _HTTPX,
     "httpcore2": _HTTPX,
-    "anyio": {"BrokenResourceError": Rule("unanswered", wraps=_CHAIN), "ConnectionFailed": _UNSENT},
-    "trio": {"BrokenResourceError": Rule("unanswered", wraps=_CHAIN)},
-    "requests": {
-        "ChunkedEncodingError": _CUT,
-        "ConnectTimeout": Rule("unsent", wraps=("args",)),
-        "ConnectionError": Rule("unanswered", wraps=("args",)),
-        "ContentDecodingError": _CUT,
-        "CookieConflictError": _MISUSE,
-        "HTTPError": _STATUS,
-        "InvalidHeader": _MISTAKE,
-        "InvalidJSONError": _MISTAKE,
-        "InvalidSchema": _MISTAKE,
-        "InvalidURL": _MISTAKE,
-        "JSONDecodeError": _CUT,
-        "MissingSchema": _MISTAKE,
-        "ProxyError": Rule("unsent", wraps=("args",), words=((r"Tunnel connection failed: 407", "barred"),)),
-        "RetryError": Rule("answered", reads="counted"),
-        "SSLError": Rule("unanswered", wraps=("args",)),
-        "StreamConsumedError": _MISUSE,
-        "Timeout": _UNANSWERED,
-        "TooManyRedirects": _ANSWERED,
-        "URLRequired": _MISTAKE,
-        "UnrewindableBodyError": _MISUSE,
-    },
-    "urllib3": {
-        "BodyNotHttplibCompatible": _MISUSE,
-        "CertificateError": _UNTRUSTED,
-        "ClosedPoolError": _MISTAKE,
-        "ConnectTimeoutError": _UNSENT,
-        "DecodeError": _CUT,
-        "EmptyPoolError": _UNSENT,
-        "HeaderParsingError": _CUT,
-        "HostChangedError": _MISTAKE,
-        "IncompleteRead": _CUT,
-        "InvalidChunkLength": _CUT,
-        "InvalidHeader": _CUT,
-        "LocationValueError": _MISTAKE,
-        "MaxRetryError": Rule("unanswered", wraps=("reason",), repeats="urlopen"),
-        "NewConnectionError": _UNSENT,
-        "ProtocolError": Rule("unanswered", wraps=("args",), words=((r"^\(?'?Connection broken", "cut"),)),
-        "ProxyError": Rule("unsent", wraps=("args",), words=((r"Tunnel connection failed: 407", "barred"),)),
-        "ProxySchemeUnknown": _MISTAKE,
-        "ProxySchemeUnsupported": _MISTAKE,
-        "ReadTimeoutError": _UNANSWERED,
-        "ResponseError": Rule("answered", reads="counted"),
-        "ResponseNotChunked": _MISUSE,
-        "SSLError": Rule("unanswered", wraps=("args", *_CHAIN)),
-        "TimeoutError": _UNANSWERED,
-        "TimeoutStateError": _MISUSE,
-        "UnrewindableBodyError": _MISUSE,
-    },
-    "aiohttp": {
-        "ClientConnectionError": _UNANSWERED,
-        "ClientConnectionResetError": _UNANSWERED,
-        "ClientConnectorCertificateError": _UNTRUSTED,
-        "ClientConnectorError": _AIOHTTP_CONNECT,
-        "ClientOSError": _UNANSWERED,
-        "ClientPayloadError": _CUT,
-        "ClientResponseError": _AIOHTTP_STATUS,
-        "ClientSSLError": _AIOHTTP_CONNECT,
-        "ConnectionTimeoutError": _UNSENT,
-        "ContentTypeError": Rule("cut", reads="status", where="status"),
-        "HttpProcessingError": _CUT,
-        "InvalidURL": _MISTAKE,
-        "NonHttpUrlClientError": _MISTAKE,
-        "RedirectClientError": _ANSWERED,
-        "InvalidUrlRedirectClientError": _ANSWERED,
-        "NonHttpUrlRedirectClientError": _ANSWERED,
-        "ServerFingerprintMismatch": _UNTRUSTED,
-        "UploadAbortedError": _UNANSWERED,
-        "WebSocketError": _CUT,
-    },
-    "grpc": {
-        "FutureCancelledError": Rule("nothing"),
-        "FutureTimeoutError": _UNANSWERED,
-        "RpcError": Rule("unknown", reads="grpc"),
-        "UsageError": _MISUSE,
-    },
-    "redis": {
-        "AuthenticationError": Rule("answered", reads="redis", repeats="always"),
-        "AuthorizationError": Rule("answered", reads="redis", repeats="always"),
-        "BusyLoadingError": Rule("trouble", reads="redis", repeats="always"),
-        "ChildDeadlockedError": _MISUSE,
-        "ClusterError": _REPEATS_UNANSWERED,
-        "ConnectionError": _REPEATS_UNANSWERED,
-        "CrossSlotTransactionError": _MISTAKE,
-        "DataError": _MISTAKE,
-        "HttpError": Rule("answered", reads="status", where="status"),
-        "InitialHealthCheckFailedError": _UNANSWERED,
-        "InvalidPipelineStack": _MISUSE,
-        "InvalidResponse": _CUT,
-        "LockError": _ANSWERED,
-        "MaxConnectionsError": Rule("unsent", repeats="always"),
-        "NoValidDatabaseException": _UNANSWERED,
-        "PubSubError": _MISUSE,
-        "RedisClusterException": Rule("unknown", wraps=_CHAIN, repeats="always"),
-        "ResponseError": _REDIS_ANSWER,
-        "SlotNotCoveredError": Rule("trouble"),
-        "TemporaryUnavailableException": _UNANSWERED,
-        "TimeoutError": _UNANSWERED,
-        "UnhealthyDatabaseException": _UNANSWERED,
-        "WatchError": _ANSWERED,
-    },
-    "psycopg": {
-        "DataError": _SQL_MISUSE,
-        "Error": _SQL,
-        "InterfaceError": _SQL_MISUSE,
-        "NotSupportedError": _SQL_MISUSE,
-        "OperationalError": Rule(
-            "unanswered",
-            reads="sqlstate",
-            repeats="always",
-            words=(
-                (r"certificate|does not support SSL|SSL error: (un|wrong|tlsv1 alert protocol)", "untrusted"),
-                (r"(starting up|shutting down|in recovery mode|not yet accepting connections)", "trouble"),
-                (r"too many (clients|connections)|remaining connection slots|no more connections", "trouble"),
-                (
-                    r"authentication failed|no pg_hba\.conf entry|no password supplied|not permitted to log in",
-                    "answered",
+    "anyio": (
+        ("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)),
+        ("ConnectionFailed", _UNSENT),
+    ),
+    "trio": (("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)),),
+    "requests": (
+        ("HTTPError", _STATUS),
+        ("ConnectionError SSLError", Rule("unanswered", wraps=("args",))),
+        ("Timeout", _UNANSWERED),
+        ("RetryError", Rule("answered", reads="counted")),
+        ("TooManyRedirects", _ANSWERED),
+        ("ChunkedEncodingError ContentDecodingError JSONDecodeError", _CUT),
+        ("ConnectTimeout", Rule("unsent", wraps=("args",))),
+        ("ProxyError", Rule("unsent", wraps=("args",), words=((r"Tunnel connection failed: 407", "barred"),))),
+        ("InvalidHeader InvalidJSONError InvalidSchema InvalidURL MissingSchema URLRequired", _MISTAKE),
+        ("CookieConflictError StreamConsumedError UnrewindableBodyError", _MISUSE),
+    ),
+    "urllib3": (
+        ("MaxRetryError", Rule("unanswered", wraps=("reason",), repeats="urlopen")),
+        ("ProtocolError", Rule("unanswered", wraps=("args",), words=((r"^\(?'?Connection broken", "cut"),))),
+        ("ReadTimeoutError TimeoutError", _UNANSWERED),
+        ("SSLError", Rule("unanswered", wraps=("args", *_CHAIN))),
+        ("ResponseError", Rule("answered", reads="counted")),
+        ("DecodeError HeaderParsingError IncompleteRead InvalidChunkLength InvalidHeader", _CUT),
+        ("ConnectTimeoutError EmptyPoolError NewConnectionError", _UNSENT),
+        ("ProxyError", Rule("unsent", wraps=("args",), words=((r"Tunnel connection failed: 407", "barred"),))),
+        ("CertificateError", _UNTRUSTED),
+        ("ClosedPoolError HostChangedError LocationValueError ProxySchemeUnknown ProxySchemeUnsupported", _MISTAKE),
+        ("BodyNotHttplibCompatible ResponseNotChunked TimeoutStateError UnrewindableBodyError", _MISUSE),
+    ),
+    "aiohttp": (
+        ("ClientConnectionError ClientConnectionResetError ClientOSError UploadAbortedError", _UNANSWERED),
+        ("ClientResponseError", _AIOHTTP_STATUS),
+        ("InvalidUrlRedirectClientError NonHttpUrlRedirectClientError RedirectClientError", _ANSWERED),
+        ("ClientPayloadError HttpProcessingError WebSocketError", _CUT),
+        ("ContentTypeError", Rule("cut", reads="status", where="status")),
+        ("ClientConnectorError ClientSSLError", _AIOHTTP_CONNECT),
+        ("ConnectionTimeoutError", _UNSENT),
+        ("ClientConnectorCertificateError ServerFingerprintMismatch", _UNTRUSTED),
+        ("InvalidURL NonHttpUrlClientError", _MISTAKE),
+    ),
+    "grpc": (
+        ("RpcError", Rule("unknown", reads="grpc")),
+        ("FutureTimeoutError", _UNANSWERED),
+        ("UsageError", _MISUSE),
+        ("FutureCancelledError", Rule("nothing")),
+    ),
+    "redis": (
+        ("RedisClusterException", Rule("unknown", wraps=_CHAIN, repeats="always")),
+        ("ClusterError ConnectionError", _REPEATS_UNANSWERED),
+        (
+            (
+                "InitialHealthCheckFailedError NoValidDatabaseException TemporaryUnavailableException TimeoutError "
+                "UnhealthyDatabaseException"
+            ),
+            _UNANSWERED,
+        ),
+        ("AskError", Rule("answered", reads="redis", where="ASK")),
+        ("AuthenticationError AuthorizationError ResponseError", _REDIS_ANSWER),
+        ("ClusterCrossSlotError", Rule("answered", reads="redis", where="CROSSSLOT")),
+        ("ExecAbortError", Rule("answered", reads="redis", where="EXECABORT")),
+        ("HttpError", Rule("answered", reads="status", where="status")),
+        ("LockError WatchError", _ANSWERED),
+        ("MovedError", Rule("answered", reads="redis", where="MOVED")),
+        ("NoPermissionError", Rule("answered", reads="redis", where="NOPERM")),
+        ("NoScriptError", Rule("answered", reads="redis", where="NOSCRIPT")),
+        ("OutOfMemoryError", Rule("answered", reads="redis", where="OOM")),
+        ("BusyLoadingError", Rule("trouble", reads="redis", where="LOADING")),
+        ("ClusterDownError", Rule("trouble", reads="redis", where="CLUSTERDOWN")),
+        ("MasterDownError", Rule("trouble", reads="redis", where="MASTERDOWN")),
+        ("ReadOnlyError", Rule("trouble", reads="redis", where="READONLY")),
+        ("SlotNotCoveredError", Rule("trouble")),
+        ("TryAgainError", Rule("again", reads="redis", where="TRYAGAIN")),
+        ("InvalidResponse", _CUT),
+        ("MaxConnectionsError", Rule("unsent", repeats="always")),
+        ("CrossSlotTransactionError DataError", _MISTAKE),
+        ("ChildDeadlockedError InvalidPipelineStack PubSubError", _MISUSE),
+    ),
+    "psycopg": (
+        ("Error", _SQL),
+        (
+            "OperationalError",
+            Rule(
+                "unanswered",
+                reads="sqlstate",
+                words=(
+                    (r"certificate|does not support SSL|SSL error: (un|wrong|tlsv1 alert protocol)", "untrusted"),
+                    (r"(starting up|shutting down|in recovery mode|not yet accepting connections)", "trouble"),
+                    (r"too many (clients|connections)|remaining connection slots|no more connections", "trouble"),
+                    (
+                        r"authentication failed|no pg_hba\.conf entry|no password supplied|not permitted to log in",
+                        "answered",
+                    ),
+                    (r"(role|user|database) \"?.*\"? does not exist|permission denied", "answered"),
                 ),
-                (r"(role|user|database) \"?.*\"? does not exist|permission denied", "answered"),
-                (r"FATAL: ", "untold"),
+                repeats="always",
             ),
         ),
-        "PipelineAborted": Rule("answered", reads="sqlstate", repeats="always"),
-        "ProgrammingError": _SQL_MISUSE,
-    },
-    "asyncpg": {
-        "InterfaceError": Rule(
-            "misuse", reads="sqlstate", repeats="always", words=((r"connection (is|was) closed", "unanswered"),)
+        ("PipelineAborted", Rule("answered", reads="sqlstate", repeats="always")),
+        ("DataError InterfaceError NotSupportedError ProgrammingError", _SQL_MISUSE),
+    ),
+    "asyncpg": (
+        ("PostgresError", _SQL),
+        ("TargetServerAttributeNotMatched", Rule("trouble")),
+        ("ProtocolError", _CUT),
+        (
+            "InterfaceError",
+            Rule("misuse", reads="sqlstate", words=((r"connection (is|was) closed", "unanswered"),), repeats="always"),
         ),
-        "PostgresError": _SQL,
-        "ProtocolError": _CUT,
-        "TargetServerAttributeNotMatched": Rule("trouble"),
-    },
-    "sqlalchemy": {
-        "ArgumentError": _MISUSE,
-        "AsyncAdapt_Error": Rule("unknown", wraps=("__cause__",)),
-        "CircularDependencyError": _MISUSE,
-        "CompileError": _MISUSE,
-        "DBAPIError": Rule("unknown", reads="invalidated", wraps=("orig",)),
-        "DetachedInstanceError": _MISUSE,
-        "DisconnectionError": _UNANSWERED,
-        "Error": Rule("unknown", wraps=("__cause__",)),
-        "InvalidRequestError": _MISUSE,
-        "MultipleResultsFound": _ANSWERED,
-        "NoResultFound": _ANSWERED,
-        "StaleDataError": _ANSWERED,
-        "StatementError": Rule("unknown", wraps=("orig",)),
-        "TimeoutError": _UNSENT,
-    },
-    "botocore": {
-        "BaseEndpointResolverError": _MISTAKE,
-        "ChecksumError": _CUT,
-        "ClientError": Rule("answered", reads="aws"),
-        "ConfigNotFound": _MISTAKE,
-        "ConfigParseError": _MISTAKE,
-        "ConnectTimeoutError": _AWS_UNSENT,
-        "ConnectionClosedError": _AWS_UNANSWERED,
-        "ConnectionError": _AWS_UNANSWERED,
-        "DataNotFoundError": _MISTAKE,
-        "EndpointConnectionError": _AWS_UNSENT,
-        "EndpointProviderError": _MISTAKE,
-        "FlexibleChecksumError": _CUT,
-        "HTTPClientError": _AWS_UNANSWERED,
-        "IncompleteReadError": _CUT,
-        "InvalidConfigError": _MISTAKE,
-        "InvalidDNSNameError": _MISTAKE,
-        "InvalidEndpointConfigurationError": _MISTAKE,
-        "InvalidHostLabelError": _MISTAKE,
-        "InvalidProxiesConfigError": _MISTAKE,
-        "InvalidRetryConfigurationError": _MISTAKE,
-        "LoginError": _BARRED,
-        "MissingParametersError": _MISTAKE,
-        "NoAuthTokenError": _BARRED,
-        "NoCredentialsError": _BARRED,
-        "OperationNotPageableError": _MISTAKE,
-        "ParamValidationError": _MISTAKE,
-        "ParserError": _CUT,
-        "PartialCredentialsError": _BARRED,
-        "ProfileNotFound": _MISTAKE,
-        "ProxyConnectionError": _AWS_UNSENT,
-        "ReadTimeoutError": Rule("unanswered", repeats="always"),
-        "ResponseParserError": _CUT,
-        "ResponseStreamingError": _CUT,
-        "SSLError": _AWS_UNANSWERED,
-        "SSOError": _BARRED,
-        "UnknownClientMethodError": _MISTAKE,
-        "UnknownServiceStyle": _MISTAKE,
-        "UnknownSignatureVersionError": _MISTAKE,
-        "ValidationError": _MISTAKE,
-    },
-    "stripe": {
-        "APIConnectionError": Rule("unanswered", wraps=("__cause__",), repeats="num_retries"),
-        "APIError": Rule("cut", reads="status", where="http_status"),
-        "AuthenticationError": Rule("barred", reads="status", where="http_status"),
-        "RateLimitError": Rule("busy"),
-        "SignatureVerificationError": _ANSWERED,
-        "StripeError": _STRIPE,
-    },
+    ),
+    "sqlalchemy": (
+        ("AsyncAdapt_Error Error", Rule("unknown", wraps=("__cause__",))),
+        ("DBAPIError", Rule("unknown", reads="invalidated", wraps=("orig",))),
+        ("StatementError", Rule("unknown", wraps=("orig",))),
+        ("DisconnectionError", _UNANSWERED),
+        ("MultipleResultsFound NoResultFound StaleDataError", _ANSWERED),
+        ("TimeoutError", _UNSENT),
+        ("ArgumentError CircularDependencyError CompileError DetachedInstanceError InvalidRequestError", _MISUSE),
+    ),
+    "botocore": (
+        ("ConnectionClosedError ConnectionError HTTPClientError SSLError", _AWS_UNANSWERED),
+        ("ReadTimeoutError", Rule("unanswered", repeats="always")),
+        ("ClientError", Rule("answered", reads="aws")),
+        (
+            (
+                "ChecksumError FlexibleChecksumError IncompleteReadError ParserError ResponseParserError "
+                "ResponseStreamingError"
+            ),
+            _CUT,
+        ),
+        ("ConnectTimeoutError EndpointConnectionError ProxyConnectionError", _AWS_UNSENT),
+        ("LoginError NoAuthTokenError NoCredentialsError PartialCredentialsError SSOError", _BARRED),
+        (
+            (
+                "BaseEndpointResolverError ConfigNotFound ConfigParseError DataNotFoundError EndpointProviderError "
+                "InvalidConfigError InvalidDNSNameError InvalidEndpointConfigurationError InvalidHostLabelError "
+                "InvalidProxiesConfigError InvalidRetryConfigurationError MissingParametersError "
+                "OperationNotPageableError ParamValidationError ProfileNotFound UnknownClientMethodError "
+                "UnknownServiceStyle UnknownSignatureVersionError ValidationError"
+            ),
+            _MISTAKE,
+        ),
+    ),
+    "stripe": (
+        ("APIConnectionError", Rule("unanswered", wraps=("__cause__",), repeats="num_retries")),
+        ("SignatureVerificationError", _ANSWERED),
+        ("StripeError", _STRIPE),
+        ("RateLimitError", Rule("busy", reads="status", where="http_status")),
+        ("APIError", Rule("cut", reads="status", where="http_status")),
+        ("AuthenticationError", Rule("barred", reads="status", where="http_status")),
+    ),
 }
+"""For each package, names of classes and how errors of them are judged."""

@@ -10,10 +10,10 @@ from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory
 from booking_resilience.verdicts.facts import Found, attribute
 from booking_resilience.verdicts.find import find
-from booking_resilience.verdicts.table import MEANINGS, Sent, Text
+from booking_resilience.verdicts.meanings import MEANINGS, Sent, Text
 from booking_resilience.verdicts.waits import seconds_of, wait_in
 
-_RISK: Final[tuple[Sent, ...]] = ("no", "yes", "maybe")
+_RISK: Final[dict[Sent, int]] = {"no": 0, "yes": 1, "maybe": 2}
 _exceptions = BaseExceptionGroup.exceptions  # past a subclass that overrides it
 
 
@@ -64,7 +64,7 @@ def classify(error: BaseException) -> Verdict:
     waits = [wait for leaf, found in each if (wait := _wait(leaf, found)) is not None]
     return Verdict(
         transient=all(MEANINGS[found.meaning].transient for _, found in each),
-        sent=max((found.reached for _, found in each), key=_RISK.index),
+        sent=max((found.reached for _, found in each), key=lambda sent: _RISK[sent]),
         category=_category(each[0][1]),
         status=None,
         type=None,
@@ -109,9 +109,10 @@ def retry_after_of(error: BaseException) -> float | None:
     return max((wait for leaf in leaves(error) if (wait := _wait(leaf, find(leaf))) is not None), default=None)
 
 
-def text_kind_of(error: BaseException) -> Text:
-    """Return which text people are told of an error that is no group: the network's, the service's, or none of them."""
-    return MEANINGS[find(error).meaning].text
+def told_of(error: BaseException) -> tuple[Text, int | None]:
+    """Return what people are told of an error that is no group, the network's text or the service's, and its status."""
+    found = find(error)
+    return MEANINGS[found.meaning].text, found.status
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import email.utils
 import math
-from collections.abc import Iterable
 from typing import Any, Final
 
 from booking_resilience import clock
@@ -49,7 +47,7 @@ def header(headers: object, name: str) -> object:
     """
     try:
         items = getattr(headers, "items", None)
-        pairs: Iterable[Any] = items() if callable(items) else headers if isinstance(headers, Iterable) else ()
+        pairs: Any = items() if callable(items) else headers
         for number, (key, value) in enumerate(pairs):
             if number >= _HEADERS_READ:
                 break
@@ -88,7 +86,9 @@ def _of_text(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        moment = email.utils.parsedate_to_datetime(text)
+        from email.utils import parsedate_to_datetime
+
+        moment = parsedate_to_datetime(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return _until(moment.timestamp())

@@ -7,30 +7,29 @@ then the rows.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from booking_resilience.testing.appwrite_server import parameters
-from booking_resilience.testing.appwrite_server.access import Access
-from booking_resilience.testing.appwrite_server.dialect import DIALECTS, VERSION, ApiError
-from booking_resilience.testing.appwrite_server.exchange import Answer, deleted, nowhere
+from booking_resilience.testing.appwrite_server import parameters, php, routes
+from booking_resilience.testing.appwrite_server.access import Access, Caller, is_local
+from booking_resilience.testing.appwrite_server.bulk import BulkRoutes
+from booking_resilience.testing.appwrite_server.dialect import DIALECTS, VERSION, ApiError, Dialect
+from booking_resilience.testing.appwrite_server.exchange import Answer, Call, Request, nowhere
+from booking_resilience.testing.appwrite_server.fields import FieldRoutes
+from booking_resilience.testing.appwrite_server.limits import RateLimits
 from booking_resilience.testing.appwrite_server.rows import RowRoutes
+from booking_resilience.testing.appwrite_server.shared import Settings
+from booking_resilience.testing.appwrite_server.staging import Transactions
 from booking_resilience.testing.appwrite_server.store import Store
 from booking_resilience.testing.appwrite_server.tables import TableRoutes
-
-if TYPE_CHECKING:
-    from booking_resilience.testing.appwrite_server.dialect import Dialect
-    from booking_resilience.testing.appwrite_server.exchange import Request
-
-# What the SDK has services for, and what other clients ask.
-_ELSEWHERE = (
-    "account", "activities", "apps", "avatars", "backups", "console", "documentsdb", "domains", "embeddings",
-    "functions", "graphql", "locale", "messaging", "migrations", "mongo", "mysql", "oauth2", "organization", "ping",
-    "postgresql", "presences", "project", "projects", "proxy", "realtime", "reports", "sites", "storage", "teams",
-    "tokens", "users", "vcs", "vectorsdb", "waf", "webhooks",
-)  # fmt: skip
+from booking_resilience.testing.appwrite_server.transactions import TransactionRoutes
 
 _LARGEST_BODY = 12 << 20  # bytes; as recorded, 11 MB are read and 13 MB are refused
+_LOGINS = 10  # in a minute
+_CHECKS = {
+    "db": ["Console.DB (console)", "Projects.DB (database_db_main)"],
+    "cache": ["Cache"],
+    "pubsub": ["PubSub"],
+}
 
 
 class Api:
@@ -41,91 +40,141 @@ class Api:
         key: The key that may do everything.
         unique_violation: How a violated unique index is told: `legacy` as up to Appwrite 1.9.6, by the same 409 as an
             ID that is taken; `new` by a type of its own.
+        transactions: Whether there are transactions; without, their routes are nowhere, as of an older server.
+
+    Attributes:
+        access: The keys.
+        fields: The routes of columns and indexes.
     """
 
-    def __init__(self, project: str, key: str, unique_violation: str) -> None:
+    def __init__(self, project: str, key: str, unique_violation: str, transactions: bool = True) -> None:
         store = Store()
+        settings = Settings(store, Transactions(), unique_violation)
         self.access: Access = Access(project, key)
-        self.tables: TableRoutes = TableRoutes(store)
-        self._rows = RowRoutes(store, unique_violation)
+        self.fields: FieldRoutes = FieldRoutes(store)
+        bulk = BulkRoutes(settings)
+        self._groups = {
+            "tables": TableRoutes(store),
+            "fields": self.fields,
+            "rows": RowRoutes(settings, bulk),
+            "bulk": bulk,
+            "transactions": TransactionRoutes(settings),
+        }
+        self._has_transactions = transactions
+        self._limits = RateLimits()
         self._lock = threading.Lock()
-        self._known = {name: self.tables.routes(dialect) for name, dialect in DIALECTS.items()}
 
-    def handle(self, request: Request) -> Answer:
-        """Carry the request out and return the answer, an error's included."""
+    def handle(self, request: Request, torn: tuple[int, str] | None = None) -> Answer:
+        """Carry the request out and return the answer, an error's included.
+
+        Args:
+            request: The request.
+            torn: How many operations a commit applies, and what it tells; None for a whole one.
+        """
         headers: dict[str, str] = {}
         if len(request.raw_body) > _LARGEST_BODY:  # the real one refuses that before its own code sees it
-            return Answer(413, content_type="")
+            return Answer(413, content_type="", style="bare")
         try:
             with self._lock:
-                return self._route(request, headers)
+                answer = self._route(request, headers, torn)
         except ApiError as error:
-            return Answer(error.status, error.body(), headers)
-        except parameters.BodyError:
-            body = {"message": "Error: Server Error", "code": 500, "version": VERSION}
-            return Answer(500, body, content_type="text/html")
+            answer = Answer(error.status, error.body())
+        except parameters.BodyError as error:
+            return _tripped(error.status)
         except Exception as error:  # noqa: BLE001 - parameters of a kind that nobody thought of: an answer all the same
             message = f"The embedded Appwrite server cannot handle this: {error!r}"
-            return Answer(500, ApiError(500, "general_unknown", message).body(), headers)
+            answer = Answer(500, ApiError(500, "general_unknown", message).body())
+        origin = request.headers.get("origin", "")
+        if origin and (is_local(origin) or answer.style == "preflight"):
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Allow-Credentials"] = "true"
+        answer.headers.update(headers)
+        return answer
 
-    def _route(self, request: Request, headers: dict[str, str]) -> Answer:
+    def _route(self, request: Request, headers: dict[str, str], torn: tuple[int, str] | None) -> Answer:
+        if request.method == "OPTIONS":
+            return Answer(204, content_type="text/html", style="preflight")
         parts = [unquote(part) for part in request.path.removesuffix("/").split("/")[1:]]
+        if request.path == "/":
+            return Answer(301, headers={"Location": "/console/"}, content_type="text/html")
         if parts[:1] != ["v1"] or len(parts) < 2:
             return nowhere()
-        if request.method == "OPTIONS":
-            return deleted()
         area, rest = parts[1], parts[2:]
         if area == "health":
             return self._health(request, rest)
-        if area in _ELSEWHERE:
+        if area == "ping" and not rest:
+            self._caller(request)
+            return Answer(200, b"Pong!", content_type="text/plain; charset=UTF-8")
+        if area == "account" and request.method == "GET":  # nobody has a session here, and no key has that scope
+            is_guest = self._caller(request).is_guest
+            raise self.access.refusal(["account"], is_guest, request.headers.get("host", ""))
+        if area == "account" and request.method == "POST" and rest == ["sessions", "email"]:  # nobody has a password
+            self._caller(request)
+            self._limits.check(request, _LOGINS, True, headers, allowed=_LOGINS)
+            text = "Invalid credentials. Please check the email and password."
+            raise ApiError(401, "user_invalid_credentials", text)
+        if area in routes.ELSEWHERE:
             raise parameters.not_emulated(request)
         if area not in DIALECTS:
             return nowhere()
-        return self._data(request, DIALECTS[area], rest, headers)
+        return self._data(request, DIALECTS[area], rest, headers, torn)
+
+    def _allow(self, request: Request, scopes: list[str], *, is_lenient: bool = False) -> bool:
+        """Check who sends a request; return whether it is a guest."""
+        caller = self._caller(request, is_lenient=is_lenient)
+        self.access.allow(caller, scopes, request.headers.get("host", ""))
+        return caller.is_guest
+
+    def _caller(self, request: Request, *, is_lenient: bool = False) -> Caller:
+        project = request.headers.get("x-appwrite-project") or php.parse_query(request.query).get("project", "")
+        return self.access.caller(request.headers, str(project), is_lenient=is_lenient)
 
     def _health(self, request: Request, rest: list[str]) -> Answer:
         if rest == ["version"]:
             return Answer(200, {"version": VERSION})
-        self.access.allow(request, "health.read")
+        self._allow(request, ["health.read"])
         ok = {"ping": 0, "status": "pass"}
         if not rest:
             return Answer(200, {"name": "http", **ok})
-        names = {"db": ["Console.DB (console)", "Projects.DB (database_db_main)"], "cache": ["Cache"]}.get(rest[0])
+        if rest == ["time"]:  # it asks a clock on the internet, which the recorded server couldn't reach
+            raise ApiError(500, "general_server_error", "Server Error")
+        names = _CHECKS.get(rest[0])
         if names is None or len(rest) > 1:
             raise parameters.not_emulated(request)
         return Answer(200, {"total": len(names), "statuses": [{"name": name, **ok} for name in names]})
 
-    def _data(self, request: Request, dialect: Dialect, rest: list[str], headers: dict[str, str]) -> Answer:
+    def _data(
+        self, request: Request, dialect: Dialect, rest: list[str], headers: dict[str, str], torn: tuple[int, str] | None
+    ) -> Answer:
         method = "GET" if request.method == "HEAD" else request.method
-        tables, rows = f"{dialect.table}s", f"{dialect.row}s"
-        shape = (method, *(part if place % 2 else "*" for place, part in enumerate(rest)))
-        if shape[1:5] == ("*", tables, "*", rows) and rest[4:5] == [""]:  # a double slash
+        parts = routes.in_tables(rest, dialect.table, dialect.column, dialect.row) if rest else []
+        if parts[3:] and parts[3] == "rows" and parts[4:5] == [""]:  # a double slash
             parameters.uid("", f"{dialect.row}Id")
-        if shape[1:5] == ("*", tables, "*", rows) and len(rest) in (4, 5):
-            action = "read" if method == "GET" else "write"
-            caller = self.access.allow(request, *(f"{name}.{action}" for name in dialect.row_scopes))
-            parameters.read_body(request)
-            return self._rows.handle(request, method, caller, dialect, rest, headers)
-        known = self._known[dialect.route].get(shape)
-        if known is not None:
-            scope = "databases" if len(rest) < 2 else tables
-            self.access.allow(request, f"{scope}.{'read' if method == 'GET' else 'write'}")
-            parameters.read_body(request)
-            return known(request, dialect, rest)
-        if _is_real(method, rest, dialect):
+        if rest[:1] == ["transactions"] and not self._has_transactions:
+            return nowhere()
+        route = routes.find(method, parts)
+        if route is None and not routes.is_missing(parts):
+            return nowhere()
+        is_lenient = route is not None and (route.group, route.action) == ("transactions", "create")
+        is_guest = self._allow(
+            request,
+            dialect.scopes(route.scope if route else "tables", "read" if method == "GET" else "write"),
+            is_lenient=is_lenient,
+        )
+        if route is None:
             raise parameters.not_emulated(request)
-        return nowhere()
+        remaining = 0 if route.limit is None else self._limits.check(request, route.limit, is_guest, headers)
+        parameters.read_body(request)
+        call = Call(request, dialect, is_guest, rest, torn)
+        answer: Answer = getattr(self._groups[route.group], route.action)(call)
+        if is_guest and route.limit is not None:
+            headers["X-Ratelimit-Remaining"] = str(max(0, remaining - 1))
+        return answer
 
 
-def _is_real(method: str, rest: list[str], dialect: Dialect) -> bool:
-    """Tell whether the real server has a route for databases that this one has not."""
-    tables, columns, rows = f"{dialect.table}s", f"{dialect.column}s", f"{dialect.row}s"
-    if rest[:1] == ["transactions"] or rest[-1:] in (["usage"], ["logs"]):
-        return True
-    if rest[1:2] != [tables]:
-        return method in ("PUT", "PATCH") and len(rest) == 1
-    if rest[3:4] == [columns]:
-        return len(rest) < 8
-    if rest[3:4] == [rows]:
-        return len(rest) == 7 and rest[6] in ("increment", "decrement")
-    return method in ("PUT", "PATCH") and len(rest) == 3
+def _tripped(status: int) -> Answer:
+    """Return the answer to a body that trips the real server's HTTP library up."""
+    if status == 400:
+        return Answer(400, content_type="", style="bare")
+    body = {"message": "Error: Server Error", "code": 500, "version": VERSION}
+    return Answer(500, body, content_type="text/html", style="swoole")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from booking_resilience import clock
 from booking_resilience.testing.appwrite_server.dialect import ApiError
-
-if TYPE_CHECKING:
-    from booking_resilience.testing.appwrite_server.exchange import Request
+from booking_resilience.testing.appwrite_server.exchange import Request
 
 WINDOW = 60
-WRITES, DELETES = 120, 60
 
 
 class RateLimits:
@@ -20,13 +15,21 @@ class RateLimits:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def check(self, request: Request, is_guest: bool, headers: dict[str, str]) -> int:
+    def check(
+        self, request: Request, limit: int, counts: bool, headers: dict[str, str], *, allowed: int | None = None
+    ) -> int:
         """Count the request, put the limit's headers, return how many are left.
+
+        Args:
+            request: The request.
+            limit: How many the headers announce.
+            counts: Whether it counts: a guest's does, one with a key doesn't.
+            headers: Where the headers go.
+            allowed: How many are let through; None for one less than announced, as observed of writes.
 
         Raises:
             ApiError: If a guest has made too many.
         """
-        limit = DELETES if request.method == "DELETE" else WRITES
         window = int(clock.utc_now().timestamp()) // WINDOW
         if len(self._counts) > 10_000:
             self._counts.clear()
@@ -38,8 +41,8 @@ class RateLimits:
         headers["X-Ratelimit-Limit"] = str(limit)
         headers["X-Ratelimit-Remaining"] = str(remaining)
         headers["X-Ratelimit-Reset"] = str((window + 1) * WINDOW)
-        if is_guest:
-            if made >= limit - 1:  # as observed: the last of the announced ones is refused
+        if counts:
+            if made >= (limit - 1 if allowed is None else allowed):
                 text = "Rate limit for the current endpoint has been exceeded. Please try again after some time."
                 raise ApiError(429, "general_rate_limit_exceeded", text)
             self._counts[key] = (window, made + 1)

@@ -1,283 +1,299 @@
-"""The query language of the lists: parsing, checking against the columns, and carrying out."""
+"""The query language: parsing, and checking against the columns, in the real server's words."""
 
 from __future__ import annotations
 
-import json
-import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from booking_resilience.testing.appwrite_server.dialect import ApiError, Dialect, argument, bad_query
+from booking_resilience.testing.appwrite_server import php
+from booking_resilience.testing.appwrite_server.dialect import UID_RULE, ApiError, bad_query, is_id
+from booking_resilience.testing.appwrite_server.kinds import Column, date_problem, is_float, is_integer, range_rule
+from booking_resilience.testing.appwrite_server.store import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+LOGICAL = ("and", "or")
+SPATIAL = (
+    "crosses", "notCrosses", "distanceEqual", "distanceNotEqual", "distanceGreaterThan", "distanceLessThan",
+    "intersects", "notIntersects", "overlaps", "notOverlaps", "touches", "notTouches", "covers", "notCovers",
+    "spatialEquals", "notSpatialEquals",
+)  # fmt: skip
+VECTOR = ("vectorDot", "vectorCosine", "vectorEuclidean")
+CONTAINS = ("contains", "containsAny", "containsAll", "notContains")
 
-    from booking_resilience.testing.appwrite_server.store import Row, Table
+# How many values each filter has: the words for it; None for any number.
+COUNTS: dict[str, str | None] = {
+    **dict.fromkeys(("equal", *CONTAINS, "exists", "notExists"), "at least one value"),
+    **dict.fromkeys(
+        ("notEqual", "lessThan", "lessThanEqual", "greaterThan", "greaterThanEqual", "search", "notSearch", "regex",
+         "startsWith", "notStartsWith", "endsWith", "notEndsWith"),
+        "exactly one value",
+    ),
+    "between": "exactly two values",
+    "notBetween": "exactly two values",
+    "isNull": None,
+    "isNotNull": None,
+    **dict.fromkeys((*SPATIAL, *VECTOR), None),
+}  # fmt: skip
+OTHERS = ("limit", "offset", "cursorAfter", "cursorBefore", "select", "orderAsc", "orderDesc", "orderRandom")
+METHODS = frozenset((*COUNTS, *LOGICAL, *OTHERS, "elemMatch"))
 
-SYSTEM = {"$id": "id", "$sequence": "sequence", "$createdAt": "created", "$updatedAt": "updated"}
-_DEFAULT_LIMIT = 25
-_MOST = 2**63 - 1
 _MOST_VALUES = 500
+_ON_ARRAYS = (*CONTAINS, "isNull", "isNotNull", "exists", "notExists")
+_SYSTEM = {"$id": "text", "$sequence": "sequence", "$createdAt": "datetime", "$updatedAt": "datetime"}
+_SELECTABLE = ("*", "$id", "$sequence", "$collection", "$tenant", "$permissions", "$createdAt", "$updatedAt")
 
 
-def _text(value: Any) -> Any:
-    return value.casefold() if isinstance(value, str) else value
+@dataclass(slots=True)
+class Query:
+    """One query; the values of a logical one are queries."""
 
-
-def _any(test: Callable[[Any, Any], bool]) -> Callable[[Any, Sequence[Any]], bool]:
-    return lambda value, wanted: value is not None and any(test(value, item) for item in wanted)
-
-
-def _all_not(test: Callable[[Any, Any], bool]) -> Callable[[Any, Sequence[Any]], bool]:
-    return lambda value, wanted: value is not None and not any(test(value, item) for item in wanted)
-
-
-def _holds(value: Any, item: Any) -> bool:
-    return item in map(_text, value) if isinstance(value, list) else str(item) in str(value)
-
-
-# Of a value and what it is compared with, both without regard to letter case.
-_TESTS: dict[str, Callable[[Any, Sequence[Any]], bool]] = {
-    "equal": lambda value, wanted: value is not None and value in wanted,
-    "notEqual": lambda value, wanted: value not in wanted,
-    "lessThan": _any(operator.lt),
-    "lessThanEqual": _any(operator.le),
-    "greaterThan": _any(operator.gt),
-    "greaterThanEqual": _any(operator.ge),
-    "between": lambda value, wanted: value is not None and wanted[0] <= value <= wanted[1],
-    "notBetween": lambda value, wanted: value is not None and not wanted[0] <= value <= wanted[1],
-    "startsWith": _any(lambda a, b: str(a).startswith(str(b))),
-    "notStartsWith": _all_not(lambda a, b: str(a).startswith(str(b))),
-    "endsWith": _any(lambda a, b: str(a).endswith(str(b))),
-    "notEndsWith": _all_not(lambda a, b: str(a).endswith(str(b))),
-    "contains": _any(_holds),
-    "containsAny": _any(_holds),
-    "containsAll": lambda value, wanted: value is not None and all(_holds(value, item) for item in wanted),
-    "notContains": _all_not(_holds),
-    "search": _any(lambda a, b: all(word in str(a).split() for word in str(b).split())),
-    "isNull": lambda value, _: value is None,
-    "isNotNull": lambda value, _: value is not None,
-}
-_LOGICAL = {"and": all, "or": any}
-_OTHERS = ("limit", "offset", "cursorAfter", "cursorBefore", "select", "orderAsc", "orderDesc", "orderRandom")
-_NEEDS_VALUES = set(_TESTS) - {"isNull", "isNotNull"}
+    method: str
+    attribute: str
+    values: list[Any]
 
 
 @dataclass(slots=True)
 class Listing:
     """What a list request asks for; of limit, offset and cursor the first one counts."""
 
-    filters: list[dict[str, Any]] = field(default_factory=list)
+    filters: list[Query] = field(default_factory=list)
     orders: list[tuple[str, bool]] = field(default_factory=list)
     limit: int | None = None
     offset: int | None = None
     cursor: tuple[str, bool] | None = None
     select: list[str] | None = None
+    is_random: bool = False
 
 
-def parse(queries: list[str], table: Table) -> Listing:
-    """Return what the queries ask for.
+def parse(texts: Sequence[str]) -> list[Query]:
+    """Return the queries that texts hold.
+
+    Raises:
+        ApiError: If one of them isn't a query.
+    """
+    return [_read(text) for text in texts]
+
+
+def _read(text: str) -> Query:
+    try:
+        value = php.decode(text)
+    except ValueError:
+        raise bad_query("Syntax error") from None
+    if not isinstance(value, (dict, list)):
+        raise _invalid(f"Invalid query. Must be an array, got {php.type_of(value)}")
+    return _from(value if isinstance(value, dict) else {})
+
+
+def _from(fields: dict[str, Any]) -> Query:
+    method, attribute, values = (
+        default if fields.get(name) is None else fields[name]
+        for name, default in (("method", ""), ("attribute", ""), ("values", []))
+    )
+    if not isinstance(method, str):
+        raise _invalid(f"Invalid query method. Must be a string, got {php.type_of(method)}")
+    if method not in METHODS:
+        raise _invalid(f"Invalid query method: {method}")
+    if not isinstance(attribute, str):
+        raise _invalid(f"Invalid query attribute. Must be a string, got {php.type_of(attribute)}")
+    if not isinstance(values, (list, dict)):
+        raise _invalid(f"Invalid query values. Must be an array, got {php.type_of(values)}")
+    listed = list(values.values()) if isinstance(values, dict) else values
+    if isinstance(values, dict) and method in OTHERS and method != "select":
+        listed = []  # PHP finds no value under 0
+    return Query(method, attribute, [_nested(item) for item in listed] if method in LOGICAL else listed)
+
+
+def _nested(item: Any) -> Query:
+    if not isinstance(item, (dict, list)):  # 1.9.6 falls over queries that are nested as text
+        raise ApiError(500, "general_unknown", "Server Error")
+    return _from(item if isinstance(item, dict) else {})
+
+
+def _invalid(message: str) -> ApiError:
+    return ApiError(400, "general_query_invalid", message)
+
+
+def check(queries: Sequence[Query], table: Table, *, only: tuple[str, ...] | None = None) -> Listing:
+    """Return what queries ask for.
+
+    Args:
+        queries: The queries.
+        table: The table whose columns they name.
+        only: The only methods that are allowed; None for all.
 
     Raises:
         ApiError: If one of them is wrong.
     """
-    if len(queries) > 100 or any(not 1 <= len(query) <= 4096 for query in queries):
-        text = "Value must be a valid string and at least 1 chars and no longer than 4096 chars"
-        raise argument("queries", f"Value must a valid array no longer than 100 items and {text}")
     listing = Listing()
-    for text in queries:
-        _take(listing, _checked(_read(text)), table)
+    for query in queries:
+        if query.method in ("cursorAfter", "cursorBefore") and listing.cursor is None and only is None:
+            listing.cursor = (_cursor(query), query.method == "cursorAfter")
+    for query in queries:
+        if only is not None and query.method not in only:
+            raise _invalid(f"Invalid query method: {query.method}")
+        if query.method in OTHERS:
+            _take(listing, query, table)
+        else:
+            _check_filter(query, table)
+            listing.filters.append(query)
+    for query in _flat(listing.filters):
+        _check_searched(query, table)
     return listing
 
 
-def _read(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise bad_query("Syntax error") from None
+def _cursor(query: Query) -> str:
+    value = query.values[0] if query.values else None
+    if not isinstance(value, str) or not is_id(value):
+        raise _invalid(f"Invalid cursor: {UID_RULE}")
+    return value
 
 
-def _checked(query: Any) -> dict[str, Any]:
-    if not isinstance(query, dict):
-        raise bad_query(f"Invalid query. Must be an array, got {_php_type(query)}")
-    method, attribute, values = query.get("method"), query.get("attribute", ""), query.get("values", [])
-    if not isinstance(method, str):
-        raise bad_query("Invalid query method. Must be a string, got " + _php_type(method))
-    if method not in _TESTS and method not in _LOGICAL and method not in _OTHERS:
-        raise ApiError(400, "general_query_invalid", f"Invalid query method: {method}")
-    if not isinstance(attribute, str) or not isinstance(values, list):
-        raise bad_query("Invalid query values. Must be an array")
-    return {"method": method, "attribute": attribute, "values": values}
-
-
-def _php_type(value: Any) -> str:
-    names = {str: "string", int: "integer", float: "double", bool: "boolean", list: "array", type(None): "NULL"}
-    return names.get(type(value), "array")
-
-
-def _take(listing: Listing, query: dict[str, Any], table: Table) -> None:
-    method, values = query["method"], query["values"]
+def _take(listing: Listing, query: Query, table: Table) -> None:
+    method, values = query.method, query.values
     if method in ("limit", "offset"):
-        value = values[0] if len(values) == 1 else None
-        least = 1 if method == "limit" else 0
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
-            raise bad_query(f"Invalid {method}: Value must be a valid range between {least} and {_MOST:,}")
+        found = _number(method, values[0] if values else None)
         if getattr(listing, method) is None:
-            setattr(listing, method, value)
-    elif method in ("cursorAfter", "cursorBefore"):
-        if len(values) != 1 or not isinstance(values[0], str) or not values[0]:
-            raise bad_query("Invalid cursor: Value must be a valid ID")
-        if listing.cursor is None:
-            listing.cursor = (values[0], method == "cursorAfter")
+            setattr(listing, method, found)
     elif method == "select":
-        for name in values:
-            _known(str(name), table)
-        listing.select = [*(listing.select or ()), *map(str, values)]
+        _check_selection(values, table)
+        listing.select = [*(listing.select or ()), *map(php.string, values)]
     elif method in ("orderAsc", "orderDesc"):
-        _known(query["attribute"], table)
-        listing.orders.append((query["attribute"], method == "orderAsc"))
-    elif method != "orderRandom":
-        listing.filters.append(_filter(query, table))
+        _check_known(query.attribute, table)
+        listing.orders.append((query.attribute, method == "orderAsc"))
+    elif method == "orderRandom":
+        listing.is_random = True
+    else:
+        _cursor(query)
 
 
-def _known(name: str, table: Table) -> None:
-    known = name in SYSTEM or name in ("*", "$permissions", "$databaseId", "$tableId", "$collectionId")
-    if not known and not (name in table.columns and table.columns[name].status == "available"):
+def _number(method: str, value: Any) -> int:
+    least = 1 if method == "limit" else 0
+    if not php.is_numeric(value):
+        raise bad_query(f"Invalid {method}: Value must be a valid number")
+    number = php.number(value)
+    if not isinstance(number, int) or not least <= number <= php.INT_MAX:
+        raise bad_query(f"Invalid {method}: {range_rule(least, php.INT_MAX)}")
+    return number
+
+
+def _check_selection(values: list[Any], table: Table) -> None:
+    if not values:
+        raise bad_query("No attributes selected")
+    names = [php.string(value) for value in values]
+    if len(set(names)) < len(names):
+        raise bad_query("Duplicate attributes selected")
+    for name in names:
+        if name not in _SELECTABLE and name not in table.available():
+            _check_known(name.partition(".")[0], table)
+
+
+def _check_known(name: str, table: Table) -> None:
+    if name not in _SYSTEM and name not in table.available():
         raise bad_query(f"Attribute not found in schema: {name}")
 
 
-def _filter(query: dict[str, Any], table: Table) -> dict[str, Any]:
-    method, attribute, values = query["method"], query["attribute"], query["values"]
-    if method in _LOGICAL:
-        queries = [_checked(_read(item) if isinstance(item, str) else item) for item in values]
-        if any(inner["method"] in _OTHERS for inner in queries):
-            raise bad_query(f"{method.capitalize()} queries can only contain filter queries")
-        inner = [_filter(inner, table) for inner in queries]
-        return {"method": method, "inner": inner}
-    _known(attribute, table)
-    if method in _NEEDS_VALUES and not values:
-        raise bad_query(f"{method[0].upper()}{method[1:]} queries require at least one value.")
-    if len(values) > _MOST_VALUES:
-        raise bad_query(f"Query on attribute has greater than {_MOST_VALUES} values: {attribute}")
-    if method in ("between", "notBetween") and len(values) != 2:
-        raise bad_query(f"{method[0].upper()}{method[1:]} queries require exactly two values.")
-    column = table.columns.get(attribute)
-    if column is not None and method in _NEEDS_VALUES:
-        kinds = {"integer": (int, float), "float": (int, float), "boolean": (bool,)}.get(column.kind, (str,))
-        for value in values:
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                raise bad_query(f'Query value is invalid for attribute "{attribute}"')
-    return query
+def _flat(queries: Sequence[Query]) -> list[Query]:
+    return [one for query in queries for one in (_flat(query.values) if query.method in LOGICAL else [query])]
 
 
-def carry_out(listing: Listing, table: Table, dialect: Dialect) -> tuple[int, list[Row]]:
-    """Return how many rows match, and the page of them that was asked for.
-
-    Raises:
-        ApiError: If the cursor's row is not there, or has no value to order by.
-    """
-    rows = _matching(listing, table)
-    total, orders = len(rows), [*listing.orders, ("$sequence", _tie_of(listing.orders))]
-    _sort(rows, orders)
-    offset, limit = listing.offset or 0, _DEFAULT_LIMIT if listing.limit is None else listing.limit
-    if listing.cursor is None:
-        return total, rows[offset : offset + limit]
-    row_id, after = listing.cursor
-    anchor = table.find(row_id)
-    if anchor is None:
-        message = f"{dialect.row.capitalize()} '{row_id}' for the 'cursor' value not found."
-        raise ApiError(400, "general_cursor_not_found", message)
-    for name, _ in listing.orders:
-        if value_of(anchor, name) is None:
-            message = f"Order attribute '{name}' has a null value; a cursor cannot begin there."
-            raise ApiError(400, "database_query_order_null", message)
-    ends, begins = _place(anchor, rows, orders)
-    if after:
-        return total, rows[begins + offset :][:limit]
-    return total, rows[: max(0, ends - offset)][-limit:]
-
-
-def _tie_of(orders: list[tuple[str, bool]]) -> bool:
-    """Tell whether equal rows come in ascending order of their sequence."""
-    return orders[0][1] if len(orders) == 1 and orders[0][0] in ("$createdAt", "$updatedAt") else True
-
-
-def _sort(rows: list[Row], orders: list[tuple[str, bool]]) -> None:
-    """Sort rows that are in ascending order of their sequence, which is the last of the orders."""
-    *orders, (_, ascending) = orders
-    if not ascending:
-        rows.reverse()
-    for name, ascending in reversed(orders):
-        rows.sort(key=_key_by(name), reverse=not ascending)
+def _check_filter(query: Query, table: Table) -> None:
+    if query.method in LOGICAL:
+        for inner in query.values:
+            if inner.method in OTHERS:
+                _take(Listing(), inner, table)
+            else:
+                _check_filter(inner, table)
+        name = query.method.capitalize()
+        if any(inner.method in OTHERS for inner in query.values):
+            raise bad_query(f"{name} queries can only contain filter queries")
+        if len(query.values) < 2:
+            raise bad_query(f"{name} queries require at least two queries")
+        return
+    if query.method == "elemMatch":
+        raise bad_query("elemMatch is not supported by the database")
+    _check_count(query)
+    column = _column_of(query, table)
+    if len(query.values) > _MOST_VALUES:
+        raise bad_query(f"Query on attribute has greater than {_MOST_VALUES} values: {query.attribute}")
+    is_spatial = column is not None and column.kind.family == "spatial"
+    if column is not None and is_spatial and query.method not in ("isNull", "isNotNull"):
+        text = f"The embedded Appwrite server does not emulate queries on {column.kind.shown} columns."
+        raise ApiError(501, "general_not_implemented", text)
+    if query.method in SPATIAL:
+        raise bad_query(f'Spatial query "{query.method}" cannot be applied on non-spatial attribute: {query.attribute}')
+    if query.method in VECTOR:
+        raise bad_query("Vector queries can only be used on vector attributes")
+    if query.method in ("exists", "notExists"):  # MariaDB has no such thing, which the real server finds out too late
+        raise ApiError(500, "general_unknown", "Server Error")
+    if not is_spatial:
+        _check_values(query, column)
 
 
-def _place(anchor: Row, rows: list[Row], orders: list[tuple[str, bool]]) -> tuple[int, int]:
-    """Return where the rows before the anchor end, and where those after it begin; it need not be among them."""
-    keys = [(_key_by(name), ascending) for name, ascending in orders]
-
-    def comes_before(row: Row) -> bool:
-        for key, ascending in keys:
-            mine, its = key(row), key(anchor)
-            if mine != its:
-                return bool(mine < its) == ascending
-        return False
-
-    low, high = 0, len(rows)
-    while low < high:
-        middle = (low + high) // 2
-        if comes_before(rows[middle]):
-            low = middle + 1
-        else:
-            high = middle
-    return low, low + (low < len(rows) and rows[low] is anchor)
+def _check_count(query: Query) -> None:
+    words, values = COUNTS[query.method], query.values
+    wrong = {
+        None: False,
+        "at least one value": not values or values[0] == [],
+        "exactly one value": len(values) != 1,
+        "exactly two values": len(values) != 2,
+    }[words]
+    if wrong:
+        raise bad_query(f"{query.method[0].upper()}{query.method[1:]} queries require {words}.")
+    if query.method.startswith("distance") and not (
+        len(values) == 1 and isinstance(values[0], list) and len(values[0]) == 3
+    ):
+        raise bad_query("Distance query requires [[geometry, distance]] parameters")
 
 
-def _matching(listing: Listing, table: Table) -> list[Row]:
-    """Return the rows that all filters let through, in the order of their sequence."""
-    rows = list(table.rows.values())
-    for query in listing.filters:  # the ID is what rows are found by; no need to look at them all
-        if query["method"] == "equal" and query["attribute"] == "$id":
-            found = {row.id: row for value in query["values"] if (row := table.find(str(value)))}
-            rows = sorted(found.values(), key=lambda row: row.sequence)
-            break
-    for query in listing.filters:
-        rows = list(filter(_test_of(query), rows))
-    return rows
+def _column_of(query: Query, table: Table) -> Column | None:
+    """Return the column that a filter is about; None for what the system keeps."""
+    name = query.attribute
+    if name in _SYSTEM:
+        return None
+    column = table.available().get(name)
+    if column is None and "." in name and (top := table.available().get(name.partition(".")[0])) is not None:
+        raise bad_query(f"Cannot query nested attribute on: {top.key}")
+    if column is None:
+        raise bad_query(f"Attribute not found in schema: {name.partition('.')[0]}")
+    if column.encrypt:
+        raise bad_query(f"Cannot query encrypted attribute: {name}")
+    return column
 
 
-def _test_of(query: dict[str, Any]) -> Callable[[Row], bool]:
-    """Return what tells whether a row fits a query; what does not change from row to row is made once."""
-    if "inner" in query:
-        together, tests = _LOGICAL[query["method"]], [_test_of(inner) for inner in query["inner"]]
-        return lambda row: together(test(row) for test in tests)
-    name, compare, wanted = query["attribute"], _TESTS[query["method"]], [_text(value) for value in query["values"]]
-    field = SYSTEM.get(name)
-    exact = query["values"] if query["method"] == "equal" and field is None else ()
-
-    def fits(row: Row) -> bool:
-        value = row.data.get(name) if field is None else getattr(row, field)
-        if value in exact:  # by far the most frequent filter, and its cheapest answer
-            return value is not None
-        try:
-            return compare(value.casefold() if isinstance(value, str) else value, wanted)
-        except TypeError:
-            return False
-
-    return fits
+def _is_sequence(value: Any, _: Column | None) -> bool:
+    return (isinstance(value, str) and value.isdigit()) or is_integer(value, 64)
 
 
-def value_of(row: Row, name: str) -> Any:
-    """Return a row's value of a column or a system field."""
-    return getattr(row, SYSTEM[name]) if name in SYSTEM else row.data.get(name)
+_FITS: dict[str, Callable[[Any, Column | None], bool]] = {
+    "text": lambda value, _: isinstance(value, str),
+    "relationship": lambda value, _: isinstance(value, str) and len(value) <= 255,
+    "integer": lambda value, column: is_integer(value, column.bits if column else 64),
+    "float": lambda value, _: is_float(value),
+    "boolean": lambda value, _: isinstance(value, bool),
+    "datetime": lambda value, _: date_problem(value) is None,
+    "sequence": _is_sequence,
+}
 
 
-def _key_by(name: str) -> Callable[[Row], Any]:
-    """Return what rows are sorted by; null comes before all values."""
-    if name in SYSTEM and name != "$id":  # never null, and no letter case to be left out
-        return operator.attrgetter(SYSTEM[name])
+def _check_values(query: Query, column: Column | None) -> None:
+    name, method = query.attribute, query.method
+    family = _SYSTEM[name] if column is None else column.kind.family
+    if not all(_FITS[family](value, column) for value in query.values):
+        raise bad_query(f'Query value is invalid for attribute "{name}"')
+    if column is not None and column.relation and column.relation["relationType"] in ("oneToMany", "manyToMany"):
+        raise bad_query("Cannot query on virtual relationship attribute")
+    is_array = column is not None and column.array
+    if not is_array and method in CONTAINS and family != "text":
+        word = "notContains" if method == "notContains" else "contains"
+        raise bad_query(f'Cannot query {word} on attribute "{name}" because it is not an array, string, or object.')
+    if is_array and method not in _ON_ARRAYS:
+        raise bad_query(f'Cannot query {method} on attribute "{name}" because it is an array.')
 
-    def key(row: Row) -> tuple[bool, Any]:
-        value = value_of(row, name)
-        return value is not None, 0 if value is None else _text(value)
 
-    return key
+def _check_searched(query: Query, table: Table) -> None:
+    if query.method not in ("search", "notSearch"):
+        return
+    for index in table.indexes.values():
+        if index.kind == "fulltext" and index.status == "available" and index.columns == [query.attribute]:
+            return
+    raise _invalid(f'Searching by attribute "{query.attribute}" requires a fulltext index.')

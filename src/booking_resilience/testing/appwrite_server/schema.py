@@ -1,227 +1,204 @@
-"""Columns: their types, what they accept, and how values are stored."""
+"""Making and changing columns: which parameters each kind has, and what they may be."""
 
 from __future__ import annotations
 
-import datetime
-import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from booking_resilience import clock
-from booking_resilience.testing.appwrite_server.dialect import argument, not_optional
+from booking_resilience.testing.appwrite_server import parameters, php
+from booking_resilience.testing.appwrite_server.dialect import DIALECTS, ID_RULE, ApiError, Dialect, argument, is_id
+from booking_resilience.testing.appwrite_server.kinds import (
+    DATE_RULE,
+    FLOAT_MAX,
+    PLAIN_TEXT,
+    SIZED,
+    Column,
+    date_problem,
+    integer_rule,
+    is_float,
+    is_integer,
+    range_rule,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+_LONGEST = {"varchar": 16_381, "string": 1_073_741_824}
+_RELATIONS = ("oneToOne", "manyToOne", "manyToMany", "oneToMany")
+_ON_DELETE = ("cascade", "restrict", "setNull")
 
-INT32 = (-(2**31), 2**31 - 1)
-FLOAT = (-1.7976931348623157e308, 1.7976931348623157e308)
-_LONG = {"text": 16_383, "mediumtext": 4_194_303, "longtext": 1_073_741_823}
-_TEXTS = ("string", "varchar", *_LONG)
-_DAYS = {"yesterday": -1, "today": 0, "midnight": 0, "tomorrow": 1}
-TYPES = (*_TEXTS, "integer", "float", "boolean", "datetime", "enum", "email", "url", "ip")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(?:\.[^@\s.]+)+")
-_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")
-
-
-def timestamp(moment: datetime.datetime) -> str:
-    """Return a moment as Appwrite writes it: UTC, milliseconds."""
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}+00:00"
-
-
-def now() -> str:
-    """Return this moment as Appwrite writes it."""
-    return timestamp(clock.utc_now())
-
-
-@dataclass(slots=True)
-class Column:
-    """One column of a table.
-
-    Attributes:
-        kind: The type by which it is created: the last part of the route.
-        facts: What an answer says of it beside what all columns have.
-    """
-
-    key: str
-    kind: str
-    required: bool
-    array: bool
-    default: Any
-    facts: dict[str, Any]
-    created: str
-    status: str = "processing"
-    limits: tuple[float, float] = field(default=(0, 0))
-
-    def body(self) -> dict[str, Any]:
-        """Return the column as an answer holds it."""
-        shown = {"float": "double", "enum": "string", "email": "string", "url": "string", "ip": "string"}
-        return {
-            "key": self.key,
-            "type": shown.get(self.kind, self.kind),
-            "status": self.status,
-            "error": "",
-            "required": self.required,
-            "array": self.array,
-            "$createdAt": self.created,
-            "$updatedAt": self.created,
-            **self.facts,
-            "default": self.default,
-            **(
-                {"encrypt": False if self.status == "processing" or self.kind == "string" else None}
-                if self.kind in _TEXTS
-                else {}
-            ),
-        }
-
-    def problem(self, value: Any) -> str | None:
-        """Return what is wrong with a value that is not None, in Appwrite's words; None if nothing is."""
-        if not self.array:
-            wrong = self._wrong(value)
-            return wrong and f'Attribute "{self.key}" has {wrong}'
-        if not isinstance(value, list):
-            return f'Attribute "{self.key}" must be an array'
-        for place, item in enumerate(value):
-            if wrong := self._wrong(item):
-                return f"Attribute \"{self.key}['{place}']\" has {wrong}"
-        return None
-
-    def _wrong(self, value: Any) -> str | None:
-        return _CHECKS[self.kind](self, value)
-
-    def stored(self, value: Any) -> Any:
-        """Return the value as it is stored and answered."""
-        if value is None:
-            return [] if self.array else None
-        if self.kind == "datetime":
-            return [timestamp(parse(item)) for item in value] if self.array else timestamp(parse(value))
-        if self.kind == "float":
-            return [_plain(item) for item in value] if self.array else _plain(value)
-        return value
-
-
-def parse(text: str) -> datetime.datetime:
-    """Return the moment that a text names; UTC where it names no zone. Some English words do, as in PHP."""
-    if text in _DAYS:
-        midnight = clock.utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
-        return midnight + datetime.timedelta(days=_DAYS[text])
-    moment = datetime.datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-
-
-def _plain(value: float) -> float:
-    return int(value) if float(value).is_integer() and abs(value) < 2**53 else value
-
-
-def _text(column: Column, value: Any) -> str | None:
-    size = int(column.limits[1])
-    if isinstance(value, str) and len(value) <= size:
-        return None
-    return f"invalid type. Value must be a valid string and no longer than {size} chars"
-
-
-def _integer(column: Column, value: Any) -> str | None:
-    low, high = INT32
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        return f"invalid format. Value must be a valid signed 32-bit integer between {low:,} and {high:,}"
-    return _range(column, value)
-
-
-def _float(column: Column, value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "invalid type. Value must be a valid float"
-    return _range(column, value)
-
-
-def _range(column: Column, value: float) -> str | None:
-    low, high = column.limits
-    if low <= value <= high:
-        return None
-    return f"invalid format. Value must be a valid range between {low:,} and {high:,}"
-
-
-def _boolean(_: Column, value: Any) -> str | None:
-    return None if isinstance(value, bool) else "invalid type. Value must be a valid boolean"
-
-
-def _datetime(_: Column, value: Any) -> str | None:
-    try:
-        parse(value)
-    except (ValueError, TypeError):
-        return "invalid type. Value must be valid date between 0000-01-01 00:00:00 and 9999-12-31 23:59:59."
-    return None
-
-
-def _enum(column: Column, value: Any) -> str | None:
-    elements = column.facts["elements"]
-    return None if value in elements else f"invalid format. Value must be one of ({', '.join(elements)})"
-
-
-def _email(_: Column, value: Any) -> str | None:
-    fits = isinstance(value, str) and _EMAIL.fullmatch(value)
-    return None if fits else "invalid format. Value must be a valid email address"
-
-
-def _url(_: Column, value: Any) -> str | None:
-    fits = isinstance(value, str) and re.fullmatch(r"https?://[^\s/]+\S*", value)
-    return None if fits else "invalid format. Value must be a valid URL"
-
-
-def _ip(_: Column, value: Any) -> str | None:
-    fits = isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F:.]{2,45}", value)
-    return None if fits else "invalid format. Value must be a valid IP address"
-
-
-_CHECKS: dict[str, Callable[[Column, Any], str | None]] = {
-    **dict.fromkeys(_TEXTS, _text),
-    "integer": _integer,
-    "float": _float,
-    "boolean": _boolean,
-    "datetime": _datetime,
-    "enum": _enum,
-    "email": _email,
-    "url": _url,
-    "ip": _ip,
+# Of each family: what a default or a bound may be, and the rule that says so.
+_DEFAULTS = {
+    "integer": (lambda value: is_integer(value, 64), integer_rule(64)),
+    "float": (is_float, "Value must be a valid float"),
+    "boolean": (lambda value: isinstance(value, bool), "Value must be a valid boolean"),
+    "datetime": (lambda value: date_problem(value) is None, DATE_RULE),
 }
 
 
-def make_column(kind: str, body: dict[str, Any], now: str) -> Column:
+def make_column(name: str, body: dict[str, Any], now: str, dialect: Dialect = DIALECTS["tablesdb"]) -> Column:
     """Return the column that a request asks for.
 
     Raises:
         ApiError: If a parameter is missing or wrong.
     """
-    key = body.get("key")
-    if key is None:
-        raise not_optional("key")
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise argument("key", "Parameter must contain at most 36 chars and start with a letter or a digit")
-    if not isinstance(body.get("required"), bool):
-        raise (
-            not_optional("required")
-            if body.get("required") is None
-            else argument("required", "Value must be a valid boolean")
-        )
-    facts: dict[str, Any] = {}
-    limits: tuple[float, float] = (0, 0)
-    if kind in ("string", "varchar"):
-        size = body.get("size")
-        if isinstance(size, bool) or not isinstance(size, (int, float)) or not 1 <= size <= 1_073_741_824:
-            raise argument("size", "Value must be a valid range between 1 and 1,073,741,824")
-        facts["size"], limits = int(size), (0, int(size))
-    elif kind in _LONG:
-        limits = (0, _LONG[kind])
-    elif kind in ("integer", "float"):
-        low, high = INT32 if kind == "integer" else FLOAT
-        limits = (low if body.get("min") is None else body["min"], high if body.get("max") is None else body["max"])
-        facts = {"min": limits[0], "max": limits[1]}
-    elif kind == "enum":
-        elements = body.get("elements")
-        if not isinstance(elements, list) or not elements or not all(isinstance(item, str) for item in elements):
-            raise argument("elements", "Value must a valid array and Value must be a valid string")
-        facts = {"elements": elements, "format": "enum"}
-    elif kind in ("email", "url", "ip"):
-        facts = {"format": kind}
-    elif kind == "datetime":
-        facts = {"format": ""}
-    array = body.get("array") is True
-    return Column(key, kind, body["required"], array, body.get("default"), facts, now, limits=limits)
+    if name == "relationship":
+        return _make_relationship(dialect, body, now)
+    key = _key(parameters.required(body, "key"), "key")
+    column = Column(key, name, False, False, None, now, now)
+    if name in SIZED:
+        column.size = parameters.whole(body, "size", 1, _LONGEST[name])
+    if name == "enum":
+        column.elements = _elements(body)
+    column.required = parameters.boolean(body, "required", None)
+    low, high = _bounds(column, body)
+    default = _default(column, body)
+    column.array = parameters.boolean(body, "array", False)
+    column.encrypt = parameters.boolean(body, "encrypt", False)
+    _finish(dialect, column, low, high, default)
+    return column
+
+
+def change_column(dialect: Dialect, column: Column, body: dict[str, Any], now: str) -> str:
+    """Change a column as a request asks; return its key from now on.
+
+    Raises:
+        ApiError: If a parameter is missing or wrong.
+    """
+    new_key = body.get("newKey")
+    if column.relation:
+        on_delete = body.get("onDelete")
+        if on_delete is not None and on_delete not in _ON_DELETE:
+            raise argument("onDelete", f"Value must be one of ({', '.join(_ON_DELETE)}) or null")
+        column.relation = {**column.relation, "onDelete": on_delete or column.relation["onDelete"]}
+        column.updated = now
+        return _key(new_key, "newKey") if new_key is not None else column.key
+    changed = Column(column.key, column.name, False, column.array, None, column.created, now, column.size)
+    changed.status = column.status
+    changed.elements = _elements(body) if column.name == "enum" else []
+    if column.name == "enum" and not changed.elements:
+        raise dialect.column_error("value_invalid", "Enum elements must not be empty")
+    changed.required = parameters.boolean(body, "required", None)
+    low, high = _bounds(column, body)
+    default = _default(changed, body)
+    if column.name in SIZED and body.get("size") is not None:
+        changed.size = parameters.whole(body, "size", 1, _LONGEST[column.name])
+    bounds = (column.limits[0] if low is None else low, column.limits[1] if high is None else high)
+    _finish(dialect, changed, *bounds, default)
+    key = _key(new_key, "newKey") if new_key is not None else column.key
+    for name in ("required", "default", "size", "limits", "elements", "updated"):
+        setattr(column, name, getattr(changed, name))
+    return key
+
+
+def _key(key: Any, name: str) -> str:
+    if not is_id(key):
+        raise argument(name, ID_RULE)
+    return key  # type: ignore[no-any-return]  # checked above
+
+
+def _elements(body: dict[str, Any]) -> list[str]:
+    parameters.required(body, "elements")
+    return parameters.texts(body, "elements", longest=255)
+
+
+def _bounds(column: Column, body: dict[str, Any]) -> tuple[Any, Any]:
+    if not column.kind.has_range:
+        return None, None
+    is_right, rule = _DEFAULTS[column.kind.family]
+    low, high = (parameters.nullable(body, name, is_right, rule) for name in ("min", "max"))
+    return low, high
+
+
+def _default(column: Column, body: dict[str, Any]) -> Any:
+    if column.kind.family in _DEFAULTS:
+        return parameters.nullable(body, "default", *_DEFAULTS[column.kind.family])
+    rule = _OWN_RULES.get(column.name)
+    if rule is not None:
+        return parameters.nullable(body, "default", lambda value: column.rule_against(value) is None, rule)
+    return parameters.nullable(body, "default", lambda value: isinstance(value, str), "Value must be a valid string")
+
+
+_OWN_RULES = {
+    **dict.fromkeys(("point", "line", "polygon"), "Value must be an array"),
+    "email": "Value must be a valid email address",
+    "url": "Value must be a valid URL",
+    "ip": "Value must be a valid IP address",
+}
+
+
+def _finish(dialect: Dialect, column: Column, low: Any, high: Any, default: Any) -> None:
+    """Check what goes together, and set it."""
+    if column.kind.has_range:
+        least, most = (-FLOAT_MAX, FLOAT_MAX) if column.name == "float" else (php.INT_MIN, php.INT_MAX)
+        column.limits = (least if low is None else low, most if high is None else high)
+        if column.limits[0] > column.limits[1]:
+            raise dialect.column_error("value_invalid", "Minimum value must be lesser than maximum value")
+        if default is not None and not column.limits[0] <= default <= column.limits[1]:
+            raise dialect.column_error("value_invalid", range_rule(*column.limits))
+    if default is not None and column.name == "enum" and default not in column.elements:
+        raise dialect.column_error("value_invalid", "Default value not found in elements")
+    if default is not None and column.name in PLAIN_TEXT and (rule := column.rule_against(default)):
+        raise dialect.column_error("value_invalid", rule)
+    if column.required and default is not None:
+        raise dialect.column_error("default_unsupported", f"Cannot set default value for required {dialect.column}")
+    if column.array and default is not None:
+        raise dialect.column_error("default_unsupported", f"Cannot set default value for array {dialect.column}s")
+    column.default = column.stored(default) if not column.array else None
+
+
+def _make_relationship(dialect: Dialect, body: dict[str, Any], now: str) -> Column:
+    related_name = f"related{dialect.table.capitalize()}Id"
+    related = parameters.uid(parameters.required(body, related_name), related_name)
+    kind = parameters.one_of(body, "type", _RELATIONS)
+    two_way = parameters.boolean(body, "twoWay", False)
+    key = related if body.get("key") is None else _key(body["key"], "key")
+    two_way_key = body.get("twoWayKey")
+    on_delete = parameters.one_of({"onDelete": body.get("onDelete", "restrict")}, "onDelete", _ON_DELETE)
+    column = Column(key, "relationship", False, False, None, now, now)
+    column.relation = {
+        f"related{dialect.table.capitalize()}": related,
+        "relationType": kind,
+        "twoWay": two_way,
+        "twoWayKey": _key(two_way_key, "twoWayKey") if two_way_key is not None else "",
+        "onDelete": on_delete,
+        "side": "parent",
+    }
+    return column
+
+
+def column_body(column: Column, *, is_in_table: bool = False) -> dict[str, Any]:
+    """Return a column as an answer holds it.
+
+    Args:
+        column: The column.
+        is_in_table: Whether it is part of a table's answer, where `encrypt` is never null.
+    """
+    kind = column.kind
+    body: dict[str, Any] = {
+        "key": column.key,
+        "type": kind.shown,
+        "status": column.status,
+        "error": column.error,
+        "required": column.required,
+        "array": column.array,
+        "$createdAt": column.created,
+        "$updatedAt": column.updated,
+    }
+    if column.relation:
+        return {**body, **column.relation}
+    if column.name in SIZED:
+        body["size"] = column.size
+    if kind.has_range:
+        body["min"], body["max"] = column.limits
+    if column.name == "enum":
+        body["elements"] = column.elements
+    if kind.format is not None:
+        body["format"] = kind.format
+    body["default"] = column.default
+    if column.name in PLAIN_TEXT:
+        knows = is_in_table or column.status == "processing" or column.name == "string"
+        body["encrypt"] = column.encrypt if knows else None
+    return body
+
+
+def not_available(dialect: Dialect) -> ApiError:
+    """Return the error for a column that can't be used yet."""
+    what = f"The requested {dialect.column} '%s' is not yet available."  # the real one forgets the key
+    return dialect.column_error("not_available", f"{what} Please try again later.")

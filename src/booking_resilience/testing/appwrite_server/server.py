@@ -8,24 +8,20 @@ import json
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import h11
 
-from booking_resilience.checks import check, is_text
+from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
+from booking_resilience.checks import check, check_text, check_type
 from booking_resilience.testing.appwrite_server.api import Api
+from booking_resilience.testing.appwrite_server.exchange import Answer, Request
 from booking_resilience.testing.appwrite_server.wire import Wire, end
 from booking_resilience.testing.appwrite_server.wrong import faulty
 from booking_resilience.testing.faults import Fault, Faults
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
-
-    from booking_resilience.appwrite import AppwriteClient
-    from booking_resilience.testing.appwrite_server.exchange import Answer, Request
 
 _KEPT_REQUESTS = 10_000
 _PATIENCE = 1.0  # seconds for a thread that sends to a client that does not read
@@ -61,6 +57,7 @@ class AppwriteServer:
         key: The only key that it takes.
         unique_violation: How it tells of a violated unique index: `legacy`, as Appwrite up to 1.9.6 does, by the same
             409 as for an ID that is taken; or `new`, by a type of its own.
+        transactions: Whether it has transactions; without, their routes are unknown ones, as of a server before 1.8.
 
     Attributes:
         faults: What is made to go wrong.
@@ -77,13 +74,17 @@ class AppwriteServer:
         project: str = "demo",
         key: str = "demo-key",
         unique_violation: Literal["legacy", "new"] = "legacy",
+        transactions: bool = True,
     ) -> None:
-        check("port", port, isinstance(port, int) and 0 <= port <= 65535, "a port from 0 to 65535")
-        check("project", project, is_text(project), "a text that is not empty")
-        check("key", key, is_text(key), "a text that is not empty")
+        check_type("port", port, isinstance(port, int) and not isinstance(port, bool), "a port from 0 to 65535")
+        check("port", port, 0 <= port <= 65535, "a port from 0 to 65535")
+        check_text("project", project)
+        check_text("key", key)
+        check_text("unique_violation", unique_violation)
         check("unique_violation", unique_violation, unique_violation in ("legacy", "new"), "'legacy' or 'new'")
+        check_type("transactions", transactions, isinstance(transactions, bool), "true or false")
         self.faults: Faults = Faults()
-        self.api: Api = Api(project, key, unique_violation)
+        self.api: Api = Api(project, key, unique_violation, transactions)
         self._port, self._project, self._key = port, project, key
         self._requests: deque[RecordedRequest] = deque(maxlen=_KEPT_REQUESTS)
         self._listener: socket.socket | None = None
@@ -127,39 +128,47 @@ class AppwriteServer:
         return list(self._requests)
 
     def client(self) -> AppwriteClient:
-        """Return a client with this server's endpoint, project and key.
+        """Return an `AppwriteClient` with this server's endpoint, project and key.
 
         Raises:
             RuntimeError: If its port is not known yet, because it was to be any and the server never started.
         """
+        self._lead_here(client := AppwriteClient())
+        return client
+
+    def async_client(self) -> AsyncAppwriteClient:
+        """Return an `AsyncAppwriteClient` with this server's endpoint, project and key; needs `appwrite-async`.
+
+        Raises:
+            RuntimeError: As `client`.
+        """
+        self._lead_here(client := AsyncAppwriteClient())
+        return client
+
+    def _lead_here(self, client: Any) -> None:
         if self._port == 0:
             raise RuntimeError("the server's port is known when it has started: use `with AppwriteServer() as server`")
-        from booking_resilience.appwrite import AppwriteClient
-
-        client: Any = AppwriteClient()  # the SDK's setters have no annotations
         client.set_endpoint(self.endpoint).set_project(self._project).set_key(self._key)
-        return cast("AppwriteClient", client)
 
-    @contextlib.contextmanager
-    def outage(self) -> Iterator[None]:
-        """Be down for the length of the block: open connections are reset, new ones refused. Blocks nest."""
+    def outage(self) -> Outage:
+        """Return a context manager: inside of it open connections are reset and new ones refused. Blocks nest."""
+        return Outage(self)
+
+    def _go_down(self) -> bool:
+        """Refuse and reset everything; tell whether it was up."""
         was_up = self._listener is not None
         self._refuse()
         for connection in self._cut_off():
             end(connection, reset=True)
         for thread in self._running():
             thread.join(_PATIENCE)  # it is reset when its thread has let go of it
-        try:
-            yield
-        finally:
-            if was_up:  # else an outer block still holds it down
-                self._listen()
+        return was_up
 
     def _listen(self) -> None:
         listener = socket.create_server(("127.0.0.1", self._port), backlog=256)
         self._port = listener.getsockname()[1]
         self._listener = listener
-        self._acceptor = threading.Thread(target=self._accept, args=(listener,), name="appwrite-accept", daemon=True)
+        self._acceptor = _thread(functools.partial(self._accept, listener), "appwrite-accept")
         self._acceptor.start()
 
     def _refuse(self) -> None:
@@ -191,8 +200,7 @@ class AppwriteServer:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             gone = threading.Event()
-            serve = functools.partial(self._serve, connection, gone)
-            thread = threading.Thread(target=serve, name="appwrite-connection", daemon=True)
+            thread = _thread(functools.partial(self._serve, connection, gone), "appwrite-connection")
             with self._lock:
                 self._open[connection] = gone
                 self._threads = {other for other in self._threads if other.is_alive()} | {thread}
@@ -213,10 +221,12 @@ class AppwriteServer:
 
     def _answer(self, wire: Wire, request: Request) -> bool:
         """Answer a request, rightly or not; tell whether the connection goes on."""
-        fault = self.faults.next_for(request.method, request.path)
+        content = request.query.encode() + b"\0" + request.raw_body
+        fault = self.faults.next_for(request.method, request.path, content, commits=_commits(request))
         answer: Answer | None = None
         if fault is None or fault.after_commit:
-            answer = self.api.handle(request)
+            torn = (fault.kept, fault.told) if fault is not None and fault.kind == "torn_commit" else None
+            answer = self.api.handle(request, torn)
         shown = answer if fault is None else faulty(fault, answer)
         path = f"{request.path}?{request.query}" if request.query else request.path
         status = None if shown is None else shown.status
@@ -234,6 +244,35 @@ class AppwriteServer:
         if fault.kind == "slow_body":
             return wire.send_slowly(shown, fault.seconds)
         return wire.send(shown)
+
+
+class Outage:
+    """A block in which a server is down; a context manager."""
+
+    def __init__(self, server: AppwriteServer) -> None:
+        self._server = server
+        self._was_up: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._was_up.append(self._server._go_down())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._was_up.pop():  # else an outer block still holds it down
+            self._server._listen()
+
+
+def _thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Return a thread that doesn't keep the interpreter alive, where there are such: subinterpreters have none."""
+    try:
+        return threading.Thread(target=target, name=name, daemon=True)
+    except RuntimeError:
+        return threading.Thread(target=target, name=name, daemon=False)
+
+
+def _commits(request: Request) -> bool:
+    """Tell whether a request commits a transaction."""
+    body = _json(request.raw_body) if request.method == "PATCH" and "/transactions/" in request.path else None
+    return isinstance(body, dict) and body.get("commit") is True
 
 
 def _json(raw: bytes) -> Any:

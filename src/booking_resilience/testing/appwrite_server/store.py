@@ -1,14 +1,18 @@
-"""Databases, tables and rows, in memory. Found by ID in any letter case, as Appwrite's database compares."""
+"""Databases, tables and rows, in memory; found by ID in any letter case, as Appwrite's database compares."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any
 
-if TYPE_CHECKING:
-    from booking_resilience.testing.appwrite_server.dialect import Dialect
-    from booking_resilience.testing.appwrite_server.schema import Column
+from booking_resilience.testing.appwrite_server.collation import collated
+from booking_resilience.testing.appwrite_server.dialect import Dialect
+from booking_resilience.testing.appwrite_server.kinds import Column
+
+BASE_WIDTH = 1067  # bytes of a row without columns, as recorded
 
 
 class DuplicateError(Exception):
@@ -17,6 +21,27 @@ class DuplicateError(Exception):
     def __init__(self, index: str | None) -> None:
         super().__init__(index)
         self.index = index
+
+
+class Journal:
+    """What undoes the changes so far; a context manager in which all changes are made, or none."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] | None = None
+
+    def note(self, undo: Callable[[], None]) -> None:
+        """Keep what undoes a change, if anybody may want to."""
+        if self._undo is not None:
+            self._undo.append(undo)
+
+    def __enter__(self) -> None:
+        self._undo = []
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        changes, self._undo = self._undo or [], None
+        if kind is not None:
+            for undo in reversed(changes):
+                undo()
 
 
 @dataclass(slots=True)
@@ -40,13 +65,16 @@ class Index:
     kind: str
     columns: list[str]
     orders: list[str]
+    lengths: list[int]
     created: str
+    updated: str
     status: str = "processing"
+    error: str = ""
     taken: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def value_of(self, data: dict[str, Any]) -> tuple[Any, ...] | None:
-        """Return the values of a row's columns; None if one of them is null, which never clashes."""
-        values = tuple(_comparable(data.get(column)) for column in self.columns)
+        """Return the values of a row's columns as they compare; None if one of them is null, which never clashes."""
+        values = tuple(collated(data.get(column)) for column in self.columns)
         return None if None in values else values
 
 
@@ -60,6 +88,9 @@ class Table:
     row_security: bool
     enabled: bool
     created: str
+    updated: str
+    number: int
+    journal: Journal
     columns: dict[str, Column] = field(default_factory=dict)
     indexes: dict[str, Index] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
@@ -67,7 +98,20 @@ class Table:
 
     def find(self, row_id: str) -> Row | None:
         """Return the row with this ID, in any letter case."""
-        return self.rows.get(row_id.casefold())
+        return self.rows.get(row_id.lower())
+
+    def available(self) -> dict[str, Column]:
+        """Return the columns that can be used."""
+        return {key: column for key, column in self.columns.items() if column.status == "available"}
+
+    def column_like(self, key: str) -> Column | None:
+        """Return the column with this key, in any letter case."""
+        return next((column for column in self.columns.values() if column.key.lower() == key.lower()), None)
+
+    @property
+    def width(self) -> int:
+        """How many bytes a row takes, as Appwrite reckons."""
+        return BASE_WIDTH + sum(column.width for column in self.columns.values())
 
     def insert(self, row: Row) -> None:
         """Add a row. A refused one uses up a sequence number, too, as in the real database.
@@ -76,49 +120,87 @@ class Table:
             DuplicateError: If its ID or a unique value is taken.
         """
         self.sequence += 1
-        if row.id.casefold() in self.rows:
+        if row.id.lower() in self.rows:
             raise DuplicateError(None)
         self._claim(row, row.data)
         row.sequence = self.sequence
-        self.rows[row.id.casefold()] = row
+        self.rows[row.id.lower()] = row
+        self.journal.note(lambda: self._remove(row))
 
-    def update(self, row: Row, data: dict[str, Any]) -> None:
-        """Change a row's data.
+    def change(self, row: Row, **facts: Any) -> None:
+        """Change a row's data (all of them), permissions or moments.
 
         Raises:
             DuplicateError: If a unique value is taken by another row.
         """
-        changed = {**row.data, **data}
-        self._claim(row, changed)
-        row.data = changed
+        if "data" in facts:
+            self._claim(row, facts["data"])
+        before = replace(row)
+        for name, value in facts.items():
+            setattr(row, name, value)
+        self.journal.note(lambda: self._restore(row, before))
 
     def delete(self, row: Row) -> None:
         """Remove a row."""
-        for index in self._unique():
-            index.taken.pop(index.value_of(row.data) or (), None)
-        del self.rows[row.id.casefold()]
+        self._remove(row)
+        self.journal.note(lambda: self._put_back(row))
 
-    def add_index(self, index: Index) -> None:
-        """Add an index over the rows that are there."""
-        for row in self.rows.values():
-            if index.kind == "unique" and (value := index.value_of(row.data)) is not None:
-                index.taken[value] = row.id
+    def owners(self, data: dict[str, Any]) -> Iterator[Row]:
+        """Yield the rows that have the unique values of some data."""
+        for index in self._unique():
+            value = index.value_of(data)
+            if value is not None and (owner := index.taken.get(value)) is not None:
+                yield self.rows[owner]
+
+    def add_index(self, index: Index) -> bool:
+        """Add an index over the rows that are there; tell whether none of them clash."""
         self.indexes[index.key] = index
+        if index.kind != "unique":
+            return True
+        for row in self.rows.values():
+            if (value := index.value_of(row.data)) is not None:
+                if value in index.taken:
+                    index.taken.clear()
+                    return False
+                index.taken[value] = row.id.lower()
+        return True
 
     def _unique(self) -> list[Index]:
-        return [index for index in self.indexes.values() if index.kind == "unique"]
+        return [index for index in self.indexes.values() if index.kind == "unique" and index.status != "failed"]
 
     def _claim(self, row: Row, data: dict[str, Any]) -> None:
+        mine = row.id.lower()
         claims = [(index, index.value_of(data)) for index in self._unique()]
         for index, value in claims:
-            if value is not None and index.taken.get(value, row.id) != row.id:
+            if value is not None and index.taken.get(value, mine) != mine:
                 raise DuplicateError(index.key)
         for index, value in claims:
-            old = index.value_of(row.data)
-            if old is not None and index.taken.get(old) == row.id:
-                del index.taken[old]
+            self._release(index, row)
             if value is not None:
-                index.taken[value] = row.id
+                index.taken[value] = mine
+
+    @staticmethod
+    def _release(index: Index, row: Row) -> None:
+        old = index.value_of(row.data)
+        if old is not None and index.taken.get(old) == row.id.lower():
+            del index.taken[old]
+
+    def _remove(self, row: Row) -> None:
+        for index in self._unique():
+            self._release(index, row)
+        del self.rows[row.id.lower()]
+
+    def _restore(self, row: Row, before: Row) -> None:
+        for index in self._unique():
+            self._release(index, row)
+        row.data, row.permissions = before.data, before.permissions
+        row.created, row.updated = before.created, before.updated
+        self._claim(row, row.data)
+
+    def _put_back(self, row: Row) -> None:
+        self._claim(row, row.data)
+        rows = [*self.rows.values(), row]
+        self.rows = {row.id.lower(): row for row in sorted(rows, key=lambda one: one.sequence)}
 
 
 @dataclass(slots=True)
@@ -129,8 +211,11 @@ class Database:
     name: str
     kind: str
     created: str
+    updated: str
     number: int
+    enabled: bool = True
     tables: dict[str, Table] = field(default_factory=dict)
+    made: int = 0
 
 
 class Store:
@@ -138,39 +223,36 @@ class Store:
 
     def __init__(self) -> None:
         self.databases: dict[str, Database] = {}
+        self.journal: Journal = Journal()
         self._numbers = itertools.count(1)
 
     def add(self, id_: str, name: str, kind: str, now: str) -> Database:
         """Add a database."""
-        database = Database(id_, name, kind, now, next(self._numbers))
-        self.databases[id_.casefold()] = database
+        database = Database(id_, name, kind, now, now, next(self._numbers))
+        self.databases[id_.lower()] = database
         return database
 
-    def database(self, dialect: Dialect, rest: list[str]) -> Database:
-        """Return the database that a path names.
+    def database(self, dialect: Dialect, id_: str, *, for_guest: bool = False) -> Database:
+        """Return the database with an ID; for guests it must be enabled.
 
         Raises:
             ApiError: If there is none.
         """
-        database = self.databases.get(rest[0].casefold())
-        if database is None:
-            raise dialect.not_found("database", rest[0])
+        database = self.databases.get(id_.lower())
+        if database is None or (for_guest and not database.enabled):
+            raise dialect.not_found("database", id_)
         return database
 
-    def table(self, dialect: Dialect, rest: list[str]) -> tuple[Database, Table]:
-        """Return the table that a path names, and its database.
+    def table(
+        self, dialect: Dialect, database_id: str, table_id: str, *, for_guest: bool = False
+    ) -> tuple[Database, Table]:
+        """Return the table with an ID, and its database; for guests both must be enabled.
 
         Raises:
             ApiError: If there is none.
         """
-        database = self.database(dialect, rest)
-        table = database.tables.get(rest[2].casefold())
-        if table is None:
-            raise dialect.not_found(dialect.table, rest[2])
+        database = self.database(dialect, database_id, for_guest=for_guest)
+        table = database.tables.get(table_id.lower())
+        if table is None or (for_guest and not table.enabled):
+            raise dialect.not_found(dialect.table, table_id)
         return database, table
-
-
-def _comparable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.casefold()
-    return tuple(map(_comparable, value)) if isinstance(value, list) else value

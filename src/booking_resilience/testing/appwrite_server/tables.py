@@ -1,229 +1,205 @@
-"""The routes of databases, tables, columns and indexes."""
+"""The routes of databases and tables."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from booking_resilience.testing.appwrite_server import parameters
-from booking_resilience.testing.appwrite_server.dialect import ApiError, argument
-from booking_resilience.testing.appwrite_server.exchange import Answer, deleted
-from booking_resilience.testing.appwrite_server.schema import TYPES, make_column, now
-from booking_resilience.testing.appwrite_server.store import Database, Index, Store, Table
+from booking_resilience.testing.appwrite_server import listing, parameters, queries
+from booking_resilience.testing.appwrite_server.dates import now
+from booking_resilience.testing.appwrite_server.dialect import Dialect, argument, not_optional
+from booking_resilience.testing.appwrite_server.exchange import Answer, Call, deleted
+from booking_resilience.testing.appwrite_server.indexes import index_body, make_index
+from booking_resilience.testing.appwrite_server.kinds import KINDS, Column
+from booking_resilience.testing.appwrite_server.schema import column_body, make_column
+from booking_resilience.testing.appwrite_server.store import Database, Journal, Row, Store, Table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
-    from booking_resilience.testing.appwrite_server.dialect import Dialect
-    from booking_resilience.testing.appwrite_server.exchange import Request
-
-    Route: TypeAlias = Callable[[Request, Dialect, list[str]], Answer]
+_LONGEST_NAME = 128
 
 
 class TableRoutes:
-    """What can be done with databases, tables, columns and indexes.
+    """What can be done with databases and tables.
 
     Args:
         store: Where they are.
-
-    Attributes:
-        worker_runs: Whether what is made becomes available; the real server leaves that to a worker.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.worker_runs = True
 
-    def routes(self, dialect: Dialect) -> dict[tuple[str, ...], Route]:
-        """Return what is done for which method and path; `*` stands for an ID."""
-        tables, columns = f"{dialect.table}s", f"{dialect.column}s"
-        one = ("*", tables, "*")
-        return {
-            ("POST",): self._create_database,
-            ("GET",): self._list_databases,
-            ("GET", "*"): self._get_database,
-            ("DELETE", "*"): self._delete_database,
-            ("POST", "*", tables): self._create_table,
-            ("GET", "*", tables): self._list_tables,
-            ("GET", *one): self._get_table,
-            ("DELETE", *one): self._delete_table,
-            ("POST", *one, columns, "*"): self._create_column,
-            ("GET", *one, columns): self._list_columns,
-            ("GET", *one, columns, "*"): self._get_column,
-            ("DELETE", *one, columns, "*"): self._delete_column,
-            ("POST", *one, "indexes"): self._create_index,
-            ("GET", *one, "indexes"): self._list_indexes,
-            ("GET", *one, "indexes", "*"): self._get_index,
-            ("DELETE", *one, "indexes", "*"): self._delete_index,
-        }
+    def create_database(self, call: Call) -> Answer:
+        """Make a database."""
+        id_ = parameters.new_id(call.body, "databaseId")
+        name = parameters.text(call.body, "name", _LONGEST_NAME)
+        enabled = parameters.boolean(call.body, "enabled", True)
+        if id_.lower() in self._store.databases:
+            raise call.dialect.exists("database", id_)
+        kind = "tablesdb" if call.dialect.is_tables else "legacy"
+        database = self._store.add(id_, name, kind, now())
+        database.enabled = enabled
+        return Answer(201, database_body(database))
 
-    def _create_database(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        id_ = parameters.new_id(request.body, "databaseId")
-        parameters.required(request.body, "name")
-        if id_.casefold() in self._store.databases:
-            raise dialect.exists("database", id_)
-        kind = "legacy" if dialect.route == "databases" else "tablesdb"
-        return Answer(201, _database_body(self._store.add(id_, request.body["name"], kind, now())))
+    def list_databases(self, call: Call) -> Answer:
+        """List the databases."""
+        kept = [(database.created, database.updated, database) for database in self._store.databases.values()]
+        return listed(call, "databases", kept, database_body)
 
-    def _list_databases(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        listed = [_database_body(database) for database in self._store.databases.values()]
-        return Answer(200, {"total": len(listed), "databases": listed})
+    def get_database(self, call: Call) -> Answer:
+        """Get a database."""
+        return Answer(200, database_body(self._database(call)))
 
-    def _get_database(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        return Answer(200, _database_body(self._store.database(dialect, rest)))
+    def update_database(self, call: Call) -> Answer:
+        """Change a database's name, or whether guests find it."""
+        id_ = parameters.uid(call.ids[0], "databaseId")
+        name = parameters.text(call.body, "name", _LONGEST_NAME, "")
+        enabled = parameters.boolean(call.body, "enabled", True)
+        database = self._store.database(call.dialect, id_)
+        database.name, database.enabled, database.updated = name or database.name, enabled, now()
+        return Answer(200, database_body(database))
 
-    def _delete_database(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        del self._store.databases[self._store.database(dialect, rest).id.casefold()]
+    def delete_database(self, call: Call) -> Answer:
+        """Remove a database with all that is in it."""
+        del self._store.databases[self._database(call).id.lower()]
         return deleted()
 
-    def _create_table(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        id_, body = parameters.new_id(request.body, f"{dialect.table}Id"), request.body
-        parameters.required(body, "name")
-        permissions = parameters.permissions(body)
-        database = self._store.database(dialect, rest)
-        if id_.casefold() in database.tables:
+    def create_table(self, call: Call) -> Answer:
+        """Make a table, with columns and indexes if the request has any; its answer shows none."""
+        dialect, body = call.dialect, call.body
+        id_ = parameters.new_id(body, f"{dialect.table}Id")
+        name = parameters.text(body, "name", _LONGEST_NAME)
+        permissions = parameters.permissions(body, for_table=True) or []
+        security = parameters.boolean(body, _security(dialect), False, is_loose=True)
+        enabled = parameters.boolean(body, "enabled", True)
+        columns = parameters.rows(body, f"{dialect.column}s") if f"{dialect.column}s" in body else []
+        indexes = parameters.rows(body, "indexes") if "indexes" in body else []
+        database = self._database(call)
+        if id_.lower() in database.tables:
             raise dialect.exists(dialect.table, id_)
-        security = body.get("documentSecurity" if dialect.row == "document" else "rowSecurity") is True
-        enabled = body.get("enabled") is not False
-        table = Table(id_, body["name"], permissions or [], security, enabled, now())
-        database.tables[id_.casefold()] = table
-        return Answer(201, _table_body(dialect, database, table))
-
-    def _list_tables(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        database = self._store.database(dialect, rest)
-        listed = [_table_body(dialect, database, table) for table in database.tables.values()]
-        return Answer(200, {"total": len(listed), f"{dialect.table}s": listed})
-
-    def _get_table(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        return Answer(200, _table_body(dialect, *self._store.table(dialect, rest)))
-
-    def _delete_table(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        database, table = self._store.table(dialect, rest)
-        del database.tables[table.id.casefold()]
-        return deleted()
-
-    def _create_column(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        if rest[4] not in TYPES:
-            raise parameters.not_emulated(request)
-        column = make_column(rest[4], request.body, now())
-        _, table = self._store.table(dialect, rest)
-        if column.key in table.columns:
-            what, keys = dialect.column.capitalize(), f"{dialect.column.capitalize()} keys must be unique"
-            message = (
-                f"{what} with the requested key '{column.key}' already exists. {keys}, try again with a different key."
-            )
-            raise ApiError(409, f"{dialect.column}_already_exists", message)
-        table.columns[column.key] = column
-        answer = Answer(202, column.body())
-        self._work(column)
+        moment = now()
+        number = database.made + 1
+        table = Table(id_, name, permissions, security, enabled, moment, moment, number, self._store.journal)
+        answer = Answer(201, table_body(dialect, database, table))
+        for fields in columns:
+            column = make_column(_kind(fields, dialect), {"required": False, **fields}, moment, dialect)
+            if table.column_like(column.key) is not None:
+                raise dialect.keys_unique(column.key)
+            column.status = "available"
+            table.columns[column.key] = column
+        for fields in indexes:
+            index = make_index(dialect, database, table, fields, moment)
+            index.status = "available"
+            table.add_index(index)
+        database.made = number
+        database.tables[id_.lower()] = table
         return answer
 
-    def _work(self, made: Any) -> None:
-        """Do what the real server leaves to a worker in the background: make the column or index available."""
-        if self.worker_runs:
-            made.status = "available"
+    def list_tables(self, call: Call) -> Answer:
+        """List a database's tables."""
+        database = self._database(call)
+        kept = [(table.created, table.updated, table) for table in database.tables.values()]
+        return listed(call, f"{call.dialect.table}s", kept, lambda table: table_body(call.dialect, database, table))
 
-    def _list_columns(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        listed = [column.body() for column in self._store.table(dialect, rest)[1].columns.values()]
-        return Answer(200, {"total": len(listed), f"{dialect.column}s": listed})
+    def get_table(self, call: Call) -> Answer:
+        """Get a table with its columns and indexes."""
+        return Answer(200, table_body(call.dialect, *self._table(call)))
 
-    def _get_column(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        table = self._store.table(dialect, rest)[1]
-        if rest[4] not in table.columns:
-            raise dialect.column_not_found(rest[4])
-        return Answer(200, table.columns[rest[4]].body())
+    def update_table(self, call: Call) -> Answer:
+        """Change a table's name, permissions, row security, or whether guests find it."""
+        dialect, body = call.dialect, call.body
+        _ids(call)
+        name = parameters.text(body, "name", _LONGEST_NAME, "")
+        permissions = parameters.permissions(body, for_table=True)
+        security = parameters.boolean(body, _security(dialect), False, is_loose=True)
+        enabled = parameters.boolean(body, "enabled", True)
+        database, table = self._table(call)
+        table.name, table.row_security, table.enabled, table.updated = name or table.name, security, enabled, now()
+        if permissions is not None:
+            table.permissions = permissions
+        return Answer(200, table_body(dialect, database, table))
 
-    def _delete_column(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        table = self._store.table(dialect, rest)[1]
-        if table.columns.pop(rest[4], None) is None:
-            raise dialect.column_not_found(rest[4])
-        for row in table.rows.values():
-            row.data.pop(rest[4], None)
+    def delete_table(self, call: Call) -> Answer:
+        """Remove a table with its rows."""
+        database, table = self._table(call)
+        del database.tables[table.id.lower()]
         return deleted()
 
-    def _create_index(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        key, kind = parameters.required(request.body, "key"), parameters.required(request.body, "type")
-        listed = f"{dialect.column}s"
-        columns = parameters.required(request.body, listed)
-        database, table = self._store.table(dialect, rest)
-        if kind not in ("key", "fulltext", "unique", "spatial"):
-            raise argument("type", "Value must be one of (key, fulltext, unique, spatial)")
-        for name in columns:
-            if name not in table.columns and not name.startswith("$"):
-                raise ApiError(
-                    400, f"{dialect.column}_unknown", f"The {dialect.column} required for the index could not be found."
-                )
-        if key in table.indexes:
-            message = f"Index with the requested key '{key}' already exists. Try again with a different key."
-            raise ApiError(409, "index_already_exists", message)
-        number = list(database.tables).index(table.id.casefold()) + 1
-        id_ = f"{database.number}_{number}_{key}"
-        index = Index(id_, key, kind, list(columns), request.body.get("orders") or [], now())
-        table.add_index(index)
-        answer = Answer(202, _index_body(index, listed))
-        self._work(index)
-        return answer
+    def _database(self, call: Call) -> Database:
+        return self._store.database(call.dialect, parameters.uid(call.ids[0], "databaseId"))
 
-    def _list_indexes(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        indexes = self._store.table(dialect, rest)[1].indexes.values()
-        listed = [_index_body(index, f"{dialect.column}s") for index in indexes]
-        return Answer(200, {"total": len(listed), "indexes": listed})
-
-    def _get_index(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        return Answer(200, _index_body(self._index(dialect, rest)[1], f"{dialect.column}s"))
-
-    def _delete_index(self, request: Request, dialect: Dialect, rest: list[str]) -> Answer:
-        table, index = self._index(dialect, rest)
-        del table.indexes[index.key]
-        return deleted()
-
-    def _index(self, dialect: Dialect, rest: list[str]) -> tuple[Table, Index]:
-        table = self._store.table(dialect, rest)[1]
-        if rest[4] not in table.indexes:
-            message = f"Index with the requested key '{rest[4]}' could not be found."
-            raise ApiError(404, "index_not_found", message)
-        return table, table.indexes[rest[4]]
+    def _table(self, call: Call) -> tuple[Database, Table]:
+        _ids(call)
+        return self._store.table(call.dialect, call.ids[0], call.ids[2])
 
 
-def _table_body(dialect: Dialect, database: Database, table: Table) -> dict[str, Any]:
-    listed = f"{dialect.column}s"
+def _ids(call: Call) -> None:
+    parameters.uid(call.ids[0], "databaseId")
+    parameters.uid(call.ids[2], f"{call.dialect.table}Id")
+
+
+def _kind(fields: dict[str, Any], dialect: Dialect) -> str:
+    """Return the kind of a column that is made with its table; a format names one, too."""
+    name = fields.get("type")
+    if name == "string" and fields.get("format"):
+        name = fields["format"]
+    name = {"double": "float", "big_int": "bigint"}.get(str(name), name)
+    if name == "relationship":
+        text = f"Relationship {dialect.column}s cannot be created inline. Use the create relationship endpoint instead."
+        raise argument(f"{dialect.column}s", text)
+    if name not in KINDS:
+        raise not_optional("type") if name is None else argument(f"{dialect.column}s", f"Invalid type: {name}")
+    return str(name)
+
+
+def _security(dialect: Dialect) -> str:
+    return "rowSecurity" if dialect.is_tables else "documentSecurity"
+
+
+_LISTED = {
+    name: Column(name, kind, False, False, None, "", "", size=256, limits=(0, 2**62), status="available")
+    for name, kind in (("name", "varchar"), ("enabled", "boolean"), ("status", "varchar"), ("type", "varchar"),
+                       ("key", "varchar"), ("required", "boolean"), ("array", "boolean"), ("error", "varchar"),
+                       ("size", "integer"), ("expiresAt", "datetime"), ("rowSecurity", "boolean"),
+                       ("documentSecurity", "boolean"))
+}  # fmt: skip
+
+
+def listed(call: Call, name: str, kept: list[tuple[str, str, Any]], body_of: Any) -> Answer:
+    """Return the page of a list that queries ask for; its items are searched like rows."""
+    asked = queries.parse(parameters.queries(call.body))
+    wants_total = parameters.boolean(call.body, "total", True, is_loose=True)
+    bodies = [body_of(item) for _, _, item in kept]
+    things = Table(name, name, [], False, True, "", "", 0, Journal(), columns=_LISTED)
+    for place, ((created, updated, _), body) in enumerate(zip(kept, bodies, strict=True)):
+        id_ = str(body.get("$id", body.get("key")))
+        things.rows[id_.lower()] = Row(id_, place, created, updated, [], body)
+    total, rows = listing.carry_out(queries.check(asked, things), things, call.dialect, default=listing.DEFAULT_LIMIT)
+    return Answer(200, {"total": total if wants_total else 0, name: [row.data for row in rows]})
+
+
+def table_body(dialect: Dialect, database: Database, table: Table) -> dict[str, Any]:
+    """Return a table as an answer holds it."""
     return {
         "$id": table.id,
         "$createdAt": table.created,
-        "$updatedAt": table.created,
+        "$updatedAt": table.updated,
         "$permissions": table.permissions,
         "databaseId": database.id,
         "name": table.name,
         "enabled": table.enabled,
-        "documentSecurity" if dialect.row == "document" else "rowSecurity": table.row_security,
-        listed: [column.body() for column in table.columns.values()],
-        "indexes": [_index_body(index, listed) for index in table.indexes.values()],
+        _security(dialect): table.row_security,
+        f"{dialect.column}s": [column_body(one, is_in_table=True) for one in table.columns.values()],
+        "indexes": [index_body(dialect, index) for index in table.indexes.values()],
         "bytesMax": 65535,
-        "bytesUsed": 1067,
+        "bytesUsed": table.width,
     }
 
 
-def _database_body(database: Database) -> dict[str, Any]:
+def database_body(database: Database) -> dict[str, Any]:
+    """Return a database as an answer holds it."""
     return {
         "$id": database.id,
         "name": database.name,
         "$createdAt": database.created,
-        "$updatedAt": database.created,
-        "enabled": True,
+        "$updatedAt": database.updated,
+        "enabled": database.enabled,
         "type": database.kind,
-    }
-
-
-def _index_body(index: Index, listed: str) -> dict[str, Any]:
-    return {
-        "$id": index.id,
-        "$createdAt": index.created,
-        "$updatedAt": index.created,
-        "key": index.key,
-        "type": index.kind,
-        "status": index.status,
-        "error": "",
-        listed: index.columns,
-        "lengths": [0] * len(index.columns),
-        "orders": index.orders,
     }

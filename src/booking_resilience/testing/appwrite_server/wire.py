@@ -14,12 +14,6 @@ from booking_resilience.testing.appwrite_server.exchange import Answer, Request
 if TYPE_CHECKING:
     import threading
 
-_HEADERS = {
-    "Server": "Appwrite",
-    "Cache-Control": "no-cache, no-store, must-revalidate",
-    "Expires": "0",
-    "Pragma": "no-cache",
-}
 _DRIP = 20  # pieces in which a slow body comes
 
 
@@ -96,7 +90,7 @@ class Wire:
         return self._http.our_state is not h11.MUST_CLOSE and not head_only
 
     def _head(self, answer: Answer, length: int) -> bytes:
-        headers = {**_HEADERS, **answer.headers}
+        headers = answer.all_headers()
         if answer.content_type:
             headers["Content-Type"] = answer.content_type
         if answer.status != 204:

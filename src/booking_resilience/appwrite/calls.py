@@ -1,0 +1,142 @@
+"""Calls of the SDK's services, and the two colours of making them.
+
+What is done and decided around a call is written once, as a coroutine that asks a colour to do what may wait. `SYNC`
+never waits for an event loop, so that such a coroutine runs to its end in one go (`run_now`); `ASYNC` awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+from booking_resilience.appwrite.classify import classify
+from booking_resilience.appwrite.evidence import Evidence
+from booking_resilience.appwrite.failures import AppwriteCallError
+from booking_resilience.appwrite.sdk import plain_method
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.pipeline import Pipeline
+from booking_resilience.retry.plan import Plan
+from booking_resilience.retry.run import drive, drive_async
+
+T = TypeVar("T")
+
+_UNFIT: Final = (AttributeError, KeyError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request by a method of a service.
+
+    Attributes:
+        method: The method, bound to its service.
+        args: Its arguments.
+        read: Makes the result out of what the method returns.
+        kwargs: Its keyword arguments.
+        may_miss: The type of Appwrite's error that is no failure here: the result is None then.
+    """
+
+    method: Callable[..., Any]
+    args: tuple[Any, ...]
+    read: Callable[[Any], T]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    may_miss: str | None = None
+
+    def now(self) -> T:
+        """Make the call, with a service of a synchronous client."""
+        try:
+            answer = plain_method(self.method)(*self.args, **self.kwargs)
+        except Exception as error:
+            if not self._is_missing(error):
+                raise
+            return cast("T", None)
+        return self._read(answer)
+
+    async def awaited(self) -> T:
+        """Make the call, with a service of an asynchronous client."""
+        try:
+            answer = await client_of(self.method).run(self.method, *self.args, **self.kwargs)
+        except Exception as error:
+            if not self._is_missing(error):
+                raise
+            return cast("T", None)
+        return self._read(answer)
+
+    def _is_missing(self, error: Exception) -> bool:
+        return self.may_miss is not None and classify(error).type == self.may_miss
+
+    def _read(self, answer: Any) -> T:
+        try:
+            return self.read(answer)
+        except _UNFIT as error:
+            evidence = Evidence("unreadable", "yes")
+            raise AppwriteCallError(f"the answer cannot be read: {error}", evidence=evidence) from error
+
+
+class Colour(Protocol):
+    """How what may wait is done."""
+
+    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T]) -> T:
+        """Make a call as the plan says, each attempt through the breaker."""
+        ...
+
+    async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
+        """Make a call through a pipeline."""
+        ...
+
+
+class _Sync:
+    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T]) -> T:
+        result: T = drive(plan, call.now)() if breaker is None else drive(plan, breaker.call)(call.now)
+        return result
+
+    async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
+        return pipeline.call(operation, call.now)
+
+
+class _Async:
+    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T]) -> T:
+        made = (
+            drive_async(plan, call.awaited)()
+            if breaker is None
+            else drive_async(plan, breaker.call_async)(call.awaited)
+        )
+        result: T = await made
+        return result
+
+    async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
+        return await pipeline.call_async(operation, call.awaited)
+
+
+SYNC: Final[Colour] = _Sync()
+ASYNC: Final[Colour] = _Async()
+
+
+def run_now(steps: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of the synchronous colour: it waits for nothing that an event loop would have to bring."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    steps.close()
+    raise RuntimeError(f"{steps!r} waits for an event loop")
+
+
+def client_of(method: Callable[..., Any]) -> Any:
+    """Return the client of the service that a method is bound to; None if it is none of a service."""
+    service = getattr(method, "__self__", None)
+    return getattr(service, "client", None)
+
+
+def check_colour(tables: Any, *, is_async: bool, called: str, instead: str) -> None:
+    """Check that a service belongs to a client of the colour that is called.
+
+    Raises:
+        TypeError: If it does not; it names what to call instead.
+    """
+    found = getattr(type(getattr(tables, "client", None)), "is_asynchronous", False)
+    if found is not is_async:
+        kind = "an asynchronous" if is_async else "a synchronous"
+        other = "`AsyncAppwriteClient`" if is_async else "`AppwriteClient`"
+        raise TypeError(f"{called} needs a service of {kind} client ({other}), not {tables!r}; use {instead} with it")

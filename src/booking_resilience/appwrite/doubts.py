@@ -1,0 +1,86 @@
+"""What the attempts to write leave open, and what may be said in the end: decided here, for every write and colour.
+
+A 409 proves nothing: a unique index answers it as well as a taken ID does, and the server repeats writes by itself. An
+attempt without an answer, or answered by a 5xx, may have been carried out. So after either the row is read, and what
+the reading tells decides.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from booking_resilience.appwrite.classify import REQUEST_TIMEOUT, classify
+from booking_resilience.appwrite.evidence import leave_open
+from booking_resilience.errors import DeadlineExceededError
+from booking_resilience.retry import attempts_of
+from booking_resilience.retry.history import forget, remember
+
+_CONFLICT: Final = 409
+
+
+class Doubts:
+    """What is known of one write. Pure: it is told what happened, and asked what to do.
+
+    Args:
+        operation: The write's name, for notes.
+
+    Attributes:
+        conflict: The latest 409: the row is there, or something else is in its way.
+        ambiguous: The latest error that leaves open whether the write was carried out.
+    """
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+        self.conflict: BaseException | None = None
+        self.ambiguous: BaseException | None = None
+
+    def note_all(self, failure: Exception) -> None:
+        """Take in how the attempts failed that ended with this error."""
+        attempts = attempts_of(failure)
+        for item in attempts:
+            self.note(item.error)
+        if not attempts and not isinstance(failure, DeadlineExceededError):  # that one came before any attempt
+            self.note(failure)
+
+    def note(self, error: BaseException) -> None:
+        """Take in how an attempt failed."""
+        verdict = classify(error)
+        status = verdict.status or 0
+        is_unread_success = verdict.transient and verdict.sent == "yes" and status < 300
+        was_cut_off = isinstance(error, DeadlineExceededError)
+        if verdict.sent == "maybe" or status >= 500 or status == REQUEST_TIMEOUT or is_unread_success or was_cut_off:
+            self.ambiguous = error
+        if status == _CONFLICT:
+            self.conflict = error
+
+    @property
+    def are_there(self) -> bool:
+        """Whether the stored row has to be read before anything is said."""
+        return self.conflict is not None or self.ambiguous is not None
+
+    def open_error(self, failure: Exception) -> Exception:
+        """Return what to raise where no reading could tell: the error that leaves it open, whatever came later.
+
+        It carries the attempts of the operation. A mere 409 becomes transient to `classify`, since the same call may
+        find out.
+
+        Args:
+            failure: What the attempts ended with.
+        """
+        error = self.ambiguous or self.conflict or failure
+        if error is self.conflict:
+            leave_open(error)
+        if error is failure or not isinstance(error, Exception):
+            failure.add_note(f"{self._operation}: the row could not be read")
+            return failure
+        attempts = [(item.number, item.error, item.delay, item.elapsed) for item in attempts_of(failure)]
+        count = len(attempts)
+        forget(failure)  # its attempts, and a refusal's cause, would lead in a circle
+        if failure.__cause__ is error:
+            failure.__cause__ = None
+        remember(error, attempts, f"{self._operation}: gave up after {count} attempts, the row could not be read")
+        return error
+
+    def let_go(self) -> None:
+        """Drop the errors: their tracebacks lead back here."""
+        self.conflict = self.ambiguous = None

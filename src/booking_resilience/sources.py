@@ -1,0 +1,76 @@
+"""Where a batch's items come from: an iterator, or an asynchronous one, drawn from one by one.
+
+A generator is closed when the batch ends; any other iterator is its owner's, who may go on drawing from it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Iterable
+from typing import Any
+
+END: Any = object()
+"""What drawing gives when there is nothing left."""
+
+
+class Source:
+    """Draws the items; what their iterator raises is kept, to come out after the outcomes of those drawn before it.
+
+    Attributes:
+        is_async: Whether the items come asynchronously.
+        is_open: Whether there may be more.
+    """
+
+    def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
+        self.is_async = isinstance(items, AsyncIterable)
+        self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+        self.is_open = True
+        self._error: Exception | None = None
+
+    def draw(self) -> Any:
+        """Return the next item, or `END`."""
+        try:
+            return next(self._items)
+        except StopIteration:
+            self.is_open = False
+        except Exception as error:  # noqa: BLE001 - it comes out at the end
+            self._broke(error)
+        return END
+
+    async def draw_async(self) -> Any:
+        """Do as `draw` with an asynchronous iterator."""
+        try:
+            return await anext(self._items)
+        except StopAsyncIteration:
+            self.is_open = False
+        except Exception as error:  # noqa: BLE001 - it comes out at the end
+            self._broke(error)
+        return END
+
+    def finish(self) -> None:
+        """Raise what broke off the items, if anything did."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
+    def close(self) -> None:
+        """Close the items if they are a generator."""
+        self.is_open, items, self._items = False, self._items, ()
+        if inspect.isgenerator(items):
+            items.close()
+
+    async def aclose(self) -> None:
+        """Close the items if they are a generator or an asynchronous one."""
+        items = self._items
+        self.close()
+        if inspect.isasyncgen(items):
+            await items.aclose()
+
+    def _broke(self, error: Exception) -> None:
+        self.is_open, self._error = False, error
+        if error.__traceback__ is not None:
+            # Without the frame that drew, which leads back here; past a `__setattr__` that refuses.
+            BaseException.with_traceback(error, error.__traceback__.tb_next)
