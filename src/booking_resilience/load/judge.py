@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from booking_resilience.awaitables import timeout_behind
+from booking_resilience.cutoff import timeout_behind
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.verdicts import classify, is_no_evidence, is_own_refusal
 

@@ -20,11 +20,11 @@ from booking_resilience.awaitables import (
     gives_coroutines,
     refuse_awaitable,
     refuse_uncallable,
-    timeout_behind,
     within,
 )
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.checks import check, check_number, check_text, check_whole
+from booking_resilience.cutoff import timeout_behind
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import LimitExceededError
 from booking_resilience.load.queue import Line, ThreadSignal, Waiter, async_signal, current_priority

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
-from booking_resilience.awaitables import cut_off
 from booking_resilience.checks import check_number, check_whole
 from booking_resilience.clock import monotonic
+from booking_resilience.cutoff import cut_off
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import DeadlineExceededError, LimitExceededError
 from booking_resilience.load.queue import ThreadSignal
