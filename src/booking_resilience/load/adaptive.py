@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-from booking_resilience import clock
 from booking_resilience.checks import check, check_whole
 from booking_resilience.load.concurrency import ConcurrencyLimit
 from booking_resilience.load.judge import Sign, sign_of
-from booking_resilience.load.limit import Place
 
 _WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
+_OUTLIER = 8.0  # an answer counts as at most so many times the mean: one that stalled tells of itself alone
 _TOLERANCE = 2.0  # how many times the best mean latency the present one may be before the limit falls
 _FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: ten minutes of trouble change little
 _LONGEST_GAP = 1.0  # seconds between two answers that count as time; a quiet night forgets nothing
@@ -23,6 +22,8 @@ class Gradient:
     The mean latency is set against the best mean so far: above `_TOLERANCE` times of it the limit falls with the
     ratio. Otherwise it grows by its square root within a round trip, as long as at least half of it is used. After
     Netflix's concurrency limits (their "gradient2"), with a best mean that a long incident hardly moves.
+
+    Two threads may tell it of their answers at once, without a lock: then one answer is lost, of many.
 
     Attributes:
         limit: The limit, a float from `minimum` to `maximum`.
@@ -37,18 +38,24 @@ class Gradient:
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
-        if not self._best:
-            self.mean = self._best = max(latency, 1e-9)
-        self.mean += _WEIGHT * (latency - self.mean)
-        since = min(max(0.0, now - self._answered), _LONGEST_GAP)
-        self._answered = now
-        self._best = max(1e-9, min(self.mean, self._best * (1.0 + since / _FORGETTING)))
-        gradient = min(1.0, max(_CUT, _TOLERANCE * self._best / self.mean))
-        step = (
-            gradient * self.limit + math.sqrt(self.limit) - self.limit
-        ) / self.limit  # a round trip has `limit` answers
-        if step < 0 or in_flight * 2 >= self.limit:
-            self.limit = min(max(self.limit + step, self.minimum), self.maximum)
+        mean, best, limit = self.mean, self._best, self.limit
+        if not best:
+            mean = best = latency + 1e-9
+        if latency > _OUTLIER * mean:
+            latency = _OUTLIER * mean
+        mean += _WEIGHT * (latency - mean)
+        since, self._answered = now - self._answered, now
+        if since > 0.0:
+            gap = since if since < _LONGEST_GAP else _LONGEST_GAP  # noqa: FURB136 - `min` costs as much as the rest
+            best += best / _FORGETTING * gap
+        self.mean = mean = mean if mean > 1e-9 else 1e-9  # noqa: FURB136 - as above
+        self._best = best = best if best < mean else mean  # noqa: FURB136 - as above
+        is_used = in_flight * 2 >= limit
+        if is_used or mean > _TOLERANCE * best:
+            gradient = min(1.0, max(_CUT, _TOLERANCE * best / mean))
+            step = gradient - 1.0 + limit**-0.5  # a round trip has `limit` answers, which add `limit` times that
+            if is_used or step < 0.0:
+                self.limit = min(max(limit + step, self.minimum), self.maximum)
 
     def overloaded(self, started: float, now: float) -> None:
         """Take the refusal or the timeout of a call that was begun at `started`: once in a round trip it cuts."""
@@ -100,22 +107,17 @@ class AdaptiveLimit(ConcurrencyLimit):
         self._gradient = Gradient(initial, minimum, maximum)
         super().__init__(name, limit=initial, max_queue=max_queue, max_wait=max_wait)
 
-    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        if not lost:
-            sign = Sign.ANSWER if error is None else sign_of(error)
-            if sign is not Sign.NOTHING:
-                self._learn(place.started, sign)
-        super()._give_back(place, error, lost)
-
-    def _learn(self, started: float, sign: Sign) -> None:
-        now, gradient, lock = clock.monotonic(), self._gradient, self._lock
-        lock.acquire()
-        try:
+    def _learn(self, started: float, now: float, error: BaseException | None) -> None:
+        gradient = self._gradient
+        if error is None:
+            gradient.answered(now - started, self._places - len(self._free), now)
+        else:
+            sign = sign_of(error)
             if sign is Sign.ANSWER:
-                gradient.answered(now - started, self._in_flight(), now)
-            else:
-                gradient.overloaded(started, now)
-            if int(gradient.limit) != self._limit:
+                gradient.answered(now - started, self._places - len(self._free), now)
+            elif sign is Sign.OVERLOAD:
+                with self._lock:
+                    gradient.overloaded(started, now)
+        if not 0.0 <= gradient.limit - self._limit < 1.0:
+            with self._lock:
                 self._resize(int(gradient.limit))
-        finally:
-            lock.release()

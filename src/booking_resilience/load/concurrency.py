@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from booking_resilience import clock
 from booking_resilience.checks import check_whole
@@ -34,6 +34,8 @@ class ConcurrencyLimit(Limit):
     'FINE'
     """
 
+    role = "limit"
+
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
         check_whole("limit", limit)
         self._limit = limit
@@ -43,13 +45,7 @@ class ConcurrencyLimit(Limit):
     def snapshot(self) -> LimitSnapshot:
         """Return what is known of the limit, all of one moment."""
         with self._lock:
-            return LimitSnapshot(
-                name=self._name,
-                limit=self._limit,
-                in_flight=self._in_flight(),
-                queued=len(self._line),
-                refused=self._refused,
-            )
+            return self._snapshot(self._limit, self._in_flight())
 
     def _in_flight(self) -> int:
         return max(0, self._places - len(self._free))
@@ -59,10 +55,11 @@ class ConcurrencyLimit(Limit):
         self._owner: weakref.ref[Limit] = weakref.ref(self)
         self._free: list[Place] = []
         self._places = 0  # how many there are, free or not
+        self._watchers: tuple[Callable[[], object], ...] = ()  # told when a place comes free
         self._resize(self._limit)
 
     def _take(self) -> Place | None:
-        if self._line.waiting:
+        if self._line:
             return None
         try:
             place = self._free.pop()
@@ -72,54 +69,66 @@ class ConcurrencyLimit(Limit):
         return place
 
     def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        if place.sharers:
-            with self._lock:
-                if place.sharers:
-                    place.sharers -= 1
-                    return
-        if not lost:
-            held, mean = clock.monotonic() - place.started, self._mean_held
-            self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)
-        if self._places > self._limit and self._is_one_too_many(place):
+        if place.sharers and self._is_still_held(place):
             return
         try:
-            place.pool.append(place)
+            if not lost:
+                now = clock.monotonic()
+                held, mean = now - place.started, self._mean_held
+                self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)
+                self._learn(place.started, now, error)
         finally:
-            if self._line.waiting:
+            if self._places == self._limit and place.epoch == self._epoch:
+                self._free.append(place)
+            else:
+                self._sort_out(place)
+            if self._line or self._watchers:
                 self._serve()
+
+    def _learn(self, started: float, now: float, error: BaseException | None) -> None:
+        """Note how a call ended."""
+
+    def _share(self, place: Place) -> None:
+        with self._lock:
+            place.sharers += 1
+
+    def _is_still_held(self, place: Place) -> bool:
+        with self._lock:
+            place.sharers -= 1
+            return place.sharers >= 0
 
     def _resize(self, limit: int) -> None:
         """Change the limit; the lock is held. Calls that run go on: places too many are dropped when they come back."""
         self._limit = limit
         while self._places < limit:
-            self._free.append(Place(self._owner, self._free))
+            self._free.append(Place(self._owner, self._epoch))
             self._places += 1
         while self._places > limit and self._free:
             self._drop(self._free.pop())
 
-    def _is_one_too_many(self, place: Place) -> bool:
-        """Drop the place if there are more than the limit."""
+    def _sort_out(self, place: Place) -> None:
+        """Take back a place, which may be one too many or the forking process's."""
         with self._lock:
-            if self._places > self._limit and place.pool is self._free:
+            if place.epoch != self._epoch or self._places > self._limit:
                 self._drop(place)
-                return True
-        return False
+            else:
+                self._free.append(place)
 
     def _drop(self, place: Place) -> None:
         place.retire()
-        self._places -= 1
+        self._places -= place.epoch == self._epoch
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         seconds = self._time_to_wait()
         try:
             with self._lock:
-                if not self._line and (place := self._take()) is not None:  # one has come free just now
+                if (place := self._take()) is not None:  # one has come free just now
                     waiter.place = place
                     return
                 if seconds is not None and seconds <= 0:
                     raise self._refusal()
                 self._join(waiter)
-                self._serve()
+            self._serve()
             if waiter.place is None:
                 yield seconds, False  # real time: what is waited for is another call, which virtual time doesn't end
             with self._lock:
@@ -135,12 +144,15 @@ class ConcurrencyLimit(Limit):
             raise
 
     def _serve(self) -> None:
-        """Give the free places to those who wait, in order."""
+        """Give the free places to those who wait, in order, and tell those who watch."""
         try:
             self._hand_out()
         except BaseException:  # an interrupt; nobody may be left waiting beside a free place
             self._hand_out()
             raise
+        if self._free:
+            for told in self._watchers:
+                told()
 
     def _hand_out(self) -> None:
         with self._lock:
@@ -155,6 +167,21 @@ class ConcurrencyLimit(Limit):
                     place, waiter.place = waiter.place, None
                     self._free.append(place)
                 self._line.leave(waiter)
+
+    def _has_room(self) -> bool:
+        """Tell whether a call would get a place now."""
+        return bool(self._free) and not self._line
+
+    def _watch(self, told: Callable[[], object]) -> Callable[[], None]:
+        """Have `told` called whenever a place comes free; return what ends that."""
+
+        def end() -> None:
+            with self._lock:
+                self._watchers = tuple(other for other in self._watchers if other is not told)
+
+        with self._lock:
+            self._watchers = (*self._watchers, told)
+        return end
 
     def _retry_after(self) -> float | None:
         if self._mean_held is None:

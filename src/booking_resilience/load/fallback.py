@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.checks import check_type, is_error_filter
@@ -45,6 +45,8 @@ class Fallback:
     """
 
     __slots__ = ("_on", "_value")
+
+    role: ClassVar[str] = "fallback"
 
     def __init__(self, value: Any, *, on: ErrorFilter = is_outage) -> None:
         check_type("on", on, is_error_filter(on), "an exception type, a tuple of them, or a function of the error")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import bisect
 import collections
+import contextlib
 import functools
 import math
 import threading
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from booking_resilience import clock
+from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.checks import check, check_number
-from booking_resilience.load.limit import Held, Limit, give_back_all
-from booking_resilience.load.queue import ThreadSignal
+from booking_resilience.load.limit import Held, give_back_all, held
 from booking_resilience.load.tasks import race
 from booking_resilience.load.threads import Abandoned, ThreadCall, start_call
+from booking_resilience.signals import ThreadSignal
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,6 +71,10 @@ class Hedge:
         ValueError: If a setting is out of its range, or `idempotent` isn't True.
     """
 
+    __slots__ = ("_abandoned", "_delay", "_gain", "_latencies", "_lock", "_percentile", "_saved")
+
+    role: ClassVar[str] = "hedge"
+
     def __init__(
         self,
         *,
@@ -92,63 +98,52 @@ class Hedge:
     def __repr__(self) -> str:
         return f"Hedge(delay={self._delay!r}, percentile={self._percentile:g}, max_extra={self._gain / _NANO:g})"
 
-    def wrap(self, fn: Callable[P, T], /, limits: Sequence[Limit] = ()) -> Callable[P, T]:
-        """Return what calls `fn`, and once more where that is slow."""
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `fn` in a thread, and once more in another if it is slow; return what succeeds first.
 
-        def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            result: T = self._call(functools.partial(fn, *args, **kwargs), limits)
-            return result
+        Raises:
+            TypeError: If `fn` returns an awaitable.
+        """
+        refuse_uncallable(fn)
+        started, delay = clock.monotonic(), self._begin()
+        result: T = self._race(functools.partial(fn, *args, **kwargs), delay)
+        self._observe(clock.monotonic() - started)
+        if type(result) not in AWAITABLE_NEVER:
+            refuse_awaitable(result, "Hedge.call", "call_async")
+        return result
 
-        return call
+    async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call and await `fn`, and once more if it is slow; return what succeeds first.
 
-    def wrap_async(self, fn: Callable[P, Awaitable[T]], /, limits: Sequence[Limit] = ()) -> Callable[P, Awaitable[T]]:
-        """Return what calls and awaits `fn`, and once more where that is slow."""
+        Raises:
+            TypeError: If `fn` gives something that can't be awaited.
+        """
+        refuse_uncallable(fn)
+        started, delay = clock.monotonic(), self._begin()
+        result: T = await race(functools.partial(fn, *args, **kwargs), delay, self._admit)
+        self._observe(clock.monotonic() - started)
+        return result
 
-        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            started, delay = clock.monotonic(), self._begin()
-            try:
-                result: T = await race(
-                    functools.partial(fn, *args, **kwargs), delay, functools.partial(self._admit, limits)
-                )
-            finally:
-                self._observe(clock.monotonic() - started)
-            return result
-
-        return call
-
-    def _call(self, call: Callable[[], Any], limits: Sequence[Limit]) -> Any:
-        """Make the call in a thread, and once more in another if it is slow."""
-        started, delay, signal = clock.monotonic(), self._begin(), ThreadSignal()
+    def _race(self, call: Callable[[], Any], delay: float | None) -> Any:
+        signal = ThreadSignal()
         racers = [start_call(call, signal, self._abandoned)]
         try:
             if delay is not None:
                 signal.wait(delay)
-                if not racers[0].is_over and (held := self._admit(limits)) is not None:
-                    racers += self._second(call, signal, held)
+                if not racers[0].is_over and (places := self._admit()) is not None:
+                    with contextlib.suppress(RuntimeError):  # no thread can be started: the first is the only one
+                        racers.append(ThreadCall(call, signal, self._abandoned, places))
             while True:
-                signal.clear()
                 ended = [racer for racer in racers if racer.is_over]
                 for racer in ended:
                     if racer.error is None:
                         return racer.value
                 if len(ended) == len(racers):
-                    break
+                    return racers[0].result()
                 signal.wait(None)
         finally:
             for racer in racers:
                 racer.abandon()
-            self._observe(clock.monotonic() - started)
-        try:
-            raise racers[0].error or RuntimeError("unreachable")
-        finally:
-            racers.clear()  # the error's traceback leads back to this frame
-
-    def _second(self, call: Callable[[], Any], signal: ThreadSignal, held: Held) -> list[ThreadCall]:
-        try:
-            return [ThreadCall(call, signal, self._abandoned, held)]
-        except RuntimeError:  # no thread can be started: then the first call is the only one
-            give_back_all(held)
-            return []
 
     def _begin(self) -> float | None:
         """Note that a call begins; return after how many seconds it is hedged, None for never."""
@@ -160,19 +155,19 @@ class Hedge:
         with self._lock:
             self._latencies.add(seconds)
 
-    def _admit(self, limits: Sequence[Limit]) -> Held | None:
+    def _admit(self) -> Held | None:
         """Pay for a second call and take its places; None if it can't be made."""
         with self._lock:
             if self._saved < _NANO or self._abandoned.running >= MAX_ABANDONED:
                 return None
             self._saved -= _NANO
-        held: Held = ()
-        for limit in limits:
+        places: Held = ()
+        for limit, _ in held.get():
             place = limit._take()
             if place is None:
-                give_back_all(held)
+                give_back_all(places)
                 with self._lock:
                     self._saved = min(self._saved + _NANO, _BUCKET * _NANO)
                 return None
-            held = (*held, (limit, place))
-        return held
+            places = (*places, (limit, place))
+        return places

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import RLock
 from types import CoroutineType, TracebackType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar, cast
 
 from booking_resilience import clock
 from booking_resilience.awaitables import (
@@ -24,10 +24,10 @@ from booking_resilience.awaitables import (
 )
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.checks import check, check_number, check_text, check_whole
-from booking_resilience.cutoff import timeout_behind
-from booking_resilience.deadlines import remaining_time
+from booking_resilience.cutoff import is_cut_off
+from booking_resilience.deadlines import remaining_time, reset
 from booking_resilience.errors import LimitExceededError
-from booking_resilience.load.queue import Line, ThreadSignal, Waiter, async_signal, current_priority
+from booking_resilience.load.queue import Line, Waiter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,12 +65,12 @@ def _nobody() -> None:
 class Place:
     """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
 
-    __slots__ = ("_owner", "pool", "sharers", "started")
+    __slots__ = ("_owner", "epoch", "sharers", "started")
 
-    def __init__(self, owner: Callable[[], Limit | None], pool: list[Place]) -> None:
+    def __init__(self, owner: Callable[[], Limit | None], epoch: int) -> None:
         self._owner = owner
-        self.pool = pool  # where it belongs; a forked child has another pool
-        self.sharers = 0  # how many besides its taker still run on it: abandoned threads
+        self.epoch = epoch  # tells it from the places that a forked child begins with
+        self.sharers = 0  # how many besides its taker run on it: threads, which may be abandoned
         self.started = 0.0  # when the call was admitted, on the library's clock
 
     def retire(self) -> None:
@@ -79,12 +79,14 @@ class Place:
 
     def __del__(self) -> None:
         limit = self._owner()
-        if limit is not None:  # else the limit itself is gone, and its pool with it
-            limit._give_back(Place(self._owner, self.pool), None, lost=True)
+        if limit is not None:
+            limit._give_back(Place(self._owner, self.epoch), None, lost=True)
 
 
 class Limit(abc.ABC):
     """A limit that calls pass through. What they wait for is written in the subclasses."""
+
+    role: ClassVar[str]  # its keyword in a pipeline
 
     def __init__(self, name: str, max_queue: int, max_wait: float | None) -> None:
         check_text("name", name)
@@ -92,7 +94,7 @@ class Limit(abc.ABC):
         check_number("max_wait", max_wait, or_none=True)
         check("max_wait", max_wait, max_wait is None or max_queue > 0, "None where max_queue is 0")
         self._name, self._max_queue, self._max_wait = name, max_queue, max_wait
-        self._refused = 0
+        self._refused = self._epoch = 0
         self._forked()
         _limits.add(self)
 
@@ -181,9 +183,26 @@ class Limit(abc.ABC):
 
         return functools.update_wrapper(limited, fn)
 
+    def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Do as `call`, and let what is inside know of the place, in `held`."""
+        with (guard := self.guard()):
+            token = held.set(guard.held())
+            try:
+                return fn(*args, **kwargs)
+            finally:
+                reset(token)
+
+    async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
+        async with (guard := self.guard()):
+            token = held.set(guard.held())
+            try:
+                return await fn(*args, **kwargs)
+            finally:
+                reset(token)
+
     def _enter(self) -> Place:
         """Wait in line, blocking the thread."""
-        waiter = Waiter(ThreadSignal())
+        waiter = Waiter(is_async=False)
         with closing(self._line_up(waiter)) as waits:
             for seconds, by_clock in waits:
                 if by_clock and seconds is not None:
@@ -194,7 +213,7 @@ class Limit(abc.ABC):
 
     async def _enter_async(self) -> Place:
         """Wait in line, without blocking the event loop."""
-        waiter = Waiter(async_signal())
+        waiter = Waiter(is_async=True)
         with closing(self._line_up(waiter)) as waits:
             for seconds, by_clock in waits:
                 try:
@@ -203,15 +222,10 @@ class Limit(abc.ABC):
                     else:
                         await waiter.signal.wait(seconds)
                 except BaseException as error:
-                    if timeout_behind(error) is error:
+                    if not is_cut_off(error):
                         raise
-                    raise self._refusal() from None  # the attempt's own limit struck: what was late is this limit
+                    raise self._refusal() from None  # the time is over for an attempt that was not even made
         return cast("Place", waiter.place)
-
-    def _share(self, place: Place) -> None:
-        """Let one more hold the place: it comes back when all have given it back."""
-        with self._lock:
-            place.sharers += 1
 
     def _time_to_wait(self) -> float | None:
         """Return how many seconds a caller may wait, 0 or more; None for as long as it takes."""
@@ -228,7 +242,12 @@ class Limit(abc.ABC):
         """
         if len(self._line) >= self._max_queue:
             raise self._refusal()
-        self._line.join(current_priority(), waiter)
+        self._line.join(waiter)
+
+    def _snapshot(self, limit: int, in_flight: int) -> LimitSnapshot:
+        return LimitSnapshot(
+            name=self._name, limit=limit, in_flight=in_flight, queued=len(self._line), refused=self._refused
+        )
 
     def _refusal(self) -> LimitExceededError:
         """Count a rejected call and return its error."""
@@ -238,12 +257,17 @@ class Limit(abc.ABC):
 
     def _forked(self) -> None:
         """Begin anew: in a forked child no call runs and nobody waits."""
+        self._epoch += 1
         self._lock = RLock()
         self._line = Line()
 
     @abc.abstractmethod
     def _take(self) -> Place | None:
         """Return a place if one is free and nobody waits; None if not."""
+
+    @abc.abstractmethod
+    def _share(self, place: Place) -> None:
+        """Let one more hold the place: it comes back when all have given it back."""
 
     @abc.abstractmethod
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
@@ -290,6 +314,10 @@ class LimitGuard:
     ) -> None:
         self.__exit__(kind, error, tb)
 
+    def held(self) -> Held:
+        """Return what the block holds, and what holds it."""
+        return held.get() if self._place is None else (*held.get(), (self._limit, self._place))
+
     def _use(self) -> None:
         if self._is_used:
             raise RuntimeError("a limit's guard is good for one block; call guard() again")
@@ -299,13 +327,13 @@ class LimitGuard:
 Held: TypeAlias = tuple[tuple[Limit, Place], ...]
 """Places that a call holds, each with its limit."""
 
-current_place: ContextVar[tuple[Limit, Place] | None] = ContextVar("booking_resilience_place", default=None)
-"""The place that the running call holds, for threads that may run on after it."""
+held: ContextVar[Held] = ContextVar("booking_resilience_places", default=())
+"""What the running call of a pipeline holds: a hedged call takes as much, an abandoned thread keeps it."""
 
 
-def give_back_all(held: Held) -> None:
+def give_back_all(places: Held) -> None:
     """Give the places back; what the call's end says of the backend is told elsewhere."""
-    for limit, place in held:
+    for limit, place in places:
         limit._give_back(place, None, lost=True)
 
 

@@ -5,63 +5,96 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Generator
+from typing import Any, TypeAlias
 
 from booking_resilience import clock
 from booking_resilience.checks import check, check_number, check_whole
-from booking_resilience.load.limit import Limit, LimitSnapshot, Place, Wait
+from booking_resilience.load.limit import Limit, LimitSnapshot, Place, Wait, held
 from booking_resilience.load.queue import Waiter
 
 _NANO = 1_000_000_000
+_LONG_AGO = -(1 << 62)
+
+State: TypeAlias = tuple[int, int, int, dict[str, Any]]
+"""When the next turn would come if turns were taken evenly; the end of a pause and its length; what came after."""
 
 
 class Turns:
     """The generic cell rate algorithm (ITU-T I.371), in whole nanoseconds. Pure: the time comes in as an argument.
 
-    `next_even` is when the next turn would come if turns were taken evenly: it may lie ahead of now by `burst`
-    intervals at most, and each turn moves it one interval further.
+    The next even turn may lie ahead of now by `burst` intervals at most, and each turn moves it one interval further.
+    A change makes a new state and hangs it on the old one, by one step of the interpreter: of two that try at once
+    (threads, or a signal's handler) the later one finds the successor there, and goes on from that. So there is no
+    lock.
 
     Args:
         interval: Nanoseconds between two turns, 1 or more.
         burst: Turns that may be taken at once, 1 or more.
     """
 
-    __slots__ = ("_last", "_next_even", "_paused_for", "_paused_until", "burst", "interval")
+    __slots__ = ("_ahead", "_state", "burst", "interval")
 
     def __init__(self, interval: int, burst: int) -> None:
         self.interval, self.burst = interval, burst
-        self._next_even = self._paused_until = self._last = -(1 << 100)
-        self._paused_for = 0
+        self._ahead = (burst - 1) * interval  # so far ahead the next even turn may lie for one to be free
+        self._state: State = (_LONG_AGO, _LONG_AGO, 0, {})
 
-    def wait(self, now: int, tokens: int = 1) -> int:
-        """Return the nanoseconds until so many turns are free; 0 if they are."""
-        if now < self._last:
-            self._set_back(now)
-        self._last = now
-        even = self._next_even + (tokens - self.burst) * self.interval
-        due = max(self._paused_until, even)
-        return due - now if due > now else 0
+    def take_one(self, now: int) -> bool:
+        """Take a turn; False if none is free."""
+        even, paused_until, paused_for, after = self._state
+        if even - now <= self._ahead and paused_until <= now:
+            begin = even if even > now else now  # noqa: FURB136 - `max` costs as much as all the rest
+            new = (begin + self.interval, paused_until, paused_for, {})
+            if after.setdefault("", new) is new:
+                self._state = new
+                return True
+        return self.take(now)
 
     def take(self, now: int, tokens: int = 1) -> bool:
         """Take so many turns; False, and none taken, if they are not free."""
-        if self.wait(now, tokens):
-            return False
-        even = self._next_even
-        self._next_even = (max(now, even)) + tokens * self.interval
-        return True
+        while True:
+            state = self._newest(now)
+            if self._due(state, tokens) > now:
+                return False
+            if self._follow(state, max(now, state[0]) + tokens * self.interval, *state[1:3]):
+                return True
+
+    def wait(self, now: int, tokens: int = 1) -> int:
+        """Return the nanoseconds until so many turns are free; 0 if they are."""
+        return max(0, self._due(self._newest(now), tokens) - now)
 
     def pause(self, now: int, length: int) -> None:
         """Let no turn fall due for so many nanoseconds; a shorter pause changes nothing of a longer one."""
-        self.wait(now)
-        begin = max(now, self._paused_until)
-        longer = now + length - begin
-        if longer > 0:
-            self._next_even = max(self._next_even, begin) + longer  # nothing accrues
-            self._paused_until, self._paused_for = now + length, length
+        while True:
+            state = self._newest(now)
+            begin = max(now, state[1])
+            longer = now + length - begin
+            # Nothing accrues: the next even turn moves along with the end of the pause.
+            if longer <= 0 or self._follow(state, max(state[0], begin) + longer, now + length, length):
+                return
 
-    def _set_back(self, now: int) -> None:
-        """Bear a clock that was set back (a virtual one that ended): nothing lies further ahead than it could."""
-        self._paused_until = min(self._paused_until, now + self._paused_for)
-        self._next_even = min(self._next_even, max(self._paused_until, now) + self.burst * self.interval)
+    def _due(self, state: State, tokens: int) -> int:
+        return max(state[1], state[0] + (tokens - self.burst) * self.interval)
+
+    def _newest(self, now: int) -> State:
+        """Return the state; after a clock was set back (a virtual one that ended) nothing lies too far ahead in it."""
+        while True:
+            state = self._state
+            while after := state[3].get(""):  # whoever hung it there has yet to say so, or was interrupted
+                state = after
+            even, paused_until, paused_for, _ = state
+            paused_until = min(paused_until, now + paused_for)
+            even = min(even, max(paused_until, now) + self.burst * self.interval)
+            if (even, paused_until) == state[:2]:
+                return state
+            self._follow(state, even, paused_until, paused_for)
+
+    def _follow(self, old: State, even: int, paused_until: int, paused_for: int) -> bool:
+        new: State = (even, paused_until, paused_for, {})
+        if old[3].setdefault("", new) is not new:
+            return False
+        self._state = new
+        return True
 
 
 class RateLimit(Limit):
@@ -88,6 +121,8 @@ class RateLimit(Limit):
     (True, True, False)
     """
 
+    role = "rate"
+
     def __init__(
         self,
         name: str,
@@ -112,9 +147,7 @@ class RateLimit(Limit):
     def snapshot(self) -> LimitSnapshot:
         """Return what is known of the limit, all of one moment."""
         with self._lock:
-            return LimitSnapshot(
-                name=self._name, limit=self._burst, in_flight=0, queued=len(self._line), refused=self._refused
-            )
+            return self._snapshot(self._burst, 0)
 
     def try_acquire(self, tokens: int = 1) -> bool:
         """Take so many turns at once if they are free and nobody waits; False, and none taken, if not.
@@ -128,11 +161,11 @@ class RateLimit(Limit):
         """
         check_whole("tokens", tokens)
         check("tokens", tokens, tokens <= self._burst, f"at most burst ({self._burst})")
+        if not self._line and self._turns.take(clock.monotonic_ns(), tokens):
+            return True
         with self._lock:
-            if not self._line.waiting and self._turns.take(_now(), tokens):
-                return True
             self._refused += 1
-            return False
+        return False
 
     def pause(self, seconds: float) -> None:
         """Let no call through for so many seconds, as a `Retry-After` asks for; the longest pause counts.
@@ -145,24 +178,21 @@ class RateLimit(Limit):
             TypeError: If it isn't a number.
         """
         check_number("seconds", seconds)
-        with self._lock:
-            self._turns.pause(_now(), math.ceil(seconds * _NANO))
+        self._turns.pause(clock.monotonic_ns(), math.ceil(seconds * _NANO))
 
     def _forked(self) -> None:
         super()._forked()
         self._turns = Turns(self._interval, self._burst)
-        self._turn = Place(weakref.ref(self), [])  # stands for every turn: none is ever given back
+        self._turn = Place(weakref.ref(self), self._epoch)  # stands for every turn: none is ever given back
 
     def _take(self) -> Place | None:
-        lock = self._lock
-        lock.acquire()
-        try:
-            return self._turn if not self._line.waiting and self._turns.take(_now()) else None
-        finally:
-            lock.release()
+        return self._turn if not self._line and self._turns.take_one(clock.monotonic_ns()) else None
 
     def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
         """A turn that was taken stays taken."""
+
+    def _share(self, place: Place) -> None:
+        """A turn is nobody's."""
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         seconds = self._time_to_wait()
@@ -171,17 +201,26 @@ class RateLimit(Limit):
             with self._lock:
                 self._join(waiter)
                 ahead = self._line.ahead_of(waiter)
-                due = (self._turns.wait(_now()) + ahead * self._interval) / _NANO
+                due = (self._turns.wait(clock.monotonic_ns()) + ahead * self._interval) / _NANO
                 if seconds is not None and due > seconds:
                     raise self._refusal()
             while (wait := self._next_wait(waiter, end)) is not None:
                 yield wait
+            for _, place in held.get():
+                place.started = clock.monotonic()  # to a limit around this one, the wait is no latency
         finally:
-            with self._lock:
-                self._line.leave(waiter)
-                following = self._line.first()
-            if following is not None:
-                following.signal.wake()  # it is the first now, or looks again
+            try:
+                self._leave(waiter)
+            except BaseException:  # an interrupt; everybody would wait behind one who is gone
+                self._leave(waiter)
+                raise
+
+    def _leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._line.leave(waiter)
+            following = self._line.first()
+        if following is not None:
+            following.signal.wake()  # it is the first now, or looks again
 
     def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
         """Return how long the waiter waits next; None if it has its turn.
@@ -190,18 +229,14 @@ class RateLimit(Limit):
         """
         left = None if end is None else end - clock.monotonic()
         with self._lock:
-            is_first = self._line.first() is waiter
-            due = self._turns.wait(_now())
-            if is_first and self._turns.take(_now()):
+            now, is_first = clock.monotonic_ns(), self._line.first() is waiter
+            if is_first and self._turns.take(now):
                 waiter.place = self._turn
                 return None
-            if left is not None and (left <= 0 or (is_first and due / _NANO > left)):
+            due = self._turns.wait(now) / _NANO
+            if left is not None and (left <= 0 or (is_first and due > left)):
                 raise self._refusal()
-            return (due / _NANO, True) if is_first else (left, False)
+            return (due, True) if is_first else (left, False)
 
     def _retry_after(self) -> float | None:
-        return self._turns.wait(_now()) / _NANO
-
-
-def _now() -> int:
-    return int(clock.monotonic() * _NANO)
+        return self._turns.wait(clock.monotonic_ns()) / _NANO

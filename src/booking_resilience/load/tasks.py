@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from booking_resilience import clock
-from booking_resilience.load.limit import Held, give_back_all
-
-T = TypeVar("T")
+from booking_resilience.awaitables import not_awaitable
+from booking_resilience.callbacks import is_awaitable
+from booking_resilience.load.limit import Held, give_back_all, held
 
 Admit: TypeAlias = Callable[[], Held | None]
 """Returns the places that a second call holds; None if there can't be one."""
 
 
-async def race(call: Callable[[], Awaitable[T]], delay: float | None, admit: Admit) -> T:
+async def race(call: Callable[[], Awaitable[Any]], delay: float | None, admit: Admit) -> Any:
     """Make the call, and once more if it takes longer than `delay` and may; return what succeeds first.
 
     The other is cancelled. If both fail, the first one's error comes out.
@@ -22,66 +22,73 @@ async def race(call: Callable[[], Awaitable[T]], delay: float | None, admit: Adm
     return await (_race_in_trio if clock.in_trio() else _race_in_asyncio)(call, delay, admit)
 
 
-async def _holding(call: Callable[[], Awaitable[T]], held: Held) -> T:
+async def _made(call: Callable[[], Awaitable[Any]], places: Held | None = None) -> Any:
+    """Make a call, in a task of its own; with places that it alone holds, if they are given."""
+    if places is not None:
+        held.set(places)
     try:
-        return await call()
+        awaitable = call()
+        if not is_awaitable(awaitable):
+            raise not_awaitable(call, "Hedge.call_async", "call")
+        return await awaitable
     finally:
-        give_back_all(held)
+        give_back_all(places or ())
 
 
-async def _race_in_asyncio(call: Callable[[], Awaitable[T]], delay: float | None, admit: Admit) -> T:
+async def _race_in_asyncio(call: Callable[[], Awaitable[Any]], delay: float | None, admit: Admit) -> Any:
     import asyncio
 
-    first = asyncio.ensure_future(_holding(call, ()))
-    racers = [first]
+    racers = [asyncio.ensure_future(_made(call))]
     try:
         if delay is not None:
             await asyncio.wait(racers, timeout=delay)
-            if not first.done() and (held := admit()) is not None:
-                racers.append(asyncio.ensure_future(_holding(call, held)))
-        running = set(racers)
-        while running:
-            ended, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for racer in ended:
-                if not racer.cancelled() and racer.exception() is None:
-                    return racer.result()
-        return first.result()
+            if not racers[0].done() and (places := admit()) is not None:
+                racers.append(asyncio.ensure_future(_made(call, places)))
+        while not any(racer.done() and _has_succeeded(racer) for racer in racers):
+            running = [racer for racer in racers if not racer.done()]
+            if not running:
+                break
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            running.clear()
+        winner = next((index for index, racer in enumerate(racers) if racer.done() and _has_succeeded(racer)), 0)
+        return racers[winner].result()
     finally:
         for racer in racers:
-            racer.add_done_callback(_observe)
+            racer.add_done_callback(_has_succeeded)  # which looks at what a loser raised, so that nobody is told of it
             racer.cancel()
-        racers.clear()
+        del racer
+        racers.clear()  # the error's traceback leads back to this frame
 
 
-def _observe(racer: Any) -> None:
-    """Look at what a loser raised, so that nobody is told of it."""
-    if not racer.cancelled():
-        racer.exception()
+def _has_succeeded(racer: Any) -> bool:
+    return not racer.cancelled() and racer.exception() is None
 
 
-async def _race_in_trio(call: Callable[[], Awaitable[T]], delay: float | None, admit: Admit) -> T:
+async def _race_in_trio(call: Callable[[], Awaitable[Any]], delay: float | None, admit: Admit) -> Any:
     import trio
 
-    results: list[T] = []
-    errors: dict[int, Exception] = {}
+    results: list[Any] = []
+    errors: dict[int, BaseException] = {}
     news = trio.Event()
 
-    async def run(number: int, held: Held) -> None:
+    async def run(number: int, places: Held | None = None) -> None:
         try:
-            results.append(await _holding(call, held))
-        except Exception as error:  # noqa: BLE001 - it comes out below, outside of the nursery
+            results.append(await _made(call, places))
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it comes out below, outside of the nursery
             errors[number] = error
         news.set()
 
     async with trio.open_nursery() as nursery:
         racers = 1
-        nursery.start_soon(run, 0, ())
+        nursery.start_soon(run, 0)
         if delay is not None:
             with trio.move_on_after(delay):
                 await news.wait()
-            if not news.is_set() and (held := admit()) is not None:
+            if not news.is_set() and (places := admit()) is not None:
                 racers = 2
-                nursery.start_soon(run, 1, held)
+                nursery.start_soon(run, 1, places)
         while not results and len(errors) < racers:
             await news.wait()
             news = trio.Event()

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from booking_resilience.load.limit import Held, current_place, give_back_all
-from booking_resilience.load.queue import ThreadSignal
+from booking_resilience.load.limit import Held, give_back_all, held
+from booking_resilience.signals import ThreadSignal
 
 
 class Abandoned:
@@ -33,7 +33,10 @@ class ThreadCall:
         call: What to call, without arguments.
         signal: Is woken when the call has ended.
         abandoned: Counts the call while it runs on unwanted.
-        held: The places that it gives back when it has ended.
+        places: What it holds, and gives back when it has ended.
+
+    Raises:
+        RuntimeError: If no thread can be started; the places are given back.
 
     Attributes:
         is_over: Whether it has ended.
@@ -41,25 +44,22 @@ class ThreadCall:
         error: What it raised; None if it returned.
     """
 
-    __slots__ = ("_abandoned", "_call", "_held", "_is_abandoned", "_lock", "_signal", "error", "is_over", "value")
+    __slots__ = ("_abandoned", "_call", "_is_abandoned", "_lock", "_places", "_signal", "error", "is_over", "value")
 
-    def __init__(
-        self,
-        call: Callable[[], Any],
-        signal: ThreadSignal,
-        abandoned: Abandoned,
-        held: Held = (),
-    ) -> None:
+    def __init__(self, call: Callable[[], Any], signal: ThreadSignal, abandoned: Abandoned, places: Held) -> None:
         self._call: Callable[[], Any] | None = call
-        self._signal, self._abandoned, self._held = signal, abandoned, held
+        self._signal, self._abandoned, self._places = signal, abandoned, places
         self._lock = threading.RLock()
         self._is_abandoned = self.is_over = False
         self.value: Any = None
         self.error: BaseException | None = None
         context = contextvars.copy_context()
-        if held:
-            context.run(current_place.set, held[0])
-        threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
+        context.run(held.set, places)
+        try:
+            threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
+        except RuntimeError:
+            give_back_all(places)
+            raise
 
     def abandon(self) -> None:
         """Wait for it no longer; what it returns or raises is dropped."""
@@ -67,6 +67,16 @@ class ThreadCall:
             if not self.is_over and not self._is_abandoned:
                 self._is_abandoned = True
                 self._abandoned.change(1)
+
+    def result(self) -> Any:
+        """Return what the call returned, or raise what it raised; it is over."""
+        error, self.error = self.error, None
+        if error is None:
+            return self.value
+        try:
+            raise error
+        finally:
+            del error  # its traceback leads back to this frame
 
     def _run(self) -> None:
         call, self._call = self._call, None
@@ -76,27 +86,23 @@ class ThreadCall:
         except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits, or dropped
             self.error = error
         finally:
+            call = None
             with self._lock:
                 self.is_over = True
                 if self._is_abandoned:
                     self.value = self.error = None
                     self._abandoned.change(-1)
-            give_back_all(self._held)
+            give_back_all(self._places)
             self._signal.wake()
 
 
 def start_call(call: Callable[[], Any], signal: ThreadSignal, abandoned: Abandoned) -> ThreadCall:
-    """Make a call in a thread that keeps the place of the limit around it for as long as it runs.
+    """Make a call in a thread that keeps what the call around it holds, for as long as it runs.
 
     Raises:
         RuntimeError: If no thread can be started.
     """
-    holder = current_place.get()
-    if holder is None:
-        return ThreadCall(call, signal, abandoned)
-    holder[0]._share(holder[1])
-    try:
-        return ThreadCall(call, signal, abandoned, (holder,))
-    except BaseException:
-        give_back_all((holder,))
-        raise
+    places = held.get()
+    for limit, place in places:
+        limit._share(place)
+    return ThreadCall(call, signal, abandoned, places)
