@@ -212,7 +212,7 @@ class _Work:
 
     def _bind(self, count: _Count) -> Callable[[Any], Any]:
         fn = self._fn if self._is_async else self._call
-        return cast("Callable[[Any], Any]", self._pipeline._bind(self._name, fn, count, is_async=self._is_async))
+        return self._pipeline._bind(self._name, fn, count, is_async=self._is_async)
 
     def _call(self, item: Any) -> Any:
         """Call the function, but not for a batch that was left while a thread slept before its next attempt."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Generator
+from typing import ClassVar, Literal
 
 from booking_resilience import clock
 from booking_resilience.checks import check_whole
@@ -34,7 +35,7 @@ class ConcurrencyLimit(Limit):
     'FINE'
     """
 
-    role = "limit"
+    role: ClassVar[Literal["limit"]] = "limit"
 
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
         check_whole("limit", limit)

@@ -9,7 +9,7 @@ import functools
 import math
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
@@ -73,7 +73,7 @@ class Hedge:
 
     __slots__ = ("_abandoned", "_delay", "_gain", "_latencies", "_lock", "_percentile", "_saved")
 
-    role: ClassVar[str] = "hedge"
+    role: ClassVar[Literal["hedge"]] = "hedge"
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from threading import RLock
 from types import CoroutineType, TracebackType
-from typing import Any, ClassVar, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from booking_resilience import clock
 from booking_resilience.awaitables import (
@@ -84,9 +84,7 @@ class Place:
 
 
 class Limit(abc.ABC):
-    """A limit that calls pass through. What they wait for is written in the subclasses."""
-
-    role: ClassVar[str]  # its keyword in a pipeline
+    """A limit that calls pass through. What they wait for, and its role in a pipeline, stand in the subclasses."""
 
     def __init__(self, name: str, max_queue: int, max_wait: float | None) -> None:
         check_text("name", name)

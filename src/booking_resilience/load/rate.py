@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Generator
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from booking_resilience import clock
 from booking_resilience.checks import check, check_number, check_whole
@@ -44,7 +44,7 @@ class Turns:
         even, paused_until, paused_for, after = self._state
         if even - now <= self._ahead and paused_until <= now:
             begin = even if even > now else now  # noqa: FURB136 - `max` costs as much as all the rest
-            new = (begin + self.interval, paused_until, paused_for, {})
+            new: State = (begin + self.interval, paused_until, paused_for, {})
             if after.setdefault("", new) is new:
                 self._state = new
                 return True
@@ -121,7 +121,7 @@ class RateLimit(Limit):
     (True, True, False)
     """
 
-    role = "rate"
+    role: ClassVar[Literal["rate"]] = "rate"
 
     def __init__(
         self,

@@ -191,7 +191,8 @@ class RecordBuilder:
         causes: tuple[tuple[str, Stack], ...],
         outcome: Outcome,
     ) -> Details:
-        number, errors, duration = self._attempts(error, text, attempts, 0 if outcome == "refused" else 1)
+        least = 0 if outcome in ("refused", "fell_back") else 1  # what fell back may have been refused
+        number, errors, duration = self._attempts(error, text, attempts, least)
         if errors and outcome == "recovered":
             number += 1  # the one that succeeded
         trace_id, span_id = active_span()
