@@ -12,9 +12,23 @@ import contextvars
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from booking_resilience import clock
+
+_ANOTHER = 0.005  # seconds that a thread waits for the next item to be drawn, rather than take the same one again
+
+Task: TypeAlias = tuple[int, Any]
+"""An item, after its place in the input."""
+
+
+class SentBack:
+    """What working on an item returns in place of an outcome, if it is to be worked on again after the others."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
 
 class ThreadCrew:
@@ -77,12 +91,27 @@ class ThreadCrew:
             for thread in self._threads:
                 thread.join()
 
+    def swap(self, task: Task) -> Task:
+        """Return another item to work on first, and keep this one for later; this one if there is no other."""
+        try:
+            other = self._todo.get(timeout=_ANOTHER)
+        except queue.Empty:
+            return task
+        self._todo.put(task if other is not None else None)
+        return other or task
+
     def _work(self) -> None:
         while (task := self._todo.get()) is not None and not self._stopped:
             try:
-                self._done.put(self._context.copy().run(self._one, *task))
+                self._end(self._context.copy().run(self._one, *task))
             except BaseException as error:  # noqa: BLE001 - it is raised in the thread that takes the outcomes
                 self._done.put(error)
+
+    def _end(self, outcome: Any) -> None:
+        if isinstance(outcome, SentBack):
+            self._todo.put(outcome.task)
+        else:
+            self._done.put(outcome)
 
 
 class TaskCrew(Protocol):
@@ -92,6 +121,10 @@ class TaskCrew(Protocol):
 
     def add(self, item: Any) -> None:
         """Have an item worked on as soon as the limit lets it."""
+
+    def swap(self, task: Task) -> Task:
+        """Return another item to work on first, and keep this one for later; this one if there is no other."""
+        ...
 
     def has_outcome(self) -> bool:
         """Tell whether an outcome waits to be taken."""
@@ -181,9 +214,21 @@ class _Tasks(abc.ABC):
         finally:
             self._is_beginning = False
 
+    def swap(self, task: Task) -> Task:
+        if not self._todo:
+            return task
+        self._todo.append(task)
+        return self._todo.popleft()
+
+    def _end(self, outcome: Any) -> None:
+        if isinstance(outcome, SentBack):
+            self._todo.append(outcome.task)
+        else:
+            self._done.append(outcome)
+
     async def _task(self, index: int, item: Any) -> None:
         try:
-            self._done.append(await self._one(index, item))
+            self._end(await self._one(index, item))
         except BaseException as error:
             self._done.append(error)
             raise

@@ -170,8 +170,8 @@ class ConcurrencyLimit(Limit):
                 self._line.leave(waiter)
 
     def _has_room(self) -> bool:
-        """Tell whether a call would get a place now."""
-        return bool(self._free) and not self._line
+        """Tell whether a call would get a place now, or one in line."""
+        return len(self._line) < self._max_queue or (bool(self._free) and not self._line)
 
     def _watch(self, told: Callable[[], object]) -> Callable[[], None]:
         """Have `told` called whenever a place comes free; return what ends that."""
