@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -9,22 +10,27 @@ from booking_resilience import clock
 
 
 class ThreadSignal:
-    """Wakes one waiting thread. A wake that comes before the wait ends it at once."""
+    """Wakes one waiting thread. A wake that comes before the wait ends it at once.
 
-    __slots__ = ("_event",)
+    A lock that the waiting thread holds and any other may release: unlike an event, a single step of the interpreter,
+    which no signal's handler comes in the middle of.
+    """
+
+    __slots__ = ("_lock",)
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
     def wake(self) -> bool:
         """Wake the thread."""
-        self._event.set()
+        with contextlib.suppress(RuntimeError):  # it was woken before
+            self._lock.release()
         return True
 
     def wait(self, seconds: float | None) -> None:
         """Block until woken, for `seconds` at most; None for as long as it takes. Real time."""
-        self._event.wait(None if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
-        self._event.clear()
+        self._lock.acquire(timeout=-1.0 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 class TaskSignal:

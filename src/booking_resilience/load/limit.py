@@ -58,7 +58,7 @@ class LimitSnapshot:
     refused: int
 
 
-def _nobody() -> None:
+def nobody() -> None:
     """Be the owner of a place that is none any more."""
 
 
@@ -75,7 +75,7 @@ class Place:
 
     def retire(self) -> None:
         """Count no more: the limit has shrunk."""
-        self._owner = _nobody
+        self._owner = nobody
 
     def __del__(self) -> None:
         limit = self._owner()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Generator
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from booking_resilience import clock
 from booking_resilience.checks import check, check_number, check_whole
-from booking_resilience.load.limit import Limit, LimitSnapshot, Place, Wait, held
+from booking_resilience.load.limit import Limit, LimitSnapshot, Place, Wait, held, nobody
 from booking_resilience.load.queue import Waiter
 
 _NANO = 1_000_000_000
@@ -183,7 +182,7 @@ class RateLimit(Limit):
     def _forked(self) -> None:
         super()._forked()
         self._turns = Turns(self._interval, self._burst)
-        self._turn = Place(weakref.ref(self), self._epoch)  # stands for every turn: none is ever given back
+        self._turn = Place(nobody, self._epoch)  # stands for every turn: none is ever given back
 
     def _take(self) -> Place | None:
         return self._turn if not self._line and self._turns.take_one(clock.monotonic_ns()) else None
