@@ -53,11 +53,15 @@ async def _race_in_asyncio(call: Callable[[], Awaitable[Any]], delay: float | No
         winner = next((index for index, racer in enumerate(racers) if racer.done() and _has_succeeded(racer)), 0)
         return racers[winner].result()
     finally:
-        for racer in racers:
-            racer.add_done_callback(_has_succeeded)  # which looks at what a loser raised, so that nobody is told of it
-            racer.cancel()
-        del racer
-        racers.clear()  # the error's traceback leads back to this frame
+        _drop(racers)
+
+
+def _drop(racers: list[Any]) -> None:
+    """Cancel the tasks, and forget them: their errors' tracebacks lead to the frame that holds the list."""
+    for racer in racers:
+        racer.add_done_callback(_has_succeeded)  # which looks at what a loser raised, so that nobody is told of it
+        racer.cancel()
+    racers.clear()
 
 
 def _has_succeeded(racer: Any) -> bool:
