@@ -117,6 +117,7 @@ EXPLAINED = (
     "booking_resilience",
     "booking_resilience.appwrite",
     "booking_resilience.breaker.shared",
+    "booking_resilience.journal",
     "booking_resilience.telemetry.otel",
     "booking_resilience.testing",
 )
@@ -254,8 +255,8 @@ def test_the_defaults_in_the_readme_are_those_of_the_signatures() -> None:
     )
     assert breaker["trial_calls"] == 1
     assert rows["alert"] == (
-        f"above {alert['threshold']} errors per minute, until below {alert['clear_threshold']} for "
-        f"{alert['keep_firing']:g} s"
+        f"above {alert['threshold']} errors per minute, until below "
+        f"{booking_resilience.AlertRule().clear_threshold} for {alert['keep_firing']:g} s"
     )
     assert rows["monitor"] == f"{monitor['capacity']:,} records"
     assert rows["batch"] == f"{signature_defaults('run_batch')['max_concurrency']} at a time"

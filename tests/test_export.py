@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import copy
 import csv
+import errno
 import io
 import json
 import linecache
 import os
 import pickle
+import re
 import stat
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from booking_resilience import ErrorMonitor, FailedAttempt, load_json
@@ -107,15 +109,41 @@ def test_csv_is_quoted_guarded_and_complete() -> None:
     assert json.loads(rows[2][COLUMNS.index("context")])["therapist_id"] == "t1"
 
 
-@given(
-    text=st.text() | st.text(alphabet="=+-@\t\r\n\0'＝＋－＠ab"), more=st.text(alphabet=st.characters(codec="utf-8"))
-)
-def test_taking_one_guard_off_restores_the_text(text: str, more: str) -> None:
-    """No exported field begins like a formula, and taking one `'` off the front gives the text back."""
-    for value in (text, text + more):
-        field = exports.guarded(value)
-        assert not field.startswith(tuple("=+-@\t\r\n\0＝＋－＠"))
-        assert (field.removeprefix("'")) == value
+STARTS = re.compile("(?:\\A|(?<=[;\\t\\n])|(?<=\\r)(?!\\n))'")
+CELLS = re.compile("[;\\t\\n]|\\r\\n?")
+
+
+def unguarded(field: str) -> str:
+    """Return the text of a field as the documentation says: without the `'` at the start and after each separator."""
+    return STARTS.sub("", field)
+
+
+@given(st.text() | st.text(alphabet="=+-@;\t\r\n\0'\"＝＋－＠＂ab"))
+@example("x\r\n=1;'=2;\t@3")
+def test_taking_the_guards_off_restores_the_text(text: str) -> None:
+    """No cell, however a spreadsheet splits the field, begins like a formula, and the text can be restored exactly."""
+    field = exports.guarded(text)
+    for number, cell in enumerate(CELLS.split(field)):
+        assert not cell.startswith(tuple("=+-@\0＝＋－＠"))
+        assert not (number and cell.startswith(('"', "＂")))
+    assert unguarded(field) == text
+
+
+def test_no_field_is_longer_than_what_reads_it() -> None:
+    """The csv module reads every field again, and Excel is given no more than it shows; a context stays JSON."""
+    monitor = ErrorMonitor()
+    context = {f"key {number}": "й" * 1000 for number in range(32)}
+    monitor.record(ValueError("x" * 5000), operation="x", context={"a": context, "b": context, "n": 1})
+    for excel, limit in ((False, 131_072), (True, 32_767)):
+        text = monitor.to_csv(excel=excel)
+        assert text.startswith("\ufeff") is excel
+        header, row = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+        assert header == COLUMNS
+        assert max(map(len, row)) <= limit
+        kept = json.loads(unguarded(row[COLUMNS.index("context")]))
+        assert kept["a"]["key 0"] == "й" * 1000
+        assert all(value == "й" * 1000 for value in kept["a"].values())
+        assert limit - len(row[COLUMNS.index("context")]) < 7000
 
 
 @settings(max_examples=60)
@@ -131,7 +159,7 @@ def test_any_record_comes_back(message: str, operation: str, context: dict[str, 
     assert load_json(monitor.to_json()) == [record]
     assert load_json(monitor.to_jsonl()) == [record]
     _, row = csv.reader(io.StringIO(monitor.to_csv(), newline=""))
-    plain = [field.removeprefix("'") for field in row]
+    plain = [unguarded(field) for field in row]
     assert plain[COLUMNS.index("message")] == record.message
     assert plain[COLUMNS.index("operation")] == record.operation
     assert json.loads(plain[COLUMNS.index("context")]) == record.context
@@ -449,7 +477,7 @@ def test_hostile_texts_survive_every_format(operation: str, message: str, cause:
     facts = {**record.to_dict(), "duration_seconds": 0.5, "context": json.dumps(record.context)}
     for column, field in zip(header, row, strict=True):
         assert not field.startswith(tuple("=+-@\t\r\n\0＝＋－＠"))
-        assert field.removeprefix("'") == str(facts[column])
+        assert unguarded(field) == str(facts[column])
 
 
 def test_text_nested_too_deeply_is_refused() -> None:
@@ -532,3 +560,68 @@ def test_what_is_no_json_is_never_written(convert: Any) -> None:
 def test_what_is_not_known_is_an_empty_field() -> None:
     """None is no text in CSV; nothing else is empty."""
     assert [exports.guarded(value) for value in (None, 0, False, "None")] == ["", "0", "False", "None"]
+
+
+def test_what_no_export_has_is_refused_by_name() -> None:
+    """A naive moment, a negative count, NaN and lists of other things are refused, and the error names the field."""
+    document = json.loads(filled().to_json())
+    for field, value in (
+        ("timestamp", "2026-03-01T10:00:00"), ("attempts", -5), ("message_length", -1), ("line", -3),
+        ("causes", [3]), ("duration", "1"), ("attempts", True), ("attempts", 1.5), ("context", []),
+    ):  # fmt: skip
+        changed = copy.deepcopy(document)
+        changed["errors"][0][field] = value
+        with pytest.raises(ValueError, match=f"{field} must"):
+            load_json(json.dumps(changed))
+    document["errors"][0]["duration"] = float("nan")
+    with pytest.raises(ValueError, match="finite numbers only, not NaN"):
+        load_json(json.dumps(document))
+
+
+def test_line_separators_of_unicode_end_no_line() -> None:
+    """JSON Lines that another tool wrote with U+2028 in a text are read."""
+    monitor = ErrorMonitor()
+    monitor.record(ValueError("one\u2028two\x85three"), operation="x")
+    text = "\n".join(
+        json.dumps(json.loads(line), ensure_ascii=False) for line in monitor.to_jsonl().split("\n") if line
+    )
+    assert "\u2028" in text
+    assert load_json(text) == monitor.recent()
+
+
+def test_records_of_the_first_version_are_read() -> None:
+    """Records without notes, as version 0.1 wrote them, are read."""
+    document = json.loads(filled().to_json())
+    for facts in document["errors"]:
+        del facts["notes"]
+    assert [record.notes for record in load_json(json.dumps(document))] == [(), ()]
+
+
+@pytest.mark.parametrize("number", ["EINVAL", "ENOTSUP", "EACCES", "EPERM", "EIO"])
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_a_folder_that_cannot_be_synced_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, call: str
+) -> None:
+    """Where the folder cannot be opened or synced the export has succeeded; a real I/O error comes out."""
+    if not hasattr(os, "O_DIRECTORY"):
+        pytest.skip("this system syncs no folders")
+    real, code = getattr(os, call), getattr(errno, number)
+
+    def fails(target: Any, *rest: Any) -> Any:
+        is_folder = stat.S_ISDIR(os.fstat(target).st_mode) if call == "fsync" else rest[0] == os.O_DIRECTORY
+        if is_folder:
+            raise OSError(code, "no")
+        return real(target, *rest)
+
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(OSError, match="no") if number == "EIO" else contextlib.nullcontext():
+        filled().export(tmp_path / "errors.json")
+    assert len(load_json(tmp_path / "errors.json")) == 2
+    assert names(tmp_path) == ["errors.json"]
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"{}", ["{}"]])
+def test_only_a_path_or_a_text_is_loaded(wrong: Any) -> None:
+    """What is neither a path nor a text is a `TypeError` that names the argument."""
+    with pytest.raises(TypeError, match=r"^source must be a Path to read"):
+        load_json(wrong)

@@ -17,7 +17,10 @@ import sys
 import threading
 import traceback
 import tracemalloc
+import typing
 import weakref
+from collections import UserDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +34,12 @@ import hostile
 from booking_resilience import (
     AlertEvent,
     AlertRule,
+    CircuitOpenError,
     ErrorCategory,
     ErrorMonitor,
     ErrorRecord,
     FailedAttempt,
+    LimitExceededError,
     Pipeline,
     Redaction,
     Severity,
@@ -44,7 +49,7 @@ from booking_resilience import (
     with_retry,
 )
 from booking_resilience.monitor import stacks
-from booking_resilience.testing import VirtualClock
+from booking_resilience.testing import VirtualClock, virtual_time
 from fresh import run_fresh
 
 
@@ -353,7 +358,7 @@ def record_a_million() -> None:
 
     def record(number: int) -> None:
         error = errors[number % 50]
-        error.__dict__.clear()  # a new error, as far as the monitor can know
+        error.__dict__ = {}  # a new error, as far as the monitor can know
         monitor.record(error, operation=names[number % 80], severity="critical" if number % 10 == 0 else "error")
 
     for number in range(20_000):
@@ -535,13 +540,56 @@ def test_what_is_no_error_is_refused() -> None:
         ErrorMonitor().record("boom", operation="x")  # type: ignore[arg-type] # that is the point
 
 
-@pytest.mark.parametrize(
-    "settings", [{"capacity": 0}, {"capacity": 1.5}, {"window": 0}, {"alert": 10}, {"redact": 3}, {"on_alert": 3}]
-)
+@pytest.mark.parametrize("settings", [{"capacity": 0}, {"capacity": 1.5}, {"window": 0}, {"window": -1.0}])
 def test_absurd_settings_are_refused(settings: dict[str, Any]) -> None:
     """A setting out of its range is refused with an error that names it."""
     with pytest.raises(ValueError, match=next(iter(settings))):
         ErrorMonitor(**settings)
+
+
+async def waits(*_: object) -> None:
+    """Be a coroutine function, which nobody would await."""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"capacity": "1000"},
+        {"window": "60"},
+        {"alert": 10},
+        {"redact": 3},
+        {"on_alert": 3},
+        {"redact": waits},
+        {"on_alert": waits},
+    ],
+)
+def test_settings_of_the_wrong_type_are_refused(settings: dict[str, Any]) -> None:
+    """A setting of the wrong type, or a function that nobody would await, is a `TypeError` that names it."""
+    with pytest.raises(TypeError, match=next(iter(settings))):
+        ErrorMonitor(**settings)
+    with pytest.raises(TypeError, match="listener"):
+        ErrorMonitor().subscribe(waits)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "named"),
+    [
+        (lambda: Redaction(keys=[3]), TypeError, "keys"),  # type: ignore[list-item]
+        (lambda: Redaction(last_keys=[None]), TypeError, "last_keys"),  # type: ignore[list-item]
+        (lambda: Redaction(patterns=[print]), TypeError, "patterns"),  # type: ignore[list-item]
+        (lambda: Redaction(patterns=[re.compile(b"x")]), TypeError, "patterns"),  # type: ignore[list-item]
+        (lambda: Redaction(patterns=["("]), ValueError, "patterns"),
+        (lambda: ErrorMonitor().record(KeyError(), operation="o", category=3), TypeError, "category"),  # type: ignore[arg-type]
+        (lambda: ErrorMonitor().recent(severity=3), TypeError, "severity"),  # type: ignore[arg-type]
+        (lambda: ErrorMonitor().capture(print), TypeError, "operation"),  # type: ignore[arg-type]
+    ],
+)
+def test_the_wrong_type_and_a_wrong_value_are_told_apart(
+    make: Callable[[], object], kind: type[Exception], named: str
+) -> None:
+    """What a monitor or a redaction cannot use is named: the wrong type a `TypeError`, a wrong value a `ValueError`."""
+    with pytest.raises(kind, match=named):
+        make()
 
 
 def test_logging_handler_records_exceptions_only(capsys: pytest.CaptureFixture[str]) -> None:
@@ -694,7 +742,7 @@ def test_secrets_are_nowhere_in_the_monitor() -> None:
         attempts = (FailedAttempt(1, ConnectionError(f"password={secret}"), None, 1.0),)
         monitor.record(
             error,
-            operation=f"op?token={secret}",
+            operation="op",
             context={"password": secret, "n": [f"Bearer {secret}"]},
             attempts=attempts,
         )
@@ -1228,3 +1276,223 @@ def test_context_that_was_read_can_be_changed() -> None:
     record.context["user"]["id"] = object()
     assert record.context == {"rooms": ["r1"], "user": {"id": "u1"}}
     assert load_json(monitor.to_json()) == [record]
+
+
+def again(monitor: ErrorMonitor, error: Exception, times: int) -> None:
+    """Raise the same error through a pipeline and through `capture`, so many times each."""
+
+    def fails() -> None:
+        raise error
+
+    pipeline = Pipeline(monitor=monitor)
+    for _ in range(times):
+        with pytest.raises(type(error)), monitor.capture("outer"):
+            pipeline.call("inner", fails)
+        with pytest.raises(type(error)), monitor.capture("block"):
+            raise error
+
+
+@pytest.mark.parametrize("is_virtual", [True, False])
+def test_one_raise_is_one_record(is_virtual: bool, request: pytest.FixtureRequest) -> None:
+    """A constant that is raised again in a later call is recorded again; one raise through many is one record."""
+    if is_virtual:
+        request.getfixturevalue("virtual_clock")
+    monitor, error = ErrorMonitor(), ValueError("constant")
+    again(monitor, error, 25)
+    assert monitor.stats().total == 50
+    assert [record.operation for record in monitor.recent(2)] == ["block", "inner"]
+    assert monitor.record(error, operation="by hand") is monitor.recent(1)[0]
+
+
+def test_a_constant_that_recovers_again_is_recorded_again(virtual_clock: VirtualClock) -> None:
+    """Each operation that recovers from the same error object is a record; those it nests add none."""
+    monitor, error = ErrorMonitor(), TransientError("constant")
+    for _ in range(3):
+        outcomes = iter([error, None])
+
+        def recovers(outcomes: Any = outcomes) -> None:
+            if (found := next(outcomes)) is not None:
+                raise found
+
+        Pipeline(monitor=monitor).call("lookUp", recovers)
+    assert monitor.stats().recovered == 3
+
+
+def test_a_record_in_a_call_counts_though_other_calls_follow() -> None:
+    """An error recorded inside of a call adds nothing when it comes out of it, whatever was called in between."""
+    monitor = ErrorMonitor()
+    pipeline = Pipeline(monitor=monitor)
+
+    def fails() -> None:
+        try:
+            raise ValueError("x")
+        except ValueError as error:
+            monitor.record(error, operation="by hand")
+            pipeline.call("clean up", int)
+            raise
+
+    with pytest.raises(ValueError, match="x"):
+        pipeline.call("outer", fails)
+    assert [record.operation for record in monitor.recent()] == ["by hand"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_a_copy_is_an_error_of_its_own(copied: Any) -> None:
+    """A copy is new to the monitor, also where it lies at the address of an error that is gone; its attributes stay."""
+    monitor = ErrorMonitor()
+    for number in range(200):
+        first = ValueError("first")
+        first.slot = number  # type: ignore[attr-defined] # as users do
+        monitor.record(first, operation="a")
+        second = copied(first)
+        del first
+        third = copied(second)
+        assert third.slot == number
+        assert type(third.__dict__) is dict
+        monitor.record(third, operation="a")
+    assert monitor.stats().total == 400
+
+
+def test_members_and_notes_are_kept() -> None:
+    """Of a group the leaves are causes, of any error the notes are kept: redacted, and a few at most."""
+    monitor = ErrorMonitor()
+    leaves: list[Exception] = [ConnectionError("slot 1"), ExceptionGroup("inner", [KeyError("token=S3cret")])]
+    error = ExceptionGroup("batch", leaves)
+    error.add_note("of booking b-17, password=S3cret")
+    record = monitor.record(error, operation="x")
+    assert record.causes == ("ConnectionError: slot 1", "KeyError: 'token=<redacted>'")
+    assert record.notes == ("of booking b-17, password=<redacted>",)
+    wide = ExceptionGroup("wide", [ValueError(number) for number in range(1000)])
+    for number in range(100):
+        wide.add_note(f"note {number}")
+    assert len(monitor.record(wide, operation="x").causes) == 8
+    assert len(monitor.recent(1)[0].notes) == 16
+    assert load_json(monitor.to_json()) == monitor.recent()
+
+
+def refused(monitor: ErrorMonitor, error: Exception, operation: str) -> ErrorRecord:
+    """Record a refusal."""
+    return monitor.record(error, operation=operation, outcome="refused", attempts=3)
+
+
+def test_refusals_are_one_group_for_each_breaker_or_limit() -> None:
+    """A refusal has the caller's operation and stack and no attempts; its group has the name of what refused."""
+    monitor = ErrorMonitor()
+    for name in ("appwrite", "payments"):
+        for operation in ("createBooking", "listRooms"):
+            record = refused(monitor, CircuitOpenError(name, 3.0), operation)
+            assert (record.operation, record.attempts, record.severity) == (operation, 0, "error")
+            assert record.function == "refused"
+            assert "test_refusals_are_one_group" in record.stacktrace
+    assert monitor.error_rate == 4.0
+    assert refused(monitor, LimitExceededError("uploads", 1.0), "upload").severity == "warning"
+    assert monitor.error_rate == 4.0
+    assert monitor.record(ValueError(), operation="x", outcome="fell_back").severity == "warning"
+    stats = monitor.stats()
+    assert (stats.total, stats.refused, stats.fell_back, stats.failed, stats.unjournaled) == (6, 5, 1, 0, 0)
+    groups = {group.operation: group.count for group in monitor.groups() if group.error_type != "ValueError"}
+    assert groups == {"appwrite": 2, "payments": 2, "uploads": 1}
+
+
+def test_the_rate_falls_after_a_clock_that_was_ahead() -> None:
+    """Errors of a later clock leave the rate when the clock is back, and the alert ends."""
+    monitor = ErrorMonitor(window=30.0, alert=AlertRule(threshold=1, keep_firing=0.0))
+    for hours in (5, 3, 0):
+        with virtual_time() as clock:
+            clock.advance(3600 * hours)
+            for number in range(20):
+                monitor.record(ValueError(number), operation="x")
+            assert (monitor.error_rate, monitor.alerting) == (40.0, True)
+            clock.advance(29.0)
+            assert monitor.error_rate == 40.0
+            clock.advance(1.0)
+            assert (monitor.error_rate, monitor.alerting) == (0.0, False)
+            for number in range(7):
+                monitor.record(ValueError(number), operation="x")
+    assert monitor.stats().total == 81
+
+
+def test_one_value_that_cannot_be_copied_costs_itself() -> None:
+    """The other values of a context stay, whatever one of them does."""
+
+    class Lazy(UserDict[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            if key == "bad":
+                raise RuntimeError("lazy")
+            return super().__getitem__(key)
+
+    for bad in (Lazy(first=1, bad=2, last=3), {"first": 1, "bad": hostile.Rude(SystemExit()), "last": 3}):
+        record = ErrorMonitor().record(ValueError(), operation="x", context=bad)
+        assert (record.context["first"], record.context["last"]) == (1, 3)
+        assert "failed>" in record.context["bad"]
+
+
+def test_what_was_logged_is_kept() -> None:
+    """The logging handler keeps the message in the context, redacted; one that cannot be made loses no record."""
+    monitor, logger = ErrorMonitor(), logging.getLogger("shop.kept")
+    handler = monitor.logging_handler()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        logger.error("booking %s, token=%s", "b-17", "S3cret", exc_info=ValueError("x"))
+        logger.error("%d bookings", "no number", exc_info=ValueError("y"))
+    finally:
+        logger.removeHandler(handler)
+    broken, logged = (record.context["log_message"] for record in monitor.recent())
+    assert logged == "booking b-17, token=<redacted>"
+    assert broken == "<getMessage() failed>"
+
+
+def test_a_listeners_cancellation_is_its_own() -> None:
+    """A listener that raises a cancellation cancels nobody, is logged and counted; an interrupt passes."""
+
+    def cancelled(_: object) -> None:
+        raise asyncio.CancelledError
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monitor = ErrorMonitor()
+    with monitor.subscribe(cancelled):
+        monitor.record(ValueError(), operation="x")
+    assert monitor.listener_errors == 1
+    with monitor.subscribe(interrupted), pytest.raises(KeyboardInterrupt):
+        monitor.record(ValueError(), operation="x")
+    assert monitor.stats().total == 2
+
+
+def test_capture_decorates_methods_of_every_kind() -> None:
+    """`capture` decorates class and static methods, on either side."""
+    monitor = ErrorMonitor()
+
+    class Shop:
+        @monitor.capture("over")
+        @classmethod
+        def over(cls) -> None:
+            raise ValueError("x")
+
+        @staticmethod
+        @monitor.capture("under")
+        def under() -> None:
+            raise ValueError("x")
+
+    for call in (Shop.over, Shop.under, Shop().over):
+        with pytest.raises(ValueError, match="x"):
+            call()
+    assert [record.operation for record in monitor.recent()] == ["over", "under", "over"]
+
+
+def test_a_monitor_says_what_it_holds() -> None:
+    """The representation of a monitor tells its numbers, and tells nobody of an alert."""
+    monitor = ErrorMonitor()
+    monitor.record(ValueError(), operation="x")
+    assert repr(monitor) == "<ErrorMonitor: 1 records, 1 errors per minute>"
+
+
+@pytest.mark.parametrize("kind", [ErrorMonitor, ErrorRecord, Redaction, AlertRule, Severity])
+def test_annotations_resolve(kind: type) -> None:
+    """`typing.get_type_hints` resolves every annotation of the monitor's public classes."""
+    assert typing.get_type_hints(kind) is not None
+    for name, member in vars(kind).items():
+        if not name.startswith("_") and callable(member):
+            typing.get_type_hints(member)

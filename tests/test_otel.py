@@ -7,6 +7,7 @@ import contextvars
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -36,6 +37,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from booking_resilience.telemetry import otel
 from booking_resilience.telemetry.otel import Telemetry
 
+NAMES = {
+    "error_type": "error.type", "operation": "booking_resilience.operation", "outcome": "booking_resilience.outcome",
+    "breaker": "booking_resilience.breaker.name", "state": "booking_resilience.breaker.state",
+}  # fmt: skip
+
 
 class Metrics:
     """A telemetry whose metrics are kept in memory."""
@@ -59,7 +65,7 @@ class Metrics:
 
     def value(self, name: str, **attributes: str) -> Any:
         """Return the value of the one point that has the attributes."""
-        wanted = {key.replace("error_type", "error.type"): value for key, value in attributes.items()}
+        wanted = {NAMES[key]: value for key, value in attributes.items()}
         (found,) = [value for facts, value in self.points(name) if wanted.items() <= facts.items()]
         return found
 
@@ -142,7 +148,9 @@ def test_every_way_to_call_is_measured(metrics: Metrics, virtual_clock: VirtualC
 
     assert asyncio.run(batch()) == [0, 1, 2, 3]
     assert decorated.__name__ == "decorated"
-    counts = {facts["operation"]: count for facts, (count, _) in metrics.points("operation.attempts")}
+    counts = {
+        facts["booking_resilience.operation"]: count for facts, (count, _) in metrics.points("operation.attempts")
+    }
     assert counts == {"called": 1, "decorated": 2, "batch": 7}
 
 
@@ -181,13 +189,55 @@ def test_breaker_is_watched_until_closed(metrics: Metrics, virtual_clock: Virtua
     with pytest.raises(ValueError, match="no"):
         breaker.call(failing(1, ValueError))
     assert metrics.value("breaker.transitions") == 1
-    assert metrics.points("breaker.transitions")[0][0] == {"breaker": "backend", "from": "closed", "to": "open"}
-    states = {facts["state"]: value for facts, value in metrics.points("breaker.state")}
+    assert metrics.points("breaker.transitions")[0][0] == {
+        "booking_resilience.breaker.name": "backend", "booking_resilience.breaker.state.old": "closed",
+        "booking_resilience.breaker.state.new": "open",
+    }  # fmt: skip
+    states = {facts["booking_resilience.breaker.state"]: value for facts, value in metrics.points("breaker.state")}
     assert states == {state.value: int(state is BreakerState.OPEN) for state in BreakerState}
     subscription.close()
     breaker.reset()
     assert metrics.value("breaker.transitions") == 1
     assert metrics.points("breaker.state") == []
+
+
+def test_breakers_of_one_name_are_counted_together(metrics: Metrics) -> None:
+    """Of two breakers of one name the metric says how many are in each state: an isolated one isn't hidden."""
+    breakers = [CircuitBreaker("backend"), CircuitBreaker("backend"), CircuitBreaker("https://me:hunter2@host")]
+    for breaker in breakers:
+        metrics.telemetry.watch_breaker(breaker)
+    breakers[0].isolate("password=hunter2")
+    found = {state: metrics.value("breaker.state", breaker="backend", state=state) for state in ("isolated", "closed")}
+    assert found == {"isolated": 1, "closed": 1}
+    assert metrics.value("breaker.state", breaker="https://<redacted>@host", state="closed") == 1
+
+
+def test_every_attribute_has_a_namespace(metrics: Metrics, virtual_clock: VirtualClock) -> None:
+    """Attributes are this library's own, or named by OpenTelemetry's conventions."""
+    monitor, breaker = ErrorMonitor(), CircuitBreaker("backend", failure_threshold=1)
+    metrics.telemetry.watch_monitor(monitor)
+    metrics.telemetry.watch_breaker(breaker)
+    pipeline = metrics.telemetry.pipeline(Pipeline(breaker=breaker, monitor=monitor))
+    with pytest.raises(TransientError):
+        pipeline.call("lookUp", failing(9))
+    data = metrics.reader.get_metrics_data()
+    assert data is not None
+    names = {
+        name
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        for point in metric.data.data_points
+        for name in point.attributes or {}
+    }
+    assert all(name == "error.type" or name.startswith("booking_resilience.") for name in names)
+
+
+def test_the_bound_of_names_holds_under_threads() -> None:
+    """However many threads bring new names at once, no more than allowed become attributes."""
+    names = otel._Names(5)
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(names, [f"name {number}" for number in range(2000)]))
+    assert len(found) == 6
+    assert "_OTHER" in found
 
 
 def test_monitor_is_watched_until_closed(metrics: Metrics, virtual_clock: VirtualClock) -> None:
@@ -198,8 +248,8 @@ def test_monitor_is_watched_until_closed(metrics: Metrics, virtual_clock: Virtua
         monitor.record(ValueError(), operation="x", severity="warning", outcome="recovered")
         assert metrics.value("errors", operation="createBooking") == 1
         assert metrics.points("errors")[0][0] == {
-            "operation": "createBooking", "category": "booking", "severity": "error", "outcome": "failed",
-            "error.type": "KeyError",
+            "booking_resilience.operation": "createBooking", "booking_resilience.category": "booking",
+            "booking_resilience.severity": "error", "booking_resilience.outcome": "failed", "error.type": "KeyError",
         }  # fmt: skip
         assert metrics.value("error_rate") == 1.0
         virtual_clock.advance(60)
@@ -221,10 +271,10 @@ def test_attributes_come_from_closed_sets(virtual_clock: VirtualClock) -> None:
         with pytest.raises(Exception, match="no"):
             pipeline.call(f"booking {number}", failing(1, type(f"Error{number}", (Exception,), {})))
     for name, key in (
-        ("errors", "operation"), ("errors", "error.type"), ("operation.duration", "operation"),
+        ("errors", "operation"), ("errors", "error_type"), ("operation.duration", "operation"),
         ("breaker.transitions", "breaker"), ("breaker.state", "breaker"),
     ):  # fmt: skip
-        values = {facts[key] for facts, _ in metrics.points(name)}
+        values = {facts[NAMES[key]] for facts, _ in metrics.points(name)}
         assert len(values) == 4
         assert "_OTHER" in values
     metrics.provider.shutdown()
@@ -253,10 +303,12 @@ def test_spans_get_events(
         "booking_resilience.retry", "booking_resilience.breaker", "booking_resilience.retry", "exception",
     ]  # fmt: skip
     assert told[0][1] == {
-        "operation": "lookUp", "outcome": "retrying", "attempt": 1, "delay": 0.3, "error.type": "ConnectionError",
+        "booking_resilience.operation": "lookUp", "booking_resilience.outcome": "retrying",
+        "booking_resilience.retry.attempt": 1, "booking_resilience.retry.delay": 0.3, "error.type": "ConnectionError",
     }  # fmt: skip
-    assert (told[1][1]["breaker"], told[1][1]["to"]) == ("backend", "open")
-    assert (told[2][1]["outcome"], told[2][1]["reason"]) == ("gave_up", "circuit_open")
+    own = "booking_resilience."
+    assert (told[1][1][f"{own}breaker.name"], told[1][1][f"{own}breaker.state.new"]) == ("backend", "open")
+    assert (told[2][1][f"{own}outcome"], told[2][1][f"{own}retry.reason"]) == ("gave_up", "circuit_open")
     assert told[3][1]["exception.type"] == "ConnectionError"
     assert told[3][1]["exception.message"] == "https://<redacted>@host refused"
     assert "leaks" in told[3][1]["exception.stacktrace"]

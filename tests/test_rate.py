@@ -251,7 +251,6 @@ ALLOWED = {
     [
         {"threshold": -1},
         {"threshold": float("nan")},
-        {"threshold": True},
         {"clear_threshold": 0},
         {"clear_threshold": 11},
         {"clear_threshold": 1.5, "threshold": 1},
@@ -266,7 +265,22 @@ def test_absurd_rules_are_refused(setting: dict[str, Any]) -> None:
     name, value = next(iter(setting.items()))
     with pytest.raises(ValueError, match="must be") as caught:
         AlertRule(**setting)
-    assert str(caught.value) == f"{name} must be {ALLOWED[name]}, not {value!r}"
+    allowed = ALLOWED[name].replace("threshold", "1") if setting.get("threshold") == 0 else ALLOWED[name]
+    assert str(caught.value) == f"{name} must be {allowed}, not {value!r}"
+
+
+@pytest.mark.parametrize("name", ["threshold", "clear_threshold", "for_seconds", "keep_firing", "repeat_every"])
+@pytest.mark.parametrize("value", [True, "5", [5]])
+def test_rules_of_the_wrong_type_are_refused(name: str, value: Any) -> None:
+    """What is no number is a `TypeError` that names the setting."""
+    with pytest.raises(TypeError, match=f"{name} must be"):
+        AlertRule(**{name: value})
+
+
+def test_a_clear_threshold_that_was_given_is_never_lowered() -> None:
+    """Only the default gives way to a low threshold; what was said may not."""
+    with pytest.raises(ValueError, match="clear_threshold must be a number above 0, at most threshold, not 5"):
+        AlertRule(threshold=3, clear_threshold=5)
 
 
 def test_a_rate_that_never_was_so_high_has_fallen_below_it_long_ago() -> None:
@@ -338,7 +352,7 @@ def test_in_a_storm_only_events_of_one_slice_leave_together(second: float, last:
     assert rate.count(512.6) == left
 
 
-@pytest.mark.parametrize(("threshold", "clear"), [(3, 3), (0.5, 1), (0, 1), (5, 5), (10, 5)])
+@pytest.mark.parametrize(("threshold", "clear"), [(3, 3), (0.5, 0.5), (0, 1), (5, 5), (10, 5)])
 def test_default_clear_threshold_is_never_above_threshold(threshold: float, clear: float) -> None:
     """A rule with a low threshold needs no second setting."""
     assert AlertRule(threshold=threshold).clear_threshold == clear

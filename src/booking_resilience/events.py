@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import enum
+import itertools
 import logging
+import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Never, Self, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
+from booking_resilience.locks import fork_safe_lock
 
 logging.getLogger("booking_resilience").addHandler(logging.NullHandler())  # logging is the application's to set up
 
@@ -108,6 +113,56 @@ class AlertEvent:
     rate: float
     peak: float
     since: datetime.datetime
+
+
+class Recorded:
+    """Numbers the error records of a process, whichever monitor makes them.
+
+    Attributes:
+        last: The number of the newest; an attribute, since every call through a pipeline reads it.
+        lock: Held while a record gets its number; re-entrant, since a signal handler may record meanwhile.
+        next_number: Returns a number; to be called with the lock held.
+    """
+
+    __slots__ = ("last", "lock", "next_number")
+
+    def __init__(self) -> None:
+        self.last: int = 0
+        self.lock: AbstractContextManager[object] = fork_safe_lock()
+        self.next_number: Callable[[], int] = itertools.count(1).__next__
+
+
+recorded: Recorded = Recorded()
+_Beginning: TypeAlias = "tuple[weakref.ref[set[Never]], int, _Beginning | None]"
+_call_began: ContextVar[_Beginning | None] = ContextVar("booking_resilience_call_began", default=None)
+
+
+def call_began() -> int:
+    """Return what `recorded.last` was when the call began whose end is being told; 0 if none is.
+
+    By it a monitor tells an error that was recorded in this call from one that an earlier call recorded and that has
+    been raised again.
+    """
+    beginning = _call_began.get()
+    while beginning is not None and beginning[0]() is None:
+        beginning = beginning[2]
+    return 0 if beginning is None else beginning[1]
+
+
+def tell_began(number: int, tell: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    """Call `tell`; in it, `call_began` gives this number.
+
+    The variable refers weakly to a holder that lives as long as this call, so that no interrupt, wherever it strikes,
+    leaves the number behind.
+    """
+    holder: set[Never] = set()
+    outer = _call_began.get()
+    _call_began.set((weakref.ref(holder), number, outer))
+    try:
+        tell(*args, **kwargs)
+    finally:
+        del holder  # a traceback may keep the frame
+        _call_began.set(outer)
 
 
 class Subscription:

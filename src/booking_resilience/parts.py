@@ -93,11 +93,11 @@ def attempt_through(breaker: CircuitBreaker | None, parts: dict[Role, Any], *, i
 
 def _unless_refused(breaker: CircuitBreaker, attempt: Attempt) -> Attempt:
     """Let a breaker that would refuse now do so before a place is taken or waited for."""
-    machine = breaker._machine
+    core = breaker._core
 
     def call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        if machine.calm < 0:
-            breaker._knock()
+        if core.calm.is_over:
+            core.knock()
         return attempt(fn, *args, **kwargs)
 
     return call

@@ -15,11 +15,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_text, check_type
 from booking_resilience.colours import refuse_synchronous
-from booking_resilience.events import BreakerState, RetryEvent
+from booking_resilience.events import RetryEvent
 from booking_resilience.monitor import ErrorCategory
-from booking_resilience.monitor.build import member_of
+from booking_resilience.monitor.record import member_of
 from booking_resilience.parts import (
     FallingBack,
     Hedging,
@@ -31,7 +32,8 @@ from booking_resilience.parts import (
     checked,
     falling_back,
 )
-from booking_resilience.recording import ErrorRecorder, Records
+from booking_resilience.recording import ErrorRecorder as ErrorRecorder  # the HTTP clients look for it here
+from booking_resilience.recording import Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
@@ -41,7 +43,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _KEPT_DRIVERS = 256
-_SHUT = (BreakerState.OPEN, BreakerState.ISOLATED)
 
 
 class Pipeline:
@@ -100,6 +101,8 @@ class Pipeline:
         )
         records = not isinstance(monitor, type) and callable(getattr(monitor, "record", None))
         check_type("monitor", monitor, monitor is None or records, "an ErrorMonitor or None")
+        if monitor is not None:
+            check_callback("monitor", monitor.record, "an object whose `record` is a function")
         self._retry, self._breaker, self._monitor = retry, breaker, monitor
         self.category: ErrorCategory = member_of(ErrorCategory, category)
         self._parts = checked({"limit": limit, "rate": rate, "fallback": fallback, "hedge": hedge, "timeout": timeout})
@@ -260,7 +263,7 @@ class Pipeline:
         dataclasses.replace(self._plan, listener=self._watch).tell(event)
 
     def _circuit_open(self) -> bool:
-        return self._breaker is not None and self._breaker.state in _SHUT
+        return self._breaker is not None and self._breaker._is_shut()
 
     def _watch(self, event: RetryEvent) -> None:
         if self._records is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal, Protocol, TypeAlias
 
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.callbacks import drop_awaitable, is_awaitable
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
 from booking_resilience.events import FailedAttempt, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
 from booking_resilience.retry import attempts_of
+
+logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 
@@ -95,7 +99,7 @@ class Records:
         is_mild = outcome in ("recovered", "fell_back") or (
             outcome == "refused" and isinstance(error, LimitExceededError)
         )
-        self._monitor.record(
+        made = self._monitor.record(
             error,
             operation=operation,
             category=self._category,
@@ -103,3 +107,5 @@ class Records:
             attempts=attempts,
             outcome=outcome,
         )
+        if is_awaitable(made):
+            drop_awaitable(self._monitor.record, made, logger)

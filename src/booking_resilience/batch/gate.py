@@ -159,8 +159,8 @@ class Gate:
         if breaker is None or (snapshot := breaker.snapshot()).state not in _TRIED:
             return False
         self._needs_place = False
-        machine = breaker._machine
-        self._is_trial_out = snapshot.state is BreakerState.HALF_OPEN and len(machine.trials) >= machine.trial_calls
+        state, machine = breaker._core.state, breaker._core.machine
+        self._is_trial_out = state.kind is BreakerState.HALF_OPEN and len(state.trials) >= machine.trial_calls
         self._due = now + (machine.trial_timeout if self._is_trial_out else snapshot.retry_after or 0.0)
         return True
 

@@ -1,14 +1,17 @@
-"""Writing an export to a file, all or nothing."""
+"""Writing exports to files, all or nothing."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-SUFFIXES = (".json", ".jsonl", ".csv")
+_NO_SUCH_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
 
 
 def check_suffix(path: str | os.PathLike[str]) -> str:
@@ -18,7 +21,7 @@ def check_suffix(path: str | os.PathLike[str]) -> str:
         ValueError: If it is none of the three.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in (".json", ".jsonl", ".csv"):
         raise ValueError(f"path must end in .json, .jsonl or .csv, not {os.fspath(path)!r}")
     return suffix
 
@@ -36,11 +39,21 @@ def write_file(path: str | os.PathLike[str], text: str) -> None:
         beside.unlink(missing_ok=True)
         raise
     if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)  # so that the new name, too, outlives a crash
-        finally:
-            os.close(folder)
+            with _folder(target.parent, os.O_RDONLY) as folder:
+                os.fsync(folder)  # so that the new name, too, outlives a crash
+        except OSError as error:  # a network share, or a folder that may not be listed: the file itself is there
+            if error.errno not in _NO_SUCH_SYNC:
+                raise
+
+
+@contextlib.contextmanager
+def _folder(path: Path, flags: int) -> Iterator[int]:
+    folder = os.open(path, flags | os.O_DIRECTORY)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _written_without_name(target: Path, text: str) -> Path | None:
@@ -56,15 +69,13 @@ def _written_without_name(target: Path, text: str) -> Path | None:
         return None
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
         _write(file, text)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        name = f".{target.name[:50]}.{secrets.token_hex(8)}.tmp"
         try:
-            name = f".{target.name[:50]}.{secrets.token_hex(8)}.tmp"
-            source = f"/proc/self/fd/{file.fileno()}"  # given with a folder, the link is followed
-            os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
+            with _folder(target.parent, os.O_PATH) as folder:  # need not be readable
+                source = f"/proc/self/fd/{file.fileno()}"  # given with a folder, the link is followed
+                os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
         except OSError:  # there is no /proc
             return None
-        finally:
-            os.close(folder)
     return target.with_name(name)
 
 

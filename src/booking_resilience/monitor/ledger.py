@@ -9,30 +9,47 @@ nothing, and what it put is entered by the one that it interrupted.
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import threading
+import weakref
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from booking_resilience import clock
-from booking_resilience.events import AlertEvent, ErrorCategory
+from booking_resilience.events import AlertEvent, ErrorCategory, call_began, recorded
 from booking_resilience.monitor.build import RecordBuilder
-from booking_resilience.monitor.marks import key_for
-from booking_resilience.monitor.rate import Alert, SlidingRate
-from booking_resilience.monitor.record import OUTCOMES, Severity
-from booking_resilience.monitor.stats import ErrorStats
-from booking_resilience.monitor.store import RecordStore
-
-if TYPE_CHECKING:
-    import datetime
-    from collections.abc import Callable
-
-    from booking_resilience.monitor.rate import AlertRule, State
-    from booking_resilience.monitor.record import ErrorRecord
-    from booking_resilience.monitor.redact import Redactor
-    from booking_resilience.monitor.store import ErrorGroup
+from booking_resilience.monitor.history import AlertTransition, History, new_transitions
+from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate, State
+from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity, set_number
+from booking_resilience.monitor.redact import Redactor
+from booking_resilience.monitor.stacks import attributes_of
+from booking_resilience.monitor.store import ErrorGroup, RecordStore
 
 T = TypeVar("T")
 _BATCH = 16
+_MANY = 16
+_set_attributes = vars(BaseException)["__dict__"].__set__
+_ledgers: weakref.WeakValueDictionary[int, Ledger] = weakref.WeakValueDictionary()
+_keys = itertools.count(1)
+
+
+class Marked(dict[Any, Any]):
+    """The attributes of an error that has been recorded, and its newest record in each ledger.
+
+    The records hang on the error, since errors of builtin types cannot be referred to weakly, and a table beside them
+    would keep them alive. They are no attributes, and a copy of the error has plain attributes again: so it is an
+    error of its own, wherever in memory it lies.
+    """
+
+    __slots__ = ("owner", "records")
+
+    owner: int
+    records: dict[int, ErrorRecord]
+
+    def __reduce__(self) -> tuple[type[dict[Any, Any]], tuple[dict[Any, Any]]]:
+        return dict, (dict(self),)
 
 
 class Ledger:
@@ -41,12 +58,11 @@ class Ledger:
     Attributes:
         alerts: What there is to tell of the alert, oldest first.
         build: Makes a record.
-        key: The name of the attribute by which it marks errors.
     """
 
     __slots__ = (
-        "__weakref__", "_alert", "_busy", "_inbox", "_lock", "_rate", "_room", "_since", "_store", "alerts", "build",
-        "key",
+        "__weakref__", "_alert", "_busy", "_inbox", "_key", "_lock", "_rate", "_room", "_since", "_store",
+        "_transitions", "alerts", "build",
     )  # fmt: skip
 
     def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor) -> None:
@@ -55,12 +71,47 @@ class Ledger:
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
         self.alerts: deque[AlertEvent] = deque()
-        self.key: str = key_for(self)
+        self._key = next(_keys)
+        _ledgers[self._key] = self
         self.build: Callable[..., ErrorRecord] = RecordBuilder(redact).build
         self._store = RecordStore(capacity)
         self._alert = Alert(rule, window)
         self._rate = SlidingRate(window, self._alert.exact)
         self._since: datetime.datetime | None = None
+        self._transitions = new_transitions()
+
+    def known(self, error: BaseException, attributes: dict[Any, Any]) -> ErrorRecord | None:
+        """Return the record of an error that was made since the call began that it came out of; None if there is none.
+
+        Args:
+            error: The error.
+            attributes: What `attributes_of` gives.
+        """
+        if type(attributes) is not Marked or attributes.owner != id(error):
+            return None
+        record = attributes.records.get(self._key)
+        return record if record is None or record._number > call_began() else None
+
+    def mark(self, error: BaseException, record: ErrorRecord) -> ErrorRecord:
+        """Number the record and mark the error with it; return it, or the one of a thread that was faster."""
+        with recorded.lock:
+            attributes = attributes_of(error)
+            if type(attributes) is not Marked or attributes.owner != id(error):
+                marked = Marked(attributes) if attributes else Marked()
+                marked.owner, marked.records = id(error), {self._key: record}
+                _set_attributes(error, marked)
+            elif (found := self.known(error, attributes)) is not None:
+                return found
+            else:
+                records = attributes.records
+                records[self._key] = record
+                if len(records) > _MANY:  # a constant, say, that monitors come and go by
+                    attributes.records = {key: kept for key, kept in records.items() if key in _ledgers}
+            number = recorded.next_number()
+            set_number(record, number)
+            if number > recorded.last:
+                recorded.last = number
+        return record
 
     def put(self, record: ErrorRecord) -> None:
         """Enter a record: now if the alert may have to change, else soon."""
@@ -87,7 +138,7 @@ class Ledger:
         """Do as `read`, and see what has become of the alert."""
 
         def looked(store: RecordStore) -> T:
-            self._look(clock.monotonic())
+            self._look(self._now())
             return what(store)
 
         return self.read(looked)
@@ -96,9 +147,24 @@ class Ledger:
         """Return the numbers, all of one moment, with the alert as it is now."""
         return self.read(self._stats)
 
+    def history(self, minutes: int) -> History:
+        """Return how many records there were in each of the last minutes, and what the alert did."""
+        return self.look(lambda store: store.minutes.read(clock.timestamp(), minutes, self._transitions))
+
     def overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
         """Return the numbers, the groups and the records, all of one moment."""
         return self.read(lambda store: (self._stats(store), store.groups(), store.recent()))
+
+    def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
+        """Go on with other settings."""
+
+        def taken(store: RecordStore) -> None:
+            store.resize(capacity)
+            self._alert = self._alert.renewed(rule, window)
+            self._rate.resize(window, self._alert.exact)
+            self._room = 0
+
+        self.read(taken)
 
     def _drain(self) -> None:
         while self._inbox and self._lock.acquire(False):
@@ -115,8 +181,12 @@ class Ledger:
 
     def _enter(self) -> None:
         inbox, alert, rate, add = self._inbox, self._alert, self._rate, self._store.add
+        latest = self._now()
         while inbox:
             record, now = inbox.popleft()
+            if now > latest and now > (latest := self._now()):
+                add(record)  # the clock was ahead when it came: it counts, but not for the rate
+                continue
             is_due = now >= alert.due
             if is_due:
                 self._tell(alert.before(rate, now), now)
@@ -132,6 +202,13 @@ class Ledger:
                 alert.top = count
         self._make_room()
 
+    def _now(self) -> float:
+        """Return the time; if it lies before what was entered, the clock was ahead then: forget what comes after."""
+        now = clock.monotonic()
+        if self._rate.rewind(now):
+            self._alert.rewind(now)
+        return now
+
     def _make_room(self) -> None:
         alert = self._alert
         self._room = _BATCH if alert.firing else max(0, min(_BATCH, alert.top - self._rate.kept))
@@ -142,7 +219,7 @@ class Ledger:
         self._make_room()
 
     def _stats(self, store: RecordStore) -> ErrorStats:
-        now = clock.monotonic()
+        now = self._now()
         self._look(now)
         counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
         return ErrorStats(
@@ -153,6 +230,7 @@ class Ledger:
             error_rate=self._rate.per_minute(now),
             alert=self._event("firing", now) if self._alert.firing else None,
             dropped=store.dropped,
+            unjournaled=0,
             groups=store.group_count(),
         )
 
@@ -160,7 +238,9 @@ class Ledger:
         for state in states:
             if state == "firing":
                 self._since = clock.utc_now()
-            self.alerts.append(self._event(state, now))
+            event = self._event(state, now)
+            self.alerts.append(event)
+            self._transitions.append(AlertTransition(event.state, event.rate, event.peak, event.since, clock.utc_now()))
 
     def _event(self, state: State, now: float) -> AlertEvent:
         return AlertEvent(state, self._rate.per_minute(now), self._alert.peak, self._since or clock.utc_now())

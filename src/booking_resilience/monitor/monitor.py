@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
-from booking_resilience import clock
-from booking_resilience.checks import check, is_positive, is_whole
-from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor import export as exports
-from booking_resilience.monitor.build import member_of
-from booking_resilience.monitor.capture import Capture
-from booking_resilience.monitor.files import check_suffix, write_file
+from booking_resilience.callbacks import check_callback
+from booking_resilience.checks import check_number, check_type, check_whole
+from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
+from booking_resilience.monitor.context import surroundings, with_context
+from booking_resilience.monitor.history import History
 from booking_resilience.monitor.ledger import Ledger
-from booking_resilience.monitor.logs import MonitorHandler
-from booking_resilience.monitor.marks import MANY, Mark, attributes_of, settle
 from booking_resilience.monitor.rate import AlertRule
-from booking_resilience.monitor.record import Severity
-from booking_resilience.monitor.redact import DEFAULT_REDACTION
-from booking_resilience.monitor.stats import ErrorStats, MonitorSnapshot
-from booking_resilience.monitor.store import RecordStore
+from booking_resilience.monitor.reading import MonitorReader
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity
+from booking_resilience.monitor.recorder import Recorder
+from booking_resilience.monitor.redact import DEFAULT_REDACTION, Cleaner, Redaction, Redactor
+from booking_resilience.monitor.stacks import attributes_of
+from booking_resilience.monitor.store import ErrorGroup, RecordStore
 from booking_resilience.monitor.telling import Teller
 
-if TYPE_CHECKING:
-    import logging
-    from collections.abc import AsyncGenerator, Callable, Mapping
-
-    from booking_resilience.events import AlertEvent, FailedAttempt, Listener, Subscription
-    from booking_resilience.monitor.record import ErrorRecord, Outcome
-    from booking_resilience.monitor.redact import Redactor
-    from booking_resilience.monitor.store import ErrorGroup
-
 T = TypeVar("T")
-_SHOWN = 50
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
 
 
-class ErrorMonitor:
+class ErrorMonitor(Recorder, MonitorReader):
     """Keeps what went wrong, bounded and free of secrets. Safe to share between threads and tasks.
 
     Args:
         capacity: Records kept at most (and as many critical ones beside them); 1 or more.
         window: Seconds over which the error rate is taken; above 0.
         alert: When the rate is worth an alert.
-        redact: What takes secrets out: a `Redaction`, a function of key and value that returns the value to keep, or
-            None for nothing.
+        redact: What takes secrets out: a `Redaction`, a function of key and value that returns what to keep, or None.
         on_alert: Told of each `AlertEvent`, on the thread that caused it; what it raises is logged.
+        journal: Where records also go, in the background, for the monitor of all processes: see
+            `booking_resilience.journal`.
 
     Raises:
+        TypeError: If a setting is of the wrong type, or a function that would have to be awaited.
         ValueError: If a setting is out of its range.
 
     >>> monitor = ErrorMonitor()
@@ -65,25 +58,31 @@ class ErrorMonitor:
         alert: AlertRule = AlertRule(),  # noqa: B008 - a frozen value
         redact: Redactor = DEFAULT_REDACTION,
         on_alert: Listener[AlertEvent] | None = None,
+        journal: Any = None,
     ) -> None:
-        check("capacity", capacity, is_whole(capacity), "a whole number, 1 or more")
-        check("window", window, is_positive(window), "a finite number above 0")
-        check("alert", alert, isinstance(alert, AlertRule), "an AlertRule")
-        check(
-            "redact",
-            redact,
-            redact is None or callable(redact) or hasattr(redact, "clean"),
-            "a Redaction, a function or None",
-        )
-        check("on_alert", on_alert, on_alert is None or callable(on_alert), "a function of the event, or None")
+        check_whole("capacity", capacity)
+        check_number("window", window, above=True)
+        check_type("alert", alert, isinstance(alert, AlertRule), "an AlertRule")
+        if redact is not None and not isinstance(redact, Redaction):
+            check_callback("redact", redact, "a Redaction, a function of key and value, or None")
+        if on_alert is not None:
+            check_callback("on_alert", on_alert, "a function of the event, or None")
+        super().__init__()
         self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
         self._on_alert = on_alert
+        self._outbox: Any = None
+        self._journal: Any = None
+        if journal is not None:
+            self._journal = importlib.import_module("booking_resilience.journal.writer").writer_of(journal)
+            self._journal.add_owner(self)
         self._begin()
         _monitors.add(self)
 
     def _begin(self) -> None:
         """Be as new, and without listeners: also what a forked child does."""
         self._teller = Teller(self._on_alert)
+        if self._journal is not None:
+            self._outbox = self._journal.outbox()
         self.clear()
 
     def record(
@@ -97,16 +96,18 @@ class ErrorMonitor:
         attempts: int | tuple[FailedAttempt, ...] | None = None,
         outcome: Outcome = "failed",
     ) -> ErrorRecord:
-        """Record an error; the same object again returns the record that was made of it first.
+        """Record an error; an object that was recorded already, and not raised in a new call since, has its record.
 
         Args:
             error: What was raised.
             operation: What was being done.
             category: What part of the application it belongs to.
-            severity: How bad it is; `warning` in place of `error` if it recovered.
+            severity: How bad it is; `warning` in place of `error` if it recovered, fell back or met a limit.
             context: What is known about the operation; copied and redacted.
-            attempts: How many attempts were made, or the failed ones, as `attempts_of` gives them; default 1.
-            outcome: `failed`; `recovered` if a later attempt succeeded; `refused` if no attempt was made; `fell_back`.
+            attempts: How many attempts were made, or the failed ones, as `attempts_of` gives them; default 1, always
+                0 if the call was refused.
+            outcome: `failed`, `recovered` if a later attempt succeeded, `refused` if a breaker or limit allowed no
+                attempt, `fell_back` if a fallback took the place of the result.
 
         Raises:
             TypeError: If `error` is no exception.
@@ -117,64 +118,19 @@ class ErrorMonitor:
             attributes = attributes_of(error)
         except TypeError:
             raise TypeError(f"error must be an exception, not {type(error).__name__}") from None
-        mark = attributes.get(ledger.key)
-        if mark is not None and type(mark) is Mark and mark.owner == id(error):
-            return mark.record
-        record = ledger.build(error, operation, category, severity, context, attempts, outcome)
-        mark = Mark()
-        mark.owner, mark.record = id(error), record
-        if attributes.setdefault(ledger.key, mark) is not mark or len(attributes) > MANY:
-            other = settle(attributes, ledger.key, mark)
-            if other is not record:
-                return other
+        if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
+            return known
+        made = ledger.build(error, attributes, operation, category, severity, context, attempts, outcome)
+        if (around := surroundings.get()) is not None and (values := around.get(self._key)):
+            made = with_context(made, Cleaner(self._redact).context(values))
+        if (record := ledger.mark(error, made)) is not made:
+            return record
         ledger.put(record)
+        if self._outbox is not None:
+            self._outbox.put(record)
         if ledger.alerts or self._teller.listeners:
             self._teller.tell(ledger.alerts, record)
         return record
-
-    def capture(
-        self,
-        operation: str,
-        *,
-        category: ErrorCategory | str = ErrorCategory.NETWORK,
-        severity: Severity | str = Severity.ERROR,
-        **context: Any,
-    ) -> Capture:
-        """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
-
-        Cancellation, interrupts and exits pass unrecorded.
-        """
-        return Capture(self, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context)
-
-    def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `booking`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.BOOKING, context=context)
-
-    def log_chat_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `chat`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.CHAT, context=context)
-
-    def log_payment_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `payment`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.PAYMENT, context=context)
-
-    def log_appwrite_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `appwrite`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.APPWRITE, context=context)
-
-    def log_network_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `network`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.NETWORK, context=context)
-
-    @property
-    def error_rate(self) -> float:
-        """Errors and critical errors per minute, over the window."""
-        return self.stats().error_rate
-
-    @property
-    def alerting(self) -> bool:
-        """Whether the alert fires."""
-        return self.stats().alert is not None
 
     @property
     def listener_errors(self) -> int:
@@ -183,56 +139,30 @@ class ErrorMonitor:
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        ledger = self._ledger
-        stats = ledger.stats()
-        self._teller.tell(ledger.alerts, None)
-        return stats
+        return self._counted(self._read(Ledger.stats))
 
-    def recent(
-        self,
-        limit: int = 50,
-        *,
-        category: ErrorCategory | str | None = None,
-        severity: Severity | str | None = None,
-    ) -> list[ErrorRecord]:
-        """Return the newest records that are kept, newest first; of one category or severity, if it is given.
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Wait until what was recorded so far is in the journal; tell whether it is. Without a journal it is.
+
+        Args:
+            timeout: Seconds to wait at most; 0 or more.
 
         Raises:
-            ValueError: If `limit` is below 0, or category or severity is unknown.
+            ValueError: If `timeout` is below 0.
         """
-        check("limit", limit, is_whole(limit, 0), "a whole number, 0 or more")
-        category = None if category is None else member_of(ErrorCategory, category)
-        severity = None if severity is None else member_of(Severity, severity)
-        return [
-            record
-            for record in self._look(RecordStore.recent)
-            if (category is None or record.category is category) and (severity is None or record.severity is severity)
-        ][:limit]
+        check_number("timeout", timeout)
+        return self._outbox is None or bool(self._outbox.flush(timeout))
 
-    def groups(self, limit: int = 20) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first.
+    def history(self, minutes: int = 60) -> History:
+        """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
+
+        Args:
+            minutes: How many minutes, the running one included; a whole number from 1 to 1440.
 
         Raises:
-            ValueError: If `limit` is below 0.
+            ValueError: If `minutes` is out of its range.
         """
-        check("limit", limit, is_whole(limit, 0), "a whole number, 0 or more")
-        return self._look(RecordStore.groups)[:limit]
-
-    def snapshot(self) -> MonitorSnapshot:
-        """Return what a dashboard shows."""
-        stats, _, records = self._overview()
-        return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
-
-    async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
-        """Yield a snapshot now and every `interval` seconds, under asyncio or trio.
-
-        Raises:
-            ValueError: If `interval` is not above 0.
-        """
-        check("interval", interval, is_positive(interval), "a finite number above 0")
-        while True:
-            yield self.snapshot()
-            await clock.sleep_async(interval)
+        return self._read(lambda ledger: ledger.history(minutes))
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Have the listener told of each record, on the thread that recorded it, until the subscription is closed.
@@ -242,65 +172,44 @@ class ErrorMonitor:
         """
         return self._teller.subscribe(listener)
 
-    def logging_handler(self) -> logging.Handler:
-        """Return a handler that records what is logged with an exception; the operation is the logger's name."""
-        return MonitorHandler(self)
-
     def clear(self) -> None:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
         self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact)
 
-    def to_json(self) -> str:
-        """Return everything that is kept as a JSON document."""
-        return exports.to_json(*self._exported())
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an ErrorMonitor can't be copied or pickled: each copy would count by itself")
 
-    def to_jsonl(self) -> str:
-        """Return everything that is kept as JSON Lines."""
-        return exports.to_jsonl(*self._exported())
+    def __repr__(self) -> str:
+        stats = self._ledger.stats()
+        alert = ", alerting" if stats.alert else ""
+        return f"<ErrorMonitor: {stats.total} records, {stats.error_rate:g} errors per minute{alert}>"
 
-    def to_csv(self) -> str:
-        """Return the records that are kept as CSV."""
-        return exports.to_csv(self._exported()[1])
+    def _take_settings(self, other: ErrorMonitor) -> None:
+        """Go on with the settings of another one; what was recorded, and an alert that fires, stay."""
+        self._capacity, self._window, self._rule = other._capacity, other._window, other._rule
+        self._ledger.take_settings(other._capacity, other._window, other._rule)
 
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write everything that is kept to a file, all or nothing, readable by its owner only.
-
-        Raises:
-            ValueError: If the path ends in none of .json, .jsonl, .csv.
-            OSError: If the file cannot be written; an old one stays whole.
-        """
-        make = {".json": self.to_json, ".jsonl": self.to_jsonl, ".csv": self.to_csv}[check_suffix(path)]
-        write_file(path, make())
-
-    async def export_async(self, path: str | os.PathLike[str]) -> None:
-        """Do as `export` in a worker thread, under asyncio or trio."""
-        check_suffix(path)
-        if clock.in_trio():
-            import trio
-
-            await trio.to_thread.run_sync(self.export, path)
-        else:
-            import asyncio
-
-            await asyncio.to_thread(self.export, path)
-
-    def _look(self, what: Callable[[RecordStore], T]) -> T:
+    def _read(self, what: Callable[[Ledger], T]) -> T:
         """Return what there is to read; a read tells of the alert, too."""
-        ledger = self._ledger
-        found = ledger.look(what)
+        found = what(ledger := self._ledger)
         self._teller.tell(ledger.alerts, None)
         return found
 
-    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        ledger = self._ledger
-        overview = ledger.overview()
-        self._teller.tell(ledger.alerts, None)
-        return overview
+    def _records(self) -> list[ErrorRecord]:
+        return self._read(lambda ledger: ledger.look(RecordStore.recent))
 
-    def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
-        """Return the head of an export, and its records."""
-        stats, groups, records = self._overview()
-        return exports.head_of(clock.utc_now(), self._window, stats, groups), records
+    def _groups(self) -> list[ErrorGroup]:
+        return self._read(lambda ledger: ledger.look(RecordStore.groups))
+
+    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
+        stats, groups, records = self._read(Ledger.overview)
+        return self._counted(stats), groups, records
+
+    def _counted(self, stats: ErrorStats) -> ErrorStats:
+        return stats if self._outbox is None else dataclasses.replace(stats, unjournaled=self._outbox.unjournaled)
+
+    def _seconds(self) -> float:
+        return self._window
 
 
 def _after_fork() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from array import array
 from collections import deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from booking_resilience.checks import check, is_number, is_positive
+from booking_resilience.checks import check, check_number, is_number
 
 State: TypeAlias = Literal["firing", "repeat", "resolved"]
 _CLEAR = 5
@@ -24,32 +25,34 @@ class AlertRule:
 
     Attributes:
         threshold: It fires when the rate is above this; 0 or more.
-        clear_threshold: It may end when the rate is below this; above 0, at most `threshold` where that is not 0. The
-            default is `threshold` where that is less.
+        clear_threshold: It may end when the rate is below this; above 0, at most `threshold` (1 where that is 0).
+            None means 5, or `threshold` where that is less (1 for 0); the attribute is the number.
         for_seconds: It fires only after the rate was above for so long; 0 or more.
         keep_firing: It ends only after the rate was below for so long; 0 or more.
         repeat_every: While it lasts it is repeated every so many seconds; above 0.
 
     Raises:
+        TypeError: If a setting is not a number.
         ValueError: If a setting is out of its range.
     """
 
     threshold: float = 10
-    clear_threshold: float = _CLEAR
+    clear_threshold: float | None = None
     for_seconds: float = 0.0
     keep_firing: float = 60.0
     repeat_every: float = 300.0
 
     def __post_init__(self) -> None:
-        check("threshold", self.threshold, is_number(self.threshold), "a finite number, 0 or more")
-        highest = max(self.threshold, 1)
-        if self.clear_threshold == _CLEAR > highest:
-            object.__setattr__(self, "clear_threshold", highest)
-        right = is_positive(self.clear_threshold) and self.clear_threshold <= highest
-        check("clear_threshold", self.clear_threshold, right, "a number above 0, at most threshold")
+        check_number("threshold", self.threshold)
+        highest = self.threshold or 1
+        if self.clear_threshold is None:
+            object.__setattr__(self, "clear_threshold", min(_CLEAR, highest))
+        allowed = "a number above 0, at most threshold" if self.threshold else "a number above 0, at most 1"
+        check_number("clear_threshold", self.clear_threshold, above=True, allowed=allowed)
+        check("clear_threshold", self.clear_threshold, is_number(self.clear_threshold, most=highest), allowed)
         for name in ("for_seconds", "keep_firing"):
-            check(name, getattr(self, name), is_number(getattr(self, name)), "a finite number, 0 or more")
-        check("repeat_every", self.repeat_every, is_positive(self.repeat_every), "a finite number above 0")
+            check_number(name, getattr(self, name))
+        check_number("repeat_every", self.repeat_every, above=True)
 
 
 class SlidingRate:
@@ -89,6 +92,20 @@ class SlidingRate:
         self.kept = count = self.kept + 1
         return self.count(now) if now >= self._expires or len(moments) > self._full else count
 
+    def add_late(self, moment: float) -> None:
+        """Count an event that may lie before others; `count` then tells how many there are."""
+        moments, head = self._moments, self._head
+        if moment >= self._newest:
+            self.add(moment)
+            return
+        self.kept += 1
+        if self._coarse and moment < moments[head]:
+            earlier = [slot for slot in self._coarse if slot[0] <= moment]
+            (earlier[-1] if earlier else self._coarse[0])[1] += 1
+        else:
+            moments.insert(bisect.bisect_right(moments, moment, lo=head), moment)
+        self._expires = -math.inf
+
     def count(self, now: float) -> int:
         """Return how many there are, and forget what has left the window."""
         oldest = now - self.window + _SLACK
@@ -110,6 +127,21 @@ class SlidingRate:
         first = coarse[0][0] if coarse else moments[head] if head < end else -math.inf
         self._expires = first + self.window - _SLACK
         return self.kept
+
+    def rewind(self, now: float) -> bool:
+        """Forget what lies after `now`, if anything does: the clock was another one then; tell whether it was."""
+        if self._newest <= now + _SLACK:
+            return False
+        kept = [moment for moment in self._moments[self._head :] if moment <= now]
+        self._moments, self._head = array("d", kept), 0
+        self._coarse = deque(slot for slot in self._coarse if slot[0] <= now)
+        self.kept = len(kept) + int(sum(count for _, count in self._coarse))
+        self._newest, self._expires = max(kept, default=-math.inf), -math.inf
+        return True
+
+    def resize(self, window: float, exact: int) -> None:
+        """Count in another window from now on, and keep so many events apart; what was forgotten stays forgotten."""
+        self.window, self._exact, self._expires = window, max(1, exact), -math.inf
 
     def per_minute(self, now: float) -> float:
         """Return the rate, in events per minute."""
@@ -162,7 +194,7 @@ class Alert:
         self._rule = rule
         self._per_event = 60.0 / window
         self._quiet = math.floor(rule.threshold * window / 60.0 + 1e-9)
-        self._enough = max(1, math.ceil(rule.clear_threshold * window / 60.0 - 1e-9))
+        self._enough = max(1, math.ceil((rule.clear_threshold or _CLEAR) * window / 60.0 - 1e-9))
         self.exact: int = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
         self._enough = min(self._enough, self.exact)
         self.firing: bool = False
@@ -173,10 +205,37 @@ class Alert:
         self._below_since: float | None = None
         self._fired = self._sent = 0.0
 
+    def renewed(self, rule: AlertRule, window: float) -> Alert:
+        """Return an alert with another rule that stands where this one does, and is looked at before the next event."""
+        other = Alert(rule, window)
+        for name in ("firing", "_above_since", "_below_since", "_fired", "_sent"):
+            setattr(other, name, getattr(self, name))
+        other._peak = round(self._peak * self._per_event / other._per_event)
+        other.top = round(self.top * self._per_event / other._per_event) if self.firing else other._quiet
+        other.due = -math.inf
+        return other
+
     @property
     def peak(self) -> float:
         """The highest rate since it began, in events per minute; once it has ended, that of the last one."""
         return (self.top if self.firing else self._peak) * self._per_event
+
+    def rewind(self, now: float) -> None:
+        """Take nothing to have happened after `now`: the clock was another one then."""
+        self._fired, self._sent = min(self._fired, now), min(self._sent, now)
+        self._above_since = None if self._above_since is None else min(self._above_since, now)
+        self._below_since = None if self._below_since is None else min(self._below_since, now)
+        self.due = -math.inf
+
+    def take(self, now: float, peak: float | None) -> None:
+        """Take it to fire since `now`, with a peak in events per minute; or, with None, to have ended."""
+        if peak is None:
+            self._peak, self.top = self.top, self._quiet
+        else:
+            self.top = round(peak / self._per_event)
+        self.firing, self.due = peak is not None, math.inf if peak is None else -math.inf
+        self._above_since = self._below_since = None
+        self._fired = self._sent = now
 
     def before(self, rate: SlidingRate, now: float) -> tuple[State, ...]:
         """Take the rate as it has become by `now`, when an event comes that is not yet in it, or when it is read."""

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import datetime
 import enum
+import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.stacks import render
-
-if TYPE_CHECKING:
-    from booking_resilience.monitor.redact import Redactor
-    from booking_resilience.monitor.stacks import Stack
-    from booking_resilience.monitor.store import Shelf
+from booking_resilience.checks import check_type
+from booking_resilience.events import AlertEvent, ErrorCategory
+from booking_resilience.monitor.redact import Redactor
+from booking_resilience.monitor.source import Source
+from booking_resilience.monitor.stacks import Frames, Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
-OUTCOMES: tuple[Outcome, ...] = ("failed", "recovered", "refused", "fell_back")
+OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
 
 
 class Severity(enum.StrEnum):
@@ -33,48 +33,29 @@ class Severity(enum.StrEnum):
     INFO = "info"
 
 
-class Kind:
+class Kind(NamedTuple):
     """What records have in common whose errors are of one type, came out of one place and were recorded alike.
 
-    `shelf` is where the store keeps them. `text` is a message that was found harmless, `told` is how operation,
-    category, severity and outcome were given: both tend to come again. `stack` is text in what was read back.
+    `group` is what the group shows as its operation, `stack` is text in what was read back (`Frames`, if it came out
+    of a journal), `key` is the same for
+    records that are kept and counted together.
     """
 
-    __slots__ = (
-        "category", "error_type", "file", "fingerprint", "function", "line", "operation", "outcome", "prefix",
-        "redact", "severity", "shelf", "stack", "text", "text_is_argument", "told",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        *,
-        category: ErrorCategory,
-        severity: Severity,
-        operation: str,
-        error_type: str,
-        outcome: Outcome,
-        fingerprint: str,
-        place: tuple[str | None, str | None, int | None],
-        stack: Stack | str,
-        prefix: str = "",
-        redact: Redactor = None,
-    ) -> None:
-        self.category: ErrorCategory = category
-        self.severity: Severity = severity
-        self.operation: str = operation
-        self.error_type: str = error_type
-        self.outcome: Outcome = outcome
-        self.fingerprint: str = fingerprint
-        self.function: str | None = place[0]
-        self.file: str | None = place[1]
-        self.line: int | None = place[2]
-        self.stack: Stack | str = stack
-        self.prefix: str = prefix
-        self.redact: Redactor = redact
-        self.shelf: Shelf | None = None
-        self.text: str = ""
-        self.text_is_argument: bool = False
-        self.told: tuple[object, object, object, object] | None = None
+    category: ErrorCategory
+    severity: Severity
+    operation: str
+    error_type: str
+    outcome: Outcome
+    fingerprint: str
+    function: str | None
+    file: str | None
+    line: int | None
+    stack: Stack | str
+    group: str
+    key: str
+    prefix: str = ""
+    redact: Redactor = None
+    source: Source = (None, None)
 
 
 class Details(NamedTuple):
@@ -83,7 +64,8 @@ class Details(NamedTuple):
     context: dict[str, Any] | None = None
     attempts: int = 1
     attempt_errors: tuple[str, ...] = ()
-    causes: tuple[tuple[str, Stack], ...] = ()
+    causes: tuple[tuple[str, Stack | Frames], ...] = ()
+    notes: tuple[str, ...] = ()
     duration: float | None = None
     trace_id: str | None = None
     span_id: str | None = None
@@ -110,15 +92,19 @@ class ErrorRecord:
         stacktrace: The traceback as text, causes first as Python prints them; made when it is read.
         function: The function that raised it, and so on for `file` and `line`; None if it was never raised.
         context: What was known about the operation, redacted; a copy.
-        attempts: How many attempts were made, 0 if refused; of a recovered operation the successful one counts, too.
+        attempts: How many attempts were made, 0 if the call was refused; of a recovered operation the successful one
+            counts, too.
         attempt_errors: `type: message` of the failed attempts, the first 4 and the last 12.
-        causes: `type: message` of what it was raised from, nearest first.
-        outcome: `failed`; `recovered` if a later attempt succeeded; `refused` if a breaker or a limit let no attempt be
-            made; `fell_back` if something else took the place of the result.
+        causes: `type: message` of what it was raised from, nearest first; of a group its leaves. 8 at most.
+        notes: The error's notes, redacted, the first 4 and the last 12.
+        outcome: `failed`, `recovered` if a later attempt succeeded, `refused` if a breaker or limit allowed no
+            attempt, `fell_back` if a fallback took the place of the result.
         fingerprint: The same for errors of one kind, see `ErrorGroup`.
         duration: Seconds that the operation took, if known.
         trace_id: OpenTelemetry's, if a span was active.
         span_id: As `trace_id`.
+        host: The name of the machine that it was recorded on; None if an export lacks it. Not in `to_dict()`.
+        pid: The ID of the process; None if an export lacks it. Not in `to_dict()`.
     """
 
     __slots__ = ("_details", "_kind", "_moment", "_number", "message")
@@ -144,18 +130,23 @@ class ErrorRecord:
     attempts: int
     attempt_errors: tuple[str, ...]
     causes: tuple[str, ...]
+    notes: tuple[str, ...]
     outcome: Outcome
     fingerprint: str
     duration: float | None
     trace_id: str | None
     span_id: str | None
+    host: str | None
+    pid: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: field names, and plain values."""
         facts: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
+        for name, value in facts.items():
+            if isinstance(value, tuple):
+                facts[name] = list(value)
         facts["timestamp"] = self.timestamp.isoformat()
         facts["category"], facts["severity"] = self.category.value, self.severity.value
-        facts["attempt_errors"], facts["causes"] = list(self.attempt_errors), list(self.causes)
         return facts
 
     def __eq__(self, other: object) -> bool:
@@ -167,31 +158,57 @@ class ErrorRecord:
     def __repr__(self) -> str:
         return f"<ErrorRecord {self.id} {self.severity.value}: {self.operation!r}: {self.error_type}: {self.message!r}>"
 
-    def __reduce__(self) -> tuple[Any, tuple[dict[str, Any]]]:
-        from booking_resilience.monitor.load import from_dict  # below this module
-
-        return from_dict, (self.to_dict(),)
-
-
-FIELDS = tuple(field.name for field in fields(ErrorRecord))
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        kind = self._kind._replace(stack=self.stacktrace, redact=None)  # code cannot be pickled
+        causes = tuple((line, ()) for line in self.causes)
+        details = self._details._replace(causes=causes, id=self.id)
+        return make_record, (kind, details, self.message, self._moment)
 
 
-class Draft:
-    """A record while it is made; making it one directly would take five times as long."""
-
-    __slots__ = ErrorRecord.__slots__
-
-    _details: Details
-    _kind: Kind
-    _moment: float | datetime.datetime
-    _number: int
-    message: str
+FIELDS = tuple(field.name for field in fields(ErrorRecord) if field.name not in ("host", "pid"))
+_new = object.__new__
+set_number: Callable[[ErrorRecord, int], None]
+_set_details, _set_kind, _set_moment, set_number, _set_message = (
+    vars(ErrorRecord)[name].__set__ for name in ErrorRecord.__slots__
+)
 
 
-def frozen(draft: Draft) -> ErrorRecord:
-    """Return the draft, which has become a record."""
-    draft.__class__ = ErrorRecord  # type: ignore[assignment] # both have the very same slots
-    return cast("ErrorRecord", draft)
+def make_record(kind: Kind, details: Details, message: str, moment: float | datetime.datetime) -> ErrorRecord:
+    """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept."""
+    record = _new(ErrorRecord)
+    _set_kind(record, kind)
+    _set_details(record, details)
+    _set_message(record, message)
+    _set_moment(record, moment)
+    return record
+
+
+def member_of(kind: Any, value: Any) -> Any:
+    """Return the member of an enumeration, given as itself or as its value.
+
+    Raises:
+        TypeError: If it isn't even a string.
+        ValueError: If there is none; it names the setting and what is allowed.
+    """
+    if type(value) is kind:
+        return value
+    name, known = kind.__name__.removeprefix("Error").lower(), f"one of {', '.join(repr(each.value) for each in kind)}"
+    check_type(name, value, isinstance(value, str), known)
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{name} must be {known}, not {value!r}") from None
+
+
+def outcome_of(value: object) -> Outcome:
+    """Return an outcome exactly, though it may be given as a string of another type.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if value not in OUTCOMES:
+        raise ValueError(f"outcome must be one of {', '.join(map(repr, OUTCOMES))}, not {value!r}")
+    return OUTCOMES[OUTCOMES.index(value)]
 
 
 def as_datetime(moment: float | datetime.datetime) -> datetime.datetime:
@@ -204,15 +221,12 @@ def number_of(record: ErrorRecord) -> int:
     return record._number
 
 
-def _line(record: ErrorRecord) -> str:
-    return f"{record.error_type}: {record.message}" if record.message else record.error_type
-
-
 def _stacktrace(record: Any) -> str:
     kind = record._kind
-    if isinstance(kind.stack, str):
+    if isinstance(kind.stack, str) and not isinstance(kind.stack, Frames):
         return kind.stack
-    return render([(_line(record), kind.stack), *record._details.causes], kind.redact)
+    line = f"{record.error_type}: {record.message}" if record.message else record.error_type
+    return render([(line, kind.stack), *record._details.causes], kind.redact)
 
 
 def _message_length(record: Any) -> int:
@@ -234,8 +248,53 @@ _READERS: dict[str, Any] = {
     "stacktrace": _stacktrace,
     "context": lambda record: _copied(record._details.context or {}),
     "causes": lambda record: tuple(line for line, _ in record._details.causes),
+    "host": lambda record: record._kind.source[0],
+    "pid": lambda record: record._kind.source[1],
 }
-for _name in FIELDS:
+for _name in (*FIELDS, "host", "pid"):
     if _name != "message":
-        _home = "_kind" if _name in Kind.__slots__ else "_details"
+        _home = "_kind" if _name in Kind._fields else "_details"
         setattr(ErrorRecord, _name, property(_READERS.get(_name) or attrgetter(f"{_home}.{_name}")))
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorStats:
+    """The monitor's numbers, all of one moment, since it was made or cleared.
+
+    Attributes:
+        total: Records made: failed, recovered, refused and fell_back together.
+        failed: Operations that failed.
+        recovered: Operations that succeeded after a retry.
+        refused: Calls that a breaker or a limit refused, so that no attempt was made.
+        fell_back: Operations whose result a fallback replaced.
+        by_category: `total` by category; all categories are there.
+        by_severity: `total` by severity; all severities are there.
+        error_rate: Errors and critical errors per minute, over the window.
+        alert: The alert as it fires, else None.
+        dropped: Records no longer kept.
+        unjournaled: Records that were made and not written to a journal, because too many waited.
+        groups: How many groups of errors there are.
+    """
+
+    total: int
+    failed: int
+    recovered: int
+    refused: int
+    fell_back: int
+    by_category: dict[ErrorCategory, int]
+    by_severity: dict[Severity, int]
+    error_rate: float
+    alert: AlertEvent | None
+    dropped: int
+    unjournaled: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSnapshot:
+    """What a dashboard shows, all of one moment; `recent_errors` are the newest 50, newest first."""
+
+    stats: ErrorStats
+    recent_errors: list[ErrorRecord]
+    error_rate: float
+    alerting: bool

@@ -1,168 +1,119 @@
-"""Taking secrets out of texts.
+"""Take secrets out of texts and contexts, and bound both: in length, depth, breadth and in what is scanned.
 
-Nothing here raises, whatever it is given, and every pattern runs in time linear in the text.
+Nothing here raises, whatever it is given; only an interrupt in a redactor comes out. Types are asked what they are,
+never objects, which may lie or raise.
 """
 
 from __future__ import annotations
 
+import enum
+import itertools
+import logging
+import math
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
 
-from booking_resilience.checks import check
+from booking_resilience.callbacks import ask
+from booking_resilience.checks import check_type
+from booking_resilience.monitor.keys import KEYS, LAST_KEYS, joined, pattern_of, words_of
+from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean, without_cards
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-REDACTED, CYCLE, TRUNCATED = "<redacted>", "<cycle>", "<truncated>"
+CYCLE, TRUNCATED = "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
-_WINDOW = 16_384  # characters looked at for secrets: one that begins in the part that is kept ends in these
+_FAILED = "<copy failed>"
+_SCANNED = 65_536  # characters of text per record; the rest is dropped
+_WINDOW = 4096  # of these, for one text: a secret that begins in the part that is kept ends in these
 _TAIL = 512  # of these the last may have lost the end by which they would be known
 _UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  # userinfo or a token that goes on
-
-_KEYS = frozenset(
-    {
-        "password", "passwd", "pwd", "secret", "token", "apikey", "appwritekey", "devkey", "auth", "cookie", "session",
-        "jwt", "bearer", "csrf", "xsrf", "credential", "privatekey", "signature", "cardnumber", "cvv", "cvc", "iban",
-    }
-)  # fmt: skip
-_EXACT_KEYS = frozenset({"sid", "key"})
-# Every pattern is linear: none can begin at many places of one run of letters, and where one repeats, what follows
-# cannot be a part of it.
-_CREDENTIALS = (
-    (re.compile(r"(?<=://)[^\s/?#\"'<>]+(?=@)"), REDACTED),  # userinfo of a URL, up to the last @ of its host part
-    (re.compile(r"((?i:bearer)[\s:]{1,8}[\"']?)[\w.~+/=-]+"), rf"\1{REDACTED}"),
-    (re.compile(r"((?i:basic)[\s:]{1,8}[\"']?)(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,}"), rf"\1{REDACTED}"),
-    (re.compile(r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*)?"), REDACTED),  # a JSON Web Token
-    # Appwrite's keys: long, or with a digit, which tells them from words such as standard_deviation
-    (
-        re.compile(
-            r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic|organization|account)_"
-            r"(?:(?=[A-Za-z_.-]*[0-9])[\w.-]{6,}|[\w.-]{16,})"
-        ),
-        REDACTED,
-    ),
-    (re.compile(r"a_session_[\w.-]+(?:=[^\s;,]*)?"), REDACTED),
-)
-# What comes before a value, with its key as group 1, and the value.
-_QUOTED = r"""b?\\{0,3}"[^"\n]*"?|b?\\{0,3}'[^'\n]*'?"""
-_VALUES = (
-    (re.compile(r"(?<![\w.%\[\]-])([\w.%\[\]-]+)="), re.compile(rf"{_QUOTED}|[^&\s#\"'<>;,]+")),  # key=value
-    (re.compile(r"(?<![\w.-])([\w.-]+)(?:%5[Dd])?%3[Dd]"), re.compile(r"[^&\s#\"'<>;,%]+")),  # the same, in a parameter
-    (  # "key": value, as in JSON
-        re.compile(r"""["']([\w.% -]{1,128})\\{0,3}["']\s{0,8}:\s{0,8}"""),
-        re.compile(rf"{_QUOTED}|[^\s,}}\]\"']+"),
-    ),
-    (  # Some-Key: value, as in the head of a request
-        re.compile(r"(?<![\w-])([A-Za-z]+(?:-[A-Za-z]+)+):[ \t]{0,8}(?!(?i:bearer|basic)\s)"),
-        re.compile(r"[^\s,;\"']+"),
-    ),
-)
-_DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){12,}")
-_CARD_LENGTHS = range(19, 12, -1)
-_SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
-    r"://|=|_|%3[Dd]|\"\s{0,8}:|'\s{0,8}:|-[A-Za-z]+:|J(?<=eyJ)|b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
-    r"B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|" + "|".join(rf"{digit}[0-9 -]{{11}}" for digit in range(10))
-)
-_PLAIN_KEY = str.maketrans("", "", "-_. ")
-
-
-def _plain(key: str) -> str:
-    return key.translate(_PLAIN_KEY).casefold()
-
-
-Redactor: TypeAlias = "Redaction | Callable[[str, Any], Any] | None"
+_DEPTH, _BREADTH, _VALUES = 5, 32, 200
+_KEY_LENGTH = 128
+_RETRIES = 20
+_LENGTHS: dict[type, Any] = {kind: vars(kind)["__len__"] for kind in (bytes, bytearray, memoryview)}
+_logger = logging.getLogger("booking_resilience.monitor")
 
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """What is taken out: the values of telling keys, and what looks like a secret in any text.
+    """What is taken out: the values of sensitive keys, and what looks like a secret in any text.
+
+    Keys are split into words at `_`, `-`, `.`, spaces, digits and camel humps; case doesn't matter, and each word
+    counts in the plural, too.
 
     Attributes:
-        keys: A key that contains one of these, letter case and `-_.` aside, has its value taken out.
+        keys: A key that contains one of these (as words) has its value taken out.
         patterns: What these match is taken out of messages and values, beside what is always looked for: userinfo and
-            sensitive parameters of URLs, credentials, tokens, Appwrite keys and sessions, card numbers.
+            sensitive parameters of URLs, credentials, tokens, keys of known forms, card numbers.
         exact_keys: As `keys`, but the key must be the same.
+        last_keys: As `keys`, but it must be the last word, or stand before `id`, `value`, `header`, `key` or `hash`;
+            a number, a boolean or None stays (`max_tokens=5`).
+
+    Raises:
+        TypeError: If a setting is one string in the place of several, or an item is neither string nor pattern.
+        ValueError: If a pattern is no regular expression.
     """
 
-    keys: Iterable[str] = _KEYS
+    keys: Iterable[str] = KEYS
     patterns: Iterable[re.Pattern[str] | str] = ()
-    exact_keys: Iterable[str] = _EXACT_KEYS
+    exact_keys: Iterable[str] = ("key",)
+    last_keys: Iterable[str] = LAST_KEYS
+    _anywhere: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _last: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _exact: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("keys", "exact_keys"):
-            keys = getattr(self, name)
-            check(name, keys, not isinstance(keys, (str, bytes)), "several texts, not one")
-            object.__setattr__(self, name, frozenset(_plain(key) for key in keys))
-        check("patterns", self.patterns, not isinstance(self.patterns, (str, bytes)), "several patterns, not one")
-        object.__setattr__(self, "patterns", tuple(re.compile(pattern) for pattern in self.patterns))
+        for name in ("keys", "exact_keys", "last_keys", "patterns"):
+            value = getattr(self, name)
+            allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
+            check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
+            items = list(value)
+            is_text = name == "patterns" or all(isinstance(item, str) for item in items)
+            check_type(name, items, is_text, "strings")
+            made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
+            object.__setattr__(self, name, made)
+        object.__setattr__(self, "_anywhere", pattern_of(self.keys))
+        object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
+        object.__setattr__(self, "_exact", frozenset(joined(key) for key in self.exact_keys))
 
     def hides(self, key: str) -> bool:
-        """Tell whether the key's value is taken out."""
-        plain = _plain(key)
-        return plain in self.exact_keys or any(word in plain for word in self.keys)
+        """Tell whether the key's value is taken out (if it is a string, for `last_keys`)."""
+        return self.sensitivity(key) != NEVER
+
+    def sensitivity(self, key: str) -> int:
+        """Tell whether the key's value is taken out, as a number of `scanner`'s."""
+        words = words_of(key)
+        together = words.replace(" ", "")
+        if self._anywhere.search(words) or self._anywhere.fullmatch(together) or joined(key) in self._exact:
+            return ALWAYS
+        return UNLESS_PLAIN if self._last.search(words) or self._last.fullmatch(together) else NEVER
 
     def clean(self, text: str) -> str:
         """Return the text without what looks like a secret."""
         for pattern in self.patterns:
             text = cast("re.Pattern[str]", pattern).sub(REDACTED, text)
-        if _SUSPECT.search(text) is None:
-            return text
-        for key, value in _VALUES:
-            text = self._without_values(text, key, value)
-        for credential, replacement in _CREDENTIALS:
-            text = credential.sub(replacement, text)
-        return _DIGITS.sub(_without_cards, text)
-
-    def _without_values(self, text: str, key: re.Pattern[str], value: re.Pattern[str]) -> str:
-        """Return the text without the values of telling keys; a value may itself hold keys and values."""
-        kept, end = [], 0
-        for match in key.finditer(text):
-            if match.end() > end and self.hides(match[1]) and (found := value.match(text, match.end())):
-                kept += [text[end : match.end()], REDACTED]
-                end = found.end()
-        return "".join([*kept, text[end:]])
+        return text if SUSPECT.search(text) is None else clean(text, self.sensitivity)
 
 
+def _compiled(item: Any) -> re.Pattern[str]:
+    is_text = isinstance(item.pattern if isinstance(item, re.Pattern) else item, str)
+    check_type("patterns", item, is_text, "strings or compiled patterns of strings")
+    try:
+        return re.compile(item)
+    except re.error as error:
+        raise ValueError(f"patterns must be regular expressions, not {item!r}: {error}") from None
+
+
+Redactor: TypeAlias = Redaction | Callable[[str, Any], Any] | None
 DEFAULT_REDACTION = Redaction()
-
-
-def _without_cards(match: re.Match[str]) -> str:
-    """Return a run of digits without the card numbers in it: 13 to 19 digits that stand by themselves, after Luhn."""
-    text = match[0]
-    places = [place for place, letter in enumerate(text) if letter not in " -"]
-    digits = [int(text[place]) for place in places]
-    sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
-    for place, digit in enumerate(digits):
-        doubled = sum(divmod(2 * digit, 10))
-        sums[0].append(sums[0][-1] + (digit if place % 2 else doubled))
-        sums[1].append(sums[1][-1] + (doubled if place % 2 else digit))
-    kept, begin, end = [], 0, 0
-    while begin < len(digits):
-        size = 0
-        if begin == 0 or places[begin] - places[begin - 1] > 1:
-            size = next((size for size in _CARD_LENGTHS if _is_card(places, sums, begin, begin + size)), 0)
-        if size:
-            kept += [text[end : places[begin]], REDACTED]
-            end = places[begin + size - 1] + 1
-        begin += size or 1
-    return "".join([*kept, text[end:]])
-
-
-def _is_card(places: list[int], sums: tuple[list[int], list[int]], begin: int, end: int) -> bool:
-    """Tell whether the digits from `begin` to `end` end where a number ends, and add up."""
-    if end > len(places) or (end < len(places) and places[end] - places[end - 1] == 1):
-        return False
-    added = sums[end % 2]  # the last digit is not doubled, the one before it is
-    return (added[end] - added[begin]) % 10 == 0
 
 
 def finder(redact: Redactor) -> Callable[[str], object]:
     """Return what says None of a text in which the redactor would find nothing; it may doubt, but must be quick."""
     if redact is None:
         return _nothing
-    if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:
-        return _SUSPECT.search
+    if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
+        return SUSPECT.search
     return str
 
 
@@ -171,33 +122,179 @@ def _nothing(text: str) -> None:
 
 
 def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
-    """Return the value's text; a marker if it cannot be had, whatever its `__str__` raises. A text is its own."""
+    """Return the value's text; a marker if it cannot be had, whatever its `__str__` raises. A string is its own."""
     try:
         if convert is str and issubclass(type(value), str):
             return str.__str__(cast("str", value))
         return str.__str__(convert(value))
-    except KeyboardInterrupt:
-        raise
     except BaseException:  # noqa: BLE001 - it may even exit; what is being recorded matters more
         return f"<{convert.__name__}() failed>"
 
 
-def clean_text(text: str, redact: Redactor, key: str = "message", length: int = MESSAGE_LENGTH) -> str:
-    """Return the text redacted, and only then cut to `length`, so that no half of a secret stays."""
-    is_long = len(text) > _WINDOW
-    cut = text[:_WINDOW] if is_long else text
-    try:
-        if isinstance(redact, Redaction):
-            cut = redact.clean(_UNFINISHED.sub(REDACTED, cut) if is_long else cut)
-        elif redact is not None:
-            cut = text_of(redact(key, cut))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - a redactor that fails redacts all
-        return REDACTED
-    if is_long and len(cut) < length + _TAIL and not cut.endswith(REDACTED):
-        cut = cut[:-_TAIL]
-    cut = cut[:length]
-    if not cut.isascii():  # half a surrogate pair is no text that a file could hold
-        cut = cut.encode("utf-8", "backslashreplace").decode("utf-8")[:length]
-    return cut
+class Cleaner:
+    """Takes the secrets out of the texts and the context of one record, and bounds them.
+
+    Args:
+        redact: What takes the secrets out. A function is asked of texts by `message` and the like, of each value of a
+            mapping by its key, and of texts in lists and texts that objects are turned into by the key that leads
+            there.
+    """
+
+    __slots__ = ("_inside", "_redact", "_scanned", "_values")
+
+    def __init__(self, redact: Redactor) -> None:
+        self._redact = redact
+        self._scanned = _SCANNED
+        self._values = _VALUES
+        self._inside: set[int] = set()
+
+    def text(self, text: str, key: str = "message", length: int = MESSAGE_LENGTH) -> str:
+        """Return the text redacted, and only then cut to `length`, so that no half of a secret stays."""
+        window = min(_WINDOW, self._scanned)
+        if text and not window:
+            return TRUNCATED
+        self._scanned -= min(window, len(text))
+        is_cut = len(text) > window
+        cut = text[:window] if is_cut else text
+        try:
+            if isinstance(self._redact, Redaction):
+                cut = self._redact.clean(_UNFINISHED.sub(REDACTED, cut) if is_cut else cut)
+            elif self._redact is not None:
+                cut = text_of(ask(self._redact, key, cut, unknown=REDACTED, logger=_logger))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - a redactor that fails redacts all
+            return REDACTED
+        if is_cut and len(cut) < length + _TAIL and not cut.endswith(REDACTED):
+            cut = cut[:-_TAIL]
+        return _storable(cut[:length], length)
+
+    def context(self, context: object) -> dict[str, Any]:
+        """Return a redacted copy of plain values."""
+        if context is None:
+            return {}
+        copy = self._copy(context, "", 0)
+        return copy if isinstance(copy, dict) else {"context": copy}
+
+    def _copy(self, value: Any, key: str, depth: int) -> Any:
+        self._values -= 1
+        try:
+            return self._plain(value, type(value), key, depth)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - reading a value may do anything, such as exit
+            return _FAILED
+
+    def _plain(self, value: Any, kind: type, key: str, depth: int) -> Any:
+        if value is None or kind is bool:
+            return value
+        if issubclass(kind, enum.Enum):
+            value = value.value
+            kind = type(value)
+        if issubclass(kind, str):
+            return self.text(str.__str__(value), key)
+        if issubclass(kind, int):
+            return self._whole(int.__int__(value))
+        if issubclass(kind, float):
+            number = float.__float__(value)
+            if not math.isfinite(number):
+                return repr(number)
+            return REDACTED if number.is_integer() and self._whole(int(number)) == REDACTED else number
+        for known, length in _LENGTHS.items():
+            if issubclass(kind, known):
+                return f"<{length(value)} bytes>"
+        if issubclass(kind, (Mapping, list, tuple, Set)):
+            return self._container(value, key, depth, is_mapping=issubclass(kind, Mapping))
+        return self.text(text_of(value), key)
+
+    def _whole(self, number: int) -> int | str:
+        if abs(number) >= 2**63:
+            return f"<int of {number.bit_length()} bits>"
+        if isinstance(self._redact, Redaction) and number >= 10**11 and without_cards(str(number)) == REDACTED:
+            return REDACTED
+        return number
+
+    def _container(self, value: Any, key: str, depth: int, *, is_mapping: bool) -> Any:
+        if id(value) in self._inside:
+            return CYCLE
+        if depth >= _DEPTH or self._values <= 0:
+            return TRUNCATED
+        self._inside.add(id(value))
+        try:
+            return self._mapping(value, depth) if is_mapping else self._sequence(value, key, depth)
+        finally:
+            self._inside.discard(id(value))
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        copy: dict[str, Any] = {}
+        of_keys = Cleaner(self._redact if isinstance(self._redact, Redaction) else None)  # functions judge values only
+        of_keys._scanned = self._scanned
+        is_plain = type(value) is dict  # read at once: other threads may write to it
+        items = _first(dict.items(cast("dict[Any, Any]", value)) if is_plain else value)
+        for number, item in enumerate(items):
+            if number >= _BREADTH or self._values <= 0:
+                copy[TRUNCATED] = len(value) - number
+                break
+            key = item[0] if is_plain else item
+            full = key if type(key) is str else text_of(key)
+            name = of_keys.text(full, "", _KEY_LENGTH)
+            try:
+                copy[name] = self._value(full, item[1] if is_plain else value[key], depth)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - a mapping may do anything when it is asked for a value
+                copy[name] = _FAILED
+        self._scanned = min(self._scanned, of_keys._scanned)
+        return copy
+
+    def _sequence(self, value: Any, key: str, depth: int) -> list[Any]:
+        copy = []
+        for number, item in enumerate(_first(value)):
+            if number >= _BREADTH or self._values <= 0:
+                copy.append(TRUNCATED)
+                break
+            if type(item) in (list, tuple) and len(item) == 2 and issubclass(type(item[0]), (str, bytes)):
+                name = text_of(item[0]) if issubclass(type(item[0]), str) else item[0].decode("latin-1")
+                if isinstance(self._redact, Redaction) and self._hides(name, item[1]):  # a list of pairs is a mapping
+                    item = (item[0], REDACTED)
+            copy.append(self._copy(item, key, depth + 1))
+        return copy
+
+    def _hides(self, key: str, value: object) -> bool:
+        level = cast("Redaction", self._redact).sensitivity(key)
+        return level == ALWAYS or (level == UNLESS_PLAIN and type(value) not in (int, float, bool, type(None)))
+
+    def _value(self, key: str, value: Any, depth: int) -> Any:
+        if isinstance(self._redact, Redaction):
+            return REDACTED if self._hides(key, value) else self._copy(value, key, depth + 1)
+        if self._redact is not None:
+            try:
+                value = ask(self._redact, key, value, unknown=REDACTED, logger=_logger)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001 - a redactor that fails redacts all
+                return REDACTED
+            if issubclass(type(value), str):  # the answer; it is not asked again
+                self._values -= 1
+                return cut_to(str.__str__(value))
+        return self._copy(value, key, depth + 1)
+
+
+def _first(items: Iterable[Any]) -> list[Any]:
+    """Return the first items and one more, if there are; of what another thread changes meanwhile, as of one moment."""
+    for _ in range(_RETRIES):
+        try:
+            return list(itertools.islice(items, _BREADTH + 1))
+        except RuntimeError:  # it changed size
+            continue
+    return list(items)[: _BREADTH + 1]
+
+
+def cut_to(text: str, length: int = MESSAGE_LENGTH) -> str:
+    """Return the text cut to a length, as one that a file can hold, without looking for secrets."""
+    return _storable(text[:length], length)
+
+
+def _storable(text: str, length: int) -> str:
+    """Return the text with what is half a surrogate pair, which no file could hold, written as an escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")[:length]

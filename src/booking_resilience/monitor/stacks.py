@@ -1,26 +1,136 @@
-"""Stacks as code positions: walked cheaply, kept once, and turned into text when they are read."""
+"""What is read off an error: its type, causes, stack and span. Stacks are code positions, kept once, text when read."""
 
 from __future__ import annotations
 
+import hashlib
 import linecache
-from typing import TYPE_CHECKING, Any, TypeAlias
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from types import CodeType, FrameType, TracebackType
+from typing import Any, TypeAlias
 
-from booking_resilience.monitor.redact import clean_text
+from booking_resilience.monitor.redact import Cleaner, Redactor, cut_to
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import CodeType, TracebackType
-
-    from booking_resilience.monitor.redact import Redactor
-
-Position: TypeAlias = "tuple[CodeType, int, str]"
+Position: TypeAlias = tuple[CodeType, int, str]
 """Code, line and module."""
-Stack: TypeAlias = "tuple[Position, ...]"
+Stack: TypeAlias = tuple[Position, ...]
 
 FIRST_FRAMES, LAST_FRAMES = 16, 48
 _NODES = 4096
 _PATH = 4096
+_CAUSES, _MEMBERS = 8, 1024
+_TOP_FRAMES = 3
+_OWN = "booking_resilience."
 _STACK, _EXPECTED = "stack", "expected"
+
+
+def _reader(owner: type, name: str) -> Any:
+    """Return what reads an attribute of any exception, whatever its class has put in the way."""
+    return vars(owner)[name].__get__
+
+
+traceback_of: Callable[[BaseException], Any] = _reader(BaseException, "__traceback__")
+attributes_of: Callable[[BaseException], dict[Any, Any]] = _reader(BaseException, "__dict__")
+"""Returns an error's own attributes; `TypeError` for what is no error."""
+_cause_of, _context_of, _suppressed_in = (
+    _reader(BaseException, name) for name in ("__cause__", "__context__", "__suppress_context__")
+)
+_members_of = _reader(BaseExceptionGroup, "exceptions")
+_READ = ("__traceback__", "__cause__", "__context__", "__suppress_context__", "args", "__getattribute__")
+
+
+class TypeFacts:
+    """An exception type: its name, and whether attributes and text of its errors can be read off them plainly."""
+
+    __slots__ = ("is_plain", "name", "text_is_argument", "text_is_own")
+
+    def __init__(self, kind: type) -> None:
+        self.name: str = type_name(kind)
+        self.is_plain: bool = (
+            type(kind) is type
+            and not issubclass(kind, BaseExceptionGroup)
+            and all(type.__getattribute__(kind, name) is getattr(BaseException, name) for name in _READ)
+        )
+        text = type.__getattribute__(kind, "__str__") if self.is_plain else None
+        self.text_is_argument: bool = text is BaseException.__str__
+        self.text_is_own: bool = text is OSError.__str__
+
+
+def type_name(kind: type) -> str:
+    """Return the name of a type, with its module unless it is a builtin; a metaclass is not asked."""
+    name = vars(type)["__qualname__"].__get__(kind)
+    try:
+        module = vars(type)["__module__"].__get__(kind)
+    except AttributeError:  # taken away
+        module = "?"
+    module = str.__str__(module) if isinstance(module, str) else "?"
+    return cut_to(name if module == "builtins" else f"{module}.{name}", 256)
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """Return the error and what it was raised from or during, nearest first; of a group its leaves. A few at most."""
+    links: list[BaseException] = []
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen and len(links) <= _CAUSES:
+        seen.add(id(link))
+        links.append(link)
+        if issubclass(type(link), BaseExceptionGroup):
+            return [*links, *_leaves(link)][: _CAUSES + 1]
+        cause = _cause_of(link)
+        link = _context_of(link) if cause is None and not _suppressed_in(link) else cause
+    return links
+
+
+def _leaves(group: BaseException) -> Iterator[BaseException]:
+    """Yield the leaves of a group, in order; of one that is very large only the first."""
+    left = [group]
+    for _ in range(_MEMBERS):
+        if not left:
+            return
+        member = left.pop()
+        if issubclass(type(member), BaseExceptionGroup):
+            left += reversed(_members_of(member))
+        else:
+            yield member
+
+
+def fingerprint(facts: Iterable[str], stack: Stack = ()) -> str:
+    """Return what errors of one kind have in common, as 16 hexadecimal digits; the line is no part of it."""
+    places = [f"{module}:{code.co_qualname}" for code, _, module in stack[-_TOP_FRAMES:]]
+    text = "\0".join([*facts, *places]).encode("utf-8", "backslashreplace")
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def active_span() -> tuple[str | None, str | None]:
+    """Return OpenTelemetry's trace and span IDs, if its API is in use and a span is active."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None, None
+    try:
+        span = trace.get_current_span().get_span_context()
+        return (f"{span.trace_id:032x}", f"{span.span_id:016x}") if span.is_valid else (None, None)
+    except Exception:  # noqa: BLE001 - telemetry must not hurt
+        return None, None
+
+
+class Known:
+    """What is noted of a stack and an error type: the kind of their records, and what tends to come again.
+
+    Attributes:
+        kind: Any; what records have in common.
+        told: How operation, category, severity and outcome were given.
+        text: The last message that was found harmless. Read it once: other threads write it.
+        text_is_argument: Whether the text is the error's only argument.
+    """
+
+    __slots__ = ("kind", "text", "text_is_argument", "told")
+
+    def __init__(self, kind: Any, told: tuple[object, object, object, object], *, text_is_argument: bool) -> None:
+        self.kind: Any = kind
+        self.told: tuple[object, object, object, object] = told
+        self.text: str = ""
+        self.text_is_argument: bool = text_is_argument
 
 
 class StackTable:
@@ -101,17 +211,30 @@ def positions_of(tb: TracebackType | None) -> Stack:
         tb = tb.tb_next
     if len(frames) > FIRST_FRAMES + LAST_FRAMES:
         del frames[FIRST_FRAMES:-LAST_FRAMES]
-    return tuple((link.tb_frame.f_code, link.tb_lineno or 0, _module_of(link)) for link in frames)
+    return tuple((link.tb_frame.f_code, link.tb_lineno or 0, _module_of(link.tb_frame)) for link in frames)
 
 
-def _module_of(link: TracebackType) -> str:
-    name = link.tb_frame.f_globals.get("__name__")
+def callers(tb: TracebackType | None) -> Stack:
+    """Return the stack of the code that called this library, outermost first, and what of a traceback isn't its own."""
+    frames: list[Position] = []
+    frame: FrameType | None = sys._getframe()
+    first = None if tb is None else tb.tb_frame
+    while frame is not None and len(frames) < LAST_FRAMES:
+        if not _module_of(frame).startswith(_OWN) and frame is not first:
+            frames.append((frame.f_code, frame.f_lineno, _module_of(frame)))
+        frame = frame.f_back
+    own = tuple(position for position in positions_of(tb) if not position[2].startswith(_OWN))
+    return (*reversed(frames), *own)
+
+
+def _module_of(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
     return name if type(name) is str else "?"
 
 
 def place_of(code: CodeType) -> tuple[str, str]:
     """Return function and file, as texts that a file can hold: a path need be no Unicode."""
-    return clean_text(code.co_name, None), clean_text(code.co_filename, None, length=_PATH)
+    return cut_to(code.co_name), cut_to(code.co_filename, _PATH)
 
 
 def _source_of(code: CodeType, line: int) -> str:
@@ -123,15 +246,27 @@ def _source_of(code: CodeType, line: int) -> str:
         return ""
 
 
-def render(sections: Iterable[tuple[str, Stack]], redact: Redactor) -> str:
-    """Return the text of an error and its causes, much as Python prints it; source lines are read now."""
-    texts = []
+class Frames(str):
+    """The text of a stack, without the line of its error: what another process has made of it."""
+
+    __slots__ = ()
+
+
+def frames_of(stack: Stack, cleaner: Cleaner) -> Frames:
+    """Return the text of a stack, much as Python prints it; source lines are read now."""
+    lines = ["Traceback (most recent call last):"] if stack else []
+    for code, line, _ in stack:
+        function, file = place_of(code)
+        lines.append(f'  File "{file}", line {line}, in {function}')
+        if source := _source_of(code, line):
+            lines.append(f"    {cleaner.text(source, 'stacktrace')}")
+    return Frames("\n".join(lines))
+
+
+def render(sections: Iterable[tuple[str, Stack | Frames]], redact: Redactor) -> str:
+    """Return the text of an error and its causes."""
+    texts, cleaner = [], Cleaner(redact)
     for text, stack in reversed(list(sections)):
-        lines = ["Traceback (most recent call last):"] if stack else []
-        for code, line, _ in stack:
-            function, file = place_of(code)
-            lines.append(f'  File "{file}", line {line}, in {function}')
-            if source := _source_of(code, line):
-                lines.append(f"    {clean_text(source, redact, 'stacktrace')}")
-        texts.append("\n".join([*lines, text]))
+        frames = stack if isinstance(stack, Frames) else frames_of(stack, cleaner)
+        texts.append(f"{frames}\n{text}" if frames else text)
     return "\n\nand from that\n\n".join(texts)

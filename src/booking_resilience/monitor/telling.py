@@ -6,16 +6,16 @@ import contextlib
 import functools
 import logging
 import threading
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterable
+from typing import TypeVar
 
-from booking_resilience.events import AlertEvent, Subscription, notify
+from booking_resilience.callbacks import check_callback
+from booking_resilience.events import AlertEvent, Listener, Subscription, notify
+from booking_resilience.monitor.record import ErrorRecord
 
-if TYPE_CHECKING:
-    from collections import deque
-
-    from booking_resilience.events import Listener
-    from booking_resilience.monitor.record import ErrorRecord
-
+E = TypeVar("E")
+_CANCELLATIONS = frozenset({"CancelledError", "Cancelled"})  # asyncio's and trio's
 logger: logging.Logger = logging.getLogger("booking_resilience.monitor")
 
 
@@ -43,8 +43,7 @@ class Teller:
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Have the listener told of each record, until the subscription is closed."""
-        if not callable(listener):
-            raise TypeError(f"listener must be a function of the record, not {listener!r}")
+        check_callback("listener", listener, "a function of the record")
         entry: Listener[ErrorRecord] = functools.partial(listener)  # an identity of its own: one may listen twice
         with self._lock:
             self.listeners = (*self.listeners, entry)
@@ -58,7 +57,7 @@ class Teller:
         try:
             self._tell_alerts(alerts)
             if record is not None and self.listeners:
-                self._count(notify(self.listeners, record, logger))
+                self._notify(self.listeners, record)
                 self._tell_alerts(alerts)  # those that the listeners have set off
         finally:
             self._here.telling = False
@@ -67,22 +66,35 @@ class Teller:
         while alerts and self._alerting.acquire(blocking=False):
             try:
                 while alerts:
-                    self._tell_of(alerts.popleft())
+                    self.tell_alert(alerts.popleft())
             finally:
                 self._alerting.release()
 
-    def _tell_of(self, event: AlertEvent) -> None:
+    def tell_listeners(self, listeners: Iterable[Listener[ErrorRecord]], record: ErrorRecord) -> None:
+        """Tell some listeners of a record."""
+        self._notify(listeners, record)
+
+    def tell_alert(self, event: AlertEvent) -> None:
+        """Log a transition of the alert, and tell its owner."""
         level = logging.INFO if event.state == "resolved" else logging.WARNING
         facts = {"state": event.state, "rate": event.rate, "peak": event.peak}
         with contextlib.suppress(Exception):  # a logging handler that raises
             logger.log(level, "error alert %s: %.1f errors per minute, peak %.1f", *facts.values(), extra=facts)
         if self._on_alert is not None:
-            self._count(notify((self._on_alert,), event, logger))
+            self._notify((self._on_alert,), event)
 
-    def _count(self, raised: int) -> None:
-        if raised:
-            with self._lock:
-                self.raised += raised
+    def _notify(self, listeners: Iterable[Listener[E]], event: E) -> None:
+        for listener in listeners:
+            try:
+                raised = notify((listener,), event, logger)
+            except BaseException as error:
+                if type(error).__name__ not in _CANCELLATIONS:
+                    raise
+                raised = 1  # the listener's own: whoever records is not cancelled by it
+                logger.error("a listener was cancelled on %s", type(event).__name__)
+            if raised:
+                with self._lock:
+                    self.raised += raised
 
     def _unsubscribe(self, entry: Listener[ErrorRecord]) -> None:
         with self._lock:

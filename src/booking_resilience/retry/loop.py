@@ -8,7 +8,7 @@ from typing import Self
 
 from booking_resilience import clock
 from booking_resilience.deadlines import Holder, Node, get_node, hold_to, put_back
-from booking_resilience.events import Listener, RetryEvent
+from booking_resilience.events import Listener, RetryEvent, recorded
 from booking_resilience.retry.plan import Plan, check_arguments
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.run import Run
@@ -84,7 +84,7 @@ class Attempts:
             return self._run if self._attempt.goes_on else None
         if self._run is None:
             started = clock.monotonic()
-            self._run = Run(self._plan, started, self._plan.ends(started, get_node())[1])
+            self._run = Run(self._plan, started, self._plan.ends(started, get_node())[1], recorded.last)
         return self._run
 
     def _next_attempt(self, run: Run) -> Attempt:

@@ -20,7 +20,7 @@ from booking_resilience.callbacks import is_awaitable
 from booking_resilience.cutoff import cut_off
 from booking_resilience.deadlines import Holder, Node, get_node, put_back, set_node
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
-from booking_resilience.events import Outcome, Reason, RetryEvent
+from booking_resilience.events import Outcome, Reason, RetryEvent, recorded, tell_began
 from booking_resilience.retry.history import RawAttempt, hide_plumbing, remember
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.policy import decide
@@ -33,6 +33,7 @@ class Run:
         plan: What to go by.
         started: When it began, on the monotonic clock.
         end: When it must have ended, on the same clock; None for never.
+        began: The number of the newest error record when it began.
 
     Attributes:
         attempt: The number of the attempt that ended last; 0 before.
@@ -42,12 +43,13 @@ class Run:
         is_paid: Whether the next attempt is paid from the budget, and not yet made.
     """
 
-    __slots__ = ("attempt", "delay", "end", "error", "failures", "is_paid", "plan", "started")
+    __slots__ = ("attempt", "began", "delay", "end", "error", "failures", "is_paid", "plan", "started")
 
-    def __init__(self, plan: Plan, started: float, end: float | None) -> None:
+    def __init__(self, plan: Plan, started: float, end: float | None, began: int) -> None:
         self.plan: Plan = plan
         self.started: float = started
         self.end: float | None = end
+        self.began: int = began
         self.attempt: int = 0
         self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
@@ -159,7 +161,8 @@ class Run:
         self._tell("gave_up", reason, None, total)
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
-        self.plan.tell(RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed))
+        event = RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed)
+        tell_began(self.began, self.plan.tell, event)
 
 
 def drive(
@@ -186,10 +189,11 @@ def drive(
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
-        started, outer = clock.monotonic(), get_node()
+        started, began, outer = clock.monotonic(), recorded.last, get_node()
         outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
+        result: Any = None
         try:
             while True:
                 try:
@@ -202,7 +206,7 @@ def drive(
                     if holder is not None:
                         holder = None
                         set_node(outer)
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
@@ -213,7 +217,7 @@ def drive(
                         plain = refuse_awaitable(result, called, instead, args[0] if applies else fn)
                     if run is None and not is_judged:
                         return result
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_with(result):
                         return result
                 if run.delay and not run.pause():
@@ -242,10 +246,11 @@ def drive_async(
     is_judged = policy.retry_on_result is not None or policy.budget is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        started, outer = clock.monotonic(), get_node()
+        started, began, outer = clock.monotonic(), recorded.last, get_node()
         outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
+        result: Any = None
         node: Node | None = None
         try:
             while True:
@@ -266,7 +271,7 @@ def drive_async(
                     if holder is not None and node is not None:
                         holder = None
                         put_back(node)
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
@@ -277,7 +282,7 @@ def drive_async(
                         raise not_awaitable(args[0] if applies else fn, called, instead)
                     if run is None and not is_judged:
                         return result
-                    run = run or Run(plan, started, end)
+                    run = run or Run(plan, started, end, began)
                     if not run.goes_on_with(result):
                         return result
                 if not await run.pause_async():

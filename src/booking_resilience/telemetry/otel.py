@@ -1,7 +1,8 @@
 """Hands on to OpenTelemetry what happens: metrics, and events on the active span. Extra `otel`.
 
-It only listens. Attributes come from closed sets: names of operations, breakers and error types are taken as they come
-up to a number, then `_OTHER` stands for the rest, as the semantic conventions have it for `error.type`.
+It only listens. Attributes have this library's namespace, but for those that the semantic conventions name
+(`error.type`, `exception.*`). They come from closed sets: names of operations, breakers and error types are taken as
+they come up to a number, then `_OTHER` stands for the rest, as the conventions have it for `error.type`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import threading
 import weakref
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from types import TracebackType
@@ -21,10 +24,10 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check, is_whole
+from booking_resilience.checks import check_whole
 from booking_resilience.deadlines import reset
 from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent, Subscription
-from booking_resilience.monitor import ErrorMonitor, ErrorRecord
+from booking_resilience.monitor import DEFAULT_REDACTION, ErrorMonitor, ErrorRecord
 from booking_resilience.pipeline import Pipeline
 
 __all__ = ["Telemetry"]
@@ -34,6 +37,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 OTHER = "_OTHER"
+_OWN = "booking_resilience"
+OPERATION, OUTCOME, BREAKER = f"{_OWN}.operation", f"{_OWN}.outcome", f"{_OWN}.breaker"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ATTEMPTS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
 
@@ -43,13 +48,15 @@ class _Names:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._known: set[str] = set()
+        self._lock = threading.Lock()
+        self._known: frozenset[str] = frozenset()
 
     def __call__(self, name: str) -> str:
         if name not in self._known:
-            if len(self._known) >= self._most:
-                return OTHER
-            self._known.add(name)
+            with self._lock:
+                if len(self._known | {name}) > self._most:
+                    return OTHER
+                self._known |= {name}
         return name
 
 
@@ -61,11 +68,12 @@ class Telemetry:
         max_names: How many names of operations, of breakers and of error types become attributes; 1 or more.
 
     Raises:
-        ValueError: If a setting is out of its range.
+        TypeError: If `max_names` is not a whole number.
+        ValueError: If it is below 1.
     """
 
     def __init__(self, *, meter_provider: MeterProvider | None = None, max_names: int = 100) -> None:
-        check("max_names", max_names, is_whole(max_names), "a whole number, 1 or more")
+        check_whole("max_names", max_names)
         meter = metrics.get_meter("booking_resilience", meter_provider=meter_provider)
         self._operations, self._types, self._breakers = _Names(max_names), _Names(max_names), _Names(max_names)
         self._watched_breakers: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
@@ -87,8 +95,11 @@ class Telemetry:
         self._errors = meter.create_counter(
             "booking_resilience.errors", "{error}", "Operations that failed or recovered, as the monitor records them."
         )
-        meter.create_observable_gauge(
-            "booking_resilience.breaker.state", [self._states], "1", "1 for the state that the breaker is in, else 0."
+        meter.create_observable_up_down_counter(
+            "booking_resilience.breaker.state",
+            [self._states],
+            "{breaker}",
+            "How many breakers are in a state, by name.",
         )
         meter.create_observable_gauge(
             "booking_resilience.error_rate", [self._rates], "{error}/min", "Errors per minute, of all monitors."
@@ -102,12 +113,13 @@ class Telemetry:
         """Count a retry; for the `on_event=` of `with_retry` and its kin. A measured pipeline does it by itself."""
         operation, kind = self._operations(event.operation), self._type_of(event.error)
         if event.outcome == "retrying":
-            self._retries.add(1, {"operation": operation, "error.type": kind})
+            self._retries.add(1, {OPERATION: operation, "error.type": kind})
         facts = {
-            "operation": event.operation, "outcome": event.outcome, "reason": event.reason, "attempt": event.attempt,
-            "delay": event.delay, "error.type": None if event.error is None else kind,
+            OPERATION: event.operation, OUTCOME: event.outcome, f"{_OWN}.retry.reason": event.reason,
+            f"{_OWN}.retry.attempt": event.attempt, f"{_OWN}.retry.delay": event.delay,
+            "error.type": None if event.error is None else kind,
         }  # fmt: skip
-        _add_event("booking_resilience.retry", facts)
+        _add_event(f"{_OWN}.retry", facts)
         call = _current.get()
         if call is not None and call.operation == event.operation:
             call.attempts, call.outcome = max(1, event.attempt), event.outcome
@@ -133,28 +145,33 @@ class Telemetry:
         return Subscription(close)
 
     def _on_transition(self, event: BreakerEvent) -> None:
-        facts = {"breaker": self._breakers(event.name), "from": event.old.value, "to": event.new.value}
-        self._transitions.add(1, facts)
-        _add_event("booking_resilience.breaker", {**facts, "breaker": event.name, "reason": event.reason})
+        name = DEFAULT_REDACTION.clean(event.name)
+        states = {f"{BREAKER}.state.old": event.old.value, f"{BREAKER}.state.new": event.new.value}
+        self._transitions.add(1, {f"{BREAKER}.name": self._breakers(name), **states})
+        reason = DEFAULT_REDACTION.clean(event.reason)
+        _add_event(BREAKER, {f"{BREAKER}.name": name, **states, f"{BREAKER}.reason": reason})
 
     def _on_record(self, record: ErrorRecord) -> None:
         facts = {
-            "operation": self._operations(record.operation), "category": record.category.value,
-            "severity": record.severity.value, "outcome": record.outcome, "error.type": self._types(record.error_type),
+            OPERATION: self._operations(record.operation), f"{_OWN}.category": record.category.value,
+            f"{_OWN}.severity": record.severity.value, OUTCOME: record.outcome,
+            "error.type": self._types(record.error_type),
         }  # fmt: skip
         self._errors.add(1, facts)
         if trace.get_current_span().is_recording():
             exception = {
                 "exception.type": record.error_type, "exception.message": record.message,
-                "exception.stacktrace": record.stacktrace, "operation": record.operation, "outcome": record.outcome,
+                "exception.stacktrace": record.stacktrace, OPERATION: record.operation, OUTCOME: record.outcome,
             }  # fmt: skip
             _add_event("exception", exception)
 
     def _states(self, options: CallbackOptions) -> Iterator[Observation]:  # noqa: ARG002 - that is how it is called
+        counts: Counter[tuple[str, BreakerState]] = Counter()
         for breaker in tuple(self._watched_breakers):
-            name, current = self._breakers(breaker.name), breaker.state
-            for state in BreakerState:
-                yield Observation(int(current is state), {"breaker": name, "state": state.value})
+            name, current = self._breakers(DEFAULT_REDACTION.clean(breaker.name)), breaker.state
+            counts.update({(name, state): int(current is state) for state in BreakerState})
+        for (name, state), count in counts.items():
+            yield Observation(count, {f"{BREAKER}.name": name, f"{BREAKER}.state": state.value})
 
     def _rates(self, options: CallbackOptions) -> Iterator[Observation]:  # noqa: ARG002 - that is how it is called
         monitors = tuple(self._watched_monitors)
@@ -184,7 +201,7 @@ class _Call:
         with contextlib.suppress(Exception):  # telemetry must not hurt
             if kind is not None:
                 self.outcome = "failed" if issubclass(kind, Exception) else "cancelled"
-            facts = {"operation": telemetry._operations(self.operation), "outcome": self.outcome}
+            facts = {OPERATION: telemetry._operations(self.operation), OUTCOME: self.outcome}
             if kind is not None:
                 facts["error.type"] = telemetry._types(_name_of(kind))
             telemetry._duration.record(taken, facts)

@@ -1,0 +1,190 @@
+"""The scanner: a secret in any documented form goes as a whole, and what is no secret stays."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_resilience import DEFAULT_REDACTION, ErrorMonitor
+from booking_resilience.monitor.redact import Cleaner
+from booking_resilience.monitor.scanner import SUSPECT, clean, without_cards
+
+SECRET = st.text("abcdefXYZ0123456789", min_size=12, max_size=40).map(lambda text: f"S3cr{text}")
+ALWAYS = [
+    "password", "passwd", "pwd", "passphrase", "secret", "apikey", "credential", "credentials", "cookie", "jwt",
+    "bearer", "csrf", "xsrf", "cvv", "cvc", "iban", "api key", "appwrite key", "private key", "dev key", "card number",
+    "passwords",
+]  # fmt: skip
+LAST = [
+    "token",
+    "auth",
+    "authorization",
+    "session",
+    "signature",
+    "sid",
+    "tokens",
+    "session id",
+    "token value",
+    "auth header",
+]
+SPELLINGS = [
+    lambda words: "_".join(words), lambda words: "-".join(words), lambda words: ".".join(words),
+    lambda words: words[0] + "".join(word.title() for word in words[1:]), lambda words: "-".join(map(str.title, words)),
+    lambda words: "_".join(words).upper(), lambda words: "user_" + "_".join(words),
+]  # fmt: skip
+FORMS = [
+    "{key}={value}", "{key}: {value}", "{key} = '{value}'", "{key}=\"{value}\"", "{{'{key}': '{value}', 'n': 1}}",
+    '{{"{key}": ["{value}"]}}', "{{'{key}': {{'deep': ('{value}', 2)}}}}", "User({key}='{value}', n=1)",
+    "{key}=SecretStr('{value}')", "'{key}': 'an \\\'escaped {value}'",
+    '{{"body": "{{\\"{key}\\": \\"{value}\\"}}"}}',
+    "https://host/?a=1&{key}={value}&b=2", "[('{key}', '{value}')]", "[['{key}', '{value}']]",
+    "[(b'{key}', b'{value}')]",
+    "--{key} {value}", "{key}=hunter,{value}", "b'GET / HTTP/1.1\\r\\n{key}: {value}\\r\\nA: b'",
+]  # fmt: skip
+HEADS = ["Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie", "X-Auth"]
+SCHEMES = ["Token", "ApiKey", "Digest", "Negotiate", "Bearer", "Basic", "Bearer Bearer", "Whatever", "AWS4-HMAC-SHA256"]
+NOISE = st.sampled_from(
+    ["", "failed ", "slot 10:30 ", "a=1 ", "{'x': 'y'} ", "it's ", '"quoted" ', "(see below) ", "\n"]
+)
+
+
+@given(
+    words=st.sampled_from([*ALWAYS, *LAST]).map(str.split), spelling=st.sampled_from(SPELLINGS),
+    form=st.sampled_from(FORMS), value=SECRET, before=NOISE, after=NOISE,
+)  # fmt: skip
+def test_the_value_of_a_sensitive_key_goes_as_a_whole(
+    words: list[str], spelling: object, form: str, value: str, before: str, after: str
+) -> None:
+    """In whatever form a sensitive key and its value stand, nothing of the value stays."""
+    key = spelling(words)  # type: ignore[operator] # one of the functions above
+    text = before + form.format(key=key, value=value) + " " + after
+    assert value not in DEFAULT_REDACTION.clean(text)
+    assert SUSPECT.search(text) is not None
+    redirect = "https://host/?next=" + quote(f"https://a/?{key}={value}&b=2", safe="")
+    assert value not in DEFAULT_REDACTION.clean(redirect)
+
+
+@given(
+    head=st.sampled_from(HEADS), scheme=st.sampled_from(SCHEMES), value=SECRET, other=SECRET,
+    form=st.sampled_from(
+        ["{}", "GET / HTTP/1.1\r\n{}\r\nAccept: */*", "curl -H '{}' https://host", 'curl -H "{}" x', "> {}"],
+    ),
+)  # fmt: skip
+def test_a_raw_head_goes_to_the_end_of_its_value(head: str, scheme: str, value: str, other: str, form: str) -> None:
+    """Of a raw head of credentials nothing stays, whatever the scheme, and what follows it does."""
+    clean = DEFAULT_REDACTION.clean(form.format(f"{head}: {scheme} {value}; b={other}"))
+    assert value not in clean
+    assert other not in clean
+    assert ("Accept: */*" in clean) == ("Accept" in form)
+    assert ("https://host" in clean) == ("https://host" in form)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-----BEGIN RSA PRIVATE KEY-----\nS3cret\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\\nS3cret",
+        "sk_live_51S3cretAbcdefgh", "rk_test_51S3cretAbcdefgh", "whsec_S3cretAbcdefgh1234",
+        "AKIAS3CRETS3CRETS3CR", "ghp_S3cretabcdefghijklmnopqrstuvwxyz0123",
+        "github_pat_S3cretabcdefghijklmnop_1234", "AIzaS3cret" + "a" * 29, "ya29.S3cretabcdefgh", "Bearer 1|S3cret",
+        "auth=Basic UzNjcmV0UzNjcmV0", "authorization=Digest username=\"S3cret\", response=\"S3cret\"",
+        "standard_0123456789abcdefS3cret", "https://ada:S3cret/part@host/", "postgres%3A%2F%2Fada%3AS3cret%40host",
+        "api%5Fkey=S3cret", "a_session_console=S3cret", "x a_session_S3cret",
+        "1 validation error for Login\npassword\n  too short [type=x, input_value='S3cret', input_type=str]",
+        "1 validation error\ncards.0.card_number\n  x [type=y, input_value=CardNumber('S3cret'), input_type=str]",
+        "1 validation error\n  x [type=y, input_value={'a': 1, 'passwo...S3cret'}, input_type=dict]",
+    ],
+)  # fmt: skip
+def test_credentials_are_known_by_their_form(text: str) -> None:
+    """Credentials of known forms go, wherever they stand."""
+    for around in ("{}", "refused: {}", "({}) was refused"):
+        clean = DEFAULT_REDACTION.clean(around.format(text))
+        assert "s3cret" not in clean.lower()
+        assert "UzNj" not in clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "account_statement_download", "dynamic_pricing_recalculation", "standard_deviation", "at 1764417600123 ms",
+        "ids 1700000000000, 1500000000000 and 9999999999999", "session_length=60, session_type=massage",
+        "max_tokens=5 session=None token: null auth=True", "secretary: Anna", "author=Ada keyboard: de monkey=3",
+        "the bearer of this", "Basic authentication failed", "['password', 'username'] are missing",
+        "std::session::open",
+        "at https://auth.example.org:8443/login", "password", "tokens used: 512", "order 6000 0000 0000 0001",
+        "compare key1: a, key2: b", "input_value={'a': 1}", "user@example.org", "a=1&b=2;c=3", "== token ==",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret_stays(text: str) -> None:
+    """Operations, timestamps, counts and words that only resemble keys stay as they are."""
+    assert DEFAULT_REDACTION.clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "4111111111111111", "4222222222222", "5555555555554444", "2223003122003222", "378282246310005",
+        "6011111111111117", "3530111333300000", "30569309025904", "6200000000000005", "6759649826438453",
+    ],
+)  # fmt: skip
+def test_card_numbers_of_every_issuer_go_however_they_are_spaced(number: str) -> None:
+    """An issuer's number that passes Luhn's check goes, with spaces and dashes anywhere; one digit off it stays."""
+    for text in (
+        number,
+        " ".join(number),
+        f"{number[:4]}  {number[4:9]}\u2013{number[9:]}",
+        "-".join((number[:6], number[6:])),
+    ):
+        assert without_cards(text) == "<redacted>"
+        assert DEFAULT_REDACTION.clean(f"card {text}.") == "card <redacted>."
+    other = number[:-1] + str((int(number[-1]) + 1) % 10)
+    assert DEFAULT_REDACTION.clean(other) == other
+
+
+@given(st.integers(10**12, 2 * 10**12 - 1))
+def test_no_timestamp_in_milliseconds_is_a_card(number: int) -> None:
+    """No card of 13 digits begins with 1."""
+    assert DEFAULT_REDACTION.clean(f"at {number}") == f"at {number}"
+    assert Cleaner(DEFAULT_REDACTION).context({"at": number}) == {"at": number}
+
+
+@given(st.text())
+def test_any_text_is_scanned_without_an_error(text: str) -> None:
+    """Whatever the text is, it is scanned, and scanned again it stays the same or loses more."""
+    assert isinstance(clean(text, DEFAULT_REDACTION.sensitivity), str)
+
+
+def test_lists_of_pairs_are_mappings() -> None:
+    """In a context a pair with a sensitive key loses its value; numbers under some keys stay."""
+    context = {
+        "headers": [["Authorization", "Token S3cret"], ("X-Api-Key", "S3cret"), [b"cookie", "S3cret"], ["token", 5]]
+    }
+    kept = Cleaner(DEFAULT_REDACTION).context(context)
+    assert "S3cret" not in json.dumps(kept)
+    assert kept["headers"][3] == ["token", 5]
+    facts = {"max_tokens": 5, "session_length": "long", "auth": None, "sid": "x"}
+    assert Cleaner(DEFAULT_REDACTION).context(facts) == {**facts, "sid": "<redacted>"}
+
+
+def test_the_work_for_a_record_is_bounded() -> None:
+    """At most 64 KiB of text are scanned for a record: what is beyond is dropped, not kept unscanned."""
+    texts = {f"n{outer}": {f"n{inner}": "x: y " * 4000 + "S3cret" for inner in range(30)} for outer in range(6)}
+    record = ErrorMonitor().record(ValueError("x"), operation="x", context=texts)
+    values = [value for inner in record.context.values() if isinstance(inner, dict) for value in inner.values()]
+    assert sum(str(value).startswith("x: y") for value in values) in range(10, 17)
+    assert {str(value)[:4] for value in values} == {"x: y", "<tru"}
+
+
+@pytest.mark.parametrize(
+    "number", ["0.4111111111111111", "12.5555555555554444", "-0.378282246310005 s", "(3.6011111111111117)"]
+)
+def test_the_decimals_of_a_number_are_no_card(number: str) -> None:
+    """A measured ratio or time stays, whatever its decimals add up to; what stands after a gap is looked at."""
+    assert DEFAULT_REDACTION.clean(f"took {number}") == f"took {number}"
+    assert "4111" not in DEFAULT_REDACTION.clean("item 5. 4111111111111111")
+    assert "4111" not in DEFAULT_REDACTION.clean("0.5 4111 1111 1111 1111")
+    assert "4111" not in DEFAULT_REDACTION.clean("4111111111111111.0")
