@@ -139,13 +139,13 @@ def test_a_breaker_refuses_before_anything_is_taken(call: Call, state: str) -> N
     breaker = opened(cooldown=0.0 if state == "on trial" else 60.0)
     if state == "isolated":
         breaker.isolate("maintenance")
-    elif state == "on trial":
-        breaker.acquire()
+    permit = breaker.acquire() if state == "on trial" else None
     limit, rate = ConcurrencyLimit("l", limit=1, max_queue=5), RateLimit("r", rate=0.001)
     with limit.guard(), pytest.raises(CircuitOpenError):
         call(Pipeline(retry=ONCE, breaker=breaker, limit=limit, rate=rate), int)
     assert rate.try_acquire()
     assert limit.snapshot().refused == 0
+    assert permit is None or permit.release() is None
 
 
 def test_a_breaker_that_may_let_a_trial_pass_is_asked_last(call: Call) -> None:

@@ -9,9 +9,10 @@ from booking_resilience.batch.outcomes import BatchOutcome, BatchResult
 from booking_resilience.batch.tries import WorkItem
 from booking_resilience.batch.work import Work
 from booking_resilience.checks import check_whole
-from booking_resilience.crews import TaskCrew, ThreadCrew, task_crew
+from booking_resilience.crews import TaskCrew, task_crew
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.sources import END, Source
+from booking_resilience.thread_crew import ThreadCrew
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

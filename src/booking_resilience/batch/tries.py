@@ -8,10 +8,10 @@ from typing import Any, Self, cast
 
 from booking_resilience.batch.gate import Gate
 from booking_resilience.batch.outcomes import BatchOutcome
-from booking_resilience.crews import SentBack, Task
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import RetryEvent
 from booking_resilience.pipeline import Pipeline
+from booking_resilience.thread_crew import SentBack, Task
 
 
 class WorkItem:

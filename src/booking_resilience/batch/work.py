@@ -14,10 +14,11 @@ from booking_resilience.batch.outcomes import BatchOutcome
 from booking_resilience.batch.tries import Ending, Try, WorkItem
 from booking_resilience.callbacks import check_callback, is_coroutine_function, is_generator_function
 from booking_resilience.checks import check_number, check_text, check_type
-from booking_resilience.crews import Task, TaskCrew, ThreadCrew
+from booking_resilience.crews import TaskCrew
 from booking_resilience.events import notify
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.signals import TaskSignal, ThreadSignal
+from booking_resilience.thread_crew import Task, ThreadCrew
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 

@@ -5,7 +5,7 @@ from booking_resilience.load.adaptive import AdaptiveLimit
 from booking_resilience.load.concurrency import ConcurrencyLimit
 from booking_resilience.load.fallback import Fallback
 from booking_resilience.load.hedge import Hedge
-from booking_resilience.load.limit import LimitSnapshot
+from booking_resilience.load.places import LimitSnapshot
 from booking_resilience.load.queue import priority
 from booking_resilience.load.rate import RateLimit
 from booking_resilience.load.timeout import ThreadTimeout

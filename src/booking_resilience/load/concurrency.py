@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from booking_resilience import clock
 from booking_resilience.checks import check_whole
-from booking_resilience.load.limit import Limit, LimitSnapshot, Place, Wait
+from booking_resilience.load.limit import Limit, Wait
+from booking_resilience.load.places import LimitSnapshot, Place
 from booking_resilience.load.queue import Waiter
 
 _WEIGHT = 0.1  # of the newest call in the mean time that a place is held: about the last twenty calls count

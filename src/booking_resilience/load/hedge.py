@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.checks import check, check_number
-from booking_resilience.load.limit import Held, give_back_all, held
+from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.load.tasks import race
 from booking_resilience.load.threads import Abandoned, ThreadCall, start_call
 from booking_resilience.signals import ThreadSignal

@@ -8,10 +8,8 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
-from contextvars import ContextVar
-from dataclasses import dataclass
 from threading import RLock
-from types import CoroutineType, TracebackType
+from types import CoroutineType
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from booking_resilience import clock
@@ -27,6 +25,7 @@ from booking_resilience.checks import check, check_number, check_text, check_who
 from booking_resilience.cutoff import is_cut_off
 from booking_resilience.deadlines import remaining_time, reset
 from booking_resilience.errors import LimitExceededError
+from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place, held
 from booking_resilience.load.queue import Line, Waiter
 
 P = ParamSpec("P")
@@ -37,50 +36,6 @@ Wait: TypeAlias = tuple[float | None, bool]
 """A waiter's next wait: seconds (None: as long as it takes), and whether on the library's clock or for its signal."""
 
 _limits: weakref.WeakSet[Limit] = weakref.WeakSet()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitSnapshot:
-    """What is known of a limit, all of one moment.
-
-    Attributes:
-        name: The limit's name.
-        limit: Calls that may run at once; of a rate limit, turns that may be taken at once.
-        in_flight: Calls that run now; always 0 for a rate limit.
-        queued: Callers that wait.
-        refused: Calls rejected since the limit was made.
-    """
-
-    name: str
-    limit: int
-    in_flight: int
-    queued: int
-    refused: int
-
-
-def nobody() -> None:
-    """Be the owner of a place that is none any more."""
-
-
-class Place:
-    """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
-
-    __slots__ = ("_owner", "epoch", "sharers", "started")
-
-    def __init__(self, owner: Callable[[], Limit | None], epoch: int) -> None:
-        self._owner = owner
-        self.epoch = epoch  # tells it from the places that a forked child begins with
-        self.sharers = 0  # how many besides its taker run on it: threads, which may be abandoned
-        self.started = 0.0  # when the call was admitted, on the library's clock
-
-    def retire(self) -> None:
-        """Count no more: the limit has shrunk."""
-        self._owner = nobody
-
-    def __del__(self) -> None:
-        limit = self._owner()
-        if limit is not None:
-            limit._give_back(Place(self._owner, self.epoch), None, lost=True)
 
 
 class Limit(abc.ABC):
@@ -282,57 +237,6 @@ class Limit(abc.ABC):
     @abc.abstractmethod
     def _retry_after(self) -> float | None:
         """Return the seconds until it is worth asking again; None if that isn't known. The lock is held."""
-
-
-class LimitGuard:
-    """One block that passes through a limit; it may end in another thread or task than it began in."""
-
-    __slots__ = ("_is_used", "_limit", "_place")
-
-    def __init__(self, limit: Limit) -> None:
-        self._limit = limit
-        self._place: Place | None = None
-        self._is_used = False
-
-    def __enter__(self) -> None:
-        self._use()
-        self._place = self._limit._take() or self._limit._enter()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        place, self._place = self._place, None
-        if place is not None:
-            self._limit._give_back(place, error)
-
-    async def __aenter__(self) -> None:
-        self._use()
-        self._place = self._limit._take() or await self._limit._enter_async()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, tb)
-
-    def held(self) -> Held:
-        """Return what the block holds, and what holds it."""
-        return held.get() if self._place is None else (*held.get(), (self._limit, self._place))
-
-    def _use(self) -> None:
-        if self._is_used:
-            raise RuntimeError("a limit's guard is good for one block; call guard() again")
-        self._is_used = True
-
-
-Held: TypeAlias = tuple[tuple[Limit, Place], ...]
-"""Places that a call holds, each with its limit."""
-
-held: ContextVar[Held] = ContextVar("booking_resilience_places", default=())
-"""What the running call of a pipeline holds: a hedged call takes as much, an abandoned thread keeps it."""
-
-
-def give_back_all(places: Held) -> None:
-    """Give the places back; what the call's end says of the backend is told elsewhere."""
-    for limit, place in places:
-        limit._give_back(place, None, lost=True)
 
 
 def _after_fork() -> None:

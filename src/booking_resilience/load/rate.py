@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from booking_resilience import clock
 from booking_resilience.checks import check, check_number, check_whole
-from booking_resilience.load.limit import Limit, LimitSnapshot, Place, Wait, held, nobody
+from booking_resilience.load.limit import Limit, Wait
+from booking_resilience.load.places import LimitSnapshot, Place, held, nobody
 from booking_resilience.load.queue import Waiter
 
 _NANO = 1_000_000_000

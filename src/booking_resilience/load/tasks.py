@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from booking_resilience import clock
 from booking_resilience.awaitables import not_awaitable
 from booking_resilience.callbacks import is_awaitable
-from booking_resilience.load.limit import Held, give_back_all, held
+from booking_resilience.load.places import Held, give_back_all, held
 
 Admit: TypeAlias = Callable[[], Held | None]
 """Returns the places that a second call holds; None if there can't be one."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from booking_resilience.load.limit import Held, give_back_all, held
+from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.signals import ThreadSignal
 
 
