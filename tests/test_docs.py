@@ -117,6 +117,8 @@ EXPLAINED = (
     "booking_resilience",
     "booking_resilience.appwrite",
     "booking_resilience.breaker.shared",
+    "booking_resilience.http",
+    "booking_resilience.web",
     "booking_resilience.telemetry.otel",
     "booking_resilience.testing",
 )
