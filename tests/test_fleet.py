@@ -438,3 +438,25 @@ def test_a_record_of_a_journal_that_cannot_be_written_is_kept_by_its_monitor():
         eventually(lambda: fleet.stats().total == 1 and fleet.stale_since is None)
         time.sleep(0.2)
         assert [group.operation for group in fleet.groups()] == ["op"]
+
+
+@needs_fork
+def test_a_forked_worker_that_ends_writes_what_waits(tmp_path):
+    """A worker that multiprocessing has forked, and which returns at once, has its records in the journal."""
+    path = str(tmp_path / "a.db")
+    source = f"""
+import multiprocessing, sys
+sys.path.insert(0, {TESTS!r})
+from booking_resilience import ErrorMonitor
+from booking_resilience.journal import SQLiteJournal
+from journaling import record
+monitor = ErrorMonitor(journal=SQLiteJournal(sys.argv[1]))
+record(monitor, 1)
+workers = [multiprocessing.get_context("fork").Process(target=record, args=(monitor, 5)) for _ in range(3)]
+for worker in workers: worker.start()
+for worker in workers: worker.join()
+"""
+    run(source, path)
+    with FleetMonitor(SQLiteJournal(path), alert=QUIET) as fleet:
+        eventually(lambda: fleet.stale_since is None)
+        assert fleet.stats().total == 16
