@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -341,6 +342,7 @@ except ConnectionError as error:
             eventually(lambda: fleet.stats().total == 1)
 
     @needs_fork
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     def test_a_fork_waits_for_no_append_that_stands_still(self):
         """A fork is held up a second at most, and the child goes on."""
         gate = threading.Event()
@@ -377,3 +379,84 @@ def test_listeners_are_told_of_what_comes_from_now_on():
         record(monitor, 1, "closed")
         eventually(lambda: fleet.stats().total == 9)
     assert told == ["after"] * 3
+
+
+def threads(name: str) -> int:
+    """Return how many threads of that name there are."""
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def test_threads_end_with_their_owners():
+    """Without its monitors a writer's thread ends, and without its fleet monitor a reader's, also unclosed."""
+    gc.collect()
+    eventually(lambda: not threads("booking-resilience journal"))
+    journal = ListJournal()
+    monitor, fleet = ErrorMonitor(journal=journal), FleetMonitor(journal, alert=QUIET)
+    assert threads("booking-resilience journal") == 1
+    assert threads("booking-resilience fleet") >= 1
+    before = threads("booking-resilience fleet")
+    del monitor, fleet
+    gc.collect()
+    eventually(lambda: not threads("booking-resilience journal"))
+    eventually(lambda: threads("booking-resilience fleet") < before)
+
+
+def test_monitors_of_a_process_share_a_writer():
+    """Two monitors with one journal are one process, whose records are counted together."""
+    journal = ListJournal()
+    first, second = ErrorMonitor(journal=journal), ErrorMonitor(journal=journal)
+    record(first, 3)
+    record(second, 2)
+    with FleetMonitor(journal, alert=QUIET) as fleet:
+        eventually(lambda: [status.records for status in fleet.processes()] == [5])
+        assert fleet.stats().total == 5
+
+
+def test_what_is_no_entry_costs_itself():
+    """Bytes in the journal that are no entries are passed over."""
+    journal = ListJournal()
+    journal.append([b"", b"r", b"nonsense" * 20, b"s" + bytes(24) + b"{"])
+    monitor = ErrorMonitor(journal=journal)
+    record(monitor, 3)
+    with FleetMonitor(journal, alert=QUIET) as fleet:
+        eventually(lambda: fleet.stats().total == 3)
+        assert fleet.stale_since is None
+
+
+def test_a_record_of_a_journal_that_cannot_be_written_is_kept_by_its_monitor():
+    """What the journal's own errors record on the writer's thread is not written, so that nothing goes in circles."""
+    monitor: ErrorMonitor
+
+    def mood() -> None:
+        record(monitor, 1, "inside")
+
+    journal = ListJournal(mood)
+    monitor = ErrorMonitor(journal=journal)
+    record(monitor, 1)
+    assert monitor.flush(20)
+    with FleetMonitor(journal, alert=QUIET) as fleet:
+        eventually(lambda: fleet.stats().total == 1 and fleet.stale_since is None)
+        time.sleep(0.2)
+        assert [group.operation for group in fleet.groups()] == ["op"]
+
+
+@needs_fork
+def test_a_forked_worker_that_ends_writes_what_waits(tmp_path):
+    """A worker that multiprocessing has forked, and which returns at once, has its records in the journal."""
+    path = str(tmp_path / "a.db")
+    source = f"""
+import multiprocessing, sys
+sys.path.insert(0, {TESTS!r})
+from booking_resilience import ErrorMonitor
+from booking_resilience.journal import SQLiteJournal
+from journaling import record
+monitor = ErrorMonitor(journal=SQLiteJournal(sys.argv[1]))
+record(monitor, 1)
+workers = [multiprocessing.get_context("fork").Process(target=record, args=(monitor, 5)) for _ in range(3)]
+for worker in workers: worker.start()
+for worker in workers: worker.join()
+"""
+    run(source, path)
+    with FleetMonitor(SQLiteJournal(path), alert=QUIET) as fleet:
+        eventually(lambda: fleet.stale_since is None)
+        assert fleet.stats().total == 16

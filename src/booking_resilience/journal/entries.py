@@ -94,7 +94,7 @@ def facts_of(data: bytes) -> Any:
     Raises:
         ValueError: If it is no JSON.
     """
-    return json.loads(data[_HEAD.size :])
+    return json.loads(data[_HEAD.size :].decode())
 
 
 class StackEntry(NamedTuple):

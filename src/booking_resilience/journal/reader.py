@@ -160,7 +160,7 @@ class Reader:
         return POLL
 
     def _page(self) -> Page:
-        page = getattr(self._journal, "page", None)
+        page = getattr(self._journal, "_page", None)
         if page is not None:
             return cast("Page", page(self._cursor, _PAGE))
         entries, cursor = self._journal.read(self._cursor, _PAGE)
@@ -218,7 +218,10 @@ class Reader:
             claim = self.alert.claim(now)
         if claim is None:
             return False
-        writer_of(self._journal).append([entry(CLAIM, *claim)])
+        try:
+            writer_of(self._journal).append([entry(CLAIM, *claim)])
+        except Exception:  # noqa: BLE001 - it cannot be written now: then it is claimed again later
+            return False
         return True
 
     def _call(self, transition: Transition) -> None:

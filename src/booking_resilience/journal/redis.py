@@ -104,7 +104,7 @@ class RedisJournal:
         check_type("client", client, client is None or isinstance(client, library.Redis), "a redis.Redis or None")
         notes = f"{stream}:notes" if "{" in stream else f"{{{stream}}}:notes"
         self._keys = stream.encode("utf-8", "surrogatepass"), notes.encode("utf-8", "surrogatepass")
-        self.place: str = f"the journal {place_of(url)}"
+        self._place: str = f"the journal {place_of(url)}"
         self.max_age, self.max_records, self._stream = max_age, max_records, stream
         self._connect = connector(url, client)
         self._is_closed = False
@@ -138,10 +138,10 @@ class RedisJournal:
         Raises:
             Exception: The client's, if Redis does not answer or refuses.
         """
-        page = self.page(after, limit)
+        page = self._page(after, limit)
         return [data for _, data in page.entries], page.cursor
 
-    def page(self, after: Cursor, limit: int) -> Page:
+    def _page(self, after: Cursor, limit: int) -> Page:
         """Return the next entries with what else a reader of this library's wants to know."""
         with self._open(self._reading) as line:
             start = str(0 if after is None else after).encode()
@@ -160,7 +160,7 @@ class RedisJournal:
                     line.close()
 
     def __repr__(self) -> str:
-        return f"<RedisJournal {self.place.removeprefix('the journal ')} stream={self._stream!r}>"
+        return f"<RedisJournal {self._place.removeprefix('the journal ')} stream={self._stream!r}>"
 
     def _offset(self) -> float:
         """Return by how many seconds Redis' clock is ahead of this process's."""

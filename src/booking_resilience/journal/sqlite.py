@@ -43,7 +43,7 @@ class SQLiteJournal:
         check_number("max_age", max_age, above=True)
         check_whole("max_records", max_records)
         self._path = os.path.realpath(path)
-        self.place: str = f"the journal {self._path}"
+        self._place: str = f"the journal {self._path}"
         self.max_age, self.max_records = max_age, max_records
         check_file(self._path)
         self._is_closed = False
@@ -83,10 +83,10 @@ class SQLiteJournal:
         Raises:
             sqlite3.Error: If the file cannot be read.
         """
-        page = self.page(after, limit)
+        page = self._page(after, limit)
         return [data for _, data in page.entries], page.cursor
 
-    def page(self, after: Cursor, limit: int) -> Page:
+    def _page(self, after: Cursor, limit: int) -> Page:
         """Return the next entries with what else a reader of this library's wants to know."""
         with self._open(self._reading, create=False) as db:
             if db is None:
@@ -163,7 +163,9 @@ class SQLiteJournal:
     def reborn(self, *, was_paused: bool) -> None:
         """Go on in a child process."""
         if not was_paused:  # what the parent is in the middle of is the parent's: never closed, never used
-            keep_for_good(self._writing.db, self._reading.db)
+            for connection in (self._writing, self._reading):
+                keep_for_good(connection.db)
+                connection.db = None
         self._begin()
 
 

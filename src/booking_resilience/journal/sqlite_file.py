@@ -29,6 +29,9 @@ class Connection:
         self._path = path
         self._file: tuple[int, int] | None = None
 
+    def __del__(self) -> None:
+        self.close()
+
     def open(self, *, create: bool) -> sqlite3.Connection | None:
         """Return the connection; None if there is no file and none is to be made."""
         if self.db is not None and self.is_current():
@@ -144,10 +147,9 @@ def _folder_locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def keep_for_good(*things: object) -> None:
-    """Have the things never be freed, not even at the end: their memory belongs to a connection of the parent's."""
+def keep_for_good(thing: object) -> None:
+    """Have a thing never be freed, not even at the end: it is a connection of the parent's."""
     with contextlib.suppress(ImportError):
         import ctypes
 
-        for thing in things:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

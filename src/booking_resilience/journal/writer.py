@@ -284,7 +284,7 @@ class Writer:
 
 def place_of(journal: Any) -> str:
     """Return a journal's name for people."""
-    return getattr(journal, "place", None) or f"the journal {type(journal).__name__}"
+    return getattr(journal, "_place", None) or f"the journal {type(journal).__name__}"
 
 
 def _offset(journal: Any) -> float:
