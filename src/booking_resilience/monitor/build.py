@@ -21,6 +21,7 @@ from booking_resilience.monitor.record import (
     make_record,
     member_of,
     outcome_of,
+    this_process,
 )
 from booking_resilience.monitor.redact import CYCLE, MESSAGE_LENGTH, Cleaner, Redactor, cut_to, finder, text_of
 from booking_resilience.monitor.stacks import (
@@ -62,6 +63,7 @@ class RecordBuilder:
         self._redact = redact
         self._finds = finder(redact)
         self._prefix = secrets.token_hex(4)
+        self._source = this_process()
         self._stacks = StackTable()
         self._find = self._stacks.find
         self._types: dict[type, TypeFacts] = {}
@@ -166,7 +168,7 @@ class RecordBuilder:
         function, file = (None, None) if code is None else place_of(code)
         kind = Kind(
             member, level, name, facts.name, outcome, print_, function, file, line, stack, group,
-            f"{print_}{level}{outcome}", self._prefix, self._redact,
+            f"{print_}{level}{outcome}", self._prefix, self._redact, self._source,
         )  # fmt: skip
         known = Known(kind, told, text_is_argument=facts.text_is_argument)
         if facts.is_plain and outcome == "refused":

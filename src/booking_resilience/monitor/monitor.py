@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from booking_resilience import clock
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
-from booking_resilience.monitor import export as exports
 from booking_resilience.monitor.capture import Capture, MonitorHandler
+from booking_resilience.monitor.history import History
 from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.rate import AlertRule
-from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Outcome, Severity, member_of
+from booking_resilience.monitor.reading import MonitorReader
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity, member_of
 from booking_resilience.monitor.redact import DEFAULT_REDACTION, Redaction, Redactor
 from booking_resilience.monitor.stacks import attributes_of
 from booking_resilience.monitor.store import ErrorGroup, RecordStore
 from booking_resilience.monitor.telling import Teller
 
 T = TypeVar("T")
-_SHOWN = 50
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
 
 
-class ErrorMonitor:
+class ErrorMonitor(MonitorReader):
     """Keeps what went wrong, bounded and free of secrets. Safe to share between threads and tasks.
 
     Args:
@@ -155,16 +153,6 @@ class ErrorMonitor:
         return self.record(error, operation=operation, category=ErrorCategory.NETWORK, context=context)
 
     @property
-    def error_rate(self) -> float:
-        """Errors and critical errors per minute, over the window."""
-        return self.stats().error_rate
-
-    @property
-    def alerting(self) -> bool:
-        """Whether the alert fires."""
-        return self.stats().alert is not None
-
-    @property
     def listener_errors(self) -> int:
         """How often a listener or `on_alert` has raised."""
         return self._teller.raised
@@ -173,48 +161,16 @@ class ErrorMonitor:
         """Return the numbers."""
         return self._read(Ledger.stats)
 
-    def recent(
-        self,
-        limit: int = 50,
-        *,
-        category: ErrorCategory | str | None = None,
-        severity: Severity | str | None = None,
-    ) -> list[ErrorRecord]:
-        """Return the newest records that are kept, newest first; of one category or severity, if it is given.
+    def history(self, minutes: int = 60) -> History:
+        """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
+
+        Args:
+            minutes: How many minutes, the running one included; a whole number from 1 to 1440.
 
         Raises:
-            ValueError: If `limit` is below 0, or category or severity is unknown.
+            ValueError: If `minutes` is out of its range.
         """
-        check_whole("limit", limit, 0)
-        category = None if category is None else member_of(ErrorCategory, category)
-        severity = None if severity is None else member_of(Severity, severity)
-        records = self._read(lambda ledger: ledger.look(RecordStore.recent))
-        return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
-
-    def groups(self, limit: int = 20) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first.
-
-        Raises:
-            ValueError: If `limit` is below 0.
-        """
-        check_whole("limit", limit, 0)
-        return self._read(lambda ledger: ledger.look(RecordStore.groups))[:limit]
-
-    def snapshot(self) -> MonitorSnapshot:
-        """Return what a dashboard shows."""
-        stats, _, records = self._read(Ledger.overview)
-        return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
-
-    async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
-        """Yield a snapshot now and every `interval` seconds, under asyncio or trio.
-
-        Raises:
-            ValueError: If `interval` is not above 0.
-        """
-        check_number("interval", interval, above=True)
-        while True:
-            yield self.snapshot()
-            await clock.sleep_async(interval)
+        return self._read(lambda ledger: ledger.history(minutes))
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Have the listener told of each record, on the thread that recorded it, until the subscription is closed.
@@ -232,46 +188,6 @@ class ErrorMonitor:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
         self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact)
 
-    def to_json(self) -> str:
-        """Return everything that is kept as a JSON document."""
-        return exports.to_json(*self._exported())
-
-    def to_jsonl(self) -> str:
-        """Return everything that is kept as JSON Lines."""
-        return exports.to_jsonl(*self._exported())
-
-    def to_csv(self, *, excel: bool = False) -> str:
-        """Return the records that are kept as CSV; for Excel with a byte order mark and at most 32,767 signs a cell."""
-        return exports.to_csv(self._exported()[1], excel=excel)
-
-    def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
-        """Write everything that is kept to a file, all or nothing, readable by its owner only.
-
-        Args:
-            path: Where; its suffix says the format.
-            excel: Whether a CSV file is for Excel, see `to_csv`.
-
-        Raises:
-            ValueError: If the path ends in none of .json, .jsonl, .csv.
-            OSError: If the file cannot be written; an old one stays whole.
-        """
-        make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
-        make[".csv"] = functools.partial(self.to_csv, excel=excel)
-        exports.write_file(path, make[exports.check_suffix(path)]())
-
-    async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
-        """Do as `export` in a worker thread, under asyncio or trio."""
-        exports.check_suffix(path)
-        write = functools.partial(self.export, path, excel=excel)
-        if clock.in_trio():
-            import trio
-
-            await trio.to_thread.run_sync(write)
-        else:
-            import asyncio
-
-            await asyncio.to_thread(write)
-
     def __repr__(self) -> str:
         stats = self._ledger.stats()
         alert = ", alerting" if stats.alert else ""
@@ -284,10 +200,17 @@ class ErrorMonitor:
         self._teller.tell(ledger.alerts, None)
         return found
 
-    def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
-        """Return the head of an export, and its records."""
-        stats, groups, records = self._read(Ledger.overview)
-        return exports.head_of(clock.utc_now(), self._window, stats, groups), records
+    def _records(self) -> list[ErrorRecord]:
+        return self._read(lambda ledger: ledger.look(RecordStore.recent))
+
+    def _groups(self) -> list[ErrorGroup]:
+        return self._read(lambda ledger: ledger.look(RecordStore.groups))
+
+    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
+        return self._read(Ledger.overview)
+
+    def _seconds(self) -> float:
+        return self._window
 
 
 def _after_fork() -> None:

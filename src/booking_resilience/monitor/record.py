@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import datetime
 import enum
+import os
+import platform
 import typing
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from booking_resilience.events import AlertEvent, ErrorCategory
-from booking_resilience.monitor.redact import Redactor
+from booking_resilience.monitor.redact import Redactor, cut_to
 from booking_resilience.monitor.stacks import Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
+
+
+Source: TypeAlias = tuple[str | None, int | None]
+"""Host and process ID."""
 
 
 class Severity(enum.StrEnum):
@@ -51,6 +57,7 @@ class Kind(NamedTuple):
     key: str
     prefix: str = ""
     redact: Redactor = None
+    source: Source = (None, None)
 
 
 class Details(NamedTuple):
@@ -98,6 +105,8 @@ class ErrorRecord:
         duration: Seconds that the operation took, if known.
         trace_id: OpenTelemetry's, if a span was active.
         span_id: As `trace_id`.
+        host: The name of the machine that it was recorded on; None if an export lacks it. Not in `to_dict()`.
+        pid: The ID of the process; None if an export lacks it. Not in `to_dict()`.
     """
 
     __slots__ = ("_details", "_kind", "_moment", "_number", "message")
@@ -129,6 +138,8 @@ class ErrorRecord:
     duration: float | None
     trace_id: str | None
     span_id: str | None
+    host: str | None
+    pid: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: field names, and plain values."""
@@ -156,7 +167,7 @@ class ErrorRecord:
         return make_record, (kind, details, self.message, self._moment)
 
 
-FIELDS = tuple(field.name for field in fields(ErrorRecord))
+FIELDS = tuple(field.name for field in fields(ErrorRecord) if field.name not in ("host", "pid"))
 _new = object.__new__
 _set_details, _set_kind, _set_moment, set_number, _set_message = (
     vars(ErrorRecord)[name].__set__ for name in ErrorRecord.__slots__
@@ -171,6 +182,11 @@ def make_record(kind: Kind, details: Details, message: str, moment: float | date
     _set_message(record, message)
     _set_moment(record, moment)
     return record
+
+
+def this_process() -> Source:
+    """Return the machine's name and this process's ID."""
+    return cut_to(platform.node(), 256) or None, os.getpid()
 
 
 def member_of(kind: Any, value: Any) -> Any:
@@ -237,8 +253,10 @@ _READERS: dict[str, Any] = {
     "stacktrace": _stacktrace,
     "context": lambda record: _copied(record._details.context or {}),
     "causes": lambda record: tuple(line for line, _ in record._details.causes),
+    "host": lambda record: record._kind.source[0],
+    "pid": lambda record: record._kind.source[1],
 }
-for _name in FIELDS:
+for _name in (*FIELDS, "host", "pid"):
     if _name != "message":
         _home = "_kind" if _name in Kind._fields else "_details"
         setattr(ErrorRecord, _name, property(_READERS.get(_name) or attrgetter(f"{_home}.{_name}")))

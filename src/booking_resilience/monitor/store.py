@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 from booking_resilience.events import ErrorCategory
+from booking_resilience.monitor.history import Minutes, MinuteTable
 from booking_resilience.monitor.record import ErrorRecord, Kind, Outcome, Severity, as_datetime, number_of
 
 _FIRST, _LAST = 5, 20
@@ -59,9 +61,10 @@ class Shelf:
     Attributes:
         tally: How many there were of their category, severity and outcome; one cell for all that have these.
         is_counted: Whether they count for the rate.
+        minutes: How many of the group and severity there were in each minute.
     """
 
-    __slots__ = ("group", "is_counted", "records", "ring", "tally")
+    __slots__ = ("group", "is_counted", "minutes", "records", "ring", "tally")
 
     def __init__(self, group: Group, ring: _Ring, tally: list[int], *, is_counted: bool) -> None:
         self.group: Group = group
@@ -69,6 +72,7 @@ class Shelf:
         self.tally: list[int] = tally
         self.is_counted: bool = is_counted
         self.records: list[ErrorRecord] = []
+        self.minutes: Minutes = Minutes()
 
 
 class _Ring:
@@ -123,6 +127,7 @@ class RecordStore:
         self._shelves: dict[str, Shelf] = {}  # by the key of a kind
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
         self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], list[int]] = {}
+        self.minutes: MinuteTable = MinuteTable()
 
     def add(self, record: ErrorRecord) -> bool:
         """Keep a record, and drop what that makes too many; tell whether it counts for the rate."""
@@ -132,6 +137,10 @@ class RecordStore:
             shelf = self._shelves[kind.key] = self._shelf_for(record, kind)
         group, records = shelf.group, shelf.records
         shelf.tally[0] += 1
+        minutes, moment = shelf.minutes, cast("float", record._moment)
+        if not minutes.begin <= moment < minutes.end:
+            minutes = shelf.minutes = self.minutes.turn(kind.fingerprint, kind.severity, moment)
+        minutes.counts[minutes.slot] += 1
         group.count += 1
         group.last = record
         records.append(record)
