@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 PROGRAM = "python -m booking_resilience.dashboard"
 _URLS = ("redis://", "rediss://", "unix://")
@@ -22,7 +22,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=5174, help="the port (default 5174); 0 for any free one")
     parser.add_argument("--title", default="Errors", help="the page's title (default Errors)")
     options = parser.parse_args(arguments)
-    if not 0 <= options.port <= 65535:  # noqa: PLR2004 - what a port is
+    if not 0 <= options.port <= 65535:
         parser.error(f"--port must be from 0 to 65535, not {options.port}")
     for name in ("journal", "host", "title"):
         if not getattr(options, name).strip():
@@ -42,6 +42,12 @@ def fleet(journal: str) -> Iterator[Any]:
         yield monitor
 
 
+def _say(stream: TextIO, line: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it
+        stream.write(f"{line}\n")
+        stream.flush()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal comes; return the exit code: 1 if it can't start, else 0."""
     options = parse(arguments)
@@ -56,21 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 app, host=options.host, port=options.port, lifespan="off", proxy_headers=False, server_header=False,
                 log_level="warning", access_log=False, ws="none",
             )  # fmt: skip
-            server = uvicorn.Server(config)
-            with contextlib.closing(config.bind_socket()) as listening:
+            family = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0][0]
+            with socket.create_server((options.host, options.port), family=family) as listening:
                 shown = f"[{options.host}]" if ":" in options.host else options.host
-                print(f"Dashboard: http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
-                server.run(sockets=[listening])
+                _say(sys.stdout, f"Dashboard: http://{shown}:{listening.getsockname()[1]}/ (Ctrl-C ends it)")
+                uvicorn.Server(config).run(sockets=[listening])
     except (ImportError, OSError, ValueError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        _say(sys.stderr, f"{PROGRAM}: {error}")
         return 1
     return 0
 
 
 if __name__ == "__main__":
     try:
-        code = main()
+        sys.exit(main())
     except KeyboardInterrupt:
-        code = 130
-    sys.stdout.flush()
-    os._exit(code) if code == 130 else sys.exit(code)  # noqa: PLR2004 - Ctrl-C
+        sys.exit(130)

@@ -121,7 +121,7 @@ class Dashboard:
                 response = _json({"message": error.detail}, error.status_code, error.headers)
             except ClientDisconnect:
                 return
-            except Exception as error:  # noqa: BLE001 - the page says that it failed, and the log why
+            except Exception as error:
                 if began:
                     raise
                 log_raised(logger, error, "the dashboard could not answer")
@@ -157,7 +157,7 @@ class Dashboard:
 
     async def _group(self, request: Request) -> Response:
         index = request.query_params.get("index", "0")
-        if not index.isascii() or not index.isdecimal() or len(index) > 9:  # noqa: PLR2004 - enough digits
+        if not index.isascii() or not index.isdecimal() or len(index) > 9:
             raise HTTPException(400, "index must be a whole number, 0 or more")
         fingerprint = request.path_params["fingerprint"]
         found = await to_thread.run_sync(group_record, self._monitor, fingerprint, _filter(request), int(index))

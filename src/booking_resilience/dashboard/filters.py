@@ -28,7 +28,8 @@ class Filter:
         process: Host and process ID, as `process_of` has them.
         since: The earliest moment.
         until: The latest moment.
-        words: Texts that must all be in it somewhere, case-folded.
+        text: What must stand in its operation, error, causes, notes, attempts or context, case-folded; or the ID of
+            the record or trace.
     """
 
     category: str | None = None
@@ -38,7 +39,7 @@ class Filter:
     process: str | None = None
     since: datetime.datetime | None = None
     until: datetime.datetime | None = None
-    words: tuple[str, ...] = ()
+    text: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -57,10 +58,7 @@ class Filter:
             return False
         if self.until is not None and record.timestamp > self.until:
             return False
-        if not self.words:
-            return True
-        text = _text_of(record)
-        return all(word in text for word in self.words)
+        return not self.text or self.text in (record.id, record.trace_id) or self.text in _text_of(record)
 
 
 def parse_filter(query: Mapping[str, str], now: datetime.datetime) -> Filter:
@@ -81,7 +79,7 @@ def parse_filter(query: Mapping[str, str], now: datetime.datetime) -> Filter:
         given.get("process"),
         since,
         _moment("until", given.get("until")),
-        tuple(given.get("text", "").casefold().split()),
+        " ".join(given.get("text", "").casefold().split()),
     )
 
 
@@ -93,7 +91,7 @@ def process_of(record: Any) -> str | None:
 
 def _text_of(record: ErrorRecord) -> str:
     context = json.dumps(record.context, ensure_ascii=False, default=str)
-    parts = (record.id, record.operation, record.error_type, record.message, record.trace_id or "", context)
+    parts = (record.operation, record.error_type, record.message, context)
     return "\n".join((*parts, *record.causes, *record.notes, *record.attempt_errors)).casefold()
 
 

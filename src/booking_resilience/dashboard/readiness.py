@@ -83,7 +83,7 @@ def health(
     if monitor is not None:
         checks.append(_of_monitor(monitor.stats()))
     found = {check.status for check in checks}
-    status = next((each for each in _WORST_FIRST if each in found), "ok")
+    status: Status = next((each for each in _WORST_FIRST if each in found), "ok")
     return Health(status, 503 if status == "down" else 200, tuple(checks))
 
 

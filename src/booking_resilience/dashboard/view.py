@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,6 +36,7 @@ def page_state(monitor: Any, watched: Watched, wanted: Filter, span: int) -> dic
         "operations": sorted({record.operation for record in records})[:_OPERATIONS],
         "record_processes": sorted({name for name in map(process_of, records) if name is not None}),
         "kept": len(records),
+        "filtered": not wanted.is_empty,
     }
 
 
@@ -117,7 +117,7 @@ def _groups(monitor: Any, records: list[Any], history: Any, wanted: Filter) -> l
         newest.setdefault(record.fingerprint, record)
         if wanted.accepts(record):
             matching[record.fingerprint] = matching.get(record.fingerprint, 0) + 1
-    rows = []
+    rows: list[dict[str, Any]] = []
     for group in monitor.groups(_ALL if not wanted.is_empty else _GROUPS):
         if len(rows) == _GROUPS:
             break
@@ -132,8 +132,8 @@ def _groups(monitor: Any, records: list[Any], history: Any, wanted: Filter) -> l
                     "error_type": group.error_type,
                     "count": group.count,
                     "matching": matching.get(group.fingerprint, 0),
-                    "first_seen": _iso(group.first_seen),
-                    "last_seen": _iso(group.last_seen),
+                    "first_seen": group.first_seen.isoformat(),
+                    "last_seen": group.last_seen.isoformat(),
                     "severity": None if last is None else str(last.severity),
                     "outcome": None if last is None else last.outcome,
                     "message": None if last is None else last.message[:_MESSAGE],
@@ -141,7 +141,3 @@ def _groups(monitor: Any, records: list[Any], history: Any, wanted: Filter) -> l
                 }
             )
     return rows
-
-
-def _iso(moment: datetime.datetime) -> str:
-    return moment.isoformat()

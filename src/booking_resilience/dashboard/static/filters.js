@@ -16,11 +16,6 @@ function values() {
   return found;
 }
 
-export function isFiltered() {
-  const { last, ...rest } = values();
-  return Object.keys(rest).length > 0 || (last !== undefined && last !== "range");
-}
-
 /** Return the query that asks the server for what the filters let through. */
 export function query(more = {}) {
   const found = values();
@@ -42,7 +37,7 @@ export function offer(state) {
     const at = name.lastIndexOf(" ");
     return [name, `${name.slice(at + 1)} on ${name.slice(0, at)}`];
   }));
-  $("process-filter").hidden = state.record_processes.length === 0 && !form.elements.process.value;
+  $("process-filter").hidden = state.record_processes.length < 2 && !form.elements.process.value;
 }
 
 function options(name, pairs) {

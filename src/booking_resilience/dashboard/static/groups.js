@@ -6,7 +6,8 @@ import { query } from "./filters.js";
 
 const short = type => type.split(".").pop();
 
-export function showGroups(state, isFiltered) {
+export function showGroups(state) {
+  const isFiltered = state.filtered;
   keep($("groups"), state.groups, group => group.fingerprint, create, (node, group) => update(node, group, isFiltered));
   $("empty").hidden = state.groups.length > 0;
   say($("empty"), isFiltered ? "No kept record passes the filters." : "No errors.");

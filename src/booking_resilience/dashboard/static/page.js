@@ -3,7 +3,7 @@
 import { $, keep, make, number, plural, refreshTimes, say, setClock, setTime, showExact, time, zone } from "./dom.js";
 import { showChart, startChart } from "./chart.js";
 import { showGroups } from "./groups.js";
-import { isFiltered, offer, query, startFilters } from "./filters.js";
+import { offer, query, startFilters } from "./filters.js";
 import { countDown, showBreakers, startBreakers } from "./breakers.js";
 
 const EVERY = 1000, TOO_LONG = 8000, title = document.title;
@@ -18,11 +18,10 @@ async function refresh() {
     const answer = await fetch(`api/state?${query({ span: $("span").value, seen: version })}`, { signal: mine.signal });
     if (mine !== asking) return;
     if (answer.status === 200) {
-      const filtered = isFiltered();
       const state = await answer.json();
       if (mine !== asking) return;
       version = state.version;
-      show(state, filtered);
+      show(state);
       connection("live", "Live");
     } else if (answer.status === 204) connection("live", "Live");
     else connection("lost", answer.status === 403 ? "No longer allowed; load the page again" : `The server answers ${answer.status}`);
@@ -43,7 +42,7 @@ function connection(state, text) {
   say($("connection-text"), text);
 }
 
-function show(state, filtered) {
+function show(state) {
   setClock(state.now);
   showAlert(state);
   showTiles(state.stats, state.alert !== null);
@@ -51,7 +50,7 @@ function show(state, filtered) {
   showBreakers(state.breakers);
   showProcesses(state.processes);
   offer(state);
-  showGroups(state, filtered);
+  showGroups(state);
   document.title = state.stats.error_rate ? `${number(state.stats.error_rate)}/min · ${title}` : title;
 }
 
