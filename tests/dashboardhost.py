@@ -8,6 +8,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.util import shift_path_info
 
 import uvicorn
 from starlette.applications import Starlette
@@ -41,7 +43,7 @@ class DashboardHost:
         until(lambda: self._server.started, "the server to start")
 
     def stop(self) -> None:
-        """Stop it, as a signal would: what is open must not hold it up."""
+        """Stop it, as a signal would: what is open must not hold it up. Stopping twice is harmless."""
         self._server.should_exit = True
         self._thread.join(30)
         assert not self._thread.is_alive(), "the server does not stop"
@@ -51,6 +53,48 @@ class DashboardHost:
 def dashboard_host(app: Any, **settings: Any) -> Iterator[DashboardHost]:
     """Serve a dashboard."""
     host = DashboardHost(app, **settings)
+    try:
+        yield host
+    finally:
+        host.stop()
+
+
+class _Quiet(WSGIRequestHandler):
+    """Logs no requests."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - that is how it is called
+        pass
+
+
+class WsgiHost:
+    """A WSGI dashboard that is being served by the standard library's server, which tells no peer's port.
+
+    Attributes:
+        url: Where, with a slash at the end.
+    """
+
+    def __init__(self, app: Any) -> None:
+        def below(environ: dict[str, Any], start_response: Any) -> Any:
+            for _ in PREFIX.strip("/").split("/"):
+                shift_path_info(environ)
+            return app(environ, start_response)
+
+        self._server = make_server("127.0.0.1", 0, below, handler_class=_Quiet)
+        self.url = f"http://127.0.0.1:{self._server.server_port}{PREFIX}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._server.shutdown()
+        self._thread.join(30)
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def wsgi_host(app: Any) -> Iterator[WsgiHost]:
+    """Serve a WSGI dashboard."""
+    host = WsgiHost(app)
     try:
         yield host
     finally:
