@@ -539,7 +539,7 @@ def test_what_is_no_error_is_refused() -> None:
         ErrorMonitor().record("boom", operation="x")  # type: ignore[arg-type] # that is the point
 
 
-@pytest.mark.parametrize("settings", [{"capacity": 0}, {"window": 0}, {"window": -1.0}])
+@pytest.mark.parametrize("settings", [{"capacity": 0}, {"capacity": 1.5}, {"window": 0}, {"window": -1.0}])
 def test_absurd_settings_are_refused(settings: dict[str, Any]) -> None:
     """A setting out of its range is refused with an error that names it."""
     with pytest.raises(ValueError, match=next(iter(settings))):
@@ -553,7 +553,7 @@ async def waits(*_: object) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"capacity": 1.5},
+        {"capacity": "1000"},
         {"window": "60"},
         {"alert": 10},
         {"redact": 3},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import logging
 import os
 import weakref
@@ -36,6 +38,8 @@ class ErrorMonitor(MonitorReader):
         redact: What takes secrets out: a `Redaction`, a function of key and value that returns the value to keep, or
             None for nothing.
         on_alert: Told of each `AlertEvent`, on the thread that caused it; what it raises is logged.
+        journal: Where records also go, in the background, for the monitor of all processes: see
+            `booking_resilience.journal`.
 
     Raises:
         TypeError: If a setting is of the wrong type, or a function that would have to be awaited.
@@ -55,6 +59,7 @@ class ErrorMonitor(MonitorReader):
         alert: AlertRule = AlertRule(),  # noqa: B008 - a frozen value
         redact: Redactor = DEFAULT_REDACTION,
         on_alert: Listener[AlertEvent] | None = None,
+        journal: Any = None,
     ) -> None:
         check_whole("capacity", capacity)
         check_number("window", window, above=True)
@@ -65,12 +70,19 @@ class ErrorMonitor(MonitorReader):
             check_callback("on_alert", on_alert, "a function of the event, or None")
         self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
         self._on_alert = on_alert
+        self._outbox: Any = None
+        self._journal: Any = None
+        if journal is not None:
+            self._journal = importlib.import_module("booking_resilience.journal.writer").writer_of(journal)
+            self._journal.add_owner(self)
         self._begin()
         _monitors.add(self)
 
     def _begin(self) -> None:
         """Be as new, and without listeners: also what a forked child does."""
         self._teller = Teller(self._on_alert)
+        if self._journal is not None:
+            self._outbox = self._journal.outbox()
         self.clear()
 
     def record(
@@ -112,6 +124,8 @@ class ErrorMonitor(MonitorReader):
         if (record := ledger.mark(error, made)) is not made:
             return record
         ledger.put(record)
+        if self._outbox is not None:
+            self._outbox.put(record)
         if ledger.alerts or self._teller.listeners:
             self._teller.tell(ledger.alerts, record)
         return record
@@ -159,7 +173,19 @@ class ErrorMonitor(MonitorReader):
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        return self._read(Ledger.stats)
+        return self._counted(self._read(Ledger.stats))
+
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Wait until what was recorded so far is in the journal; tell whether it is. Without a journal it is.
+
+        Args:
+            timeout: Seconds to wait at most; 0 or more.
+
+        Raises:
+            ValueError: If `timeout` is below 0.
+        """
+        check_number("timeout", timeout)
+        return self._outbox is None or bool(self._outbox.flush(timeout))
 
     def history(self, minutes: int = 60) -> History:
         """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
@@ -207,7 +233,11 @@ class ErrorMonitor(MonitorReader):
         return self._read(lambda ledger: ledger.look(RecordStore.groups))
 
     def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        return self._read(Ledger.overview)
+        stats, groups, records = self._read(Ledger.overview)
+        return self._counted(stats), groups, records
+
+    def _counted(self, stats: ErrorStats) -> ErrorStats:
+        return stats if self._outbox is None else dataclasses.replace(stats, unjournaled=self._outbox.unjournaled)
 
     def _seconds(self) -> float:
         return self._window

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from array import array
 from collections import deque
@@ -90,6 +91,20 @@ class SlidingRate:
         moments.append(now)
         self.kept = count = self.kept + 1
         return self.count(now) if now >= self._expires or len(moments) > self._full else count
+
+    def add_late(self, moment: float) -> None:
+        """Count an event that may lie before others; `count` then tells how many there are."""
+        moments, head = self._moments, self._head
+        if moment >= self._newest:
+            self.add(moment)
+            return
+        self.kept += 1
+        if self._coarse and moment < moments[head]:
+            earlier = [slot for slot in self._coarse if slot[0] <= moment]
+            (earlier[-1] if earlier else self._coarse[0])[1] += 1
+        else:
+            moments.insert(bisect.bisect_right(moments, moment, lo=head), moment)
+        self._expires = -math.inf
 
     def count(self, now: float) -> int:
         """Return how many there are, and forget what has left the window."""
@@ -197,6 +212,16 @@ class Alert:
         self._above_since = None if self._above_since is None else min(self._above_since, now)
         self._below_since = None if self._below_since is None else min(self._below_since, now)
         self.due = -math.inf
+
+    def take(self, now: float, peak: float | None) -> None:
+        """Take it to fire since `now`, with a peak in events per minute; or, with None, to have ended."""
+        if peak is None:
+            self._peak, self.top = self.top, self._quiet
+        else:
+            self.top = round(peak / self._per_event)
+        self.firing, self.due = peak is not None, math.inf if peak is None else -math.inf
+        self._above_since = self._below_since = None
+        self._fired = self._sent = now
 
     def before(self, rate: SlidingRate, now: float) -> tuple[State, ...]:
         """Take the rate as it has become by `now`, when an event comes that is not yet in it, or when it is read."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.redact import Redactor, cut_to
-from booking_resilience.monitor.stacks import Stack, render
+from booking_resilience.monitor.stacks import Frames, Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
@@ -39,7 +39,8 @@ class Severity(enum.StrEnum):
 class Kind(NamedTuple):
     """What records have in common whose errors are of one type, came out of one place and were recorded alike.
 
-    `group` is what the group shows as its operation, `stack` is text in what was read back, `key` is the same for
+    `group` is what the group shows as its operation, `stack` is text in what was read back (`Frames`, if it came out
+    of a journal), `key` is the same for
     records that are kept and counted together.
     """
 
@@ -66,7 +67,7 @@ class Details(NamedTuple):
     context: dict[str, Any] | None = None
     attempts: int = 1
     attempt_errors: tuple[str, ...] = ()
-    causes: tuple[tuple[str, Stack], ...] = ()
+    causes: tuple[tuple[str, Stack | Frames], ...] = ()
     notes: tuple[str, ...] = ()
     duration: float | None = None
     trace_id: str | None = None
@@ -228,7 +229,7 @@ def number_of(record: ErrorRecord) -> int:
 
 def _stacktrace(record: Any) -> str:
     kind = record._kind
-    if isinstance(kind.stack, str):
+    if isinstance(kind.stack, str) and not isinstance(kind.stack, Frames):
         return kind.stack
     line = f"{record.error_type}: {record.message}" if record.message else record.error_type
     return render([(line, kind.stack), *record._details.causes], kind.redact)
