@@ -10,11 +10,15 @@ import json
 import logging
 import multiprocessing
 import re
+import signal
 import subprocess
 import sys
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from booking_resilience import BreakerState, CircuitBreaker, ErrorMonitor, load_json
 
@@ -22,7 +26,10 @@ pytest.importorskip("starlette", reason="the extra `dashboard` is not installed"
 
 from asking import LOCAL, Answer, ask, ask_wsgi
 from booking_resilience.dashboard import dashboard, dashboard_wsgi
+from booking_resilience.dashboard.keeping import Secret
+from booking_resilience.journal import FleetMonitor, SQLiteJournal
 from dashboardhost import fail_all
+from demohost import until
 
 STRANGER = ("203.0.113.9", 40001)
 HOSTILE = "</script><img src=x onerror=alert(1)>{{token}}\"'"
@@ -394,6 +401,49 @@ class TestChanges:
         named = dashboard(monitor, breakers=[breaker], secret="s", authorize=lambda scope: "Ada")
         assert act(named, token).status == 403
 
+    def test_the_token_holds_in_every_worker_with_the_same_journal(self, tmp_path: Path) -> None:
+        """Without a secret given, the first one in the journal counts, for monitors of processes and of the fleet."""
+        breaker = CircuitBreaker("appwrite")
+        with (
+            closing(SQLiteJournal(tmp_path / "errors.db")) as one,
+            closing(SQLiteJournal(tmp_path / "errors.db")) as two,
+        ):
+            worker = ErrorMonitor(journal=one)
+            worker.log_chat_error("before", ValueError())
+            assert worker.flush()
+            with FleetMonitor(two) as fleet:
+                secrets = [Secret(None, worker), Secret(None, fleet)]
+                for secret in secrets:
+                    until(lambda secret=secret: len(secret.all()) == 2, "the secret to be read")
+                assert secrets[0].all()[0] == secrets[1].all()[0]
+                apps = [dashboard(monitor, breakers=[breaker]) for monitor in (worker, fleet)]
+                until(lambda: len({token_of(ask(app)) for app in apps}) == 1, "the same token")
+                assert act(apps[1], token_of(ask(apps[0]))).status == 200
+                until(lambda: fleet.stats().total == 1, "the fleet to read on")
+                state = ask(apps[1], "/api/state").json()
+                assert (state["stale_since"], state["groups"][0]["operation"]) == (None, "before")
+                assert [each["records"] for each in state["processes"]] == [1]
+
+    def test_without_its_journal_the_page_works_by_itself(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A journal that can't be read costs the page its shared token, not the page."""
+
+        class Gone:
+            def append(self, entries: Any) -> None:
+                raise OSError("password=hunter2")
+
+            def read(self, after: Any = None, limit: int = 1000) -> Any:
+                raise OSError("password=hunter2")
+
+            def close(self) -> None:
+                pass
+
+        with FleetMonitor(Gone()) as fleet:
+            app = dashboard(fleet, breakers=[CircuitBreaker("appwrite")])
+            assert act(app).status == 200
+            assert ask(app, "/api/state").json()["stale_since"] is not None
+        assert "the journal can't be read for the page's secret (OSError)" in caplog.text
+        assert "hunter2" not in caplog.text
+
     @pytest.mark.parametrize(
         ("asked", "status"),
         [
@@ -556,3 +606,54 @@ def test_a_filter_compares_moments_of_any_zone() -> None:
     later = (record.timestamp + datetime.timedelta(microseconds=1)).astimezone(zone).isoformat()
     assert not parse_filter({"since": later}, now).accepts(record)
     assert parse_filter({"until": later}, now).accepts(record)
+
+
+class TestCommand:
+    """`python -m booking_resilience.dashboard`."""
+
+    def test_it_serves_a_journal_without_the_application(self, tmp_path: Path) -> None:
+        """It says where, shows the journal's errors to the loopback, and ends on Ctrl-C with exit code 130."""
+        path = tmp_path / "errors.db"
+        with closing(SQLiteJournal(path)) as journal:
+            monitor = ErrorMonitor(journal=journal)
+            fail_all(monitor)
+            assert monitor.flush(20.0)
+        running = self.run("--journal", str(path), "--port", "0")
+        try:
+            assert running.stdout is not None
+            line = running.stdout.readline()
+            found = re.match(r"Dashboard: (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)", line)
+            assert found is not None, line
+            until(lambda: requests.get(found[1] + "api/state", timeout=20).json()["kept"] == 7, "the records")
+            answer = requests.get(found[1], timeout=20, headers={"X-Forwarded-For": "127.0.0.1"})
+            assert answer.status_code == 403
+            assert "server" not in answer.headers
+            running.send_signal(signal.SIGINT)
+            assert running.wait(60) == 130
+        finally:
+            running.kill()
+            running.communicate()
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "says"),
+        [
+            ([], 2, "--journal"),
+            (["--journal", "nowhere.db"], 2, "no such file"),
+            (["--journal", "pyproject.toml"], 1, "pyproject.toml"),
+            (["--journal", "redis://127.0.0.1:1", "--port", "70000"], 2, "from 0 to 65535"),
+            (["--journal", "redis://127.0.0.1:1", "--host", " "], 2, "--host must not be empty"),
+        ],
+    )
+    def test_what_cannot_start_ends_with_one_line(self, arguments: list[str], code: int, says: str) -> None:
+        """Wrong arguments are code 2, what can't be opened is code 1, and both say why."""
+        running = self.run(*arguments)
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode == code
+        assert says in errors
+        assert "Traceback" not in errors
+
+    def run(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command."""
+        command = [sys.executable, "-m", "booking_resilience.dashboard", *arguments]
+        root = Path(__file__).parent.parent
+        return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

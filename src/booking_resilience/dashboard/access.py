@@ -6,14 +6,13 @@ import hashlib
 import hmac
 import inspect
 import ipaddress
-import logging
 import re
 from typing import Any
 
+from booking_resilience.dashboard.keeping import logger
 from booking_resilience.dashboard.mount import Authorize, Scope
 from booking_resilience.events import log_raised
 
-logger = logging.getLogger("booking_resilience.dashboard")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d+)?")
 _PURPOSE = b"booking_resilience.dashboard page token\n"
 
@@ -62,16 +61,11 @@ def is_loopback(address: Any) -> bool:
     return (mapped or found).is_loopback
 
 
-class Tokens:
-    """The tokens of the page: the same in every worker that has the same secret, another for each visitor's name."""
+def token_for(secret: bytes, visitor: str) -> str:
+    """Return the token of a visitor's page: the same in every worker with the secret, another for each name."""
+    return hmac.new(secret, _PURPOSE + visitor.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
-    def __init__(self, secret: str | bytes) -> None:
-        self._secret = secret.encode() if isinstance(secret, str) else secret
 
-    def token_for(self, visitor: str) -> str:
-        """Return the token that a visitor's page holds."""
-        return hmac.new(self._secret, _PURPOSE + visitor.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
-
-    def holds(self, token: str, visitor: str) -> bool:
-        """Tell whether it is the visitor's token."""
-        return hmac.compare_digest(token.encode("utf-8", "replace"), self.token_for(visitor).encode())
+def is_token(token: str, secret: bytes, visitor: str) -> bool:
+    """Tell whether it is the visitor's token."""
+    return hmac.compare_digest(token.encode("utf-8", "replace"), token_for(secret, visitor).encode())

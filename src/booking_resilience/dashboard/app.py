@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-import os
 import re
 from importlib import resources
 from typing import Any
@@ -19,8 +18,9 @@ from starlette.routing import Route, Router
 
 from booking_resilience import clock
 from booking_resilience.checks import is_whole
-from booking_resilience.dashboard.access import Tokens, logger, visitor_of
+from booking_resilience.dashboard.access import is_token, token_for, visitor_of
 from booking_resilience.dashboard.filters import Filter, parse_filter
+from booking_resilience.dashboard.keeping import Secret, logger
 from booking_resilience.dashboard.mount import Authorize, Breakers, Receive, Scope, Send
 from booking_resilience.dashboard.view import SPANS, group_record, page_state
 from booking_resilience.dashboard.watched import Watched
@@ -66,8 +66,7 @@ class Dashboard:
     ) -> None:
         self._monitor, self._title, self._authorize = monitor, title, authorize
         self._watched = Watched(breakers)
-        self._secret = secret
-        self._own_secret = os.urandom(32)
+        self._secret = Secret(secret, monitor)
         files = resources.files("booking_resilience.dashboard") / "static"
         self._files = {item.name: item.read_bytes() for item in files.iterdir() if item.is_file()}
         self._page = self._files.pop("page.html").decode("utf-8")
@@ -130,7 +129,8 @@ class Dashboard:
 
     async def _show(self, request: Request) -> Response:
         visitor = request.scope["visitor"]
-        holes = {"title": self._title, "token": self._tokens().token_for(visitor), "visitor": visitor}
+        secrets = await to_thread.run_sync(self._secret.all)
+        holes = {"title": self._title, "token": token_for(secrets[0], visitor), "visitor": visitor}
         page = _HOLE.sub(lambda hole: html.escape(holes[hole[1]]), self._page)
         return Response(page, media_type="text/html")
 
@@ -178,7 +178,8 @@ class Dashboard:
 
     async def _act(self, request: Request) -> Response:
         visitor = request.scope["visitor"]
-        if not self._tokens().holds(request.headers.get(TOKEN_HEADER, ""), visitor):
+        secrets = await to_thread.run_sync(self._secret.all)
+        if not any(is_token(request.headers.get(TOKEN_HEADER, ""), secret, visitor) for secret in secrets):
             raise HTTPException(403, "the page's token is missing or out of date; load the page again")
         asked = _action(await _body(request))
         reason = asked["reason"] + (f" (by {visitor})" if visitor else "")
@@ -186,9 +187,6 @@ class Dashboard:
         if not done:
             raise HTTPException(404, "there is no such breaker in this process")
         return _json({"breakers": self._watched.facts()})
-
-    def _tokens(self) -> Tokens:
-        return Tokens(self._secret or self._own_secret)
 
 
 _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
