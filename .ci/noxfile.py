@@ -21,6 +21,10 @@ FREE_THREADED_PINS = ("pydantic<=2.12.3",)
 """The last versions with builds for 3.13t; the Appwrite SDK needs pydantic."""
 
 
+SDK_TESTS = ("async_client", "chat", "conformance", "example_backends", "faults", "sdk_services")
+"""Tests that meet the SDK beside those named after the adapter."""
+
+
 def _install(session: nox.Session, *extra: str, what: str = ".[test]") -> None:
     session.chdir(ROOT)
     session.install("-q", what, *extra)
@@ -60,7 +64,7 @@ def sdk(session: nox.Session, version: str) -> None:
     """Run the adapter's tests with older and newer Appwrite SDKs."""
     _install(session, f"appwrite=={version}")
     tests = sorted(str(path) for path in (ROOT / "tests").glob("test_appwrite_*.py"))
-    more = [str(ROOT / "tests" / f"test_{name}.py") for name in ("chat", "conformance", "example_backends", "faults")]
+    more = [str(ROOT / "tests" / f"test_{name}.py") for name in SDK_TESTS]
     tests.append(str(ROOT / "tests" / "live"))
     session.run("python", "-m", "pytest", *(session.posargs or [*tests, *more]))
 
@@ -101,6 +105,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def campaign(session: nox.Session) -> None:
+    """Book under 1,000 scripts of faults in each colour; takes half an hour."""
+    _install(session)
+    files = [str(ROOT / "tests" / f"test_campaign{name}.py") for name in ("", "_async")]
+    session.run("python", "-m", "pytest", "-s", *(session.posargs or files), env={"CAMPAIGN_SCRIPTS": "1000"})
+
+
+@nox.session(python="3.11")
 def benchmarks(session: nox.Session) -> None:
     """Measure this library beside its peers."""
     _install(session, what=".[test,bench]")
@@ -125,6 +137,14 @@ def fuzz(session: nox.Session) -> None:
     """Give what takes input from outside random input for ten minutes, or `-- --minutes N`."""
     _install(session)
     session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def once(session: nox.Session) -> None:
+    """Try every exactly-once operation under 2,000 scripts of faults, and 100 rounds of each race."""
+    _install(session)
+    sizes = {"CAMPAIGN_SCRIPTS": os.environ.get("CAMPAIGN_SCRIPTS", "2000"), "RACE_ROUNDS": "100"}
+    session.run("python", "-m", "pytest", "-s", "tests/test_once_campaign.py", *session.posargs, env=sizes)
 
 
 @nox.session(python="3.11")

@@ -22,8 +22,10 @@ from starlette.routing import Mount, Route
 
 from booking_flow import BookingError
 from booking_resilience import CircuitOpenError, message_for
+from booking_resilience.appwrite import RowConflictError, SlotTakenError
 from booking_resilience.dashboard import dashboard
-from demo_forms import FormError, parse_booking, read_body
+from booking_resilience.web import IdempotencyKey, problem_for
+from demo_forms import BODY_LIMIT, FormError, parse_booking, read_body
 from demo_guard import Guard, page_policy
 from demo_stream import EventStream, Hub
 
@@ -115,9 +117,12 @@ class Api:
             cause = error.__cause__
             if isinstance(cause, CircuitOpenError):
                 return self._unavailable(cause, error.message)
+            if isinstance(cause, (RowConflictError, SlotTakenError)) and (problem := problem_for(cause)) is not None:
+                return Response(problem.body, problem.status, problem.headers)
             if error.message == DATA_MESSAGE:  # it passed here, but not the backend
                 return JSONResponse({"message": error.message, "errors": {"body": "was rejected by the backend"}}, 422)
-            return JSONResponse({"message": error.message}, 503)
+            facts = {"message": error.message, **({"unknown": True} if error.unknown else {})}
+            return JSONResponse(facts, 503)
         finally:
             self._under_way -= 1
         return JSONResponse(result.to_payload(), 201)
@@ -179,7 +184,7 @@ def create_app(demo: Demo, hub: Hub, *, host: str = "127.0.0.1") -> Starlette:
 
     return Starlette(
         routes=Api(demo, hub).routes(),
-        middleware=[Middleware(Guard, host=host)],
+        middleware=[Middleware(Guard, host=host), Middleware(IdempotencyKey, max_body=BODY_LIMIT)],
         exception_handlers={HTTPException: _say, ClientDisconnect: _gone, 500: _broken},
         lifespan=lifespan,
     )

@@ -34,6 +34,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def passed(seconds: float) -> None:
+    """Wait until so many seconds are over."""
+    begin = time.monotonic()
+    eventually(lambda: time.monotonic() - begin >= seconds, within=seconds + 20)
+
+
 def eventually(condition: Callable[[], object], within: float = 20.0, what: str = "") -> float:
     """Wait until the condition is true; fail if that takes longer than a generous time.
 
@@ -65,7 +71,11 @@ class RedisServer:
         assert PROGRAM is not None
         command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL, cwd="/")
-        eventually(self._answers, what="redis-server answers")
+        try:
+            eventually(self._answers, what="redis-server answers")
+        except AssertionError:
+            self.kill()
+            raise
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
@@ -99,10 +109,19 @@ class RedisServer:
 
 
 class Relay:
-    """A port that hands everything on to another one, which can be changed, and can be made slow."""
+    """A port that hands everything on to another one, which can be changed, and can be made slow.
+
+    Attributes:
+        target: The port it leads to.
+        delay: Seconds that each request takes.
+        deaf: Connections that listen to channels and hear nothing any more, though they hold.
+        listening: Those that listen.
+    """
 
     def __init__(self, target: int) -> None:
         self.target, self.delay = target, 0.0
+        self.listening: set[socket.socket] = set()
+        self.deaf: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -130,9 +149,12 @@ class Relay:
     def _pump(self, source: socket.socket, sink: socket.socket, is_request: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if is_request and b"SUBSCRIBE" in data:
+                    self.listening.add(source)
                 if is_request and self.delay:
                     time.sleep(self.delay)
-                sink.sendall(data)
+                if not {source, sink} & self.deaf:
+                    sink.sendall(data)
         for side in (source, sink):
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
@@ -259,7 +281,7 @@ while True:
 """
 
 MAKE = """
-shared = RedisBreaker(url, min_reporters=min_reporters)
+shared = RedisBreaker(url, min_reporters=min_reporters, machine=machine or f"machine of {os.getpid()}")
 breaker = CircuitBreaker(name, shared=shared, **settings)
 events = []
 subscription = breaker.subscribe(lambda event: events.append((time.monotonic(), event.old.value, event.new.value)))
@@ -271,12 +293,21 @@ result = breaker.snapshot().shared.connected
 
 
 class Fleet:
-    """Processes, each with a breaker of the same name."""
+    """Processes, each with a breaker of the same name, and each a machine of its own unless one is named."""
 
-    def __init__(self, workers: list[Worker], url: str, name: str, *, min_reporters: int = 2, **settings: Any) -> None:
+    def __init__(
+        self,
+        workers: list[Worker],
+        url: str,
+        name: str,
+        *,
+        min_reporters: int = 2,
+        machine: str | None = None,
+        **settings: Any,
+    ) -> None:
         self.workers = workers
         self._made = {
-            "url": url, "name": name, "min_reporters": min_reporters,
+            "url": url, "name": name, "min_reporters": min_reporters, "machine": machine,
             "settings": {"failure_threshold": 1, "cooldown": 0.5, "trial_timeout": 5.0, **settings},
         }  # fmt: skip
         for worker in workers:

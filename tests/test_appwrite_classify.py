@@ -13,6 +13,7 @@ from appwrite.services.tables_db import TablesDB
 from hypothesis import given
 from hypothesis import strategies as st
 
+import booking_resilience
 from booking_resilience import clock
 from booking_resilience.appwrite import AppwriteClient, Verdict, classify
 from booking_resilience.appwrite.classify import is_backend_failure, is_no_evidence, is_transient
@@ -120,6 +121,14 @@ def test_a_success_that_cannot_be_read_is_transient_and_was_sent(client_type, ca
     """Whatever the SDK raises about an answer of success, the request has arrived and may be tried again."""
     verdict = classify(failed_create(client_type, UNREADABLE[case]))
     assert (verdict.transient, verdict.sent, verdict.category) == (True, "yes", APPWRITE)
+
+
+def test_what_the_models_reject_was_sent_also_where_the_sdk_wraps_it():
+    """The services wrap pydantic's error in one of their own without a status: the request has arrived all the same."""
+    with RawServer(answer(201, {"$id": ["x"]})) as server, pytest.raises(Exception) as caught:  # noqa: PT011
+        TablesDB(AppwriteClient().set_endpoint(server.endpoint).set_project("p")).create("d", "D")
+    for verdict in (classify(caught.value), booking_resilience.classify(caught.value)):
+        assert (verdict.transient, verdict.sent) == (True, "yes")
 
 
 def test_a_success_without_content_type_and_bad_gzip_are_unreadable():

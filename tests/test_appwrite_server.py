@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import re
 import socket
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -205,6 +208,36 @@ def test_a_body_too_large_is_refused_without_a_word(wired):
     with pytest.raises(AppwriteException) as caught:
         TablesDB(plain).create_row("d", "t", "r1", {"slot": "z" * 11_000_000})
     assert caught.value.code == 400
+
+
+def test_an_outage_lets_an_error_out_as_it_is(wired):
+    """Also one that refuses attributes."""
+
+    @dataclass(frozen=True, slots=True)
+    class FrozenError(Exception):
+        number: int
+
+    error = FrozenError(1)
+    with pytest.raises(FrozenError) as caught, wired.server.outage():
+        raise error
+    assert caught.value is error
+    assert wired.create("r1")[0] == 201
+
+
+def test_it_runs_where_threads_must_not_be_daemons(monkeypatch):
+    """A subinterpreter refuses daemon threads; the server's end ends its threads all the same."""
+
+    class Strict(threading.Thread):
+        def __init__(self, *args, daemon=None, **kwargs):
+            if daemon:
+                raise RuntimeError("daemon threads are disabled in this interpreter")
+            super().__init__(*args, daemon=daemon, **kwargs)
+
+    monkeypatch.setattr(threading, "Thread", Strict)
+    before = set(threading.enumerate())
+    with AppwriteServer() as server:
+        assert Wired(server).create("r1")[0] == 201
+    assert set(threading.enumerate()) <= before
 
 
 def test_outages_nest(wired):
@@ -913,3 +946,15 @@ def test_a_client_of_a_server_without_a_port_is_refused():
     """Before it has started, a server that takes any port has none to give to a client."""
     with pytest.raises(RuntimeError, match="when it has started"):
         AppwriteServer().client()
+
+
+def test_the_page_of_routes_is_what_the_server_has():
+    """The table of the reference page "Fidelity" is made from the routes' own table."""
+    script = Path(__file__).parent.parent / "docs" / "_scripts" / "write_fidelity.py"
+    if not script.exists():
+        pytest.skip("the docs are not beside the tests")
+    spec = importlib.util.spec_from_file_location("write_fidelity", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert page == module.render(page)

@@ -471,3 +471,97 @@ def test_the_timestamp_header_guards_updates_and_deletes(staged, method):
                 method, f"{ROWS}/r1", {"data": {"n": 2}}, {**KEYS, "x-appwrite-timestamp": header}
             )
             assert found == (200 if method == "PATCH" else 204), answer
+
+
+def test_a_refused_commit_puts_back_what_it_removed(staged):
+    """Rows deleted and changed before the refusal are as before, in their order, and their unique values taken."""
+    for number in range(3):
+        staged.create(f"r{number}", slot=f"S{number}", n=number)
+    before = staged.ask("GET")[2]
+    transaction = staged.begin()
+    staged.stage(transaction, "delete", "r0")
+    staged.stage(transaction, "update", "r1", {"slot": "other"})
+    staged.stage(transaction, "upsert", "r9", {"slot": "S2", "$id": "r2"})
+    staged.stage(transaction, "create", "r2", {"slot": "new"})
+    assert staged.end(transaction) == (409, "transaction_conflict")
+    assert staged.ask("GET")[2] == before
+    assert staged.create("r3", slot="s0")[0] == 409
+    assert staged.create("r3", slot="other")[0] == 201
+
+
+def test_operations_of_every_action_are_committed(staged):
+    """Staged by `operations`; an upsert's ID is the one in its data, as measured, else a new one."""
+    staged.create("r1", slot="A", n=5)
+    transaction = staged.begin()
+    every = json.dumps({"method": "isNotNull", "attribute": "n"})
+    staged.stage(transaction, "decrement", "r1", {"column": "n", "value": "2"})
+    staged.stage(transaction, "upsert", "r2", {"slot": "B"})
+    staged.stage(transaction, "upsert", "r2", {"slot": "C", "$id": "r3"})
+    staged.stage(transaction, "bulkCreate", None, [{"$id": "r4", "slot": "D", "$permissions": ['write("any")']}])
+    staged.stage(transaction, "bulkUpsert", None, [{"$id": "r4", "n": 1}])
+    staged.stage(transaction, "bulkUpdate", None, {"data": {"x": 2.5}, "queries": [every]})
+    staged.stage(
+        transaction, "bulkDelete", None, {"queries": [json.dumps({"method": "equal", "attribute": "n", "values": [1]})]}
+    )
+    assert staged.end(transaction) == (200, "committed")
+    rows = staged.ask("GET")[2]["rows"]
+    assert [row["slot"] for row in rows] == ["A", "B", "C"]
+    assert [rows[0]["n"], rows[0]["x"], rows[2]["$id"], rows[1]["$id"] != "r2"] == [3, 2.5, "r3", True]
+
+
+@pytest.mark.parametrize("action", ["bulkCreate", "bulkUpsert"])
+def test_what_is_no_object_in_a_staged_bulk_is_an_empty_row(staged, action):
+    """It gets an ID like any row without one."""
+    transaction = staged.begin()
+    staged.stage(transaction, action, None, ["text", 5, {"n": 1}])
+    answer = staged.end(transaction)
+    assert answer in ((200, "committed"), (400, "document_invalid_structure"))
+    rows = staged.ask("GET")[2]["rows"]
+    assert len(rows) == (3 if answer[0] == 200 else 0)
+
+
+def test_a_commit_finds_its_table_gone(staged):
+    """A table removed after staging is a missing row."""
+    transaction = staged.begin()
+    staged.stage(transaction, "create", "r1", {"slot": "A"})
+    assert staged.ask("DELETE", ROWS.removesuffix("/rows"))[0] == 204
+    assert staged.end(transaction) == (404, "document_not_found")
+
+
+@pytest.mark.parametrize(
+    ("action", "data", "says"),
+    [
+        ("bulkUpdate", {"queries": []}, "Key 'data' is required in data for bulkUpdate"),
+        ("bulkUpdate", {"queries": [], "data": 5}, "Key 'data.data' must be an array for bulkUpdate"),
+        ("bulkDelete", {"queries": "x"}, "Key 'queries' must be an array for bulkDelete"),
+        ("decrement", {"column": "n", "value": "x"}, "Key 'value' must be a numeric value for decrement"),
+        ("update", None, "Missing required key: data"),
+        ("fly", {}, "Key 'action' must be one of: create, update, upsert, delete, increment, decrement, bulkCreate,"),
+    ],
+)
+def test_an_operation_says_what_it_lacks(staged, action, data, says):
+    """In the real server's words."""
+    status, body = staged.stage(staged.begin(), action, "r1", data)
+    assert (status, body["type"]) == (400, "general_argument_invalid")
+    assert says in body["message"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_bulk_requests_are_for_keys_only(staged, method):
+    """A guest lacks the scope, whatever the table grants."""
+    body = {"POST": {"rows": [{"slot": "A"}]}, "PUT": {"rows": [{"slot": "A"}]}, "PATCH": {"data": {"n": 1}}}
+    status, _, answer = staged.ask(method, ROWS, body.get(method, {}), GUEST)
+    assert (status, answer["type"]) == (401, "general_unauthorized_scope")
+
+
+@pytest.mark.parametrize(
+    "rows", [[{"$id": True, "slot": "A", "$permissions": 5}], [{"$id": "r1", "slot": "A", "$permissions": ["x"]}]]
+)
+def test_a_bulk_create_checks_permissions_of_each_row(staged, rows):
+    """A bad one is a bad request."""
+    assert staged.ask("POST", ROWS, {"rows": rows})[2]["type"] == "general_bad_request"
+    assert staged.ask("POST", ROWS, {"rows": [{"$id": True, "slot": "A"}]})[2]["rows"][0]["$id"] == "1"
+    body = {"rows": [{"slot": "B"}], "permissions": ['read("any")']}
+    assert staged.ask("POST", ROWS, body)[2]["type"] == "general_bad_request"
+    body = {"data": {"$permissions": ["x"], "n": 1}}
+    assert staged.ask("PATCH", ROWS, body)[2]["type"] == "general_bad_request"

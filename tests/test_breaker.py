@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import logging
@@ -10,13 +11,13 @@ import time
 import tracemalloc
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import freezegun
 import pytest
 
-from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate
-from booking_resilience.breaker.judging import says_nothing
+from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Guard, Permit, SharedSnapshot
+from booking_resilience.breaker.permits import says_nothing
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import VirtualClock, virtual_time
@@ -125,6 +126,7 @@ def test_the_texts_are_those_of_the_design(clock: VirtualClock) -> None:
     with pytest.raises(CircuitOpenError) as caught:
         breaker.acquire()
     assert str(caught.value) == "Circuit breaker is OPEN: 'appwrite', isolated: maintenance"
+    assert str(CircuitOpenError("appwrite", 0.0)) == "Circuit breaker is OPEN: 'appwrite', a trial call is under way"
     assert (caught.value.retry_after, caught.value.cause) == (None, "maintenance")
 
 
@@ -315,20 +317,34 @@ def test_a_lost_trial_is_noticed_at_its_own_late_end_too(clock: VirtualClock) ->
     assert (breaker.state, breaker.snapshot().stale, breaker.snapshot().retry_after) == (OPEN, 1, 30.0)
 
 
-def test_a_trial_whose_permit_was_dropped_is_lost_and_no_more(clock: VirtualClock) -> None:
-    """A permit that is garbage holds the trial's place until `trial_timeout`, and not longer."""
-    breaker = opened()
+@pytest.mark.parametrize("trial_calls", [1, 2])
+@pytest.mark.parametrize("in_a_cycle", [False, True])
+def test_a_permit_that_was_dropped_unsettled_comes_back(
+    clock: VirtualClock, in_a_cycle: bool, trial_calls: int
+) -> None:
+    """A trial whose permit is garbage leaves its place to the next caller at once, and says nothing."""
+    breaker = opened(trial_calls=trial_calls)
     clock.advance(30)
+    held: list[Any] = [breaker.acquire() for _ in range(trial_calls)]
+    if in_a_cycle:
+        held.append(held)
+    with pytest.raises(CircuitOpenError):
+        breaker.acquire()
+    assert breaker.snapshot().refused == 1
+    del held
+    gc.collect()
+    for _ in range(trial_calls):
+        assert breaker.state is HALF_OPEN
+        breaker.call(int)
+    assert breaker.state is CLOSED
+
+
+def test_a_closed_breaker_does_not_mind_a_dropped_permit() -> None:
+    """Nothing is out while it is closed, so nothing comes back."""
+    breaker = CircuitBreaker("appwrite")
     breaker.acquire()
     gc.collect()
-    with pytest.raises(CircuitOpenError):
-        breaker.acquire()
-    clock.advance(60)
-    with pytest.raises(CircuitOpenError):
-        breaker.acquire()
-    clock.advance(30)
-    breaker.call(int)
-    assert breaker.state is CLOSED
+    assert breaker.snapshot() == CircuitBreaker("appwrite").snapshot()
 
 
 def test_no_cooldown_means_that_the_next_call_is_a_trial() -> None:
@@ -719,9 +735,21 @@ def test_awaitables_and_generators_are_refused() -> None:
         async def async_generator() -> Any:
             yield 1
 
+        class Callable:
+            def __call__(self) -> Iterator[int]:
+                yield 1
+
         for wrong in (generator, async_generator):
             with pytest.raises(TypeError, match="generator"):
                 breaker(wrong)
+        for wrong in (generator, async_generator, partial(generator), Callable()):
+            with pytest.raises(TypeError, match=r"CircuitBreaker.call was given the generator function"):
+                breaker.call(wrong)
+            with pytest.raises(TypeError, match=r"CircuitBreaker.call_async was given"):
+                LOOPS[0].run(lambda breaker=breaker, wrong=wrong: breaker.call_async(wrong))
+        assert list(breaker.call(lambda: (number for number in range(2)))) == [0, 1]
+        counts = breaker.snapshot()
+        assert (counts.failures, counts.stale, counts.refused) == (0, 0, 0)
 
 
 def test_what_is_no_function_is_named() -> None:
@@ -731,6 +759,47 @@ def test_what_is_no_function_is_named() -> None:
             breaker.call(42)  # type: ignore[arg-type] # that is the point
         with pytest.raises(TypeError, match="fn must be a function, not 42"):
             LOOPS[0].run(lambda breaker=breaker: breaker.call_async(42))
+        with pytest.raises(TypeError, match="fn must be a function, not <coroutine"):
+            breaker.call(nothing())  # type: ignore[arg-type] # that is the point
+        with pytest.raises(TypeError, match="fn must be a function, not None"):
+            breaker.call(None)  # type: ignore[arg-type] # that is the point
+        assert breaker.snapshot().failures == 0
+
+
+async def nothing() -> None:
+    """Return nothing."""
+
+
+def test_what_is_no_function_gives_the_trial_back(clock: VirtualClock) -> None:
+    """A misuse in a trial leaves the trial to the next caller, in both colours."""
+    breaker = opened()
+    clock.advance(30)
+    for misuse in (partial(breaker.call, None), lambda: LOOPS[0].run(lambda: breaker.call_async(None))):
+        with pytest.raises(TypeError, match="fn must be a function, not None"):
+            misuse()
+        assert breaker.state is HALF_OPEN
+    assert breaker.call(int) == 0
+
+
+@pytest.mark.parametrize("error", ["timeout", TimeoutError, 3])
+def test_what_is_no_exception_is_no_failure(clock: VirtualClock, error: Any) -> None:
+    """A text or a type instead of an exception is refused, and the permit stays to be settled."""
+    breaker = opened()
+    clock.advance(30)
+    permit = breaker.acquire()
+    with pytest.raises(TypeError, match=r"^error must be an exception that was raised, or None, not "):
+        permit.failure(error)
+    permit.success()
+    assert breaker.state is CLOSED
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_breaker_cannot_be_copied_or_pickled(copied: Any) -> None:
+    """A copy would count by itself, so it is refused with what to do."""
+    for thing in (CircuitBreaker("appwrite"), [CircuitBreaker("appwrite")]):
+        if copied is not copy.copy or not isinstance(thing, list):
+            with pytest.raises(TypeError, match=r"'appwrite' closed> can't be copied or pickled: .+RedisBreaker"):
+                copied(thing)
 
 
 def test_a_refused_awaitable_gives_the_trial_back(clock: VirtualClock) -> None:
@@ -749,11 +818,10 @@ def test_a_refused_awaitable_gives_the_trial_back(clock: VirtualClock) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("name", ""), ("name", None), ("failure_threshold", 0), ("failure_threshold", 2.5), ("failure_threshold", True),
-        ("failure_rate", 0.5), ("cooldown", -1), ("cooldown", float("nan")), ("cooldown", float("inf")),
-        ("cooldown", "30"), ("max_cooldown", 29.0), ("max_cooldown", float("inf")), ("trial_calls", 0),
-        ("trial_timeout", 0), ("trial_timeout", -1.0), ("slow_call", 0), ("slow_call", float("nan")),
-        ("failure_on", 3), ("failure_on", int), ("failure_on", (int,)), ("ignore", "x"), ("ignore", None),
+        ("name", ""), ("failure_threshold", 0), ("failure_threshold", 2.5), ("cooldown", -1),
+        ("cooldown", float("nan")), ("cooldown", float("inf")), ("max_cooldown", 29.0), ("max_cooldown", float("inf")),
+        ("trial_calls", 0), ("trial_timeout", 0), ("trial_timeout", -1.0), ("slow_call", 0),
+        ("slow_call", float("nan")),
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
@@ -762,6 +830,81 @@ def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{setting} must be .+, not ") as caught:
         CircuitBreaker(settings.pop("name"), **settings)
     assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("name", None), ("failure_threshold", True), ("failure_threshold", "5"), ("failure_rate", 0.5),
+        ("failure_rate", FailureRate), ("cooldown", "30"), ("max_cooldown", "60"), ("trial_calls", None),
+        ("trial_timeout", None), ("slow_call", "1"), ("failure_on", 3), ("failure_on", int), ("failure_on", (int,)),
+        ("failure_on", (3,)), ("ignore", "x"), ("ignore", None), ("shared", 3),
+    ],
+)  # fmt: skip
+def test_settings_of_the_wrong_type_are_refused(setting: str, value: Any) -> None:
+    """Each raises `TypeError` with the setting, its value and what is allowed."""
+    settings = {"name": "appwrite", setting: value}
+    with pytest.raises(TypeError, match=f"^{setting} must be .+, not ") as caught:
+        CircuitBreaker(settings.pop("name"), **settings)
+    assert repr(value) in str(caught.value)
+
+
+async def coroutine_filter(error: BaseException) -> bool:
+    """Be a filter that nobody would await."""
+    return True
+
+
+def generator_filter(error: BaseException) -> Iterator[bool]:
+    """Be a filter whose body would never run."""
+    yield True
+
+
+@pytest.mark.parametrize("wrong", [coroutine_filter, partial(coroutine_filter), generator_filter])
+@pytest.mark.parametrize("setting", ["failure_on", "ignore", "listener"])
+def test_functions_that_would_never_run_are_refused_when_they_are_given(setting: str, wrong: Any) -> None:
+    """A coroutine or generator function as filter or listener is a `TypeError` that names the argument."""
+    with pytest.raises(TypeError, match=f"^{setting} must be "):
+        if setting == "listener":
+            CircuitBreaker("appwrite").subscribe(wrong)
+        else:
+            CircuitBreaker("appwrite", **{setting: wrong})
+
+
+def test_filters_that_turn_out_to_give_an_awaitable_answer_no_and_yes(caplog: pytest.LogCaptureFixture) -> None:
+    """It is closed and logged once: the error is not ignored, and is a failure."""
+    breaker = CircuitBreaker("appwrite", ignore=lambda _: nothing(), failure_on=lambda _: nothing())
+    fail(breaker, 5)
+    assert breaker.state is OPEN
+    assert [record.getMessage().count("returned an awaitable") for record in caplog.records] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("setting", ["failure_on", "ignore", "text"])
+def test_an_exit_out_of_user_code_passes_and_gives_the_trial_back(
+    clock: VirtualClock, setting: str, kind: type[BaseException]
+) -> None:
+    """An exit or interrupt of a filter, or of an error's own text, comes out; the next caller is the trial."""
+    armed = False
+
+    def exits(_: object = None) -> bool:
+        if armed:
+            raise kind
+        return setting == "failure_on"
+
+    class SpokenError(BackendError):
+        def __str__(self) -> str:
+            return str(exits())
+
+    filters = {} if setting == "text" else {setting: exits}
+    breaker = opened(**filters)
+    clock.advance(30)
+    armed = True
+    with pytest.raises(kind):
+        breaker.call(boom, SpokenError())
+    armed = False
+    assert breaker.state is HALF_OPEN
+    assert breaker.call(int) == 0
+    assert breaker.state is CLOSED
 
 
 def test_a_frozen_clock_ends_a_cooldown_and_letting_it_go_leaves_a_way_out() -> None:
@@ -798,6 +941,22 @@ def test_it_says_what_it_is_and_lets_itself_be_collected() -> None:
     alive = weakref.ref(breaker)
     del breaker
     assert alive() is None
+    function = CircuitBreaker("decorator")(int)
+    alive = weakref.ref(function.__circuit_breaker__)
+    assert alive() is not None
+    del function
+    assert alive() is None
+
+
+def test_annotations_can_be_read_at_runtime() -> None:
+    """`typing.get_type_hints` knows every name in the annotations of what is public."""
+    for public in (CircuitBreaker, Permit, Guard, BreakerSnapshot, SharedSnapshot, FailureRate):
+        get_type_hints(public)
+        for name, member in vars(public).items():
+            if not name.startswith("__") or name in ("__init__", "__call__", "__enter__", "__exit__", "__aexit__"):
+                function = member.fget if isinstance(member, property) else member
+                if inspect.isfunction(function):
+                    get_type_hints(function)
 
 
 def test_one_breaker_takes_at_most_500_bytes() -> None:

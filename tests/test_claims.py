@@ -12,6 +12,7 @@ RULE = AlertRule()
 
 
 def claim(id_: str, after: str, state: str = "firing", at: float = 0.0) -> Transition:
+    """Claim a transition."""
     return Transition(id_, after, state, 12.0, 12.0, 0.0, at, RULE)
 
 

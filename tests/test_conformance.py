@@ -8,7 +8,7 @@ from pathlib import Path
 from booking_resilience.testing import AppwriteServer, virtual_time
 from replaying import EXCHANGES, RECORDINGS, Player, is_exchange, load, replay_exchanges, replay_recordings
 
-PAGE = Path(__file__).parent.parent / "docs" / "reference" / "embedded-appwrite.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "fidelity.md"
 
 EXCEPTIONS = {434: "GraphQL is not emulated"}
 """The further exchanges that are answered otherwise, each with its reason."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 import time
@@ -10,21 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from journaling import QUIET, ListJournal, record
-from redisserver import RedisServer, eventually, needs_redis
 
 from booking_resilience import ErrorMonitor
 from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
 from booking_resilience.journal.entries import CLAIM, RECORD, entry
+from journaling import QUIET, ListJournal, record
+from redisserver import RedisServer, eventually, needs_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Make = "Callable[..., Any]"
-
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
+    """Run a Redis of the test's own."""
     made = RedisServer()
     yield made
     made.kill()
@@ -49,10 +47,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..
 
 
 def some(number: int, kind: bytes = RECORD) -> list[bytes]:
+    """Make so many entries."""
     return [entry(kind, b"w" * 8 + place.to_bytes(8, "big"), place) for place in range(number)]
 
 
 def read_all(journal: Any, limit: int = 7) -> list[bytes]:
+    """Read a journal from its beginning to its end."""
     found, cursor = [], None
     while True:
         page, cursor = journal.read(cursor, limit)
@@ -151,7 +151,7 @@ class TestFile:
         journal.append(some(1))
         assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o600
         journal.close()
-        assert os.listdir(tmp_path) == ["a.db"]
+        assert [found.name for found in tmp_path.iterdir()] == ["a.db"]
 
     @pytest.mark.parametrize("kind", ["text", "database", "folder"])
     def test_another_file_is_refused_and_left_alone(self, tmp_path, kind):
@@ -169,7 +169,7 @@ class TestFile:
         with pytest.raises(ValueError, match=r"other\.db"):
             SQLiteJournal(path)
         assert before is None or path.read_bytes() == before
-        assert os.listdir(tmp_path) == ["other.db"]
+        assert [found.name for found in tmp_path.iterdir()] == ["other.db"]
 
     def test_what_is_no_path_is_refused(self):
         """A number is no path."""

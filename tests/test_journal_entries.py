@@ -69,10 +69,12 @@ def test_a_number_is_new_once(numbers):
 
 
 def place(seconds: float) -> int:
+    """Return the position of that moment."""
     return int((NOW + seconds) * 1e6)
 
 
 def notes(*kept: tuple[float, bytes, bytes]) -> list[tuple[int, bytes]]:
+    """Make entries of these moments, kinds and IDs."""
     return [(place(at), entry(kind, id_.ljust(16, b"."), [])) for at, kind, id_ in kept]
 
 

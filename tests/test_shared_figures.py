@@ -53,6 +53,7 @@ def test_the_fleet_opens_together(server: RedisServer, workers: list[Worker], mi
             eventually(partial(turn[-1].ask, "breaker.snapshot().shared.reporters == 1"), what="the report arrived")
         turn[min_reporters - 1].run("attempt(fails)")
         fleet.until("open")
+        eventually(partial(is_told_everywhere, fleet), what="the listeners are told")
         opened = [worker.ask("events[-1][0]") for worker in turn]
         begin = opened[min_reporters - 1]
         taken = [moment - begin for moment in opened[min_reporters:]]
@@ -68,6 +69,11 @@ def test_the_fleet_opens_together(server: RedisServer, workers: list[Worker], mi
     )
     assert statistics.median(delays) < 0.15
     assert max(delays) < 2.0
+
+
+def is_told_everywhere(fleet: Fleet) -> bool:
+    """Tell whether each process's listener was told that the breaker opened."""
+    return all(fleet.all("[new for _, _, new in events][-1:] == ['open']"))
 
 
 COOLDOWN, LEASE = 0.3, 0.6
@@ -115,6 +121,8 @@ def trial():
         number = len(file.readlines()) + 1
         fate = "killed" if number % 4 == 0 else "failed"
         file.write(f"{time.monotonic()} {fate}\\n")
+    while fate == "killed" and not breaker._core.link.lease.begun:
+        time.sleep(0.001)
     if fate == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     raise OSError("still down")

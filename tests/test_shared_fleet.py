@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from redisserver import Fleet, RedisServer, Worker, eventually, hired, needs_redis
+from redisserver import Fleet, RedisServer, Worker, eventually, hired, needs_redis, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +59,27 @@ def test_enough_reports_open_every_process(fleet: Callable[..., Fleet]) -> None:
     assert 29 < third.ask("breaker.snapshot().retry_after") <= 30
 
 
+def test_the_processes_of_one_machine_count_once(fleet: Callable[..., Fleet]) -> None:
+    """Two sick workers of one machine are one reporter, and so is one that restarts; the rest of the fleet goes on."""
+    three = fleet(cooldown=30.0, machine="one")
+    first, second, third = three.workers
+    first.run("attempt(fails)")
+    second.run("attempt(fails)")
+    three.until("open", "open", "closed")
+    eventually(lambda: third.ask("breaker.snapshot().shared.reporters") == 1, what="the reports arrived")
+    three.enter(first)
+    first.run("attempt(fails)")
+    passed(0.2)
+    assert third.ask("breaker.state.value, breaker.snapshot().shared.reporters") == ("closed", 1)
+
+
+def test_processes_of_one_host_are_one_machine_unless_they_say_otherwise(server: RedisServer) -> None:
+    """By default the identity of the host counts, in whichever process."""
+    with hired(2) as workers:
+        names = [worker.ask("RedisBreaker(url)._machine", url=server.url) for worker in workers]
+    assert names[0] == names[1] != ""
+
+
 def test_one_sick_process_does_not_stop_the_fleet(fleet: Callable[..., Fleet]) -> None:
     """With fewer reports only the process that failed stands open, however often it opens."""
     three = fleet(cooldown=0.4)
@@ -96,7 +117,7 @@ def test_one_trial_that_succeeds_closes_everyone(fleet: Callable[..., Fleet]) ->
     assert third.ask("breaker.state.value") == "open"
     first.run("leave.set(); trial.join()")
     three.until("closed")
-    assert third.ask("[new for _, _, new in events]") == ["open", "half_open", "closed"]
+    eventually(lambda: third.ask("[new for _, _, new in events]") == ["open", "half_open", "closed"])
 
 
 def test_a_trial_that_fails_opens_everyone_for_another_cooldown(fleet: Callable[..., Fleet]) -> None:
@@ -131,16 +152,27 @@ def test_a_process_without_callers_does_not_block_the_trial(fleet: Callable[...,
     three.until("closed")
 
 
-def test_a_process_that_seldom_calls_keeps_the_lease_until_it_does(fleet: Callable[..., Fleet]) -> None:
-    """While nobody else waits, the lease stays with who asked for it, longer than it lasts by itself."""
-    three = fleet(trial_timeout=0.3)
+def test_a_process_that_seldom_calls_makes_the_trial_when_nobody_else_does(fleet: Callable[..., Fleet]) -> None:
+    """A lease that lapsed is asked for again as long as somebody was rejected lately."""
+    three = fleet()
     three.open()
     seldom, other = three.workers[:2]
     seldom.run(ASK_ONCE)
     eventually(lambda: other.ask("breaker.snapshot().shared.state.value") == "half_open", what="the lease is given")
-    given = time.monotonic()
-    eventually(lambda: time.monotonic() - given > 1.0)
-    assert seldom.ask("attempt()") == "passed"
+    passed(1.0)
+    assert seldom.ask("attempt_until('passed', pause=0.9)")
+    three.until("closed")
+
+
+def test_a_lease_that_nobody_begins_lapses_for_a_busy_process(fleet: Callable[..., Fleet]) -> None:
+    """However often it is given to processes whose callers are gone."""
+    three = fleet(cooldown=0.3)
+    three.open()
+    idle, lazy, busy = three.workers
+    idle.run(ASK_ONCE)
+    lazy.run(ASK_ONCE)
+    eventually(lambda: busy.ask("breaker.snapshot().shared.state.value") == "half_open", what="the lease is given")
+    assert busy.ask("attempt_until('passed')")
     three.until("closed")
 
 
@@ -152,12 +184,12 @@ def test_a_process_killed_in_its_trial_is_a_failed_trial(fleet: Callable[..., Fl
         three.open()
         assert lost.ask("until('open')")  # else its call would be no trial
         begin = time.monotonic()
-        lost.send("attempt_until('passed', lambda: os.kill(os.getpid(), signal.SIGKILL))")
+        lost.send(f"{DIE_IN_TRIAL}attempt_until('passed', die)")
         lost.process.wait(20)
     survivor = three.workers[1]
     assert survivor.ask("attempt_until('passed')")
     assert time.monotonic() - begin > 0.5 + 0.5 - 0.1  # the lease, and the cooldown after it
-    assert survivor.ask("[new for _, _, new in events]") == ["open", "half_open", "closed"]
+    eventually(lambda: survivor.ask("[new for _, _, new in events]") == ["open", "half_open", "closed"])
     three.until("closed")
 
 
@@ -190,14 +222,14 @@ def test_the_settings_of_who_completes_the_report_count(fleet: Callable[..., Fle
     eventually(lambda: second.ask("breaker.snapshot().shared.reporters") == 1, what="the report arrived")
     second.run("attempt(fails)")
     three.until("open")
-    assert all(10 < left <= 20 for left in three.all("breaker.snapshot().retry_after"))
+    eventually(lambda: all(10 < left <= 20 for left in three.all("breaker.snapshot().retry_after or 0")))
     third.run("breaker.reset(fleet=True)")
     three.until("closed")
     second.run("attempt(fails)")
     eventually(lambda: first.ask("breaker.snapshot().shared.reporters") == 1, what="the report arrived")
     first.run("attempt(fails)")
     three.until("open")
-    assert all(left <= 1 for left in three.all("breaker.snapshot().retry_after"))
+    eventually(lambda: all(left is not None and left <= 1 for left in three.all("breaker.snapshot().retry_after")))
     assert second.ask("attempt_until('passed')")  # one trial, as the first has it
     three.until("closed")
 
@@ -210,9 +242,8 @@ def test_a_local_reset_lasts_until_the_next_transition_of_the_fleet(fleet: Calla
     first.run("breaker.reset()")
     assert first.ask("attempt()") == "passed"
     assert second.ask("attempt_until('failed', fails)")
-    assert first.ask("[new for _, _, new in events][1]") == "closed"
     three.until("open")
-    assert [new for _, _, new in first.ask("events")][-2:] == ["closed", "open"]
+    eventually(lambda: first.ask("[new for _, _, new in events][-2:]") == ["closed", "open"])
 
 
 def test_a_local_isolation_outlasts_all_transitions(fleet: Callable[..., Fleet]) -> None:
@@ -230,7 +261,7 @@ def test_a_local_isolation_outlasts_all_transitions(fleet: Callable[..., Fleet])
     second.run("breaker.reset(fleet=True)")
     three.until("closed", "closed", "isolated")
     assert third.ask("breaker.snapshot().reason") == "here alone"
-    assert [new for _, _, new in third.ask("events")] == ["isolated"]
+    assert third.ask("[new for _, _, new in events]") == ["isolated"]
 
 
 def test_by_hand_for_the_whole_fleet(fleet: Callable[..., Fleet]) -> None:
@@ -311,6 +342,13 @@ def test_old_reports_count_again_where_an_open_was_left_by_hand(fleet: Callable[
     eventually(lambda: three.workers[2].ask("breaker.state.value") == "open", what="the third opens, too")
 
 
+DIE_IN_TRIAL = """
+def die():
+    while not breaker._core.link.lease.begun:  # so that it is the trial that is lost, and no lease that lapses
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+"""
 ASK_ONCE = """
 end = time.monotonic() + 20
 while breaker.snapshot().retry_after and time.monotonic() < end:

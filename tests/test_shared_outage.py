@@ -7,15 +7,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.shared import RedisBreaker
+from booking_resilience.breaker.shared_link import Link
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerState
-from redisserver import Fleet, RedisServer, Relay, eventually, free_port, hired, needs_redis
+from redisserver import Fleet, RedisServer, Relay, eventually, free_port, hired, needs_redis, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
 pytestmark = needs_redis
@@ -58,6 +61,14 @@ def facts(breaker: CircuitBreaker) -> Any:
     shared = breaker.snapshot().shared
     assert shared is not None
     return shared
+
+
+def owner_of(breaker: CircuitBreaker) -> RedisBreaker:
+    """Return what the breaker is shared through."""
+    link = breaker._core.link
+    assert isinstance(link, Link)
+    assert isinstance(link.owner, RedisBreaker)
+    return link.owner
 
 
 def fails() -> None:
@@ -123,8 +134,7 @@ def test_a_redis_that_is_not_there_is_one_warning(
     eventually(lambda: lines(caplog), what="the warning")
     assert attempt(breakers[0], fails) == "failed"
     assert [attempt(breaker) for breaker in breakers] == ["refused", "passed", "passed"]
-    begin = time.monotonic()
-    eventually(lambda: time.monotonic() - begin > 1.2)
+    passed(1.2)
     assert [level for level, _ in lines(caplog)] == [logging.WARNING]
 
 
@@ -156,9 +166,7 @@ def test_reports_that_are_still_valid_are_delivered_when_redis_is_back(
     with hired() as (other,):
         fleet = Fleet([other], server.url, "b", cooldown=30.0)
         here = share(server.url, min_reporters=2, cooldown=30.0)
-        old = CircuitBreaker(
-            "old", failure_threshold=1, cooldown=0.1, shared=here._shared.owner if here._shared else None
-        )
+        old = CircuitBreaker("old", failure_threshold=1, cooldown=0.1, shared=owner_of(here))
         server.kill()
         connected(here, False)
         attempt(here, fails)
@@ -193,7 +201,7 @@ def test_an_emptied_redis_changes_nobody_and_nobody_writes_the_old_state_back(
 ) -> None:
     """Everyone keeps his state, and goes on by his own machine."""
     breaker = share(server.url, cooldown=2.5)
-    isolated = CircuitBreaker("isolated", shared=breaker._shared.owner if breaker._shared else None)
+    isolated = CircuitBreaker("isolated", shared=owner_of(breaker))
     connected(isolated)
     attempt(breaker, fails)
     isolated.isolate("maintenance", fleet=True)
@@ -306,10 +314,8 @@ def test_what_was_asked_for_by_hand_is_told_late_unless_it_is_overtaken(
     relay = Relay(server.port)
     try:
         near, far = share(server.url), share(relay.url)
-        assert near._shared is not None
-        assert far._shared is not None
-        near_other = CircuitBreaker("other", shared=near._shared.owner)
-        far_other = CircuitBreaker("other", shared=far._shared.owner)
+        near_other = CircuitBreaker("other", shared=owner_of(near))
+        far_other = CircuitBreaker("other", shared=owner_of(far))
         connected(near_other)
         connected(far_other)
         relay.target = free_port()
@@ -338,7 +344,7 @@ def test_passwords_never_reach_the_log(share: Callable[..., CircuitBreaker], cap
         share(f"redis://:wrongword@127.0.0.1:{server.port}/0?client_name=hidden", wait=False)
         eventually(lambda: lines(caplog), what="the warning")
         right = share(f"redis://default:opensesame@127.0.0.1:{server.port}/0")
-        owner = right._shared.owner if right._shared else None
+        owner = owner_of(right)
         server.kill()
         connected(right, False)
         eventually(lambda: len(lines(caplog)) == 2, what="the second warning")
@@ -346,6 +352,193 @@ def test_passwords_never_reach_the_log(share: Callable[..., CircuitBreaker], cap
         assert not [word for word in ("wrongword", "opensesame", "hidden") if word in text]
     finally:
         server.kill()
+
+
+def test_a_user_without_the_right_to_channels_is_one_warning(
+    server: RedisServer, share: Callable[..., CircuitBreaker], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Changes are read once a second then, and all the rest is as ever."""
+    caplog.set_level(logging.INFO, "booking_resilience.breaker")
+    server.client().execute_command("ACL", "SETUSER", "mute", "reset", "on", ">word", "~*", "resetchannels", "+@all")
+    one, two = (share(f"redis://mute:word@127.0.0.1:{server.port}/{empty}") for empty in ("", "0"))
+    attempt(one, fails)
+    eventually(lambda: two.state is OPEN, what="it was read")
+    eventually(lambda: attempt(two) == "passed")
+    eventually(lambda: one.state is CLOSED)
+    passed(2.2)  # in which it is tried again
+    logged = lines(caplog)
+    assert [level for level, _ in logged] == [logging.WARNING] * 2  # one for each of the two ways to the Redis
+    assert all("refuses a channel" in text for _, text in logged)
+    assert facts(one).connected
+
+
+@pytest.mark.parametrize("how", ["replica", "full", "alone"])
+def test_a_redis_that_takes_no_writes_is_one_warning_and_not_connected(
+    server: RedisServer, share: Callable[..., CircuitBreaker], caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Even for a process that has nothing to tell, and however many reports are made in vain."""
+    caplog.set_level(logging.INFO, "booking_resilience.breaker")
+    breaker = share(server.url, cooldown=0.05)
+    client = server.client()
+    if how == "replica":
+        client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+    elif how == "full":
+        client.config_set("maxmemory", 1)
+    else:
+        client.config_set("min-replicas-to-write", 1)
+    connected(breaker, False)
+    eventually(lambda: lines(caplog), what="the warning")
+    before = client.info("stats")["total_connections_received"]
+    for count in range(1, 4):
+        eventually(lambda: attempt(breaker, fails) == "failed", what="a report that cannot be told")
+        tried = before + 2 * count
+        eventually(lambda tried=tried: client.info("stats")["total_connections_received"] >= tried)
+        assert not facts(breaker).connected
+    assert [level for level, _ in lines(caplog)] == [logging.WARNING]
+    if how == "replica":
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    elif how == "full":
+        client.config_set("maxmemory", 0)
+    else:
+        client.config_set("min-replicas-to-write", 0)
+    connected(breaker)
+    eventually(lambda: [level for level, _ in lines(caplog)] == [logging.WARNING, logging.INFO])
+
+
+def test_a_connection_that_listens_and_hears_nothing_more_is_replaced(
+    server: RedisServer, share: Callable[..., CircuitBreaker]
+) -> None:
+    """It holds, but no sign of life comes through it any more: within some seconds there is another."""
+    relay = Relay(server.port)
+    try:
+        near, far = share(server.url, cooldown=60.0), share(relay.url, cooldown=60.0)
+        eventually(lambda: relay.listening, what="it listens")
+        relay.deaf |= relay.listening
+        eventually(lambda: relay.listening - relay.deaf, what="a new connection listens")
+        near.isolate("to be heard", fleet=True)
+        eventually(lambda: far.state is ISOLATED)
+        assert facts(far).connected
+    finally:
+        relay.close()
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_an_older_state_of_the_fleet_is_not_followed(
+    server: RedisServer, share: Callable[..., CircuitBreaker], by_hand: bool
+) -> None:
+    """A dump, or a replica that was behind, opens no healthy fleet and undoes no operator's reset."""
+    one, two = share(server.url, cooldown=0.3), share(server.url.replace("127.0.0.1", "localhost"), cooldown=0.3)
+    client, key = server.client(), owner_of(one).key("b", "fleet")
+    attempt(one, fails)
+    eventually(lambda: two.state is OPEN)
+    dump = client.dump(key)
+    assert isinstance(dump, bytes)
+    if by_hand:
+        one.reset("by an operator", fleet=True)
+    else:
+        eventually(lambda: attempt(one) == "passed")
+    eventually(lambda: (one.state, two.state, facts(two).state) == (CLOSED, CLOSED, CLOSED))
+    epochs = one.snapshot().epoch, two.snapshot().epoch
+    client.restore(key, 0, dump, replace=True)
+    eventually(lambda: client.hget(key, "state") == b"closed", what="those who know better say so")
+    eventually(lambda: facts(one).state is CLOSED and facts(two).state is CLOSED)
+    assert (one.state, two.state) == (CLOSED, CLOSED)
+    assert (one.snapshot().epoch, two.snapshot().epoch) == epochs
+    attempt(one, fails)
+    eventually(lambda: two.state is OPEN, what="what happens next counts")
+
+
+def test_a_clock_of_redis_that_is_set_back_stops_nothing(
+    server: RedisServer, share: Callable[..., CircuitBreaker]
+) -> None:
+    """All that Redis had noted lies in the future then; the fleet opens and closes as ever."""
+    one, two = share(server.url, cooldown=0.3), share(server.url, cooldown=0.3)
+    client, key = server.client(), owner_of(one).key("b", "fleet")
+
+    def set_back() -> None:
+        ahead = int(time.time() * 1000) + 3_600_000
+        for field in ("since", "turned", "opened", "commanded"):
+            client.hset(key, field, ahead)
+
+    one.reset(fleet=True)
+    eventually(lambda: facts(two).since is not None)
+    set_back()
+    attempt(one, fails)
+    eventually(lambda: two.state is OPEN, what="the report counts")
+    set_back()
+    eventually(lambda: attempt(two) == "passed", what="the cooldown is over")
+    eventually(lambda: one.state is CLOSED)
+
+
+def test_a_recovery_that_is_under_way_does_not_close_what_opened_since(
+    server: RedisServer, share: Callable[..., CircuitBreaker]
+) -> None:
+    """With a slow Redis a breaker hears of the trial's success when it has failed again; that is the newer thing."""
+    relay = Relay(server.port)
+    try:
+        near, far = share(server.url, cooldown=0.5), share(relay.url, cooldown=0.5, min_reporters=9)
+        attempt(near, fails)
+        eventually(lambda: far.state is OPEN)
+        far.reset()
+        epoch = far.snapshot().epoch
+        relay.delay = 0.4
+        eventually(lambda: attempt(near) == "passed")
+        assert attempt(far, fails) == "failed"
+        eventually(lambda: facts(far).state is CLOSED, what="it heard of the recovery")
+        assert (far.state, far.snapshot().epoch) == (OPEN, epoch + 1)
+    finally:
+        relay.delay = 0.0
+        relay.close()
+
+
+def test_a_breaker_whose_keys_are_elsewhere_goes_alone_by_itself(
+    share: Callable[..., CircuitBreaker], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """One foreign slot of a cluster is that breaker's matter: one warning, and the others stay shared."""
+    caplog.set_level(logging.INFO, "booking_resilience.breaker")
+    cluster = ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no", "--cluster-port", str(free_port())]
+    server = RedisServer(*cluster, "--dir", str(tmp_path))
+    try:
+        client = server.client()
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+        eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        slots = {name: client.execute_command("CLUSTER KEYSLOT", name) for name in (f"b{n}" for n in range(50))}
+        ours = next(name for name, slot in slots.items() if slot <= 8191)
+        foreign = next(name for name, slot in slots.items() if slot > 8191)
+        owner = owner_of(share(server.url, wait=False))
+        mine, other, away = (
+            CircuitBreaker(name, shared=owner, failure_threshold=1, cooldown=30.0) for name in (ours, ours, foreign)
+        )
+        connected(mine)
+        connected(other)
+        attempt(mine, fails)
+        eventually(lambda: other.state is OPEN)
+        assert attempt(away, fails) == "failed"
+        passed(1.2)
+        assert (away.state, facts(away).connected, facts(mine).connected) == (OPEN, False, True)
+        assert [level for level, text in lines(caplog) if repr(foreign) in text] == [logging.WARNING]
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        connected(away)
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("settings", [{"encoding": "latin-1"}, {"encoding": "latin-1", "decode_responses": True}])
+def test_a_client_in_another_encoding_shares_all_names(server: RedisServer, settings: dict[str, Any]) -> None:
+    """What the client is set to for its own calls is no matter of the names of breakers."""
+    owners = [
+        RedisBreaker(server.url, min_reporters=1),
+        RedisBreaker("latin", client=redis.Redis(port=server.port, **settings), min_reporters=1),
+    ]
+    try:
+        one, two = (CircuitBreaker("Z\u00fcrich \u2602", shared=owner, failure_threshold=1) for owner in owners)
+        connected(one)
+        connected(two)
+        attempt(two, fails)
+        eventually(lambda: one.state is OPEN)
+    finally:
+        for owner in owners:
+            owner.close()
 
 
 AN_HOUR_AHEAD = """

@@ -10,7 +10,7 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from booking_resilience.breaker.machine import TRANSITIONS, Move
+from booking_resilience.breaker.states import TRANSITIONS, Move
 from booking_resilience.events import BreakerState
 
 if TYPE_CHECKING:

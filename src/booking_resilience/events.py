@@ -8,6 +8,7 @@ import enum
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -126,11 +127,11 @@ class Recorded:
 
     def __init__(self) -> None:
         self.last: int = 0
-        self.lock = fork_safe_lock()
+        self.lock: AbstractContextManager[object] = fork_safe_lock()
         self.next_number: Callable[[], int] = itertools.count(1).__next__
 
 
-recorded = Recorded()
+recorded: Recorded = Recorded()
 call_began: ContextVar[int] = ContextVar("booking_resilience_call_began", default=0)
 """What `recorded.last` was when the call began whose end is being told.
 

@@ -22,9 +22,9 @@ class Source:
     """
 
     def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        self.is_async = isinstance(items, AsyncIterable)
+        self.is_async: bool = isinstance(items, AsyncIterable)
         self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        self.is_open = True
+        self.is_open: bool = True
         self._error: Exception | None = None
 
     def draw(self) -> Any:

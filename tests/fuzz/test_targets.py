@@ -27,9 +27,11 @@ from booking_resilience.appwrite.waits import retry_after_of
 from booking_resilience.monitor.redact import Cleaner
 from booking_resilience.monitor.scanner import REDACTED
 from booking_resilience.testing.appwrite_server.dialect import DIALECTS, ApiError
-from booking_resilience.testing.appwrite_server.queries import _TESTS, SYSTEM, carry_out, parse
-from booking_resilience.testing.appwrite_server.schema import Column
-from booking_resilience.testing.appwrite_server.store import Row, Table
+from booking_resilience.testing.appwrite_server.filters import SYSTEM
+from booking_resilience.testing.appwrite_server.kinds import Column
+from booking_resilience.testing.appwrite_server.listing import carry_out
+from booking_resilience.testing.appwrite_server.queries import METHODS, Listing, check, parse
+from booking_resilience.testing.appwrite_server.store import Journal, Row, Table
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.integers(-(2**80), 2**80) | st.floats() | st.text(max_size=30)
@@ -249,14 +251,15 @@ def test_an_export_that_was_meddled_with_is_refused_or_read(data: st.DataObject)
 
 # -- the embedded server's queries
 
+BOUNDS = (-(2**63), 2**63 - 1)
 COLUMNS = {"name": "string", "size": "integer", "price": "float", "open": "boolean", "at": "datetime", "tags": "string"}
 
 
 def table() -> Table:
     """Return a table with rows of all sorts."""
-    made = Table("t", "t", [], False, True, "now")
+    made = Table("t", "t", [], False, True, "now", "now", 1, Journal())
     for key, kind in COLUMNS.items():
-        made.columns[key] = Column(key, kind, False, key == "tags", None, {}, "now", status="available")
+        made.columns[key] = Column(key, kind, False, key == "tags", None, "now", "now", 64, BOUNDS, status="available")
     values: list[dict[str, Any]] = [
         {"name": "Ada", "size": 3, "price": 1.5, "open": True, "at": "2026-01-01T00:00:00.000+00:00", "tags": ["a"]},
         {"name": "Äda", "size": -(2**63), "price": -0.0, "open": False, "at": None, "tags": []},
@@ -269,15 +272,14 @@ def table() -> Table:
     return made
 
 
-METHODS = [*_TESTS, "and", "or", "limit", "offset", "cursorAfter", "cursorBefore", "select", "orderAsc", "orderDesc",
-           "orderRandom", "limits", ""]  # fmt: skip
+ANY_METHOD = [*sorted(METHODS), "limits", ""]
 VALUES = (
     JSON | st.sampled_from(["row0", "row3", "ROW1", "Ada", 0, 1, -1, 25, 2**63 - 1, 2**63, True, 3.0, "name"])
     | st.integers(0, 8)
 )  # fmt: skip
 QUERY = st.recursive(
     st.fixed_dictionaries(
-        {"method": st.sampled_from(METHODS) | JSON},
+        {"method": st.sampled_from(ANY_METHOD) | JSON},
         optional={
             "attribute": st.sampled_from([*COLUMNS, *SYSTEM, "nope", "$permissions", "*"]) | JSON,
             "values": st.lists(VALUES, max_size=3) | JSON,
@@ -296,15 +298,20 @@ QUERY = st.recursive(
 )
 
 
+def asked(texts: list[str], rows: Table) -> Listing:
+    """Return what queries ask for."""
+    return check(parse(texts), rows)
+
+
 @given(st.lists(QUERY.map(json.dumps) | st.text(max_size=20) | JSON.map(json.dumps), max_size=4))
 def test_any_query_is_carried_out_or_refused(queries: list[str]) -> None:
     """Whatever a list is asked for, it answers with rows of the table, each once, or with an error of the API."""
     rows = table()
     try:
-        listing = parse(queries, rows)
-        total, page = carry_out(listing, rows, DIALECTS["tablesdb"])
+        listing = asked(queries, rows)
+        total, page = carry_out(listing, rows, DIALECTS["tablesdb"], default=25)
     except ApiError as error:
-        assert 400 <= error.status < 500
+        assert error.status in (400, 500)  # 1.9.6 falls over what is nested as text, and over `exists`
         assert error.body()["message"]
         return
     assert len(page) <= total <= len(rows.rows)
@@ -317,15 +324,18 @@ def test_a_deeply_nested_query_is_carried_out_or_refused(depth: int) -> None:
     """A query inside a query inside a query is no way to bring the server down."""
     query = '{"method":"or","values":[' * depth + '{"method":"isNull","attribute":"name"}' + "]}" * depth
     try:
-        parse([query], table())
+        asked([query], table())
     except ApiError as error:
         assert error.status == 400
 
 
-@pytest.mark.parametrize("method", ["limit", "cursorAfter", "select", "orderAsc", "orderRandom"])
-def test_only_filters_stand_inside_of_and_and_or(method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "value"),
+    [("limit", 1), ("cursorAfter", "row0"), ("select", "name"), ("orderAsc", 1), ("orderRandom", 1)],
+)
+def test_only_filters_stand_inside_of_and_and_or(method: str, value: Any) -> None:
     """What pages or orders a list is no part of a condition, and is refused inside of one."""
-    inner = {"method": method, "attribute": "name", "values": [1]}
+    inner = {"method": method, "attribute": "name", "values": [value]}
     with pytest.raises(ApiError, match="can only contain filter queries") as caught:
-        parse([json.dumps({"method": "and", "values": [inner]})], table())
+        asked([json.dumps({"method": "and", "values": [inner]})], table())
     assert caught.value.status == 400

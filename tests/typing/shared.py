@@ -11,7 +11,7 @@ from booking_resilience import BreakerState, CircuitBreaker, SharedSnapshot
 from booking_resilience.breaker.shared import RedisBreaker
 
 shared = RedisBreaker("redis://localhost", prefix="mine", min_reporters=1)
-given = RedisBreaker("main", client=redis.Redis())
+given = RedisBreaker("main", machine="pod 1", client=redis.Redis())
 breaker = CircuitBreaker("backend", shared=shared)
 assert_type(breaker, CircuitBreaker)
 assert_type(breaker.isolate("maintenance", fleet=True), None)

@@ -72,6 +72,8 @@ def evidence_of(error: BaseException) -> Evidence:
         return Evidence("answer", "yes", int(str(found)), _type_in(response), _headers_of(response))
     if is_decoding:
         return Evidence("unreadable", "yes") if _is_of_an_answer(error) else Evidence("local", "no")
+    if status == 0 and any("ValidationError" in _names(link) and _is_of_an_answer(link) for link in links):
+        return Evidence("unreadable", "yes")  # the SDK's services wrap what their models reject
     if status == 0 or names & _NETWORK:
         return _without_an_answer(links)
     return Evidence("local", "no")

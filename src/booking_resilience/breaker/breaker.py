@@ -1,43 +1,29 @@
-"""The circuit breaker: the shell around the state machine, with the lock, the clock, the listeners and the log.
-
-One lock, held for a few instructions and never while user code runs. A call through a healthy breaker does not even
-take that: calls.py tells why it need not.
-"""
+"""The circuit breaker: the public face of the core that core.py describes."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from booking_resilience import clock
-from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, refuse_uncallable, within
-from booking_resilience.breaker.calls import not_awaitable, protect, protect_async, refuse, watch, watch_async
-from booking_resilience.breaker.judging import ErrorFilter, ignored, says_nothing
-from booking_resilience.breaker.machine import CLOSED, Machine
-from booking_resilience.breaker.permits import BreakerSnapshot, Guard, Permit
-from booking_resilience.breaker.telling import deliver
-from booking_resilience.callbacks import is_awaitable
-from booking_resilience.checks import check, is_error_filter, is_number, is_positive, is_text, is_whole
-from booking_resilience.errors import CircuitOpenError
-from booking_resilience.events import Subscription
-from booking_resilience.locks import fork_safe_lock
+from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, within
+from booking_resilience.breaker.calls import failed, not_awaitable, protect, protect_async, refuse, watch, watch_async
+from booking_resilience.breaker.core import Core, ErrorFilter, Link, Sharing
+from booking_resilience.breaker.machine import Machine
+from booking_resilience.breaker.permits import Guard, Permit, admitted, ignored, says_nothing
+from booking_resilience.breaker.snapshots import BreakerSnapshot
+from booking_resilience.breaker.states import Isolate, Reset
+from booking_resilience.breaker.window import FailureRate
+from booking_resilience.callbacks import check_callback, is_awaitable
+from booking_resilience.checks import check_number, check_text, check_type, check_whole, is_error_filter
+from booking_resilience.events import BreakerEvent, BreakerState, Listener, Subscription
 from booking_resilience.verdicts import is_backend_failure
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from booking_resilience.breaker.shared import RedisBreaker
-    from booking_resilience.breaker.shared_link import Link
-    from booking_resilience.breaker.tickets import Verdict
-    from booking_resilience.breaker.window import FailureRate
-    from booking_resilience.events import BreakerEvent, BreakerState, Listener
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-_LOCK = fork_safe_lock()  # one for all breakers: it is held for a few instructions, and 500 bytes are all a breaker has
 
 
 class CircuitBreaker:
@@ -66,6 +52,7 @@ class CircuitBreaker:
             None for a breaker of this process alone.
 
     Raises:
+        TypeError: If a setting is of the wrong type.
         ValueError: If a setting is out of its range.
 
     >>> breaker = CircuitBreaker("backend", failure_threshold=1)
@@ -75,10 +62,7 @@ class CircuitBreaker:
     <BreakerState.CLOSED: 'closed'>
     """
 
-    __slots__ = (
-        "__weakref__", "_delivering", "_failure_on", "_ignore", "_listeners", "_machine", "_name", "_shared",
-        "_slow_call",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_core")
 
     def __init__(
         self,
@@ -93,69 +77,64 @@ class CircuitBreaker:
         slow_call: float | None = None,
         failure_on: ErrorFilter = is_backend_failure,
         ignore: ErrorFilter = says_nothing,
-        shared: RedisBreaker | None = None,
+        shared: Sharing | None = None,
     ) -> None:
-        check("name", name, is_text(name), "a text that is not empty")
-        whole, above = "a whole number, 1 or more", "a finite number above 0"
-        check("failure_threshold", failure_threshold, is_whole(failure_threshold), whole)
-        rated = failure_rate is None or hasattr(failure_rate, "minimum_calls")
-        check("failure_rate", failure_rate, rated, "a FailureRate or None")
-        check("cooldown", cooldown, is_number(cooldown), "a finite number, 0 or more")
-        grown = max_cooldown is None or is_number(max_cooldown, cooldown)
-        check("max_cooldown", max_cooldown, grown, f"a finite number, cooldown ({cooldown!r}) or more, or None")
-        check("trial_calls", trial_calls, is_whole(trial_calls), whole)
-        check("trial_timeout", trial_timeout, is_positive(trial_timeout), above)
-        check("slow_call", slow_call, slow_call is None or is_positive(slow_call), f"{above}, or None")
-        for setting, value in (("failure_on", failure_on), ("ignore", ignore)):
-            allowed = "an exception type, a tuple of them, or a function of the error"
-            check(setting, value, is_error_filter(value), allowed)
-        check("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
-        self._name, self._slow_call, self._failure_on = name, slow_call, failure_on
-        self._ignore = ignored(failure_on, ignore)
-        self._listeners: tuple[Listener[BreakerEvent], ...] = ()
-        self._delivering = 0  # the process that is telling the listeners, if one is
-        self._machine = Machine(
+        check_text("name", name)
+        check_whole("failure_threshold", failure_threshold)
+        rated = failure_rate is None or isinstance(failure_rate, FailureRate)
+        check_type("failure_rate", failure_rate, rated, "a FailureRate or None")
+        check_number("cooldown", cooldown)
+        grown = f"a finite number, cooldown ({cooldown!r}) or more"
+        check_number("max_cooldown", max_cooldown, cooldown, or_none=True, allowed=grown)
+        check_whole("trial_calls", trial_calls)
+        check_number("trial_timeout", trial_timeout, above=True)
+        check_number("slow_call", slow_call, above=True, or_none=True)
+        _check_filter("failure_on", failure_on)
+        _check_filter("ignore", ignore)
+        check_type("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
+        machine = Machine(
             threshold=failure_threshold,
             failure_rate=failure_rate,
             cooldown=cooldown,
             max_cooldown=max_cooldown,
             trial_calls=trial_calls,
             trial_timeout=trial_timeout,
-            watches_all=slow_call is not None,
+            slow_call=slow_call,
         )
-        self._shared: Link | None = None if shared is None else shared._join(self)
+        self._core = Core(name, machine, failure_on, ignored(failure_on, ignore))
+        if shared is not None:
+            self._core.link = shared._join(self._core)
 
     @property
     def name(self) -> str:
         """Its name."""
-        return self._name
+        return self._core.name
 
     @property
     def state(self) -> BreakerState:
         """Its state; OPEN until somebody acquires after the cooldown."""
-        return self._machine.state
+        return self._core.state.kind
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn` through the breaker.
 
         Raises:
             CircuitOpenError: If the breaker refuses; `fn` was not called.
-            TypeError: If `fn` returns an awaitable.
+            TypeError: If `fn` is no function or a generator function, or returns an awaitable.
         """
-        machine = self._machine
-        epoch = machine.calm
-        if epoch < 0:
-            return cast("T", watch(self._knock(), fn, args, kwargs))
+        core = self._core
+        calm = core.calm
+        if calm.is_over:
+            return cast("T", watch(core, core.knock(), fn, args, kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
-            Permit(self, epoch).failure(error)
-            refuse_uncallable(fn)
+            failed(Permit(core, calm.epoch), fn, error)
             raise
         if type(result) not in AWAITABLE_NEVER:
-            refuse(result)
-        if machine.calm != epoch:
-            Permit(self, epoch).success()
+            refuse(fn, result)
+        if calm.is_over:
+            Permit(core, calm.epoch).success()
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -166,24 +145,23 @@ class CircuitBreaker:
 
         Raises:
             CircuitOpenError: If the breaker refuses; `fn` was not called.
-            TypeError: If `fn` gives something that cannot be awaited.
+            TypeError: If `fn` is no function, or gives something that cannot be awaited.
         """
-        machine = self._machine
-        epoch = machine.calm
-        if epoch < 0:
-            return cast("T", await watch_async(self._knock(), fn, args, kwargs))
+        core = self._core
+        calm = core.calm
+        if calm.is_over:
+            return cast("T", await watch_async(core, core.knock(), fn, args, kwargs))
         try:
             awaitable = fn(*args, **kwargs)
             awaited = type(awaitable) is CoroutineType or is_awaitable(awaitable)
             result = await awaitable if awaited else cast("T", None)
         except BaseException as error:
-            Permit(self, epoch).failure(error)
-            refuse_uncallable(fn)
+            failed(Permit(core, calm.epoch), fn, error)
             raise
         if not awaited:
             raise not_awaitable(fn)
-        if machine.calm != epoch:
-            Permit(self, epoch).success()
+        if calm.is_over:
+            Permit(core, calm.epoch).success()
         return result
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
@@ -196,7 +174,7 @@ class CircuitBreaker:
 
     def guard(self) -> Guard:
         """Return a context manager, for `with` and `async with`, whose block goes through the breaker."""
-        return Guard(self)
+        return Guard(self._core)
 
     def acquire(self) -> Permit:
         """Take a permit for one call, to be settled by its `success`, `failure` or `release`.
@@ -204,35 +182,27 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: If the breaker refuses.
         """
-        permit = self._knock()
-        try:
-            permit._admit()
-        except BaseException:
-            permit.release()
-            raise
-        return permit
+        return admitted(self._core)
 
     def snapshot(self) -> BreakerSnapshot:
         """Return what is known of it, all of one moment."""
-        machine, now = self._machine, clock.monotonic()
-        while True:
-            seen, retry_after = machine.changes, machine.retry_after(now)
-            with _LOCK:
-                if machine.changes == seen:
-                    return BreakerSnapshot(
-                        name=self._name,
-                        state=machine.state,
-                        epoch=machine.epoch,
-                        consecutive_failures=machine.consecutive,
-                        failures=machine.failures,
-                        refused=machine.refused,
-                        stale=machine.stale,
-                        ignored=machine.ignored,
-                        trips=machine.trips,
-                        retry_after=retry_after,
-                        reason=machine.reason,
-                        shared=None if self._shared is None else self._shared.snapshot(),
-                    )
+        core = self._core
+        moment = core.newest()
+        state = moment.state
+        return BreakerSnapshot(
+            name=core.name,
+            state=state.kind,
+            epoch=state.epoch,
+            consecutive_failures=state.consecutive,
+            failures=state.failures,
+            refused=moment.counted("refused"),
+            stale=moment.counted("stale"),
+            ignored=moment.counted("ignored"),
+            trips=state.trips,
+            retry_after=core.machine.retry_after(state, clock.monotonic()),
+            reason=state.reason,
+            shared=None if core.link is None else core.link.snapshot(),
+        )
 
     def subscribe(self, listener: Listener[BreakerEvent]) -> Subscription:
         """Have the listener told of every transition, in order, until the subscription is closed.
@@ -240,12 +210,10 @@ class CircuitBreaker:
         It is called by the thread that made the transition, or by one that is telling of an earlier one just then;
         never under a lock, so it may use the breaker. What it raises is logged.
         """
-        if not callable(listener):
-            raise TypeError(f"listener must be a function of the event, not {listener!r}")
+        check_callback("listener", listener, "a function of the event")
         entry: Listener[BreakerEvent] = functools.partial(listener)  # an own identity: one may listen twice
-        with _LOCK:
-            self._listeners = (*self._listeners, entry)
-        return Subscription(functools.partial(self._unsubscribe, entry))
+        self._core.listen(entry)
+        return Subscription(functools.partial(self._core.listen, entry, until_now=True))
 
     def isolate(self, reason: str, *, fleet: bool = False) -> None:
         """Refuse every call, for the reason given, until `reset`. Doing it again only changes the reason.
@@ -255,15 +223,11 @@ class CircuitBreaker:
             fleet: Do so in all processes that share the breaker: here at once, there in the background.
 
         Raises:
+            TypeError: If the reason isn't a string.
             ValueError: If the reason is empty; with `fleet`, if the breaker is not shared.
         """
-        check("reason", reason, is_text(reason), "a text that is not empty")
-        shared = self._shared_for(fleet)
-        with _LOCK:
-            self._machine.isolate(reason)
-            if shared is not None:
-                shared.was_isolated(reason, fleet)
-        self._spread()
+        check_text("reason", reason)
+        self._by_hand(Isolate(reason), fleet=fleet)
 
     def reset(self, reason: str | None = None, *, fleet: bool = False) -> None:
         """Close it and empty the counts, whatever its state; what is under way changes nothing any more.
@@ -275,66 +239,38 @@ class CircuitBreaker:
         Raises:
             ValueError: With `fleet`, if the breaker is not shared.
         """
-        shared, why = self._shared_for(fleet), reason or "reset by hand"
-        with _LOCK:
-            self._machine.reset(why)
-            if shared is not None:
-                shared.was_reset(why, fleet)
-        self._spread()
+        check_type("reason", reason, reason is None or isinstance(reason, str), "a string or None")
+        self._by_hand(Reset(reason or "reset by hand"), fleet=fleet)
 
     def __repr__(self) -> str:
-        return f"<CircuitBreaker {self._name!r} {self.state.value}>"
+        return f"<CircuitBreaker {self.name!r} {self.state.value}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} can't be copied or pickled: each copy would count by itself. Make a breaker at module level, so "
+            "that each process that imports it has its own, and let those act as one with shared=RedisBreaker(url)"
+        )
 
     def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         colour: Callable[..., Any] = protect_async if gives_coroutines(fn, "a circuit breaker") else protect
-        return functools.update_wrapper(colour(self, fn), fn)
+        decorated: Any = functools.update_wrapper(colour(self._core, fn), fn)
+        decorated.__circuit_breaker__ = self  # so that whoever holds the function holds the breaker
+        return cast("Callable[..., Any]", decorated)
 
-    def _knock(self) -> Permit:
-        """Refuse, or return a permit yet to be admitted: if an interrupt comes now, nothing is lost with it.
-
-        Refusing takes no lock: it reads a state that was true at one moment, and adds one to a count between two
-        points at which CPython switches threads.
-        """
-        machine, now = self._machine, clock.monotonic()
-        if machine.state is not CLOSED:
-            refusal = machine.refuse(now)
-            if refusal is not None:
-                retry_after, cause = refusal
-                raise CircuitOpenError(self._name, retry_after, cause)
-        return Permit(self, -1, now)
-
-    def _admit(self, permit: Permit) -> None:
-        machine, shared = self._machine, self._shared
-        with _LOCK:
-            refusal = machine.admit(permit, permit.started) if shared is None else shared.admit(permit)
-        if shared is not None or machine.moves:
-            self._spread()
-        if refusal is not None:
-            raise CircuitOpenError(self._name, *refusal)
-
-    def _unsubscribe(self, entry: Listener[BreakerEvent]) -> None:
-        with _LOCK:
-            self._listeners = tuple(kept for kept in self._listeners if kept is not entry)
-
-    def _settle(self, permit: Permit, verdict: Verdict, now: float, cause: str | None) -> None:
-        machine, shared = self._machine, self._shared
-        with _LOCK:
-            machine.settle(permit, verdict, now, cause)
-            if shared is not None:
-                shared.note()
-        if shared is not None or machine.moves:
-            self._spread()
-
-    def _shared_for(self, fleet: bool) -> Link | None:
-        """Return the link to the fleet, if there is one; with `fleet` there must be one that is not closed."""
-        shared = self._shared
-        if fleet and (shared is None or shared.owner._closed):
+    def _by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
+        core = self._core
+        link: Link | None = core.link
+        if fleet and (link is None or not link.is_open):
             raise ValueError("fleet must be False for a breaker that is not shared, not True")
-        return shared
+        change = core.change(event)
+        if link is not None:
+            link.by_hand(change, fleet=fleet)
+        core.tell()
 
-    def _spread(self) -> None:
-        """Have the fleet and the listeners told of what is new."""
-        if self._shared is not None:
-            self._shared.wake()
-        if self._machine.moves:
-            deliver(self, _LOCK)
+
+def _check_filter(name: str, errors: ErrorFilter) -> None:
+    allowed = "an exception type, a tuple of them, or a function of the error"
+    if isinstance(errors, (type, tuple)):
+        check_type(name, errors, is_error_filter(errors), allowed)
+    else:
+        check_callback(name, errors, allowed)

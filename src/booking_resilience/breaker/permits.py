@@ -1,132 +1,119 @@
-"""What a caller of a circuit breaker holds: permits, the guard of a block, and a snapshot of the breaker."""
+"""What a caller of a circuit breaker holds: the permit of one call, and the guard of a block."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import functools
+import weakref
+from types import TracebackType
 
 from booking_resilience import clock
-from booking_resilience.breaker.judging import judge, text_of
-from booking_resilience.breaker.tickets import Ticket, Verdict
+from booking_resilience.breaker.core import Core, ErrorFilter, logger
+from booking_resilience.breaker.states import Acquire, Settle, Trial, Verdict
+from booking_resilience.callbacks import ask
+from booking_resilience.checks import check_type
 from booking_resilience.cutoff import timeout_behind
+from booking_resilience.errors import CircuitOpenError
+from booking_resilience.events import BreakerState, log_raised
+from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
 
-if TYPE_CHECKING:
-    import datetime
-    from types import TracebackType
-
-    from booking_resilience.breaker.breaker import CircuitBreaker
-    from booking_resilience.events import BreakerState
+SUCCESS, FAILURE, IGNORED, NOTHING = Verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedSnapshot:
-    """What a process knows of the fleet that shares a breaker, as it heard it last.
+class Permit:
+    """The permission to make one call, to be settled once; settling it again does nothing.
 
-    Attributes:
-        connected: Whether Redis can be reached; if not, the rest is of the past and this process goes by itself.
-        state: The fleet's state; CLOSED as long as nothing else is known.
-        reporters: Processes that reported within one cooldown that their breaker had opened.
-        since: Since when the fleet is in its state, aware UTC by the clock of Redis; None if Redis knows of no change.
-    """
-
-    connected: bool
-    state: BreakerState
-    reporters: int
-    since: datetime.datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerSnapshot:
-    """What is known of a breaker, all of one moment.
+    One that is dropped unsettled says nothing of the backend, and comes back by itself.
 
     Attributes:
-        name: The breaker's name.
-        state: Its state.
-        epoch: Counts the transitions since it was made.
-        consecutive_failures: Failures in a row, up to now.
-        failures: Failures since it was last closed.
-        refused: Calls refused since it was made or reset, as the three that follow.
-        stale: Results that came too late, from an earlier epoch, and changed nothing.
-        ignored: Errors that said nothing of the backend, by the setting `ignore`.
-        trips: How often it opened, failed trials included.
-        retry_after: Seconds until the next trial may be made; None if it is closed or isolated.
-        reason: Why it is in its state; None if it was never in another.
-        shared: What is known of its fleet; None if it is not shared.
+        epoch: The breaker's epoch in which it was admitted; below 0 before.
+        started: When it asked to be admitted, in monotonic seconds.
     """
 
-    name: str
-    state: BreakerState
-    epoch: int
-    consecutive_failures: int
-    failures: int
-    refused: int
-    stale: int
-    ignored: int
-    trips: int
-    retry_after: float | None
-    reason: str | None
-    shared: SharedSnapshot | None = None
+    __slots__ = ("__weakref__", "_claims", "_core", "_trial", "epoch", "started")
 
-
-class Permit(Ticket):
-    """The permission to make one call, to be settled once; settling it again does nothing."""
-
-    __slots__ = ("_breaker",)
-
-    def __init__(self, breaker: CircuitBreaker, epoch: int, started: float = 0.0) -> None:
-        self._breaker: CircuitBreaker = breaker
+    def __init__(self, core: Core, epoch: int, started: float = 0.0) -> None:
         self.epoch: int = epoch
         self.started: float = started
-        self.settled: bool = False
-
-    def _admit(self) -> None:
-        """Have it admitted, or raise `CircuitOpenError`."""
-        self._breaker._admit(self)
+        self._core = core
+        self._trial: Trial | None = None
+        self._claims: dict[str, object] = {}  # who settles it: whoever claims it first
 
     def success(self) -> None:
         """The call succeeded; if it took longer than the breaker's `slow_call`, that is a failure."""
-        self._settle(None)
+        self._judge(None)
 
     def failure(self, error: BaseException | None = None) -> None:
-        """The call failed; the breaker's `ignore` and `failure_on` judge the error, if there is one."""
+        """The call failed; the breaker's `ignore` and `failure_on` judge the error, if there is one.
+
+        Raises:
+            TypeError: If the error is no exception.
+        """
+        allowed = "an exception that was raised, or None"
+        check_type("error", error, error is None or isinstance(error, BaseException), allowed)
         if error is None:
-            self._breaker._settle(self, Verdict.FAILURE, clock.monotonic(), None)
+            self._settle(FAILURE, clock.monotonic())
         else:
-            self._settle(error)
+            self._judge(error)
 
     def release(self) -> None:
         """The call says nothing of the backend: it was cancelled, or never made."""
-        self._breaker._settle(self, Verdict.NOTHING, clock.monotonic(), None)
+        self._settle(NOTHING, clock.monotonic())
 
-    def _settle(self, error: BaseException | None) -> None:
-        breaker, now = self._breaker, clock.monotonic()
-        if error is not None:
-            error = timeout_behind(error)
-        limit = breaker._slow_call
+    def _admit(self) -> None:
+        """Have it admitted, or raise `CircuitOpenError`."""
+        core = self._core
+        state = core.state
+        if state.kind is BreakerState.CLOSED:
+            self.epoch = state.epoch
+            core.calm_down()
+            return
+        self._trial = Trial(self.started, weakref.ref(self))
+        change = core.change(Acquire(self._trial), self.started)
+        if change.counts is None:
+            self.epoch = change.after.epoch
+        core.spread(change)
+        if change.counts is not None:
+            retry_after = core.machine.retry_after(change.after, self.started)
+            raise CircuitOpenError(core.name, retry_after, change.after.cause)
+
+    def _judge(self, error: BaseException | None) -> None:
+        core, now = self._core, clock.monotonic()
+        limit = core.machine.slow_call
         slow = limit is not None and now - self.started > limit
-        verdict = judge(error, ignore=breaker._ignore, failure_on=breaker._failure_on, slow=slow)
-        cause = text_of(error) if error is not None and verdict is Verdict.FAILURE else None
-        breaker._settle(self, verdict, now, cause)
+        try:
+            error = None if error is None else timeout_behind(error)
+            verdict = judge(error, ignore=core.ignore, failure_on=core.failure_on, slow=slow)
+            cause = text_of(error) if error is not None and verdict is FAILURE else None
+        except BaseException:  # a filter's exit, or an interrupt
+            self.release()
+            raise
+        self._settle(verdict, now, cause)
+
+    def _settle(self, verdict: Verdict, now: float, cause: str | None = None) -> None:
+        core, claim = self._core, object()
+        try:
+            if self._claims.setdefault("settles", claim) is not claim:
+                return
+            change = core.change(Settle(self.epoch, self._trial, verdict, cause), now)
+        except BaseException:  # an interrupt; a trial that is still under way may be settled again
+            if self._trial is not None and self._claims.get("settles") is claim:
+                self._claims.clear()
+            raise
+        core.spread(change)
 
 
 class Guard:
     """A block that goes through a breaker; made by `CircuitBreaker.guard`, good for one block at a time."""
 
-    __slots__ = ("_breaker", "_permits")
+    __slots__ = ("_core", "_permits")
 
-    def __init__(self, breaker: CircuitBreaker) -> None:
-        self._breaker = breaker
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self._permits: list[Permit] = []
 
     def __enter__(self) -> Permit:
-        permit = self._breaker._knock()
-        try:
-            self._permits.append(permit)
-            permit._admit()
-        except BaseException:
-            self._permits.remove(permit)
-            permit.release()
-            raise
+        permit = admitted(self._core)
+        self._permits.append(permit)
         return permit
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -143,3 +130,62 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, tb)
+
+
+def admitted(core: Core) -> Permit:
+    """Return an admitted permit.
+
+    Raises:
+        CircuitOpenError: If the breaker refuses.
+    """
+    permit = Permit(core, -1, core.knock())
+    try:
+        permit._admit()
+    except BaseException:  # an interrupt, or a listener's exit
+        permit.release()
+        raise
+    return permit
+
+
+@functools.wraps(is_no_evidence)
+def says_nothing(error: BaseException) -> bool:
+    """Be the default of `ignore`: another object than `is_no_evidence`, so that it shows whether one was given."""
+    return is_no_evidence(error)
+
+
+def ignored(failure_on: ErrorFilter, ignore: ErrorFilter) -> ErrorFilter:
+    """Return what a breaker ignores: nothing if `failure_on` was given and `ignore` wasn't."""
+    return () if ignore is says_nothing and failure_on is not is_backend_failure else ignore
+
+
+def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: ErrorFilter, slow: bool) -> Verdict:
+    """Tell what the end of a call says; filters may be user code.
+
+    Cancellation, interrupts and exits say nothing, nor do our own refusals. A filter that raises is logged; the error
+    counts as a failure then, and still comes out.
+    """
+    if error is None:
+        return FAILURE if slow else SUCCESS
+    try:
+        if is_own_refusal(error):
+            return NOTHING
+        if _matches(error, ignore, unknown=False):
+            return IGNORED
+        return FAILURE if slow or _matches(error, failure_on, unknown=True) else SUCCESS
+    except Exception as raised:  # noqa: BLE001 - a filter's error must not become the caller's
+        log_raised(logger, raised, "a filter raised on %s", type(error).__qualname__)
+        return FAILURE
+
+
+def _matches(error: BaseException, errors: ErrorFilter, *, unknown: bool) -> bool:
+    if isinstance(errors, (type, tuple)):
+        return isinstance(error, errors)
+    return bool(ask(errors, error, unknown=unknown, logger=logger))
+
+
+def text_of(error: BaseException) -> str:
+    """Return the error's text, 200 characters at most; its type's name if it has none, or none that can be had."""
+    try:
+        return str(error)[:200] or type(error).__name__
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the error
+        return type(error).__name__

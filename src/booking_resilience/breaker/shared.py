@@ -7,22 +7,22 @@ and whose turn the trial is. A thread in the background talks to Redis; a call n
 from __future__ import annotations
 
 import importlib
-import select
-import threading
-from typing import TYPE_CHECKING
+import os
+import pathlib
+import platform
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from booking_resilience.breaker.breaker import _LOCK
-from booking_resilience.breaker.permits import SharedSnapshot as SharedSnapshot  # the type of `snapshot().shared`
-from booking_resilience.breaker.shared_agent import agent_for
+from booking_resilience.breaker.core import Core
+from booking_resilience.breaker.shared_agent import AGENTS, FAREWELL, REGISTRY, Agent
 from booking_resilience.breaker.shared_link import Link
-from booking_resilience.breaker.shared_script import Settings, clean
-from booking_resilience.breaker.shared_wires import connector, place_of
-from booking_resilience.checks import check, is_text, is_whole
-
-if TYPE_CHECKING:
-    import redis
-
-    from booking_resilience.breaker.breaker import CircuitBreaker
+from booking_resilience.breaker.shared_script import clean, settings_arguments
+from booking_resilience.breaker.shared_threads import at_end
+from booking_resilience.breaker.shared_wires import Connection, connector, place_of
+from booking_resilience.breaker.snapshots import SharedSnapshot as SharedSnapshot  # the type of `snapshot().shared`
+from booking_resilience.checks import check, check_text, check_type, check_whole
 
 __all__ = ["RedisBreaker"]
 
@@ -30,10 +30,11 @@ __all__ = ["RedisBreaker"]
 class RedisBreaker:
     """Shares breakers between processes: `CircuitBreaker("appwrite", shared=RedisBreaker(url))`.
 
-    The breakers of one name and one prefix are a fleet. A process whose breaker opens reports it. When `min_reporters`
-    processes have reported within one cooldown, the breakers of all processes open; with fewer only those that failed.
-    An open fleet makes one trial in all: success closes everyone, failure opens everyone for another cooldown. While
-    Redis is out of reach each process goes by its own breaker. One object serves any number of breakers.
+    The breakers of one name and one prefix are a fleet. A process whose breaker opens reports it. When processes of
+    `min_reporters` machines have reported within one cooldown, the breakers of all processes open; with fewer only
+    those that failed. An open fleet makes one trial in all: success closes everyone, failure opens everyone for
+    another cooldown. While Redis is out of reach each process goes by its own breaker. One object serves any number of
+    breakers.
 
     Making it neither waits for Redis nor raises if there is none: a thread connects in the background, and a forked
     child starts its own.
@@ -42,11 +43,14 @@ class RedisBreaker:
         url: Where the Redis is: `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database if
             need be. With a `client` it only names the Redis in logs.
         prefix: What its keys and channels begin with.
-        min_reporters: Processes that must have reported before all open; a whole number, 1 or more.
+        min_reporters: Machines that must have reported before all open; a whole number, 1 or more.
+        machine: What the machine is called that this process counts as; None for the host's own identity, which its
+            containers share.
         client: A `redis.Redis`, for its connection settings (Sentinel, certificates, credential providers). It is
             neither used for calls nor closed.
 
     Raises:
+        TypeError: If a setting is of the wrong type.
         ValueError: If a setting is out of its range.
         ImportError: If the extra `redis` is not installed.
     """
@@ -57,33 +61,40 @@ class RedisBreaker:
         *,
         prefix: str = "booking-resilience",
         min_reporters: int = 2,
-        client: redis.Redis | None = None,
+        machine: str | None = None,
+        client: Any = None,
     ) -> None:
-        if not is_text(url):
-            raise ValueError("url must be a text that is not empty")
-        check("prefix", prefix, is_text(prefix), "a text that is not empty")
-        check("min_reporters", min_reporters, is_whole(min_reporters), "a whole number, 1 or more")
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a string, not a {type(url).__qualname__}")
+        if not url:
+            raise ValueError("url must be a string that isn't empty")
+        check_text("prefix", prefix)
+        check_whole("min_reporters", min_reporters)
+        if machine is not None:
+            check_text("machine", machine)
         library = importlib.import_module("redis")  # now: a thread that imports is in the way of a fork
-        if client is not None and not isinstance(client, library.Redis):
-            raise ValueError(f"client must be a redis.Redis or None, not a {type(client).__qualname__}")
-        if not hasattr(select, "poll"):
-            raise ImportError("sharing a breaker needs a system with poll(), which Windows has not")
+        is_client = client is None or isinstance(client, library.Redis)
+        check_type("client", type(client), is_client, "a redis.Redis or None")
         self._prefix, self._min_reporters = prefix, min_reporters
-        self._closed, self._has_left = False, threading.Event()
-        self._agent = agent_for(url if client is None else client, connector(url, client), place_of(url), self)
+        self._machine: str = clean(machine or host_identity())
+        self._closed: bool = False
+        connect = connector(url, client)
+        self._agent: Agent = agent_for(url if client is None else client, connect, place_of(url), self)
 
     def close(self) -> None:
         """End the sharing: from now on each of its breakers goes by itself. Closing twice is harmless.
 
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """
-        with _LOCK:
-            was_closed, self._closed = self._closed, True
+        was_closed, self._closed = self._closed, True
         if not was_closed:
             self._agent.leave(self)
 
     def __repr__(self) -> str:
-        return f"<RedisBreaker {self._agent._place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
+        return f"<RedisBreaker {self._agent.place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a RedisBreaker can't be copied or pickled: make one in each process, of the same URL")
 
     def key(self, name: str, kind: str) -> str:
         """Return the Redis key of a breaker's facts; the braces keep a fleet's keys in one slot of a cluster."""
@@ -93,17 +104,60 @@ class RedisBreaker:
         """Return the channel on which changes of a breaker's fleet are announced."""
         return self.key(name, "changed")
 
-    def _join(self, breaker: CircuitBreaker) -> Link:
+    def _join(self, core: Core) -> Link:
         """Share a breaker, which is made just now."""
         check("shared", self, not self._closed, "a RedisBreaker that is not closed")
-        machine = breaker._machine
-        settings = Settings(
-            cooldown=machine.cooldown,
-            max_cooldown=machine.max_cooldown,
-            trial_calls=machine.trial_calls,
-            trial_timeout=machine.trial_timeout,
-            min_reporters=self._min_reporters,
-        )
-        link = Link(breaker.name, machine, self, settings)
-        self._agent.join(breaker, link)
+        settings = settings_arguments(core.machine, self._min_reporters)
+        link = Link(core.name, weakref.ref(core), self, self._agent.contact, settings, core.machine.cooldown)
+        self._agent.join(link)
         return link
+
+
+def host_identity() -> str:
+    """Return what all processes of this host have in common, those in its containers too."""
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or platform.node()
+    except OSError:
+        return platform.node()
+
+
+def agent_for(key: object, connect: Callable[[], Connection], place: str, owner: RedisBreaker) -> Agent:
+    """Return the agent of that Redis, started if there is none yet."""
+    with REGISTRY:
+        agent = AGENTS.get(key)
+        if agent is None:
+            agent = AGENTS[key] = Agent(key, connect, place)
+        agent.own(owner)
+    return agent
+
+
+def _before_fork() -> None:
+    for agent in list(AGENTS.values()):
+        agent.gate.before_fork()
+
+
+def _after_fork() -> None:
+    for agent in list(AGENTS.values()):
+        agent.gate.after_fork()
+
+
+def _reborn() -> None:
+    for agent in list(AGENTS.values()):
+        agent.reborn()
+
+
+def _at_exit() -> None:
+    """Tell what was asked for by hand, and free what is held, within a second."""
+    agents = list(AGENTS.values())
+    for agent in agents:
+        for owner in agent.owners():
+            owner._closed = True
+        agent.contact.inbox.put("")
+    end = time.monotonic() + FAREWELL
+    while any(agent.links for agent in agents) and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_reborn)
+at_end(_at_exit)

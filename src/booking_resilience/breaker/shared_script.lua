@@ -1,19 +1,26 @@
 -- What Redis knows of one fleet of breakers, read and changed in one step and by the clock of Redis. In front of it
--- come MOVES, the state machine's table, and KEPT and LATE, in milliseconds; so are all times here.
+-- come MOVES, the state machine's table, and KEPT, LATE and LAPSE, in milliseconds; so are all times here.
 --
--- KEYS: the fleet's facts (a hash), the reports (a sorted set: process, when)
--- ARGV: what to do, the process, who holds a lease, a token never used before, the channel to announce changes on,
---       five of the process's settings, and what the command is about
+-- KEYS: the fleet's facts (a hash), a key that never exists
+-- ARGV: what to do, the machine, a token never used before, the channel to announce changes on, five of the process's
+--       settings, and what the command is about
 
-local op, process, me, fresh, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local cooldown, max_cooldown = tonumber(ARGV[6]), tonumber(ARGV[7])
-local trial_calls, min_reporters, length = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local subject, detail = ARGV[11], ARGV[12]
+local op, machine, fresh, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local cooldown, max_cooldown = tonumber(ARGV[5]), tonumber(ARGV[6])
+local trial_calls, min_reporters, length = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local subject, detail = ARGV[10], ARGV[11]
+
+-- A write that changes nothing: a Redis that refuses writes (a replica, a full one) must not look healthy to readers.
+redis.call('ZADD', KEYS[2], 'XX', 0, '')
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local fleet, stored = {}, redis.call('HGETALL', KEYS[1])
-for i = 1, #stored, 2 do fleet[stored[i]] = stored[i + 1] end
+local fleet, reported, stored = {}, {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #stored, 2 do
+  local field, value = stored[i], stored[i + 1]
+  fleet[field] = value
+  if string.sub(field, 1, 7) == 'report:' then reported[field] = value end
+end
 local state, told, turns, answer = fleet.state or 'closed', false, 0, ''
 
 local function whole(value) return string.format('%.0f', value) end
@@ -23,18 +30,12 @@ local function set(field, value)
   fleet[field] = value
   redis.call('HSET', KEYS[1], field, value)
 end
-local function free()  -- nobody has the lease any more
-  for _, field in ipairs({'holder', 'lease', 'until', 'length', 'begun', 'granted', 'rival'}) do
-    fleet[field] = nil
-    redis.call('HDEL', KEYS[1], field)
-  end
-  told = true
+local function unset(field)
+  fleet[field] = nil
+  redis.call('HDEL', KEYS[1], field)
 end
-local function turn(move)  -- something that every process has to follow
-  turns = turns + 1
-  set('turn', fresh .. turns)
-  set('turned', now)
-  set('move', move)
+local function free()  -- nobody has the lease any more
+  for _, field in ipairs({'lease', 'until', 'length', 'begun'}) do unset(field) end
   told = true
 end
 local function make(move)
@@ -46,135 +47,135 @@ local function make(move)
   told = true
   return true
 end
+local function turn(move)  -- something that every process has to follow
+  turns = turns + 1
+  set('turn', fresh .. turns)
+  set('turned', now)
+  set('move', move)
+  set('successes', 0)
+  free()
+end
 local function open(move, seconds)
   if not make(move) then return end
   turn(move)
-  free()
-  set('successes', 0)
   set('opened', now)
   set('cooldown', seconds)
 end
-local function close(move)
-  if not make(move) then return end
-  turn(move)
-  free()
-  set('successes', 0)
-  redis.call('DEL', KEYS[2])
+local function open_anew(move)  -- by the settings of whoever completes the report
+  open(move, cooldown)
+  set('max_cooldown', max_cooldown)
+  set('trial_calls', trial_calls)
 end
 local function relapse()
   local longer, most = number('cooldown'), number('max_cooldown')
   if most > 0 then longer = math.min(longer * 2, most) end
   open('RELAPSE', longer)
 end
-local function left()  -- of the cooldown; none for a clock that was set back by more than all of it
-  local rest = number('opened') + number('cooldown') - now
-  if rest < 0 or rest > number('cooldown') then return 0 end
-  return rest
-end
+local function left() return math.max(number('opened') + number('cooldown') - now, 0) end  -- of the cooldown
 local function reports(since)
-  return redis.call('ZCOUNT', KEYS[2], whole(since), whole(now + cooldown))
+  local count = 0
+  for field in pairs(reported) do
+    if number(field) >= since then count = count + 1 end
+  end
+  return count
+end
+local function close(move)
+  if not make(move) then return end
+  turn(move)
+  for field in pairs(reported) do unset(field) end
+  reported = {}
 end
 
-if state == 'half_open' and fleet.lease and not (op == 'done' and subject == fleet.lease) then
-  local rest = number('until') - now
-  if rest <= 0 or rest > number('length') then relapse() end  -- lost with its holder
+local set_back = false  -- the clock: what lies in the future then happened just now
+local function bound(field)
+  if number(field) > now then
+    set(field, now)
+    set_back = true
+  end
+end
+for _, field in ipairs({'since', 'turned', 'opened', 'commanded'}) do bound(field) end
+for field in pairs(reported) do bound(field) end
+if fleet.lease and number('until') > now + number('length') then set('until', now + number('length')) end
+
+if state == 'half_open' and fleet.lease and number('until') <= now and subject ~= fleet.lease then
+  if fleet.begun then relapse() else free() end  -- lost with its holder; or not begun in time
 end
 
 if op == 'report' then
   local at = now - tonumber(subject)
-  if state ~= 'closed' or at >= number('turned') then
-    local keep = math.max(3600000, 2 * cooldown)
-    redis.call('ZADD', KEYS[2], whole(at), process)
-    redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', whole(now - keep))
-    redis.call('PEXPIRE', KEYS[2], whole(math.max(keep, redis.call('PTTL', KEYS[2]))))
+  if state ~= 'closed' or set_back or at >= number('turned') then
+    local keep = now - math.max(3600000, 2 * cooldown)
+    for field in pairs(reported) do
+      if number(field) < keep then unset(field) end
+    end
+    set('report:' .. machine, at)
+    reported['report:' .. machine] = at
     told = true
     local since = math.min(now - cooldown, at)  -- its own report counts, however short the cooldown is
     if state == 'closed' and reports(since) >= min_reporters then
-      open('TRIP', cooldown)
-      set('max_cooldown', max_cooldown)
-      set('trial_calls', trial_calls)
-    elseif state == 'open' and left() == 0 and reports(math.max(since, number('turned') + 1)) >= min_reporters
-    then  -- an old OPEN that nobody tried to end: those who had left it found the backend sick again
-      make('TRY')
-      open('RELAPSE', cooldown)
-      set('max_cooldown', max_cooldown)
-      set('trial_calls', trial_calls)
+      open_anew('TRIP')
+    elseif state == 'open' and left() == 0 and reports(math.max(since, number('turned') + 1)) >= min_reporters then
+      make('TRY')  -- an old OPEN that nobody tried to end: those who had left it found the backend sick again
+      open_anew('RELAPSE')
     end
   end
 elseif op == 'ask' then
-  if state == 'open' and left() == 0 and make('TRY') then set('patience', 250) end
-  local mine = fleet.holder == me and not fleet.begun
-  if state ~= 'half_open' then
-    answer = 'no'
-  elseif mine and fleet.rival then
-    answer = 'yield'
-  elseif mine or not fleet.lease then
-    if not mine then
-      set('holder', me)
-      set('lease', fresh)
-      set('granted', now)
-    end
-    set('length', length)
-    set('until', now + length)
+  if state == 'open' and left() == 0 then make('TRY') end
+  if state == 'half_open' and not fleet.lease then
+    set('lease', fresh)
+    set('length', LAPSE)
+    set('until', now + LAPSE)
     answer = 'yours'
-  elseif fleet.begun then
-    answer = 'busy'
+  end
+elseif op == 'begin' and subject == fleet.lease then
+  set('begun', 1)
+  set('length', length)
+  set('until', now + length)
+elseif op == 'done' and subject == fleet.lease then
+  if detail == 'failure' then
+    relapse()
   else
-    local held = now - number('granted')
-    if held < 0 or held >= number('patience') then set('rival', me) end
-    answer = 'wait'
+    if detail == 'success' then set('successes', number('successes') + 1) end
+    if detail == 'success' and number('successes') >= number('trial_calls') then close('RECOVER') else free() end
   end
-elseif op == 'begin' then
-  if subject == fleet.lease then
-    set('begun', 1)
-    set('length', length)
-    set('until', now + length)
-  end
-elseif op == 'yield' then
-  if subject == fleet.lease then
-    -- Whoever has it next may keep it twice as long: so two who seldom call do not take it from each other for ever.
-    if fleet.rival then set('patience', number('patience') * 2) end
-    free()
-  end
-elseif op == 'done' then
-  if subject == fleet.lease then
-    if detail == 'failure' then
-      relapse()
-    else
-      set('successes', number('successes') + 1)
-      if number('successes') >= number('trial_calls') then close('RECOVER') else free() end
-    end
-  end
-elseif op == 'recover' then  -- a trial that succeeded while this Redis could not be asked for the lease
-  local at = now - tonumber(subject)
-  if (state == 'open' or state == 'half_open') and not fleet.begun and at >= number('opened') + number('cooldown') then
+elseif op == 'recover' then
+  -- A trial succeeded while this Redis could not be asked for the lease; or what is here is of an older dump or of a
+  -- replica that was behind, and whoever asks knows of a later turn that closed the fleet.
+  local is_old = number('turned') < (tonumber(detail) or 0)
+  local is_over = now - tonumber(subject) >= number('opened') + number('cooldown')
+  if state == 'isolated' and is_old then
+    close('RESET')
+  elseif (state == 'open' or state == 'half_open') and (is_old or is_over and not fleet.begun) then
     if state == 'open' then make('TRY') end
     close('RECOVER')
   end
-elseif op == 'isolate' then
-  local age = tonumber(detail)
-  if age <= LATE or now - age >= number('commanded') then
-    if make('ISOLATE') then free() end
-    turn('ISOLATE')
+elseif op == 'isolate' or op == 'reset' then
+  local age, since = tonumber(detail), number('commanded')
+  if op == 'reset' then since = math.max(since, number('turned')) end
+  if age <= LATE or now - age >= since then
+    if op == 'reset' then
+      close('RESET')
+    else
+      make('ISOLATE')
+      turn('ISOLATE')
+    end
     set('commanded', now - age)
     set('reason', subject)
-  end
-elseif op == 'reset' then
-  local age = tonumber(detail)
-  if age <= LATE or now - age >= math.max(number('commanded'), number('turned')) then
-    close('RESET')
-    set('commanded', now - age)
-    set('reason', subject)
+    answer = 'done'
   end
 end
 
-if fleet.state then
+if next(fleet) then
   local keep = KEPT + number('cooldown') + number('length')
   if redis.call('PTTL', KEYS[1]) < keep / 2 then redis.call('PEXPIRE', KEYS[1], whole(keep)) end
 end
-if told then redis.call('PUBLISH', channel, fresh) end
-return {
-  state, fleet.turn or '', fleet.move or '', whole(left()), whole(number('cooldown')),
-  whole(number('trial_calls') - number('successes')), fleet.since or '', whole(now - number('turned')),
-  whole(reports(now - cooldown)), fleet.lease or '', answer, fleet.reason or ''
-}
+local muted = told and type(redis.pcall('PUBLISH', channel, fresh)) == 'table'  -- for want of a right
+local wait = left()
+if fleet.lease then wait = math.max(number('until') - now, 0) end
+return cjson.encode({
+  state = state, turn = fleet.turn or '', move = fleet.move or '', left = left() / 1000,
+  cooldown = number('cooldown') / 1000, trials_left = number('trial_calls') - number('successes'),
+  since = number('since') / 1000, turned = number('turned') / 1000, age = (now - number('turned')) / 1000,
+  reporters = reports(now - cooldown), lease = fleet.lease or '', answer = answer, reason = fleet.reason or '',
+  wait = wait / 1000, muted = muted
+})

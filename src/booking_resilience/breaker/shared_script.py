@@ -8,102 +8,68 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from booking_resilience.breaker.machine import TRANSITIONS
+from booking_resilience.breaker.machine import Machine
+from booking_resilience.breaker.states import TRANSITIONS
 from booking_resilience.events import BreakerState
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 KEPT = 7 * 86400  # seconds that a fleet's facts outlive the last process that asked for them
 LONGEST = 10**12  # seconds, 30,000 years: what is longer is told as that, since Redis refuses what it cannot add
 LATE = 2.0  # seconds after which something by hand may be overtaken by what happened since
+LAPSE = 0.5  # seconds after which a lease that nobody began is free again
 
 _MOVES = "".join(f"MOVES['{old.value} {move.name}'] = '{new.value}'\n" for (old, move), new in TRANSITIONS.items())
 _BODY = (
     importlib.resources.files("booking_resilience.breaker").joinpath("shared_script.lua").read_text(encoding="utf-8")
 )
-SCRIPT = f"local KEPT, LATE, MOVES = {KEPT * 1000}, {int(LATE * 1000)}, {{}}\n{_MOVES}{_BODY}"
+_TIMES = ", ".join(str(int(seconds * 1000)) for seconds in (KEPT, LATE, LAPSE))
+SCRIPT = f"local KEPT, LATE, LAPSE = {_TIMES}\nlocal MOVES = {{}}\n{_MOVES}{_BODY}"
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What of a process's settings counts for the fleet when that process completes a report; seconds."""
+def settings_arguments(machine: Machine, min_reporters: int) -> tuple[str, ...]:
+    """Return the settings that count for the fleet as the script takes them: in whole milliseconds.
 
-    cooldown: float
-    max_cooldown: float | None
-    trial_calls: int
-    trial_timeout: float
-    min_reporters: int
-
-    def arguments(self) -> tuple[str, ...]:
-        """Return them as the script takes them, in whole milliseconds; at least one where none is no value."""
-        longest = 0 if self.max_cooldown is None else max(_milliseconds(self.max_cooldown), 1)
-        length = max(_milliseconds(self.trial_timeout), 1)
-        numbers = _milliseconds(self.cooldown), longest, self.trial_calls, self.min_reporters, length
-        return tuple(str(number) for number in numbers)
+    No longest cooldown is 0, so one of nothing is 1; likewise a trial's timeout.
+    """
+    longest = 0 if machine.max_cooldown is None else max(_milliseconds(machine.max_cooldown), 1)
+    length = max(_milliseconds(machine.trial_timeout), 1)
+    numbers = _milliseconds(machine.cooldown), longest, machine.trial_calls, min_reporters, length
+    return tuple(str(number) for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """How the fleet stood when Redis answered; durations in seconds.
-
-    Attributes:
-        state: The fleet's state.
-        turn: Names the last transition that processes have to follow; empty if Redis knows of none.
-        move: Which move that was, by its name in the table.
-        left: Of the cooldown.
-        cooldown: The whole of it.
-        trials_left: Successes still needed to close.
-        since: Since when it is in its state, in seconds since 1970 by Redis' clock; None if Redis knows of nothing.
-        age: How long ago the turn was.
-        reporters: Processes that reported within one cooldown.
-        lease: The token of the lease, empty if nobody has it.
-        answer: To who asked for the lease: yours, yield, busy, wait, no.
-        reason: Of the last isolation or reset by hand.
-    """
+    """How the fleet stood when Redis answered; durations in seconds."""
 
     state: BreakerState
-    turn: str
-    move: str
-    left: float
-    cooldown: float
-    trials_left: int
-    since: float | None
-    age: float
-    reporters: int
-    lease: str
-    answer: str
-    reason: str
+    turn: str  # names the last transition that processes have to follow; empty if Redis knows of none
+    move: str  # which move that was, by its name in the table
+    turned: float  # when it was, in seconds since 1970 by Redis' clock
+    age: float  # how long ago that was
+    left: float  # of the cooldown
+    cooldown: float  # the whole of it
+    trials_left: int  # successes still needed to close
+    since: float  # since when it is in its state, by Redis' clock; 0 if Redis knows of nothing
+    reporters: int  # machines that reported within one cooldown
+    lease: str  # the token of the lease; empty if nobody has it
+    wait: float  # how long until it is worth asking for the lease
+    answer: str  # `yours` to whoever got the lease, `done` to a command by hand that was carried out, else empty
+    reason: str  # of the last isolation or reset by hand
+    muted: bool  # whether Redis refused to announce the change
 
     @classmethod
-    def parse(cls, reply: Sequence[bytes]) -> Fact:
+    def parse(cls, reply: bytes) -> Fact:
         """Return what the script's reply says."""
-        state, turn, move, left, cooldown, trials, since, age, reporters, lease, answer, reason = (
-            item.decode("utf-8", "replace") for item in reply
-        )
-        return cls(
-            state=BreakerState(state),
-            turn=turn,
-            move=move,
-            left=int(left) / 1000,
-            cooldown=int(cooldown) / 1000,
-            trials_left=int(trials),
-            since=int(since) / 1000 if since else None,
-            age=int(age) / 1000,
-            reporters=int(reporters),
-            lease=lease,
-            answer=answer,
-            reason=reason,
-        )
+        said = json.loads(reply)
+        return cls(**{**said, "state": BreakerState(said["state"])})
 
 
 def clean(text: str) -> str:
-    """Return a text that Redis can be told, whatever the application's had in it."""
+    """Return a string that Redis can be told, whatever the application's had in it."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,20 +1,18 @@
-"""Two connections to a Redis, of the official client: one to ask on, one that rings when something changed.
+"""Connections to a Redis, of the official client: one to ask on (`Wire`), and one that hears of changes (`Bell`).
 
-The client's connections are used without its pool, its retries and its timeouts, so that a Redis that does not answer
-is noticed in time and a client that was given stays as it was.
+The client's connections are used without its pool, its retries and its settings of answers, so that a Redis that
+does not answer is noticed in time, an error of one breaker is no other's, and a client that was given stays as it was.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
-import select
+import time
 import urllib.parse
-import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from booking_resilience.breaker.shared_script import SCRIPT, SHA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,13 +23,17 @@ Connection: TypeAlias = Any  # the client's; its annotations differ from version
 
 TIMEOUT = 2.0  # seconds without an answer after which a Redis counts as gone
 CONNECT_TIMEOUT = 1.0  # seconds for the connection itself, so that one is back within 2 seconds of the Redis
+RETRY_EVERY = 0.3  # seconds between two attempts to reach a Redis that is gone
+LOOK_EVERY = 0.25  # seconds between two looks of a bell at which channels are wanted
+KNOCK_EVERY = 1.0  # seconds between two signs of life that a bell asks for
+_OF_THE_POOL = ("maint_", "oss_", "orig_", "event_dispatcher")  # what only a pool with push messages makes use of
 
 
 def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
     """Return a function that makes a connection, not yet connected, as the client or the URL says.
 
     Raises:
-        ValueError: If the URL is none; the message has nothing of it, since it may hold a password.
+        ValueError: If it isn't a URL; the message has nothing of it, since it may hold a password.
     """
     from redis.backoff import NoBackoff
     from redis.connection import ConnectionPool
@@ -43,7 +45,7 @@ def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
         try:
             pool = ConnectionPool.from_url(url)
         except ValueError:
-            raise ValueError("url must begin with redis://, rediss:// or unix:// and be a whole URL") from None
+            raise ValueError("url must be a whole URL that begins with redis://, rediss:// or unix://") from None
     kind: Callable[..., Any] = pool.connection_class
     given = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_OF_THE_POOL)}
     ours = {
@@ -53,6 +55,8 @@ def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
         "retry_on_error": [],
         "health_check_interval": 0,
         "decode_responses": False,
+        "encoding": "utf-8",
+        "encoding_errors": "strict",
         "protocol": 2,
     }
 
@@ -60,9 +64,6 @@ def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
         return kind(**{**given, **ours, "retry": Retry(NoBackoff(), 0)})
 
     return connect
-
-
-_OF_THE_POOL = ("maint_", "oss_", "orig_", "event_dispatcher")  # what only a pool with push messages makes use of
 
 
 def place_of(url: str) -> str:
@@ -84,142 +85,106 @@ def place_of(url: str) -> str:
     return f"{scheme}{mark}{place.rpartition('@')[2]}"
 
 
-class Waker:
-    """A pipe by which any thread, or a signal handler, wakes the one that waits for the wires."""
+class Wire:
+    """A connection, from the call to `close`. What fails raises the client's errors or an `OSError`."""
 
-    def __init__(self) -> None:
-        ends: tuple[int, int] = os.pipe()
-        self.descriptor: int = ends[0]
-        self._far: int = ends[1]
-        for end in (self.descriptor, self._far):
-            os.set_blocking(end, False)
-        self._is_rung = False
-        self._finalizer = weakref.finalize(self, _close, self.descriptor, self._far)
-        self._finalizer.atexit = False  # the thread may still wait for it
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        connection.connect()
+        self._identity = self._descriptor()
 
-    def ring(self) -> None:
-        """Wake who waits, or who waits next; never blocks."""
-        if not self._is_rung:
-            self._is_rung = True
-            with contextlib.suppress(OSError):
-                os.write(self._far, b"\0")
+    def send(self, commands: Sequence[tuple[str, ...]]) -> None:
+        """Send commands, whose answers `read` gives in order."""
+        self._check()
+        self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
 
-    def rearm(self) -> None:
-        """Take note of rings from now on; to be called before looking at what they are about."""
-        self._is_rung = False
-
-    def wait(self, seconds: float) -> None:
-        """Wait until it rings or the time is over."""
-        poll = select.poll()
-        poll.register(self.descriptor, select.POLLIN)
-        if poll.poll(seconds * 1000):
-            self.drain()
-
-    def drain(self) -> None:
-        """Read away what rang."""
-        with contextlib.suppress(BlockingIOError):
-            while len(os.read(self.descriptor, 4096)) == 4096:
-                pass
+    def read(self, seconds: float | None = None) -> Any:
+        """Return the next answer, which may be an error; None if none comes within so many seconds."""
+        self._check()
+        if seconds is not None and not self._connection.can_read(seconds):
+            return None
+        try:
+            return self._connection.read_response()
+        except importlib.import_module("redis").ResponseError as error:
+            return error
 
     def close(self) -> None:
-        """Close this process's ends."""
-        self._finalizer()
+        """Close it; in a child process only its own end, so that its parent can go on to use it."""
+        with contextlib.suppress(Exception):
+            self._check()
+        with contextlib.suppress(Exception):
+            self._connection.disconnect()
 
-
-class Wires:
-    """The two connections, from `open` to `close`. What fails raises the client's errors or an `OSError`."""
-
-    def __init__(self, connect: Callable[[], Connection]) -> None:
-        self._talk, self._bell = connect(), connect()
-        self._channels: frozenset[str] = frozenset()
-
-    def open(self) -> None:
-        """Connect both, and leave the script with the Redis."""
-        self._talk.connect()
-        self._bell.connect()
-        self._load()
-
-    def run(self, calls: Sequence[tuple[str, ...]]) -> list[list[bytes]]:
-        """Run the script once with each of the keys and arguments; return the replies in order."""
-        replies = self._exchange([("EVALSHA", SHA, *call) for call in calls])
-        if any(type(reply).__name__ == "NoScriptError" for reply in replies):  # somebody flushed the scripts
-            self._load()
-            again = [place for place, reply in enumerate(replies) if type(reply).__name__ == "NoScriptError"]
-            for place, reply in zip(again, self._exchange([("EVALSHA", SHA, *calls[at]) for at in again]), strict=True):
-                replies[place] = reply
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
-
-    def listen(self, channels: Iterable[str]) -> None:
-        """Have it ring for these channels and no other."""
-        wanted = frozenset(channels)
-        for command, names in (("SUBSCRIBE", wanted - self._channels), ("UNSUBSCRIBE", self._channels - wanted)):
-            if names:
-                self._bell.send_command(command, *sorted(names))
-        self._channels = wanted
-
-    def wait(self, waker: Waker, seconds: float) -> set[str]:
-        """Wait until it rings, the waker does, or the time is over; return the channels that rang."""
-        poll = select.poll()
-        for descriptor in (waker.descriptor, _descriptor(self._talk), _descriptor(self._bell)):
-            poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(max(seconds, 0.0) * 1000)}
-        if waker.descriptor in ready:
-            waker.drain()
-        if _descriptor(self._talk) in ready and self._talk.can_read(0):
-            raise ConnectionError("an answer that nobody asked for")
-        rang = set()
-        while _descriptor(self._bell) in ready and self._bell.can_read(0):
-            message = self._bell.read_response()
-            if message[0] == b"message":
-                rang.add(message[1].decode())
-        return rang
-
-    def close(self) -> None:
-        """Close both."""
-        for connection in (self._talk, self._bell):
+    def _check(self) -> None:
+        """Raise an error if somebody closed the descriptor, as daemons do; its number may be another file's by now."""
+        if self._descriptor() != self._identity:
             with contextlib.suppress(Exception):
-                connection.disconnect()
+                self._connection._sock.detach()  # or the client would write to, and close, what is not its own
+            raise ConnectionError("the connection was closed by somebody else")
 
-    def forget(self) -> None:
-        """Drop, in a child process, what its parent goes on to use: no word to the Redis."""
-        for connection in (self._talk, self._bell):
-            with contextlib.suppress(Exception):
-                if connection._sock is not None:
-                    connection._sock.close()
-                    connection._sock = None
+    def _descriptor(self) -> tuple[int, int] | None:
+        try:
+            found = os.fstat(self._connection._sock.fileno())
+        except (AttributeError, OSError):  # it is closed; or a descriptor is no file here, as on Windows
+            return None
+        return found.st_dev, found.st_ino
 
-    def _load(self) -> None:
-        for reply in self._exchange([("SCRIPT", "LOAD", SCRIPT)]):
-            if isinstance(reply, Exception):
-                raise reply
 
-    def _exchange(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        from redis.exceptions import ResponseError
+class Bell:
+    """Listens to channels, until it is stopped, and rings when something was announced. Runs on a thread of its own.
 
-        talk = self._talk
-        talk.send_packed_command(talk.pack_commands(commands), check_health=False)
-        replies: list[Any] = []
-        for _ in commands:
-            if not talk.can_read(TIMEOUT):
-                raise TimeoutError("no answer")
+    Args:
+        connect: Makes the connection.
+        wanted: Returns the channels to listen to.
+        ring: Called with the channel; also once it is listened to, since something may have changed before.
+        refused: Called with the error if Redis does not let it listen.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        wanted: Callable[[], Iterable[str]],
+        ring: Callable[[str], None],
+        refused: Callable[[Exception], None],
+    ) -> None:
+        self._connect, self._wanted, self._ring, self._refused = connect, wanted, ring, refused
+        self.is_stopped: bool = False
+        self.wire: Wire | None = None
+
+    def run(self) -> None:
+        """Listen; after an error anew, after a pause."""
+        while not self.is_stopped:
             try:
-                replies.append(talk.read_response())
-            except ResponseError as error:
-                replies.append(error)
-        return replies
+                self.wire = Wire(self._connect())
+                self._listen(self.wire)
+            except Exception:  # noqa: BLE001 - whatever it is: changes are read once a second all the same
+                time.sleep(RETRY_EVERY)
+            finally:
+                if self.wire is not None:
+                    self.wire.close()
 
-
-def _descriptor(connection: Connection) -> int:
-    sock = connection._sock
-    if sock is None:
-        raise ConnectionError("the connection is closed")
-    return int(sock.fileno())
-
-
-def _close(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+    def _listen(self, wire: Wire) -> None:
+        heard, knocked = time.monotonic(), float("-inf")
+        before: set[str] = set()
+        listened: set[str] = set()
+        while not self.is_stopped:
+            now, wanted = time.monotonic(), set(self._wanted())
+            if wanted != before or now - knocked >= KNOCK_EVERY:
+                # One is asked for again, to hear a sign of life; a PING would need one right more.
+                new = [("SUBSCRIBE", channel) for channel in (wanted - listened) | set(sorted(listened & wanted)[:1])]
+                wire.send([*new, *(("UNSUBSCRIBE", channel) for channel in listened - wanted)])
+                before, knocked = wanted, now
+                listened &= wanted
+            answer = wire.read(LOOK_EVERY)
+            if answer is None and wanted and now - heard > KNOCK_EVERY + TIMEOUT:
+                raise TimeoutError("no answer")
+            if answer is None and wanted:
+                continue
+            heard = now
+            if isinstance(answer, Exception):
+                self._refused(answer)
+            elif answer is not None and answer[0] in (b"message", b"subscribe"):
+                channel = answer[1].decode()
+                if answer[0] == b"message" or channel not in listened:
+                    self._ring(channel)
+                listened.add(channel)

@@ -1,47 +1,60 @@
-"""Telling of a breaker's transitions: listeners and the log, in order and under no lock."""
+"""What is still to be told of a breaker, and to whom. Pure: each change gives a new value."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-from typing import TYPE_CHECKING
+import weakref
+from typing import Literal, NamedTuple
 
-from booking_resilience.events import BreakerEvent, BreakerState, notify
+from booking_resilience.breaker.states import Transition
+from booking_resilience.events import BreakerEvent, Listener
 
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from booking_resilience.breaker.breaker import CircuitBreaker
-
-logger: logging.Logger = logging.getLogger("booking_resilience.breaker")
-_LOUD = (BreakerState.OPEN, BreakerState.ISOLATED)
+MOST = 1000  # transitions that are kept for listeners that are slower than they come
 
 
-def deliver(breaker: CircuitBreaker, lock: AbstractContextManager[object]) -> None:
-    """Tell of the transitions that nobody was told of yet.
+class Turn:
+    """A thread's turn to tell of transitions, which is over once nobody holds it any more."""
 
-    One thread tells at a time, so that the order is kept; one that finds another at it leaves its transition to it.
-    Who is at it is noted by process: in a forked child nobody is.
+    __slots__ = ("__weakref__", "process")
+
+    def __init__(self) -> None:
+        self.process: int = os.getpid()
+
+
+class News(NamedTuple):
+    """The transitions of one process that nobody was told of yet.
+
+    Attributes:
+        listeners: Who is told of them.
+        untold: The transitions, the newest `MOST` of them.
+        process: The process that they happened in.
+        loss: Whether some were dropped since there last was nothing to tell, and whether that was logged.
+        teller: Whose turn it is to tell of them.
     """
-    machine, here = breaker._machine, os.getpid()
-    telling = False
-    try:
-        while True:
-            with lock:
-                if not telling and breaker._delivering == here:
-                    return
-                if not machine.moves:
-                    breaker._delivering, telling = 0, False
-                    return
-                breaker._delivering, telling = here, True
-                (old, new, reason), listeners = machine.next_move(), breaker._listeners
-            facts = {"breaker": breaker.name, "old": old.value, "new": new.value, "reason": reason}
-            with contextlib.suppress(Exception):  # a logging handler that raises
-                level = logging.WARNING if new in _LOUD else logging.INFO
-                logger.log(level, "%r: %s -> %s: %s", *facts.values(), extra=facts)
-            notify(listeners, BreakerEvent(breaker.name, old, new, reason), logger)
-    except BaseException:  # an interrupt; what is left is told at the next transition
-        if telling:
-            breaker._delivering = 0
-        raise
+
+    listeners: tuple[Listener[BreakerEvent], ...] = ()
+    untold: tuple[Transition, ...] = ()
+    process: int = 0
+    loss: Literal["none", "new", "logged"] = "none"
+    teller: weakref.ref[Turn] | None = None
+
+    def and_of(self, transitions: tuple[Transition, ...]) -> News:
+        """Return the news after these transitions too; what happened in a parent process is the parent's to tell."""
+        process = os.getpid()
+        untold, loss = (self.untold, self.loss) if self.process == process else ((), "none")
+        untold = (*untold, *transitions)
+        if len(untold) > MOST and loss == "none":
+            loss = "new"
+        return self._replace(untold=untold[-MOST:], process=process, loss=loss)
+
+    def is_told_by_another(self, turn: Turn) -> bool:
+        """Tell whether another thread of this process has the turn."""
+        teller = None if self.teller is None else self.teller()
+        return teller is not None and teller is not turn and teller.process == turn.process
+
+    def taken(self, turn: Turn) -> News:
+        """Return the news once the oldest transition is told of in this turn, which ends where none is left."""
+        if self.process != turn.process or not self.untold:
+            return self._replace(teller=None)
+        rest = self.untold[1:]
+        return self._replace(untold=rest, loss=self.loss if rest else "none", teller=weakref.ref(turn))

@@ -1,10 +1,11 @@
-"""How calls went lately: a sliding window of counts. Pure: the time comes in as an argument."""
+"""How calls went lately: counts over a sliding window. Pure: the time comes in as an argument, and nothing changes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from booking_resilience.checks import check, is_positive, is_whole
+from booking_resilience.checks import check, check_number, check_whole
 
 _BUCKETS = 30
 _NARROWEST = 1e-12  # seconds: finer than any clock, and no time is too many of it to be counted
@@ -21,6 +22,7 @@ class FailureRate:
         minimum_calls: Never trip on fewer calls than that; 1 or more.
 
     Raises:
+        TypeError: If a setting isn't a number.
         ValueError: If a setting is out of its range.
     """
 
@@ -29,47 +31,51 @@ class FailureRate:
     minimum_calls: int = 10
 
     def __post_init__(self) -> None:
-        right = is_positive(self.ratio) and self.ratio <= 1
-        check("ratio", self.ratio, right, "a number above 0, at most 1")
-        check("window", self.window, is_positive(self.window), "a finite number above 0")
-        check("minimum_calls", self.minimum_calls, is_whole(self.minimum_calls), "a whole number, 1 or more")
+        allowed = "a number above 0, at most 1"
+        check_number("ratio", self.ratio, above=True, allowed=allowed)
+        check("ratio", self.ratio, self.ratio <= 1, allowed)
+        check_number("window", self.window, above=True)
+        check_whole("minimum_calls", self.minimum_calls)
 
 
-class SlidingWindow:
-    """Counts of calls and failures over the last seconds, in buckets of a ring.
+class Bucket(NamedTuple):
+    """The calls that ended in one thirtieth of the window; `stamp` numbers the thirtieths since time 0."""
 
-    Each bucket is stamped with the time that it stands for, and only those stamped with a time inside the window
-    count. So an idle hour leaves nothing stale behind, and after a step of the clock, in either direction, what was
-    measured at other times does not count.
-    """
+    stamp: int
+    calls: int
+    failures: int
 
-    __slots__ = ("_rate", "_stamps", "_width", "calls", "failures")
 
-    def __init__(self, rate: FailureRate) -> None:
-        self._rate = rate
-        self._width = max(rate.window / _BUCKETS, _NARROWEST)
-        self._stamps = [-1] * _BUCKETS
-        self.calls: list[int] = [0] * _BUCKETS
-        self.failures: list[int] = [0] * _BUCKETS
+Buckets = tuple[Bucket, ...]
+"""What a window has counted, the bucket that was counted in last at the end.
 
-    def emptied(self) -> SlidingWindow:
-        """Return one like it that has counted nothing."""
-        return SlidingWindow(self._rate)
+Only buckets stamped with a time inside the window count. So an idle hour leaves nothing stale behind, and after a
+step of the clock, in either direction, what was measured at other times doesn't count.
+"""
 
-    def place(self, now: float) -> int:
-        """Return the place in `calls` and `failures` where what ends at `now`, in monotonic seconds, is counted."""
-        stamp = int(now // self._width)
-        place = stamp % _BUCKETS
-        if self._stamps[place] != stamp:
-            self._stamps[place], self.calls[place], self.failures[place] = stamp, 0, 0
-        return place
 
-    def counts(self, now: float) -> tuple[int, int]:
-        """Return how many calls ended within the window before `now`, and how many of them failed."""
-        newest = int(now // self._width)
-        inside = [place for place, stamp in enumerate(self._stamps) if newest - _BUCKETS < stamp <= newest]
-        return sum(self.calls[place] for place in inside), sum(self.failures[place] for place in inside)
+def with_call(rate: FailureRate, buckets: Buckets, now: float, *, failed: bool) -> Buckets:
+    """Return the buckets with one more call, which ended at `now`, in monotonic seconds."""
+    stamp = _stamp(rate, now)
+    if buckets and buckets[-1].stamp == stamp:
+        others, before = buckets[:-1], buckets[-1]
+    else:  # threads may come out of order by a bucket, so what is stamped with a little later is kept as well
+        others = tuple(bucket for bucket in buckets if 0 < abs(bucket.stamp - stamp) < _BUCKETS)
+        before = next((bucket for bucket in buckets if bucket.stamp == stamp), Bucket(stamp, 0, 0))
+    return (*others, Bucket(stamp, before.calls + 1, before.failures + failed))
 
-    def is_too_much(self, calls: int, failures: int) -> bool:
-        """Tell whether so many failures among so many calls are too many."""
-        return calls >= self._rate.minimum_calls and failures / calls >= self._rate.ratio
+
+def recent(rate: FailureRate, buckets: Buckets, now: float) -> tuple[int, int]:
+    """Return how many calls ended within the window before `now`, and how many of them failed."""
+    newest = _stamp(rate, now)
+    inside = [bucket for bucket in buckets if newest - _BUCKETS < bucket.stamp <= newest]
+    return sum(bucket.calls for bucket in inside), sum(bucket.failures for bucket in inside)
+
+
+def is_too_much(rate: FailureRate, calls: int, failures: int) -> bool:
+    """Tell whether so many failures among so many calls are too many."""
+    return calls >= rate.minimum_calls and failures / calls >= rate.ratio
+
+
+def _stamp(rate: FailureRate, now: float) -> int:
+    return int(now // max(rate.window / _BUCKETS, _NARROWEST))

@@ -12,8 +12,9 @@ from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, Listener, Subscription
 from booking_resilience.journal.books import ProcessStatus
 from booking_resilience.journal.entries import Journal
+from booking_resilience.journal.outbox import check_journal
 from booking_resilience.journal.reader import Reader
-from booking_resilience.journal.writer import check_journal, place_of
+from booking_resilience.journal.writer import place_of
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
@@ -69,7 +70,7 @@ class FleetMonitor(MonitorReader):
         reader, books = self._reader, self._reader.books
         with reader.lock:
             now = reader.now()
-            alert, counts = reader.event(now), books.counts()
+            alert, counts = reader.alert.event(now), books.counts()
             return ErrorStats(
                 total=sum(counts.values()),
                 **counts,
@@ -94,8 +95,8 @@ class FleetMonitor(MonitorReader):
         reader = self._reader
         with reader.lock:
             now = reader.now()
-            reader.look(now)
-            return reader.books.minutes.read(now, minutes, reader.transitions())
+            reader.alert.look(now)
+            return reader.books.minutes.read(now, minutes, reader.alert.transitions())
 
     def processes(self) -> list[ProcessStatus]:
         """Return the processes that write the journal, the one seen last first; forgotten after its `max_age`."""

@@ -14,8 +14,10 @@ from typing import Any, cast
 
 from booking_resilience import clock
 from booking_resilience.events import AlertEvent, Listener
+from booking_resilience.journal import forks
+from booking_resilience.journal.alerting import FleetAlert
 from booking_resilience.journal.books import Books
-from booking_resilience.journal.claims import TELLING, Claims, Transition
+from booking_resilience.journal.claims import Transition
 from booking_resilience.journal.entries import (
     CLAIM,
     HEARTBEAT,
@@ -25,13 +27,11 @@ from booking_resilience.journal.entries import (
     Page,
     ReadRecord,
     entry,
-    facts_of,
     head_of,
 )
-from booking_resilience.journal.writer import AGAIN, fleets, logger, place_of, writer_of
-from booking_resilience.monitor.history import AlertTransition, new_transitions
+from booking_resilience.journal.writer import AGAIN, logger, place_of, writer_of
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
-from booking_resilience.monitor.record import ErrorRecord, as_datetime
+from booking_resilience.monitor.record import ErrorRecord
 from booking_resilience.monitor.telling import Teller
 
 POLL = 0.1  # seconds between two readings at the end of the log
@@ -39,7 +39,6 @@ _PAGE = 1000
 _SLOW = 2.0  # seconds after which a reading that has not come back counts as failed
 _MEASURED_FOR = 30.0  # seconds after which the clocks are compared anew, however inaccurately
 _APART = 0.05  # seconds that the clocks of several machines, as they are measured, may differ
-_AHEAD = 1.0  # seconds by which an event may lie ahead of the clock before the clock counts as set back
 
 
 class Reader:
@@ -55,7 +54,7 @@ class Reader:
     Attributes:
         lock: Held while what is known changes; never while the journal is read, or user code runs.
         books: Records, groups, numbers and processes.
-        alert: The alert as this reader's rate has it, by the rule that counts.
+        alert: The fleet's alert.
         teller: Tells of records and alerts.
         has_clock: Whether the journal has a clock of its own.
     """
@@ -69,15 +68,14 @@ class Reader:
         self._is_closed = False
         self._forget()
         self._begin()
-        fleets.add(self)
+        forks.fleets.add(self)
         self.start()
 
     def _forget(self) -> None:
         """Know nothing."""
-        self.alert: Alert = Alert(self._rule, self._window)
-        self.books: Books = Books(self._capacity, SlidingRate(self._window, self.alert.exact))
-        self._claims, self._changes = Claims(), new_transitions()
-        self._rule_now, self._since = self._rule, clock.utc_now()
+        alert = Alert(self._rule, self._window)
+        self.books: Books = Books(self._capacity, SlidingRate(self._window, alert.exact))
+        self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate, alert)
         self._cursor: Any = None
         self._ahead = 0.0  # of the journal's clock, before the machine's monotonic one
         self._accuracy, self._measured = math.inf, -math.inf
@@ -90,9 +88,9 @@ class Reader:
         self.teller: Teller = Teller(self._on_alert)
         self._step = threading.Lock()  # held while the journal is read, and over a fork
         self._stop = threading.Event()
-        self._listeners: tuple[tuple[float, Listener[ErrorRecord]], ...] = ()
+        self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
         self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way
-        self._mine = self._called = ""  # IDs of the claim that was made last here, and the one that was told of
+        self.alert.forget_mine()
         self._is_warned = False
 
     def start(self) -> None:
@@ -122,32 +120,10 @@ class Reader:
             return begun[1]
         return self._failing_since
 
-    def transitions(self) -> list[AlertTransition]:
-        """Return the transitions of the fleet's alert; this reader's own, if nobody in the fleet tells of any."""
-        return list(self._claims.transitions or self._changes)
-
-    def event(self, now: float) -> AlertEvent | None:
-        """Return the alert as it fires, else None."""
-        self.look(now)
-        if not self.alert.firing:
-            return None
-        return AlertEvent("firing", self.books.rate.per_minute(now), self.alert.peak, self._since)
-
-    def look(self, now: float) -> None:
-        """See what has become of the rate and the alert."""
-        rate, alert = self.books.rate, self.alert
-        if rate.rewind(now + _AHEAD):
-            alert.rewind(now + _AHEAD)
-        for state in (*alert.before(rate, now), *alert.after(rate, now, rate.count(now))):
-            if state == "firing":
-                self._since = as_datetime(now)
-            facts = rate.per_minute(now), alert.peak, self._since, as_datetime(now)
-            self._changes.append(AlertTransition(state, *facts))
-
     def subscribe(self, listener: Listener[ErrorRecord]) -> Any:
         """Have a listener told of records that are made from now on; return what `unsubscribe` wants."""
         with self.lock:
-            told = time.monotonic(), listener
+            told = (time.monotonic(), clock.timestamp()), listener
             self._listeners = (*self._listeners, told)
         return told
 
@@ -194,11 +170,11 @@ class Reader:
         if not self.has_clock or end - begin <= self._accuracy or end >= self._measured + _MEASURED_FOR:
             self._ahead, self._accuracy, self._measured = now - (begin + end) / 2, end - begin, end
 
-    def _is_after(self, read: ReadRecord, since: float) -> bool:
-        """Tell whether a record was made, and came into the journal, after a moment of the monotonic clock."""
-        moment = since + self._ahead
+    def _is_after(self, read: ReadRecord, since: tuple[float, float]) -> bool:
+        """Tell whether a record was made, and came into the journal, after a moment of this machine's two clocks."""
         if not self.has_clock:
-            return read.moment >= moment
+            return read.moment >= since[1]
+        moment = since[0] + self._ahead
         return read.moment >= moment - _APART and read.arrived >= moment
 
     def _take(self, page: Page) -> list[ReadRecord]:
@@ -223,63 +199,26 @@ class Reader:
             return self.books.stack(head, data, now)
         if head.kind == HEARTBEAT:
             self.books.heartbeat(head, data)
-        elif head.kind == TOLD:
-            self._claims.read_told(facts_of(data))
-        elif head.kind == CLAIM:
-            facts = facts_of(data)
-            if facts[0] == "telling":
-                self._claims.read_takeover(head.id.hex(), *facts[1:])
-            else:
-                claim = Transition.of(head.id.hex(), facts)
-                if self._claims.read(claim):
-                    self._follow(claim)
+        elif head.kind in (CLAIM, TOLD):
+            self.alert.read(head, data)
         return []
-
-    def _follow(self, transition: Transition) -> None:
-        """Have the alert stand where the log says it does."""
-        rule = self._rule if transition.state == "resolved" else transition.rule
-        is_firing = transition.state != "resolved"
-        if rule != self._rule_now:
-            self.alert, self._rule_now = Alert(rule, self._window), rule
-        if is_firing != self.alert.firing:
-            self.alert.take(transition.since, transition.peak if is_firing else None)
-        self._since = as_datetime(transition.since)
 
     # -- the alert
 
     def _see_to_alert(self) -> bool:
         """Claim what there is to claim, and tell what is this reader's to tell; tell whether there is more to read."""
         with self.lock:
-            now, claims = self.now(), self._claims
-            self.look(now)
+            now = self.now()
+            self.alert.look(now)
             if self._on_alert is None:
                 return False
-            if claims.last is not None and claims.holder == self._mine != self._called:
-                self._called = self._mine
-                if not claims.is_told and now - claims.claimed_at < TELLING:
-                    self._call(claims.last)
-            facts = self._claim(now)
-        if facts is None:
+            if (transition := self.alert.to_tell(now)) is not None:
+                self._call(transition)
+            claim = self.alert.claim(now)
+        if claim is None:
             return False
-        mine = os.urandom(16)
-        self._mine = mine.hex()
-        writer_of(self._journal).append([entry(CLAIM, mine, facts)])
+        writer_of(self._journal).append([entry(CLAIM, *claim)])
         return True
-
-    def _claim(self, now: float) -> list[Any] | None:
-        """Return what is to be claimed, if anything is."""
-        claims, alert = self._claims, self.alert
-        if claims.wants_takeover(now):
-            return ["telling", claims.last.id if claims.last else "", claims.attempt + 1, now]
-        if claims.awaits_telling(now):
-            return None
-        state = claims.wanted(is_firing=alert.firing, now=now, own=self._rule)
-        if state is None:
-            return None
-        firing, rate = claims.firing, self.books.rate.per_minute(now)
-        since, rule = (now, self._rule) if firing is None else (firing.since, firing.rule)
-        after = "" if claims.last is None else claims.last.id
-        return Transition("", after, state, rate, max(alert.peak, rate), since, now, rule).facts()
 
     def _call(self, transition: Transition) -> None:
         """Tell of a transition, on a thread of its own: it may take its time."""

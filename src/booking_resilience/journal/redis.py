@@ -13,8 +13,9 @@ from typing import Any
 from booking_resilience import clock
 from booking_resilience.breaker.shared_wires import TIMEOUT, connector, place_of
 from booking_resilience.checks import check, check_number, check_text, check_type, check_whole
+from booking_resilience.journal import forks
 from booking_resilience.journal.entries import Cursor, Page, surplus
-from booking_resilience.journal.writer import close_writer, pausing
+from booking_resilience.journal.writer import close_writer
 
 _MEASURE_EVERY = 10.0  # seconds after which the two clocks are compared again
 _PRUNE_EVERY = 20.0
@@ -108,7 +109,7 @@ class RedisJournal:
         self._connect = connector(url, client)
         self._is_closed = False
         self._begin()
-        pausing.add(self)
+        forks.journals.add(self)
 
     def _begin(self) -> None:
         self._writing, self._reading = _Line(self._connect), _Line(self._connect)

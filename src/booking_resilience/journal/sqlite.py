@@ -5,28 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from booking_resilience import clock
 from booking_resilience.checks import check_number, check_type, check_whole
+from booking_resilience.journal import forks
 from booking_resilience.journal.entries import RECORD, Cursor, Page, surplus
-from booking_resilience.journal.writer import close_writer, pausing
+from booking_resilience.journal.sqlite_file import Connection, check_file, keep_for_good
+from booking_resilience.journal.writer import close_writer
 
-_APPLICATION = 0x62724A31  # "brJ1": what tells our files from others
-_BUSY = 0.5  # seconds that one waits for another process that writes
 _PRUNE_EVERY = 20.0
 _OLD_AT_ONCE = 10_000  # records removed with one batch
-_TABLES = """
-CREATE TABLE records (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
-CREATE TABLE notes (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
-CREATE TABLE numbers (records INTEGER NOT NULL);
-INSERT INTO numbers VALUES (0);
-"""
 _PART = "SELECT * FROM (SELECT * FROM {} WHERE position > :start ORDER BY position LIMIT :limit)"
 _READ = f"{_PART.format('records')} UNION ALL {_PART.format('notes')} ORDER BY position LIMIT :limit"
 
@@ -54,13 +45,13 @@ class SQLiteJournal:
         self._path = os.path.realpath(path)
         self.place: str = f"the journal {self._path}"
         self.max_age, self.max_records = max_age, max_records
-        _check_file(self._path)
+        check_file(self._path)
         self._is_closed = False
         self._begin()
-        pausing.add(self)
+        forks.journals.add(self)
 
     def _begin(self) -> None:
-        self._writing, self._reading = _Connection(self._path), _Connection(self._path)
+        self._writing, self._reading = Connection(self._path), Connection(self._path)
         self._next_prune = time.monotonic() + _PRUNE_EVERY / 4
 
     def append(self, entries: Sequence[bytes]) -> None:
@@ -119,7 +110,7 @@ class SQLiteJournal:
         return f"<SQLiteJournal {self._path}>"
 
     @contextlib.contextmanager
-    def _open(self, connection: _Connection, *, create: bool) -> Iterator[Any]:
+    def _open(self, connection: Connection, *, create: bool) -> Iterator[Any]:
         with connection.lock:
             if self._is_closed:
                 raise ValueError("the journal is closed")
@@ -153,7 +144,7 @@ class SQLiteJournal:
 
     def pause(self, end: float) -> bool:
         """Close the connections over a fork; tell whether nobody was using them."""
-        held: list[_Connection] = []
+        held: list[Connection] = []
         for connection in (self._writing, self._reading):
             if not connection.lock.acquire(timeout=max(0.0, end - time.monotonic())):
                 for other in held:
@@ -172,132 +163,8 @@ class SQLiteJournal:
     def reborn(self, *, was_paused: bool) -> None:
         """Go on in a child process."""
         if not was_paused:  # what the parent is in the middle of is the parent's: never closed, never used
-            _keep_for_good(self._writing.db, self._reading.db)
+            keep_for_good(self._writing.db, self._reading.db)
         self._begin()
-
-
-class _Connection:
-    """A connection to the file that lies at the path just now."""
-
-    def __init__(self, path: str) -> None:
-        self.lock = threading.Lock()
-        self.db: sqlite3.Connection | None = None
-        self._path = path
-        self._file: tuple[int, int] | None = None
-
-    def open(self, *, create: bool) -> sqlite3.Connection | None:
-        """Return the connection; None if there is no file and none is to be made."""
-        if self.db is not None and self.is_current():
-            return self.db
-        self.close()
-        if not _is_there(self._path):
-            if not create:
-                return None
-            _make(self._path)
-        before = _identity(self._path)
-        db = _connect(self._path)
-        try:
-            if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
-                raise sqlite3.DatabaseError("the file is no journal")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA journal_size_limit = 4194304")
-        except BaseException:
-            db.close()
-            raise
-        if before != _identity(self._path):
-            db.close()
-            raise sqlite3.OperationalError("the file was replaced just now")
-        self.db, self._file = db, before
-        return db
-
-    def is_current(self) -> bool:
-        """Tell whether the file is still the one at the path."""
-        return self._file == _identity(self._path)
-
-    def close(self) -> None:
-        """Close it, if it is open."""
-        db, self.db, self._file = self.db, None, None
-        if db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                db.close()
-
-
-def _check_file(path: str) -> None:
-    """Check that a file, if there is one, is a journal; nothing is written, nor any lock of this process's dropped.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    if Path(path).is_dir():
-        raise ValueError(f"path must be a journal or a new file, not the folder {path!r}")
-    if not _is_there(path):
-        return
-    try:
-        db = sqlite3.connect(f"{Path(path).as_uri()}?immutable=1", uri=True)
-        with contextlib.closing(db):
-            is_ours = db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION
-    except sqlite3.OperationalError:  # it cannot be read now: it counts as gone
-        return
-    except sqlite3.DatabaseError:
-        is_ours = False
-    if not is_ours:
-        raise ValueError(f"path must be a journal or a new file; {path!r} is something else")
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    uri = f"{Path(path).as_uri()}?mode=rw"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-
-
-def _is_there(path: str) -> bool:
-    try:
-        return Path(path).stat().st_size > 0  # an empty file is as good as none
-    except FileNotFoundError:
-        return False
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _make(path: str) -> None:
-    """Make the file, complete before it gets its name; what is left of a former one's log goes first."""
-    handle, beside = tempfile.mkstemp(prefix=".journal-", suffix=".tmp", dir=Path(path).parent)  # mode 0600
-    os.close(handle)
-    try:
-        with contextlib.closing(_connect(beside)) as db:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(f"BEGIN; PRAGMA application_id = {_APPLICATION}; {_TABLES} COMMIT")
-        with _folder_locked(Path(path).parent):
-            if not _is_there(path):
-                for rest in ("-wal", "-shm", "-journal"):
-                    Path(path + rest).unlink(missing_ok=True)
-                Path(beside).replace(path)
-    finally:
-        for rest in ("", "-wal", "-shm", "-journal"):
-            Path(beside + rest).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _folder_locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from making the same file; where that cannot be done, the chance is small."""
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -321,12 +188,3 @@ def _top(db: sqlite3.Connection) -> int:
 def _oldest(db: sqlite3.Connection) -> int | None:
     found = db.execute("SELECT min(position) FROM records").fetchone()[0]
     return None if found is None else int(found)
-
-
-def _keep_for_good(*things: object) -> None:
-    """Have the things never be freed, not even at the end: their memory belongs to a connection of the parent's."""
-    with contextlib.suppress(ImportError):
-        import ctypes
-
-        for thing in things:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -6,7 +6,6 @@ writes a heartbeat every second. It is paused over a fork, and a child starts on
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import itertools
 import logging
@@ -15,100 +14,41 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.callbacks import is_coroutine_function
-from booking_resilience.checks import check_type
+from booking_resilience.journal import forks
 from booking_resilience.journal.entries import HEARTBEAT, STACK_AGAIN, StackEntries, StackEntry, entry, record_entry
-from booking_resilience.locks import fork_safe_lock
-from booking_resilience.monitor.record import ErrorRecord, this_process
+from booking_resilience.journal.outbox import Outbox, check_journal
+from booking_resilience.monitor.record import ErrorRecord
+from booking_resilience.monitor.source import this_process
 
 MOST_WAITING = 10_000
 GATHER = 0.05  # seconds that a batch gathers: what a SIGKILL costs
 BEAT = 1.0  # seconds between heartbeats
 AGAIN = 0.3  # seconds until a batch that failed is tried again
-FAREWELL = 2.0  # seconds that the end of the process waits for what is still to be written
-_PAUSE = 1.0  # seconds that a fork waits for a batch that is being written
 _BATCH, _BATCH_BYTES = 1000, 1_000_000
 
 logger = logging.getLogger("booking_resilience.journal")
-_registry = fork_safe_lock()
-_writers: dict[int, Writer] = {}  # by the ID of the journal, which the writer keeps alive
-
-
-class _Life:
-    """This process, from its start or fork on."""
-
-    def __init__(self) -> None:
-        self.id: bytes = os.urandom(8)
-        self.started: float = clock.timestamp()
-        self.end: float | None = None  # until when the end of the process waits
-
-
-life = _Life()
-
-
-def check_journal(journal: Any) -> None:
-    """Check that something is a journal.
-
-    Raises:
-        TypeError: If it lacks a method, or has one that would have to be awaited.
-    """
-    for name in ("append", "read", "close"):
-        method = getattr(journal, name, None)
-        is_right = callable(method) and not isinstance(journal, type) and not is_coroutine_function(method)
-        check_type("journal", journal, is_right, f"a journal, whose {name} is a plain function")
 
 
 def writer_of(journal: Any) -> Writer:
     """Return the writer of a journal, made if there is none yet."""
     check_journal(journal)
-    with _registry:
-        writer = _writers.get(id(journal))
+    with forks.registry:
+        writer = forks.writers.get(id(journal))
         if writer is None:
-            writer = _writers[id(journal)] = Writer(journal)
+            writer = forks.writers[id(journal)] = Writer(journal)
     return writer
 
 
 def close_writer(journal: Any) -> None:
-    """Write what waits for a journal that is about to be closed, for up to `FAREWELL`, and let its writer go."""
-    with _registry:
-        writer = _writers.pop(id(journal), None)
+    """Write what waits for a journal that is about to be closed, for up to 2 s, and let its writer go."""
+    with forks.registry:
+        writer = forks.writers.pop(id(journal), None)
     if writer is not None:
         writer.close()
-
-
-class Outbox:
-    """What a monitor puts its records into.
-
-    Attributes:
-        unjournaled: How many records were not taken.
-    """
-
-    __slots__ = ("_lock", "_writer", "unjournaled")
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._lock = threading.RLock()  # a signal handler may record meanwhile
-        self.unjournaled: int = 0
-
-    def put(self, record: ErrorRecord) -> None:
-        """Take a record, without waiting for anything."""
-        writer = self._writer
-        if len(writer.waiting) < writer.room and threading.get_ident() != writer.thread_id:
-            writer.waiting.append(record)
-            if not writer.is_rung:
-                writer.ring()
-        else:
-            with self._lock:
-                self.unjournaled += 1
-                writer.unjournaled += 1
-
-    def flush(self, timeout: float) -> bool:
-        """Wait until what was put so far is in the journal; tell whether it is."""
-        return self._writer.flush(timeout)
 
 
 class Writer:
@@ -151,9 +91,9 @@ class Writer:
 
     def add_owner(self, owner: object) -> None:
         """Run the thread as long as this monitor is there, at least."""
-        with _registry:
+        with forks.registry:
             self._owners.add(owner)
-            _writers.setdefault(id(self._journal), self)
+            forks.writers.setdefault(id(self._journal), self)
             self._start()
 
     def outbox(self) -> Outbox:
@@ -169,7 +109,7 @@ class Writer:
             self._bell.release()
 
     def _start(self) -> None:
-        with _registry:
+        with forks.registry:
             if self._thread is None and not self._is_closed:
                 name = "booking-resilience journal"
                 self._thread = threading.Thread(target=self._run, args=(self._id,), name=name, daemon=True)
@@ -196,7 +136,7 @@ class Writer:
             TimeoutError: If a batch is being written and does not come to its end.
             Exception: What the journal raises.
         """
-        if not self._turn.acquire(timeout=_PAUSE):
+        if not self._turn.acquire(timeout=forks.PAUSE):
             raise TimeoutError("the journal is busy")
         try:
             self._journal.append(entries)
@@ -204,9 +144,9 @@ class Writer:
             self._turn.release()
 
     def close(self) -> None:
-        """Write what waits, for up to `FAREWELL`, and take nothing any more."""
+        """Write what waits, for up to 2 s, and take nothing any more."""
         if threading.get_ident() != self.thread_id:
-            self.flush(FAREWELL)
+            self.flush(forks.FAREWELL)
         self.room, self._is_closed = 0, True
         self.ring()
 
@@ -233,12 +173,12 @@ class Writer:
         """Tell whether there is anything to do in future; else the thread is over."""
         if self._id != id_:  # forked from within this thread
             return False
-        with _registry:
+        with forks.registry:
             if not self._is_closed and (self._owners or self.waiting or self._batch):
                 return True
             self._thread = self.thread_id = None
-            if _writers.get(id(self._journal)) is self:
-                del _writers[id(self._journal)]
+            if forks.writers.get(id(self._journal)) is self:
+                del forks.writers[id(self._journal)]
             return False
 
     def _work(self) -> bool:
@@ -295,8 +235,8 @@ class Writer:
 
     def _heartbeat(self, written: int) -> bytes:
         offset = _offset(self._journal)
-        facts = [*this_process(), life.started + offset, clock.timestamp() + offset, written, self.unjournaled]
-        return entry(HEARTBEAT, life.id + self._id, facts)
+        facts = [*this_process(), forks.life.started + offset, clock.timestamp() + offset, written, self.unjournaled]
+        return entry(HEARTBEAT, forks.life.id + self._id, facts)
 
     def _succeeded(self) -> None:
         self._batch.clear()
@@ -344,51 +284,3 @@ def _offset(journal: Any) -> float:
     """Return by how many seconds the journal's clock is ahead of this process's; 0 if it has none of its own."""
     measure = getattr(journal, "_offset", None)
     return 0.0 if measure is None else float(measure())
-
-
-def _at_exit() -> None:
-    """Write what waits, for up to `FAREWELL` in all."""
-    if life.end is None:
-        life.end = time.monotonic() + FAREWELL
-    for writer in list(_writers.values()):
-        writer.say_farewell(life.end)
-
-
-_paused: list[Any] = []
-pausing: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The journals that are to be paused over a fork."""
-fleets: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The readers that are."""
-
-
-def _before_fork() -> None:
-    end = time.monotonic() + _PAUSE
-    things = (*list(_writers.values()), *list(fleets), *list(pausing))
-    _paused[:] = [thing for thing in things if thing.pause(end)]
-
-
-def _after_fork_here() -> None:
-    for thing in _paused:
-        thing.resume()
-    _paused.clear()
-
-
-def _after_fork() -> None:
-    global life
-    life = _Life()
-    paused, _paused[:] = {id(thing) for thing in _paused}, []
-    for writer in list(_writers.values()):
-        writer.begin()
-    for thing in (*list(pausing), *list(fleets)):
-        thing.reborn(was_paused=id(thing) in paused)
-    for fleet in list(fleets):
-        fleet.start()
-
-
-_register: Callable[..., Any] | None = getattr(threading, "_register_atexit", None)  # also runs in forked workers
-for _when in (atexit.register, _register):
-    if _when is not None:
-        with contextlib.suppress(RuntimeError):  # the interpreter is about to end
-            _when(_at_exit)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork)

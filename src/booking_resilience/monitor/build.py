@@ -21,9 +21,9 @@ from booking_resilience.monitor.record import (
     make_record,
     member_of,
     outcome_of,
-    this_process,
 )
 from booking_resilience.monitor.redact import CYCLE, MESSAGE_LENGTH, Cleaner, Redactor, cut_to, finder, text_of
+from booking_resilience.monitor.source import this_process
 from booking_resilience.monitor.stacks import (
     Known,
     Position,

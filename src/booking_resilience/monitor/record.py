@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import datetime
 import enum
-import os
-import platform
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from booking_resilience.events import AlertEvent, ErrorCategory
-from booking_resilience.monitor.redact import Redactor, cut_to
+from booking_resilience.monitor.redact import Redactor
+from booking_resilience.monitor.source import Source
 from booking_resilience.monitor.stacks import Frames, Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
-
-
-Source: TypeAlias = tuple[str | None, int | None]
-"""Host and process ID."""
 
 
 class Severity(enum.StrEnum):
@@ -170,6 +166,7 @@ class ErrorRecord:
 
 FIELDS = tuple(field.name for field in fields(ErrorRecord) if field.name not in ("host", "pid"))
 _new = object.__new__
+set_number: Callable[[ErrorRecord, int], None]
 _set_details, _set_kind, _set_moment, set_number, _set_message = (
     vars(ErrorRecord)[name].__set__ for name in ErrorRecord.__slots__
 )
@@ -183,11 +180,6 @@ def make_record(kind: Kind, details: Details, message: str, moment: float | date
     _set_message(record, message)
     _set_moment(record, moment)
     return record
-
-
-def this_process() -> Source:
-    """Return the machine's name and this process's ID."""
-    return cut_to(platform.node(), 256) or None, os.getpid()
 
 
 def member_of(kind: Any, value: Any) -> Any:

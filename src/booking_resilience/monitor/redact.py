@@ -66,9 +66,9 @@ class Redaction:
             value = getattr(self, name)
             allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
             check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
-            change = re.compile if name == "patterns" else str
-            kind = tuple if name == "patterns" else frozenset
-            object.__setattr__(self, name, kind(change(item) for item in value))
+            items: list[Any] = list(value)
+            made = tuple(re.compile(item) for item in items) if name == "patterns" else frozenset(map(str, items))
+            object.__setattr__(self, name, made)
         object.__setattr__(self, "_anywhere", pattern_of(self.keys))
         object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
         object.__setattr__(self, "_exact", frozenset(joined(key) for key in self.exact_keys))
@@ -100,7 +100,7 @@ def finder(redact: Redactor) -> Callable[[str], object]:
     """Return what says None of a text in which the redactor would find nothing; it may doubt, but must be quick."""
     if redact is None:
         return _nothing
-    if type(redact) is Redaction and not redact.patterns:
+    if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
         return SUSPECT.search
     return str
 

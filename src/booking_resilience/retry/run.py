@@ -194,6 +194,7 @@ def drive(
         outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
+        result: Any = None
         try:
             while True:
                 try:
@@ -250,6 +251,7 @@ def drive_async(
         outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
+        result: Any = None
         node: Node | None = None
         try:
             while True:

@@ -46,6 +46,8 @@ def find_appwrite(error: BaseException, is_sdk: bool, find: Callable[[BaseExcept
     if not is_sdk:
         return Found("cut", of_appwrite=True) if _is_of_an_answer(error) else Found("mistake")
     for link in _links(error):
+        if isinstance(link, ValueError) and _came_through(link) and _is_of_an_answer(link):
+            return Found("cut", of_appwrite=True)  # the SDK's services wrap what their models reject
         if link is not error and (found := find(link)).meaning in ("cut", "unanswered", "unsent", "untrusted"):
             return found
     return Found("mistake")

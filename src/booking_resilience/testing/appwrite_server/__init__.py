@@ -3,7 +3,7 @@
 It speaks HTTP on the loopback; the real SDK talks to it. What it answers equals recordings of a real Appwrite 1.9.6.
 
 - `server.py`: the listening socket and a thread for each connection
-- `wire.py`: HTTP on one connection; `exchange.py`: a request and its answer; `wrong.py`: what a fault makes of an answer
+- `wire.py`: HTTP on one connection; `exchange.py`: a request and its answer; `wrong.py`: what a fault makes of it
 - `routes.py`: the table of routes; `api.py`: which leads where, and in which order things are checked
 - `access.py`: projects, keys, scopes, guests; `permissions.py`: their syntax; `limits.py`: the rate limits
 - `tables.py` (databases and tables), `fields.py` (columns and indexes), `rows.py` (single rows), `bulk.py` (many),

@@ -44,18 +44,18 @@ class Api:
 
     Attributes:
         access: The keys.
-        fields: The routes of columns and indexes.
+        tables: The routes of databases and tables.
     """
 
     def __init__(self, project: str, key: str, unique_violation: str, transactions: bool = True) -> None:
         store = Store()
         settings = Settings(store, Transactions(), unique_violation)
         self.access: Access = Access(project, key)
-        self.fields: FieldRoutes = FieldRoutes(store)
+        self.tables: TableRoutes = TableRoutes(store)
         bulk = BulkRoutes(settings)
         self._groups = {
-            "tables": TableRoutes(store),
-            "fields": self.fields,
+            "tables": self.tables,
+            "fields": FieldRoutes(store, self.tables),
             "rows": RowRoutes(settings, bulk),
             "bulk": bulk,
             "transactions": TransactionRoutes(settings),

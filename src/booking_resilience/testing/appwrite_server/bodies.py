@@ -38,7 +38,7 @@ def row_body(
                 data[key] = _related(dialect, database, column.relation, row.data.get(key))
         elif every or key in (select or ()):
             value = row.data.get(key)
-            data[key] = [] if value is None and column.array else value
+            data[key] = [] if value is None and column.array else value  # kept as null, which sorts and is found so
     return {
         **data,
         "$sequence": str(row.sequence or ""),

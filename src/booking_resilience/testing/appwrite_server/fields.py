@@ -9,8 +9,10 @@ from booking_resilience.testing.appwrite_server.exchange import Answer, Call, de
 from booking_resilience.testing.appwrite_server.kinds import KINDS, Column
 from booking_resilience.testing.appwrite_server.schema import change_column, column_body, make_column, not_available
 from booking_resilience.testing.appwrite_server.store import Database, Index, Store, Table
-from booking_resilience.testing.appwrite_server.tables import listed
+from booking_resilience.testing.appwrite_server.tables import TableRoutes, listed
 
+_MOST_COLUMNS = 1017
+_WIDEST = 65_535  # bytes of a row, MariaDB's limit
 _TAKEN = "Failed to create index: rows that are there have equal values"
 
 
@@ -19,14 +21,11 @@ class FieldRoutes:
 
     Args:
         store: Where they are.
-
-    Attributes:
-        worker_runs: Whether what is made becomes available; the real server leaves that to a worker.
+        tables: What knows whether the worker runs that makes them available.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.worker_runs = True
+    def __init__(self, store: Store, tables: TableRoutes) -> None:
+        self._store, self._tables = store, tables
 
     def create_column(self, call: Call) -> Answer:
         """Make a column."""
@@ -37,11 +36,14 @@ class FieldRoutes:
         database, table = self._table(call)
         if column.relation:
             self._relate(call, database, table, column)
+        if len(table.columns) >= _MOST_COLUMNS or table.width + column.width >= _WIDEST:
+            what = f"The maximum number or size of {call.dialect.column}s for {call.dialect.table} '{table.id}'"
+            raise call.dialect.limit_exceeded(f"{what} has been reached.")
         if table.column_like(column.key) is not None:
             raise call.dialect.keys_unique(column.key)
         table.columns[column.key] = column
         answer = Answer(202, column_body(column))
-        if self.worker_runs:
+        if self._tables.worker_runs:
             column.status = "available"
             self._fill(table, column)
         return answer
@@ -82,11 +84,9 @@ class FieldRoutes:
         if column.name != name:
             text = f"The {call.dialect.column} '%s' type is invalid."  # the real one forgets the key
             raise call.dialect.column_error("type_invalid", text)
-        longest = max((len(row.data.get(key) or "") for row in table.rows.values()), default=0) if column.size else 0
-        if column.size and not column.array and longest > (call.body.get("size") or column.size):
-            text = "Existing data is too large for new size, truncate your existing data then try again."
-            raise call.dialect.column_error("invalid_resize", text)
-        new_key = change_column(call.dialect, column, call.body, now())
+        has_sizes = column.size and not column.array
+        longest = max((len(row.data.get(key) or "") for row in table.rows.values()), default=0) if has_sizes else 0
+        new_key = change_column(call.dialect, column, call.body, now(), longest)
         if new_key != key:
             self._rename(call, table, column, new_key)
         return Answer(200, column_body(column))
@@ -103,12 +103,14 @@ class FieldRoutes:
                 row.data[key] = row.data.pop(old)
 
     def delete_column(self, call: Call) -> Answer:
-        """Remove a column; one that an index needs stays."""
+        """Remove a column; indexes go on without it, and go with it if they have no other."""
         table, column = self._column(call, call.ids[4])
-        if any(column.key in index.columns for index in table.indexes.values()):
-            type_ = "column_index_dependency" if call.dialect.is_tables else "index_dependency"
-            what = f"{call.dialect.column.capitalize()} '{column.key}' cannot be renamed or deleted."
-            raise ApiError(409, type_, f"{what} Please remove the associated index first.")
+        for index in [one for one in table.indexes.values() if column.key in one.columns]:
+            del table.indexes[index.key]
+            index.columns = [name for name in index.columns if name != column.key]
+            index.taken.clear()
+            if index.columns and not table.add_index(index):
+                index.status, index.error = "failed", _TAKEN
         del table.columns[column.key]
         for row in table.rows.values():
             row.data.pop(column.key, None)
@@ -122,7 +124,7 @@ class FieldRoutes:
         index = indexes.make_index(call.dialect, database, table, call.body, now())
         fits = table.add_index(index)
         answer = Answer(202, indexes.index_body(call.dialect, index))
-        if self.worker_runs:
+        if self._tables.worker_runs:
             index.status = "available" if fits else "failed"
             index.error = "" if fits else _TAKEN
         return answer

@@ -138,7 +138,12 @@ class Column:
         return _RULES[self.kind.family](self, value)
 
     def stored(self, value: Any) -> Any:
-        """Return the value as it is stored and answered."""
+        """Return the value as it is stored and answered: an array that is null is answered as an empty one."""
+        kept = self.kept(value)
+        return [] if kept is None and self.array else kept
+
+    def kept(self, value: Any) -> Any:
+        """Return the value as the database keeps it."""
         convert = _STORED.get(self.kind.family)
         value = as_list(value) if self.array else value
         if value is None or convert is None:

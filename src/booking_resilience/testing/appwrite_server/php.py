@@ -55,16 +55,11 @@ def _utf8(value: Any) -> None:
 
 
 def _depth(value: Any) -> int:
-    deepest, level = 0, [value]
-    while level:
-        level = [
-            item
-            for one in level
-            if isinstance(one, (list, dict))
-            for item in (one if isinstance(one, list) else one.values())
-        ]
-        deepest += 1
-    return deepest - 1
+    depth, level = 0, [value]
+    while containers := [one for one in level if isinstance(one, (list, dict))]:
+        level = [item for one in containers for item in (one if isinstance(one, list) else one.values())]
+        depth += 1
+    return depth
 
 
 def type_of(value: Any) -> str:

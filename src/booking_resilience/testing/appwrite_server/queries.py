@@ -127,7 +127,7 @@ def check(queries: Sequence[Query], table: Table, *, only: tuple[str, ...] | Non
     listing = Listing()
     for query in queries:
         if query.method in ("cursorAfter", "cursorBefore") and listing.cursor is None and only is None:
-            listing.cursor = (_cursor(query), query.method == "cursorAfter")
+            listing.cursor = (_cursor(query, _invalid), query.method == "cursorAfter")
     for query in queries:
         if only is not None and query.method not in only:
             raise _invalid(f"Invalid query method: {query.method}")
@@ -141,10 +141,10 @@ def check(queries: Sequence[Query], table: Table, *, only: tuple[str, ...] | Non
     return listing
 
 
-def _cursor(query: Query) -> str:
+def _cursor(query: Query, error: Callable[[str], ApiError]) -> str:
     value = query.values[0] if query.values else None
     if not isinstance(value, str) or not is_id(value):
-        raise _invalid(f"Invalid cursor: {UID_RULE}")
+        raise error(f"Invalid cursor: {UID_RULE}")
     return value
 
 
@@ -163,7 +163,7 @@ def _take(listing: Listing, query: Query, table: Table) -> None:
     elif method == "orderRandom":
         listing.is_random = True
     else:
-        _cursor(query)
+        _cursor(query, bad_query)
 
 
 def _number(method: str, value: Any) -> int:
@@ -261,7 +261,7 @@ def _column_of(query: Query, table: Table) -> Column | None:
 
 
 def _is_sequence(value: Any, _: Column | None) -> bool:
-    return (isinstance(value, str) and value.isdigit()) or is_integer(value, 64)
+    return (isinstance(value, str) and value.isascii() and value.isdigit()) or is_integer(value, 64)
 
 
 _FITS: dict[str, Callable[[Any, Column | None], bool]] = {

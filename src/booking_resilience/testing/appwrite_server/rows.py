@@ -16,6 +16,8 @@ from booking_resilience.testing.appwrite_server.shared import Settings, guest_pe
 from booking_resilience.testing.appwrite_server.staging import View, selected
 from booking_resilience.testing.appwrite_server.store import Database, Row, Table
 
+_MOST_CACHED = 1000  # lists
+
 
 class RowRoutes:
     """What can be done with single rows.
@@ -118,6 +120,8 @@ class RowRoutes:
         total = min(total, listing.MOST_COUNTED) if counts else 0
         body = {"total": total, f"{call.dialect.row}s": bodies}
         if ttl and transaction_id is None:
+            if len(self._cached) >= _MOST_CACHED:
+                self._cached.clear()
             self._cached[place] = (moment + ttl, body)
         return Answer(200, body)
 

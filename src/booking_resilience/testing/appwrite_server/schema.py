@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from booking_resilience.testing.appwrite_server import parameters, php
-from booking_resilience.testing.appwrite_server.dialect import DIALECTS, ID_RULE, ApiError, Dialect, argument, is_id
+from booking_resilience.testing.appwrite_server.dialect import (
+    DIALECTS,
+    ID_RULE,
+    ApiError,
+    Dialect,
+    argument,
+    bad_request,
+    is_id,
+)
 from booking_resilience.testing.appwrite_server.kinds import (
     DATE_RULE,
     FLOAT_MAX,
@@ -20,6 +28,7 @@ from booking_resilience.testing.appwrite_server.kinds import (
 )
 
 _LONGEST = {"varchar": 16_381, "string": 1_073_741_824}
+_SHORTEST_SECRET = 150  # characters of a column that is encrypted
 _RELATIONS = ("oneToOne", "manyToOne", "manyToMany", "oneToMany")
 _ON_DELETE = ("cascade", "restrict", "setNull")
 
@@ -51,12 +60,22 @@ def make_column(name: str, body: dict[str, Any], now: str, dialect: Dialect = DI
     default = _default(column, body)
     column.array = parameters.boolean(body, "array", False)
     column.encrypt = parameters.boolean(body, "encrypt", False)
+    if column.encrypt and name in SIZED and column.size < _SHORTEST_SECRET:
+        rule = f"Encrypted strings require a minimum size of {_SHORTEST_SECRET} characters."
+        raise bad_request(f"Size too small. {rule}")
     _finish(dialect, column, low, high, default)
     return column
 
 
-def change_column(dialect: Dialect, column: Column, body: dict[str, Any], now: str) -> str:
+def change_column(dialect: Dialect, column: Column, body: dict[str, Any], now: str, longest: int = 0) -> str:
     """Change a column as a request asks; return its key from now on.
+
+    Args:
+        dialect: The vocabulary.
+        column: The column.
+        body: What is asked for.
+        now: The moment.
+        longest: The length of the longest text that is stored in it.
 
     Raises:
         ApiError: If a parameter is missing or wrong.
@@ -79,6 +98,9 @@ def change_column(dialect: Dialect, column: Column, body: dict[str, Any], now: s
     default = _default(changed, body)
     if column.name in SIZED and body.get("size") is not None:
         changed.size = parameters.whole(body, "size", 1, _LONGEST[column.name])
+    if longest > changed.size:
+        text = "Existing data is too large for new size, truncate your existing data then try again."
+        raise dialect.column_error("invalid_resize", text)
     bounds = (column.limits[0] if low is None else low, column.limits[1] if high is None else high)
     _finish(dialect, changed, *bounds, default)
     key = _key(new_key, "newKey") if new_key is not None else column.key
@@ -140,7 +162,7 @@ def _finish(dialect: Dialect, column: Column, low: Any, high: Any, default: Any)
         raise dialect.column_error("default_unsupported", f"Cannot set default value for required {dialect.column}")
     if column.array and default is not None:
         raise dialect.column_error("default_unsupported", f"Cannot set default value for array {dialect.column}s")
-    column.default = column.stored(default) if not column.array else None
+    column.default = column.kept(default) if not column.array else None
 
 
 def _make_relationship(dialect: Dialect, body: dict[str, Any], now: str) -> Column:

@@ -14,6 +14,7 @@ from booking_resilience.testing.appwrite_server.dialect import ApiError, Dialect
 from booking_resilience.testing.appwrite_server.store import Database, Row, Table
 
 MOST_OPERATIONS = 100
+_MOST_KEPT = 10_000  # transactions
 NOT_PENDING = "Invalid or non‑pending transaction"  # noqa: RUF001 - the real server's hyphen
 
 
@@ -31,7 +32,7 @@ class Operation:
 
 @dataclass(slots=True)
 class Transaction:
-    """One transaction; one that a guest has begun is out of everybody's reach but the keys'."""
+    """One transaction; of one that is over the operations are forgotten, `staged` still tells how many they were."""
 
     id: str
     created: str
@@ -39,6 +40,7 @@ class Transaction:
     expires: datetime.datetime
     status: str = "pending"
     operations: list[Operation] = field(default_factory=list)
+    staged: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -52,7 +54,7 @@ class Transaction:
             "$createdAt": self.created,
             "$updatedAt": self.updated,
             "status": self.status,
-            "operations": len(self.operations),
+            "operations": self.staged,
             "expiresAt": timestamp(self.expires),
         }
 
@@ -68,6 +70,8 @@ class Transactions:
         moment = now()
         expires = clock.utc_now() + datetime.timedelta(seconds=ttl)
         made = Transaction(parameters.unique_id(), moment, moment, expires)
+        if len(self.kept) >= _MOST_KEPT:  # the real server removes old ones, too
+            self.kept = {id_: one for id_, one in self.kept.items() if one.status == "pending" and not one.is_over}
         self.kept[made.id] = made
         return made
 
@@ -106,6 +110,7 @@ class Transactions:
     def stage(self, transaction: Transaction, operations: list[Operation]) -> None:
         """Add operations to a transaction."""
         transaction.operations += operations
+        transaction.staged += len(operations)
         transaction.updated = now()
 
 
@@ -117,7 +122,7 @@ def check_room(transaction: Transaction, adds: int) -> None:
     """
     if transaction.is_over:
         raise ApiError(500, "transaction_expired", "Server Error")
-    there = len(transaction.operations)
+    there = transaction.staged
     if there + adds > MOST_OPERATIONS:
         text = f"adding {adds} would exceed the maximum of {MOST_OPERATIONS}"
         raise ApiError(400, "transaction_limit_exceeded", f"Transaction already has {there} operations, {text}")

@@ -21,10 +21,14 @@ class TableRoutes:
 
     Args:
         store: Where they are.
+
+    Attributes:
+        worker_runs: Whether columns and indexes become available; the real server leaves that to a worker.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.worker_runs = True
 
     def create_database(self, call: Call) -> Answer:
         """Make a database."""

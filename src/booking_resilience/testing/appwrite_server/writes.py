@@ -83,7 +83,7 @@ def _made(
     stored = {}
     for key, column in table.available().items():
         value = column.default if has_defaults and data.get(key) is None else data.get(key)
-        stored[key] = _related(value) if column.relation else column.stored(value)
+        stored[key] = _related(value) if column.relation else column.kept(value)
     created, updated = (dates.stored(data[key]) if data.get(key) is not None else moment for key in _MOMENTS)
     return Row(row_id, 0, created, updated, permissions, stored)
 
@@ -128,7 +128,7 @@ def update(
     check(table, data, is_whole=False)
     columns = table.columns
     changes = {
-        key: _related(value) if columns[key].relation else columns[key].stored(value)
+        key: _related(value) if columns[key].relation else columns[key].kept(value)
         for key, value in data.items()
         if key not in _MOMENTS
     }
@@ -233,7 +233,7 @@ def increase(
     if known is not None and row.updated > known:
         raise ConflictError
     old = row.data.get(key)
-    new = column.stored((old or 0) + value)
+    new = column.kept((old or 0) + value)
     if high is not None and new > high:
         raise BoundError(f"Attribute value exceeds maximum limit: {php.text_of(high)}")
     if low is not None and new < low:
