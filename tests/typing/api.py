@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from functools import partial
 from typing import Any, Literal, assert_type
 
@@ -74,6 +84,10 @@ from booking_resilience import (
     with_retry,
     with_retry_async,
 )
+from booking_resilience.dashboard import Health, HealthCheck, dashboard, dashboard_wsgi, health
+from booking_resilience.dashboard.mount import Receive, Send
+from booking_resilience.sentry import SentrySink
+from booking_resilience.telemetry.logs import LogRecords
 
 
 def number() -> int:
@@ -508,3 +522,13 @@ class AsyncChat:
 async_provider: AsyncChatProvider = AsyncChat()
 async_service: AsyncChatService = AsyncChat()
 assert_type(iter_messages_async(async_service, "r", page_size=5), AsyncIterator[ChatMessage])
+
+app = dashboard(ErrorMonitor(), breakers={"rows": CircuitBreaker("appwrite")}, authorize=lambda scope: scope["user"])
+assert_type(app, Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]])
+wsgi = dashboard_wsgi(ErrorMonitor(), breakers=[CircuitBreaker("appwrite")], title="Errors", secret=b"s")
+assert_type(wsgi({}, print), Iterable[bytes])
+assert_type(health(breakers=[CircuitBreaker("appwrite")], monitor=ErrorMonitor()), Health)
+assert_type(health().checks, tuple[HealthCheck, ...])
+assert_type(health().status, Literal["ok", "degraded", "down"])
+ErrorMonitor().subscribe(SentrySink(interval=60.0))
+ErrorMonitor().subscribe(LogRecords())
