@@ -422,7 +422,8 @@ class TestChanges:
                 until(lambda: fleet.stats().total == 1, "the fleet to read on")
                 state = ask(apps[1], "/api/state").json()
                 assert (state["stale_since"], state["groups"][0]["operation"]) == (None, "before")
-                assert [each["records"] for each in state["processes"]] == [1]
+                until(lambda: [each.records for each in fleet.processes()] == [1], "the heartbeat")
+                assert [each["records"] for each in ask(apps[1], "/api/state").json()["processes"]] == [1]
 
     def test_without_its_journal_the_page_works_by_itself(self, caplog: pytest.LogCaptureFixture) -> None:
         """A journal that can't be read costs the page its shared token, not the page."""

@@ -111,11 +111,11 @@ class Dashboard:
         else:
             inner = _own_scope(scope, visitor)
             try:
-                if inner["path"]:
+                slashed = _slashed(scope) if inner["path"] == "/" else None
+                if slashed is None:
                     await self._router(inner, receive, send_strictly)
                     return
-                # Relative, so that it is right behind a proxy that has taken a prefix off, too.
-                response = Response(status_code=307, headers={"Location": quote(_last_part(scope)) + "/"})
+                response = Response(status_code=307, headers={"Location": slashed})
             except HTTPException as error:
                 response = _json({"message": error.detail}, error.status_code, error.headers)
             except ClientDisconnect:
@@ -193,19 +193,26 @@ _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADE
 
 
 def _own_scope(scope: Scope, visitor: str) -> dict[str, Any]:
-    """Return the scope as if it were mounted nowhere; nothing of the application around it takes part."""
+    """Return the scope as if it were mounted nowhere; nothing of the application around it takes part.
+
+    Some frameworks leave the prefix in the path, with `root_path` beside it; some take it off and add a slash.
+    """
     path, root = scope["path"], scope.get("root_path", "").rstrip("/")
     if root and (path == root or path.startswith(root + "/")):
         path = path[len(root) :]
-    elif not root:
-        path = path or "/"
     names = ("type", "asgi", "http_version", "method", "scheme", "query_string", "headers", "client", "server")
     kept = {name: scope[name] for name in names if name in scope}
-    return {**kept, "path": path, "root_path": "", "visitor": visitor}
+    return {**kept, "path": path.rstrip("/") or "/", "root_path": "", "visitor": visitor}
 
 
-def _last_part(scope: Scope) -> str:
-    return str(scope["path"] or scope.get("root_path", "")).rpartition("/")[2]
+def _slashed(scope: Scope) -> str | None:
+    """Return where to find the page with a slash at the end, if the address that was asked for has none.
+
+    It is relative, so that it is right behind a proxy that has taken a prefix off, too.
+    """
+    asked: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    asked = asked.partition(b"?")[0]
+    return None if not asked or asked.endswith(b"/") else asked.rpartition(b"/")[2].decode("latin-1") + "/"
 
 
 def _filter(request: Request) -> Filter:
