@@ -117,6 +117,9 @@ EXPLAINED = (
     "booking_resilience",
     "booking_resilience.appwrite",
     "booking_resilience.breaker.shared",
+    "booking_resilience.dashboard",
+    "booking_resilience.sentry",
+    "booking_resilience.telemetry.logs",
     "booking_resilience.telemetry.otel",
     "booking_resilience.testing",
 )

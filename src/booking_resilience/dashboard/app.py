@@ -22,7 +22,7 @@ from booking_resilience.dashboard.access import is_token, token_for, visitor_of
 from booking_resilience.dashboard.filters import Filter, parse_filter
 from booking_resilience.dashboard.keeping import Secret, logger
 from booking_resilience.dashboard.mount import Authorize, Breakers, Receive, Scope, Send
-from booking_resilience.dashboard.view import SPANS, group_record, page_state
+from booking_resilience.dashboard.view import SPANS, View, group_record
 from booking_resilience.dashboard.watched import Watched
 from booking_resilience.events import log_raised
 
@@ -66,6 +66,7 @@ class Dashboard:
     ) -> None:
         self._monitor, self._title, self._authorize = monitor, title, authorize
         self._watched = Watched(breakers)
+        self._view = View(monitor, self._watched)
         self._secret = Secret(secret, monitor)
         files = resources.files("booking_resilience.dashboard") / "static"
         self._files = {item.name: item.read_bytes() for item in files.iterdir() if item.is_file()}
@@ -146,7 +147,7 @@ class Dashboard:
         if span not in map(str, SPANS):
             raise HTTPException(400, f"span must be one of {', '.join(map(str, SPANS))}")
         wanted = _filter(request)
-        state = await to_thread.run_sync(page_state, self._monitor, self._watched, wanted, int(span))
+        state = await to_thread.run_sync(self._view.state, wanted, int(span))
         now = state.pop("now")
         text = json.dumps(state, separators=(",", ":"), allow_nan=False)
         version = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,26 +18,56 @@ _GROUPS = 200
 _OPERATIONS = 500
 _ALL = 1_000_000_000
 _MESSAGE = 300
+_MADE = 16
 
 
-def page_state(monitor: Any, watched: Watched, wanted: Filter, span: int) -> dict[str, Any]:
-    """Return everything on the page but what is unfolded."""
-    stats, records, history = monitor.stats(), monitor.recent(_ALL), monitor.history(span)
-    stale = getattr(monitor, "stale_since", None)
-    return {
-        "now": clock.utc_now().isoformat(),
-        "stats": _stats(stats),
-        "alert": None if stats.alert is None else {"peak": stats.alert.peak, "since": stats.alert.since.isoformat()},
-        "stale_since": None if stale is None else stale.isoformat(),
-        "processes": _processes(monitor),
-        "breakers": watched.facts(),
-        "chart": _chart(history, watched.transitions, span),
-        "groups": _groups(monitor, records, history, wanted),
-        "operations": sorted({record.operation for record in records})[:_OPERATIONS],
-        "record_processes": sorted({name for name in map(process_of, records) if name is not None}),
-        "kept": len(records),
-        "filtered": not wanted.is_empty,
-    }
+class View:
+    """The page's state; what takes long is made anew only when there are new records.
+
+    Args:
+        monitor: Where the errors come from.
+        watched: The breakers.
+    """
+
+    def __init__(self, monitor: Any, watched: Watched) -> None:
+        self._monitor, self._watched = monitor, watched
+        self._made: dict[Any, dict[str, Any]] = {}
+
+    def state(self, wanted: Filter, span: int) -> dict[str, Any]:
+        """Return everything on the page but what is unfolded."""
+        monitor = self._monitor
+        stats, history = monitor.stats(), monitor.history(span)
+        stale = getattr(monitor, "stale_since", None)
+        return {
+            "now": clock.utc_now().isoformat(),
+            "stats": _stats(stats),
+            "alert": None
+            if stats.alert is None
+            else {"peak": stats.alert.peak, "since": stats.alert.since.isoformat()},
+            "stale_since": None if stale is None else stale.isoformat(),
+            "processes": _processes(monitor),
+            "breakers": self._watched.facts(),
+            "chart": _chart(history, self._watched.transitions, span),
+            **self._errors(stats, history, wanted),
+        }
+
+    def _errors(self, stats: ErrorStats, history: Any, wanted: Filter) -> dict[str, Any]:
+        newest = [group.last_seen for group in self._monitor.groups(1)]
+        key = (wanted, history.minutes[0], len(history.minutes), stats.total, stats.dropped, *newest)
+        found = self._made.get(key)
+        if found is None:
+            records = self._monitor.recent(_ALL)
+            found = {
+                "groups": _groups(self._monitor, records, history, wanted),
+                "operations": sorted({record.operation for record in records})[:_OPERATIONS],
+                "record_processes": sorted({name for name in map(process_of, records) if name is not None}),
+                "kept": len(records),
+                "filtered": not wanted.is_empty,
+            }
+            if len(self._made) >= _MADE:
+                self._made.clear()
+            self._made[key] = found
+        return found
 
 
 def group_record(monitor: Any, fingerprint: str, wanted: Filter, index: int) -> dict[str, Any] | None:
