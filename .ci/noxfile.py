@@ -5,6 +5,7 @@ The everyday checks are in `.ci/run`; these take longer and look further.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path

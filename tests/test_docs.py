@@ -118,6 +118,7 @@ EXPLAINED = (
     "booking_resilience.appwrite",
     "booking_resilience.breaker.shared",
     "booking_resilience.dashboard",
+    "booking_resilience.journal",
     "booking_resilience.sentry",
     "booking_resilience.telemetry.logs",
     "booking_resilience.telemetry.otel",

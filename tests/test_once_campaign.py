@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from appwrite.query import Query
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ from booking_resilience.appwrite import (
     time_slots,
 )
 from booking_resilience.testing import AppwriteServer, Fault
-from halves import Half, at_once
+from halves import Half, at_once, pipeline
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPTS = int(os.environ.get("CAMPAIGN_SCRIPTS", "20"))
@@ -90,8 +91,8 @@ class Books:
         self.module, self.server = booking_flow, server
         booking_flow.bootstrap(server.client())
         backend = make_database(server.client(), server)
-        settings = {**POLICY, "breaker": appwrite_breaker(failure_threshold=10_000)}
-        self.halves = {loop: Half(backend, loop, **settings) for loop in ("sync", "asyncio")}
+        self.policy = POLICY
+        self.halves = {loop: Half(backend, loop) for loop in ("sync", "asyncio")}
         self.counts = Counter[str]()
         self.wrong: list[str] = []
 
@@ -100,8 +101,10 @@ class Books:
         draw = random.Random(seed)
         kind, loop = KINDS[seed % len(KINDS)], draw.choice(["sync", "asyncio"])
         name = f"s{seed}"
+        self.patient(True)
         theirs = self.halves[loop].insert(f"{name}-theirs", doctor="theirs")
         do, done = getattr(self, kind)(self.halves[loop], name)
+        self.patient(False)
         write_scripts(self.server, draw)
         error: Exception | None = None
         try:
@@ -109,6 +112,7 @@ class Books:
         except Exception as failure:
             error = failure
         self.server.faults.clear()
+        self.patient(True)
         share = done()  # of what was to be done: 0, 1, or between
         is_open = error is not None and self.open(error)
         self.counts["operations"] += 1
@@ -125,6 +129,12 @@ class Books:
             where += f"; again: {failure!r}"
         self.note("not finished by the same call", done() != 1, where)
         self.note("touched another's row", self.halves[loop].read(theirs.id) != theirs, where)
+
+    def patient(self, is_patient: bool) -> None:
+        """Give what follows the time that it needs, or so little that faults are met quickly."""
+        self.policy = {**POLICY, "attempt_timeout": 5.0, "deadline": 30.0} if is_patient else POLICY
+        for half in self.halves.values():
+            half.pipeline = pipeline(**self.policy)
 
     def note(self, what: str, is_so: bool, where: str) -> None:
         """Count what must not be."""
@@ -156,18 +166,22 @@ class Books:
 
     def reschedule(self, half: Half, name: str) -> Any:
         client = self.server.client()
-        named = {"breaker": appwrite_breaker(failure_threshold=10_000), "retry": appwrite_retry(**POLICY)}
-        flow = self.module.BookingFlow(client, monitor=ErrorMonitor(), **named, steps=half.loop == "asyncio")
+
+        def flow() -> Any:
+            named = {"breaker": appwrite_breaker(failure_threshold=10_000), "retry": appwrite_retry(**self.policy)}
+            return self.module.BookingFlow(client, monitor=ErrorMonitor(), **named, steps=half.loop == "asyncio")
+
         request = self.module.BookingRequest(
             therapist_id=f"t-{name}", therapist_name="Ada", user_id="u", start=NINE, booking_id=name
         )
-        flow.create_booking(request)
+        flow().create_booking(request)
         time.sleep(0.003)
 
         def taken() -> list[str]:
             tables = self.halves["sync"].backend.tables
-            rows = tables.list_rows(self.module.DATABASE_ID, "slots").rows
-            return sorted(row.data["start"][11:16] for row in rows if row.data["holder"] == name)
+            queries = [Query.equal("holder", [name]), Query.limit(100)]
+            rows = tables.list_rows(self.module.DATABASE_ID, "slots", queries).rows
+            return sorted(row.data["start"][11:16] for row in rows)
 
         def done() -> float:
             tables, held = self.halves["sync"].backend.tables, taken()
@@ -178,7 +192,7 @@ class Books:
                 return 0.0
             return 1.0 if held == needed["09:30"] and start == "09:30" else 0.5
 
-        return (lambda: flow.reschedule_booking(name, NINE + 2 * QUARTER)), done
+        return (lambda: flow().reschedule_booking(name, NINE + 2 * QUARTER)), done
 
 
 @pytest.fixture

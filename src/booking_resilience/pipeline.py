@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.callbacks import check_callback, drop_awaitable, is_awaitable
 from booking_resilience.checks import check_text, check_type
 from booking_resilience.colours import refuse_synchronous
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
@@ -29,6 +31,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _KEPT_DRIVERS = 256
+_logger = logging.getLogger("booking_resilience.retry")
 _SHUT = (BreakerState.OPEN, BreakerState.ISOLATED)
 
 
@@ -82,6 +85,8 @@ class Pipeline:
         )
         records = not isinstance(monitor, type) and callable(getattr(monitor, "record", None))
         check_type("monitor", monitor, monitor is None or records, "an ErrorMonitor or None")
+        if monitor is not None:
+            check_callback("monitor", monitor.record, "an object whose `record` is a function")
         self._retry, self._breaker, self._monitor = retry, breaker, monitor
         self.category: ErrorCategory = member_of(ErrorCategory, category)
         listener = None if monitor is None else self._watch
@@ -213,7 +218,7 @@ class Pipeline:
             return
         recovered, refused = event.outcome == "recovered", self._was_refused(event)
         is_mild = recovered or (refused and isinstance(event.error, LimitExceededError))
-        monitor.record(
+        made = monitor.record(
             event.error,
             operation=event.operation,
             category=self.category,
@@ -225,6 +230,8 @@ class Pipeline:
             else attempts_of(event.error) or event.attempt or None,
             outcome="recovered" if recovered else "refused" if refused else "failed",
         )
+        if is_awaitable(made):
+            drop_awaitable(monitor.record, made, _logger)
 
     def _was_refused(self, event: RetryEvent) -> bool:
         """Tell whether no attempt was made: a limit rejected the first, or the breaker of this pipeline itself."""

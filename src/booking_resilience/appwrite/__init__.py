@@ -47,3 +47,7 @@ __all__ = [
     "update_row_once",
     "update_row_once_async",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from booking_resilience.appwrite.classify import REQUEST_TIMEOUT, classify
+from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.evidence import leave_open
 from booking_resilience.appwrite.rows import MISSING
 from booking_resilience.errors import DeadlineExceededError
@@ -17,6 +17,7 @@ from booking_resilience.retry import attempts_of
 from booking_resilience.retry.history import forget, remember
 
 _CONFLICT: Final = 409
+_REQUEST_TIMEOUT: Final = 408
 
 
 class Doubts:
@@ -57,7 +58,7 @@ class Doubts:
         was_cut_off = isinstance(error, DeadlineExceededError)
         if verdict.sent == "maybe" or was_cut_off:
             self.ambiguous = self.unanswered = error
-        elif status >= 500 or status == REQUEST_TIMEOUT or is_unread_success:
+        elif status >= 500 or status == _REQUEST_TIMEOUT or is_unread_success:
             self.ambiguous = error
         if status == _CONFLICT:
             self.conflict = error

@@ -6,8 +6,6 @@ import datetime
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from appwrite.exception import AppwriteException
-
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError, SlotTakenError
 from booking_resilience.appwrite.new_rows import NewRow, SlotRow
@@ -53,7 +51,7 @@ class Findings:
             if moment is not None and row.created_at is not None and row.created_at >= moment
         ]
 
-    def conflict(self) -> AppwriteException:
+    def conflict(self) -> Exception:
         """Return the error that names the first row whose place another has."""
         new, row = self.foreign[0]
         if isinstance(new, SlotRow):

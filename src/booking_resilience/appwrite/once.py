@@ -168,9 +168,10 @@ def check_compare(compare: object, sent: Collection[str]) -> tuple[str, ...] | N
     allowed = "a collection of columns or None"
     is_many = isinstance(compare, Collection) and not isinstance(compare, (str, bytes, Mapping))
     check_type("compare", compare, is_many, allowed)
-    names = tuple(compare) if isinstance(compare, Collection) else ()
-    for name in names:
+    given = tuple(compare) if isinstance(compare, Collection) else ()
+    for name in given:
         check_type("compare", name, isinstance(name, str), "columns")
+    names = tuple(map(str, given))
     check("compare", compare, bool(names), "one column or more")
     for name in names:
         check("compare", name, name in sent, f"columns that are sent: {', '.join(sorted(sent))}")

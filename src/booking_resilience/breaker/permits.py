@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from types import TracebackType
+from typing import NoReturn
 
 from booking_resilience import clock
 from booking_resilience.breaker.core import Core, ErrorFilter, logger
@@ -54,6 +55,9 @@ class Permit:
             self._settle(FAILURE, clock.monotonic())
         else:
             self._judge(error)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Permit can't be copied or pickled: it stands for one call, and is settled once")
 
     def release(self) -> None:
         """The call says nothing of the backend: it was cancelled, or never made."""

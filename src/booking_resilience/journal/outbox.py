@@ -9,6 +9,7 @@ from booking_resilience.callbacks import is_coroutine_function
 from booking_resilience.checks import check_type
 from booking_resilience.monitor.record import ErrorRecord
 
+
 def check_journal(journal: Any) -> None:
     """Check that something is a journal.
 
@@ -49,4 +50,4 @@ class Outbox:
 
     def flush(self, timeout: float) -> bool:
         """Wait until what was put so far is in the journal; tell whether it is."""
-        return self._writer.flush(timeout)
+        return bool(self._writer.flush(timeout))

@@ -147,13 +147,14 @@ class Reader:
                     self._begun = None
                 for read in new:
                     told = [listener for since, listener in self._listeners if self._is_after(read, since)]
-                    self.teller.tell_listeners(told, read.record)
+                    with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
+                        self.teller.tell_listeners(told, read.record)
                 if not page.entries:
                     self._is_through, self._failing_since = True, None
                     self._say_back()
                     if not self._see_to_alert():
                         break
-        except Exception as error:  # noqa: BLE001 - whatever it is: it is tried again
+        except BaseException as error:  # noqa: BLE001 - whatever it is, a listener's SystemExit, too: it goes on
             self._failed(error)
             return AGAIN
         return POLL
@@ -239,7 +240,7 @@ class Reader:
 
     # -- a journal in trouble
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         begun, self._begun = self._begun, None
         if self._failing_since is None:
             self._failing_since = begun[1] if begun else clock.utc_now()

@@ -120,6 +120,8 @@ class Writer:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that waits is in the journal; tell whether it is."""
+        if self._is_closed:
+            return not self.waiting and not self._batch
         end = time.monotonic() + timeout
         written = threading.Event()
         self.waiting.append(written)
@@ -161,8 +163,8 @@ class Writer:
         self.thread_id = threading.get_ident()
         while self._goes_on(id_):
             self._bell.acquire(timeout=max(0.0, self._next_beat - time.monotonic()))
-            if self._id != id_:
-                return
+            if self._id != id_ or self._is_closed:
+                continue
             if self.waiting and not self._is_hurried:
                 time.sleep(GATHER)
             self.is_rung = self._is_hurried = False
@@ -185,17 +187,33 @@ class Writer:
         """Write all that waits; tell whether that succeeded."""
         while True:
             with self._turn:
-                try:
-                    self._gather()
-                    if self._batch or (self._owners and time.monotonic() >= self._next_beat):
-                        self._write()
-                        self._succeeded()
-                        continue
-                except Exception as error:  # noqa: BLE001 - whatever it is: it is tried again
-                    self._failed(error)
-                    return False
-                self._release_marks()
+                is_written, error = self._write_batch()
+            self._say(is_written, error)
+            if error is not None:
+                if not isinstance(error, Exception) and threading.get_ident() != self.thread_id:
+                    raise error  # Ctrl-C, say, in a `flush` that writes by itself
+                return False
+            if not is_written:
                 return True
+
+    def _write_batch(self) -> tuple[bool, BaseException | None]:
+        """Write a batch, and a heartbeat if one is due; tell whether there was anything to write, and what failed."""
+        try:
+            self._gather()
+            is_due = bool(self._owners) and time.monotonic() >= self._next_beat
+            if self._batch or is_due:
+                self._write()
+        except BaseException as error:  # noqa: BLE001 - whatever it is: it is tried again
+            self._next_beat = time.monotonic() + AGAIN
+            return False, error
+        is_written = bool(self._batch) or is_due
+        self._batch.clear()
+        if not self._is_closed:
+            self.room = MOST_WAITING
+        for mark in self._marks:
+            mark.set()
+        self._marks.clear()
+        return is_written, None
 
     def _gather(self) -> None:
         """Take what waits as the next batch, unless the last one is still to be written."""
@@ -238,27 +256,16 @@ class Writer:
         facts = [*this_process(), forks.life.started + offset, clock.timestamp() + offset, written, self.unjournaled]
         return entry(HEARTBEAT, forks.life.id + self._id, facts)
 
-    def _succeeded(self) -> None:
-        self._batch.clear()
-        if not self._is_closed:
-            self.room = MOST_WAITING
-        self._release_marks()
-        if self._is_told:
+    def _say(self, is_written: bool, error: BaseException | None) -> None:
+        """Log that the journal cannot be written, and that it can again, once each."""
+        if error is not None and not self._is_told:
+            self._is_told = True
+            self._log(logging.WARNING, f"%s cannot be written (%s); up to {MOST_WAITING:,} records wait", error)
+        elif is_written and self._is_told:
             self._is_told = False
             self._log(logging.INFO, "%s is written again", None)
 
-    def _release_marks(self) -> None:
-        for mark in self._marks:
-            mark.set()
-        self._marks.clear()
-
-    def _failed(self, error: Exception) -> None:
-        self._next_beat = time.monotonic() + AGAIN
-        if not self._is_told:
-            self._is_told = True
-            self._log(logging.WARNING, f"%s cannot be written (%s); up to {MOST_WAITING:,} records wait", error)
-
-    def _log(self, level: int, text: str, error: Exception | None) -> None:
+    def _log(self, level: int, text: str, error: BaseException | None) -> None:
         """Log a line; of an error its type alone, since texts may hold secrets."""
         place, kind = place_of(self._journal), None if error is None else type(error).__name__
         with contextlib.suppress(Exception):  # a logging handler that raises

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from booking_resilience.checks import check_type
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.record import (
     FIELDS,
@@ -28,6 +29,7 @@ from booking_resilience.monitor.record import (
 from booking_resilience.monitor.store import ErrorGroup
 
 SCHEMA = "booking-resilience/errors/1"
+_SOURCES = "a Path to read, or the text of an export"
 FLEET_SCHEMA = "booking-resilience/errors/2"  # as the first, and each record ends with host and pid
 _FLEET_FIELDS = ("host", "pid")
 COLUMNS = (
@@ -141,18 +143,18 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
         source: A path to read, or the text itself.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If it is not an export of this library's.
         OSError: If the file cannot be read.
     """
+    check_type("source", source, isinstance(source, (str, Path)), _SOURCES)
     text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
     try:
         try:
             documents = [json.loads(text, parse_constant=_no_number)]
         except json.JSONDecodeError:
             if text.strip() and not text.lstrip().startswith("{"):
-                raise ValueError(
-                    f"source must be a Path to read, or the text of an export, not {reprlib.repr(text)}"
-                ) from None
+                raise ValueError(f"source must be {_SOURCES}, not {reprlib.repr(text)}") from None
             documents = [json.loads(line, parse_constant=_no_number) for line in text.split("\n") if line.strip()]
     except RecursionError:
         raise ValueError("the text is nested too deeply to be an export") from None

@@ -90,7 +90,7 @@ class Ledger:
         if type(attributes) is not Marked or attributes.owner != id(error):
             return None
         record = attributes.records.get(self._key)
-        return record if record is None or record._number > call_began.get() else None
+        return record if record is None or record._number > call_began() else None
 
     def mark(self, error: BaseException, record: ErrorRecord) -> ErrorRecord:
         """Number the record and mark the error with it; return it, or the one of a thread that was faster."""

@@ -8,7 +8,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
@@ -35,8 +35,7 @@ class ErrorMonitor(MonitorReader):
         capacity: Records kept at most (and as many critical ones beside them); 1 or more.
         window: Seconds over which the error rate is taken; above 0.
         alert: When the rate is worth an alert.
-        redact: What takes secrets out: a `Redaction`, a function of key and value that returns the value to keep, or
-            None for nothing.
+        redact: What takes secrets out: a `Redaction`, a function of key and value that returns what to keep, or None.
         on_alert: Told of each `AlertEvent`, on the thread that caused it; what it raises is logged.
         journal: Where records also go, in the background, for the monitor of all processes: see
             `booking_resilience.journal`.
@@ -140,7 +139,7 @@ class ErrorMonitor(MonitorReader):
     ) -> Capture:
         """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
 
-        Cancellation, interrupts and exits pass unrecorded.
+        Cancellation, interrupts and exits pass unrecorded. An `operation` that is no string is a `TypeError`.
         """
         return Capture(
             self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
@@ -214,6 +213,9 @@ class ErrorMonitor(MonitorReader):
         """Forget records, groups, numbers, rate and alert; listeners stay."""
         self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an ErrorMonitor can't be copied or pickled: each copy would count by itself")
+
     def __repr__(self) -> str:
         stats = self._ledger.stats()
         alert = ", alerting" if stats.alert else ""
@@ -221,8 +223,7 @@ class ErrorMonitor(MonitorReader):
 
     def _read(self, what: Callable[[Ledger], T]) -> T:
         """Return what there is to read; a read tells of the alert, too."""
-        ledger = self._ledger
-        found = what(ledger)
+        found = what(ledger := self._ledger)
         self._teller.tell(ledger.alerts, None)
         return found
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from booking_resilience.checks import check_type
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.redact import Redactor
 from booking_resilience.monitor.source import Source
@@ -186,16 +187,17 @@ def member_of(kind: Any, value: Any) -> Any:
     """Return the member of an enumeration, given as itself or as its value.
 
     Raises:
+        TypeError: If it isn't even a string.
         ValueError: If there is none; it names the setting and what is allowed.
     """
     if type(value) is kind:
         return value
+    name, known = kind.__name__.removeprefix("Error").lower(), f"one of {', '.join(repr(each.value) for each in kind)}"
+    check_type(name, value, isinstance(value, str), known)
     try:
         return kind(value)
     except ValueError:
-        known = ", ".join(repr(member.value) for member in kind)
-        name = "category" if kind is ErrorCategory else "severity"
-        raise ValueError(f"{name} must be one of {known}, not {value!r}") from None
+        raise ValueError(f"{name} must be {known}, not {value!r}") from None
 
 
 def outcome_of(value: object) -> Outcome:

@@ -50,7 +50,8 @@ class Redaction:
             a number, a boolean or None stays (`max_tokens=5`).
 
     Raises:
-        TypeError: If a setting is one string in the place of several.
+        TypeError: If a setting is one string in the place of several, or an item is neither string nor pattern.
+        ValueError: If a pattern is no regular expression.
     """
 
     keys: Iterable[str] = KEYS
@@ -66,8 +67,10 @@ class Redaction:
             value = getattr(self, name)
             allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
             check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
-            items: list[Any] = list(value)
-            made = tuple(re.compile(item) for item in items) if name == "patterns" else frozenset(map(str, items))
+            items = list(value)
+            is_text = name == "patterns" or all(isinstance(item, str) for item in items)
+            check_type(name, items, is_text, "strings")
+            made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
             object.__setattr__(self, name, made)
         object.__setattr__(self, "_anywhere", pattern_of(self.keys))
         object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
@@ -90,6 +93,15 @@ class Redaction:
         for pattern in self.patterns:
             text = cast("re.Pattern[str]", pattern).sub(REDACTED, text)
         return text if SUSPECT.search(text) is None else clean(text, self.sensitivity)
+
+
+def _compiled(item: Any) -> re.Pattern[str]:
+    is_text = isinstance(item.pattern if isinstance(item, re.Pattern) else item, str)
+    check_type("patterns", item, is_text, "strings or compiled patterns of strings")
+    try:
+        return re.compile(item)
+    except re.error as error:
+        raise ValueError(f"patterns must be regular expressions, not {item!r}: {error}") from None
 
 
 Redactor: TypeAlias = Redaction | Callable[[str, Any], Any] | None

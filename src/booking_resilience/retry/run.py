@@ -20,7 +20,7 @@ from booking_resilience.callbacks import is_awaitable
 from booking_resilience.cutoff import cut_off
 from booking_resilience.deadlines import Holder, Node, get_node, put_back, set_node
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
-from booking_resilience.events import Outcome, Reason, RetryEvent, began_at, recorded
+from booking_resilience.events import Outcome, Reason, RetryEvent, recorded, tell_began
 from booking_resilience.retry.history import RawAttempt, hide_plumbing, remember
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.policy import decide
@@ -162,8 +162,7 @@ class Run:
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
         event = RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed)
-        with began_at(self.began):
-            self.plan.tell(event)
+        tell_began(self.began, self.plan.tell, event)
 
 
 def drive(
