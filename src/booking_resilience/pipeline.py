@@ -19,7 +19,7 @@ from booking_resilience.callbacks import check_callback, drop_awaitable, is_awai
 from booking_resilience.checks import check_text, check_type
 from booking_resilience.colours import refuse_synchronous
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
-from booking_resilience.events import BreakerState, FailedAttempt, Listener, RetryEvent
+from booking_resilience.events import FailedAttempt, Listener, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
 from booking_resilience.monitor.record import member_of
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
@@ -32,7 +32,6 @@ T = TypeVar("T")
 
 _KEPT_DRIVERS = 256
 _logger = logging.getLogger("booking_resilience.retry")
-_SHUT = (BreakerState.OPEN, BreakerState.ISOLATED)
 
 
 class ErrorRecorder(Protocol):
@@ -210,7 +209,7 @@ class Pipeline:
         return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
 
     def _circuit_open(self) -> bool:
-        return self._breaker is not None and self._breaker.state in _SHUT
+        return self._breaker is not None and self._breaker._is_shut()
 
     def _watch(self, event: RetryEvent) -> None:
         monitor = self._monitor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -29,6 +30,7 @@ from booking_resilience import (
     BookingSource,
     BookingSuccess,
     BreakerEvent,
+    Breakers,
     BreakerSnapshot,
     BreakerState,
     ChatMessage,
@@ -57,6 +59,7 @@ from booking_resilience import (
     RetryBudget,
     RetryEvent,
     RetryPolicy,
+    Settings,
     Severity,
     SharedSnapshot,
     Subscription,
@@ -88,6 +91,10 @@ from booking_resilience.dashboard import Health, HealthCheck, dashboard, dashboa
 from booking_resilience.dashboard.mount import Receive, Send
 from booking_resilience.sentry import SentrySink
 from booking_resilience.telemetry.logs import LogRecords
+from booking_resilience.http import HTTP_RETRY
+from booking_resilience.http.httpx2 import ResilientTransport
+from booking_resilience.http.requests import ResilientAdapter
+from booking_resilience.web import Problem, idempotent_id, problem_for
 
 
 def number() -> int:
@@ -269,6 +276,28 @@ assert_type(snapshot.epoch, int)
 assert_type(snapshot.retry_after, float | None)
 assert_type(snapshot.reason, str | None)
 assert_type(snapshot.shared, SharedSnapshot | None)
+assert_type(snapshot.would_refuse, int)
+CircuitBreaker("b", shadow=True)
+several = Breakers(lambda host: CircuitBreaker(str(host), cooldown=10.0), max_size=10)
+assert_type(several.get("host"), CircuitBreaker)
+assert_type(list(several), list[CircuitBreaker])
+assert_type(len(several), int)
+
+# Settings, HTTP clients and web frameworks
+
+settings = Settings.load("bookings.toml")
+Settings.load(os.environ)
+assert_type(settings.pipeline("p"), Pipeline)
+assert_type(settings.breaker("b"), CircuitBreaker)
+assert_type(settings.monitor("m"), ErrorMonitor)
+settings.reload()
+assert_type(HTTP_RETRY, RetryPolicy)
+ResilientTransport(retry=HTTP_RETRY, breakers=several, monitor=ErrorMonitor(), deadline_header=None, http2=True)
+ResilientAdapter(breakers=several, pool_maxsize=10)
+assert_type(problem_for(ValueError()), Problem | None)
+assert_type(idempotent_id("user", "slot"), str)
+with ErrorMonitor().context(request_id="r1"):
+    pass
 
 
 def on_breaker(event: BreakerEvent) -> None:

@@ -76,7 +76,7 @@ class Permit:
         if change.counts is None:
             self.epoch = change.after.epoch
         core.spread(change)
-        if change.counts is not None:
+        if change.counts is not None and not core.is_shadow:
             retry_after = core.machine.retry_after(change.after, self.started)
             raise CircuitOpenError(core.name, retry_after, change.after.cause)
 

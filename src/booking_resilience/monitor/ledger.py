@@ -155,6 +155,17 @@ class Ledger:
         """Return the numbers, the groups and the records, all of one moment."""
         return self.read(lambda store: (self._stats(store), store.groups(), store.recent()))
 
+    def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
+        """Go on with other settings."""
+
+        def taken(store: RecordStore) -> None:
+            store.resize(capacity)
+            self._alert = self._alert.renewed(rule, window)
+            self._rate.resize(window, self._alert.exact)
+            self._room = 0
+
+        self.read(taken)
+
     def _drain(self) -> None:
         while self._inbox and self._lock.acquire(False):
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -13,13 +12,14 @@ from typing import Any, NoReturn, TypeVar
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
-from booking_resilience.monitor.capture import Capture, MonitorHandler
+from booking_resilience.monitor.context import surroundings, with_context
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
-from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity, member_of
-from booking_resilience.monitor.redact import DEFAULT_REDACTION, Redaction, Redactor
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity
+from booking_resilience.monitor.recorder import Recorder
+from booking_resilience.monitor.redact import DEFAULT_REDACTION, Cleaner, Redaction, Redactor
 from booking_resilience.monitor.stacks import attributes_of
 from booking_resilience.monitor.store import ErrorGroup, RecordStore
 from booking_resilience.monitor.telling import Teller
@@ -28,7 +28,7 @@ T = TypeVar("T")
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
 
 
-class ErrorMonitor(MonitorReader):
+class ErrorMonitor(Recorder, MonitorReader):
     """Keeps what went wrong, bounded and free of secrets. Safe to share between threads and tasks.
 
     Args:
@@ -67,6 +67,7 @@ class ErrorMonitor(MonitorReader):
             check_callback("redact", redact, "a Redaction, a function of key and value, or None")
         if on_alert is not None:
             check_callback("on_alert", on_alert, "a function of the event, or None")
+        super().__init__()
         self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
         self._on_alert = on_alert
         self._outbox: Any = None
@@ -120,6 +121,8 @@ class ErrorMonitor(MonitorReader):
         if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
             return known
         made = ledger.build(error, attributes, operation, category, severity, context, attempts, outcome)
+        if (around := surroundings.get()) is not None and (values := around.get(self._key)):
+            made = with_context(made, Cleaner(self._redact).context(values))
         if (record := ledger.mark(error, made)) is not made:
             return record
         ledger.put(record)
@@ -128,42 +131,6 @@ class ErrorMonitor(MonitorReader):
         if ledger.alerts or self._teller.listeners:
             self._teller.tell(ledger.alerts, record)
         return record
-
-    def capture(
-        self,
-        operation: str,
-        *,
-        category: ErrorCategory | str = ErrorCategory.NETWORK,
-        severity: Severity | str = Severity.ERROR,
-        **context: Any,
-    ) -> Capture:
-        """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
-
-        Cancellation, interrupts and exits pass unrecorded. An `operation` that is no string is a `TypeError`.
-        """
-        return Capture(
-            self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
-        )
-
-    def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `booking`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.BOOKING, context=context)
-
-    def log_chat_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `chat`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.CHAT, context=context)
-
-    def log_payment_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `payment`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.PAYMENT, context=context)
-
-    def log_appwrite_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `appwrite`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.APPWRITE, context=context)
-
-    def log_network_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `network`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.NETWORK, context=context)
 
     @property
     def listener_errors(self) -> int:
@@ -205,10 +172,6 @@ class ErrorMonitor(MonitorReader):
         """
         return self._teller.subscribe(listener)
 
-    def logging_handler(self) -> logging.Handler:
-        """Return a handler that records what is logged with an exception; the operation is the logger's name."""
-        return MonitorHandler(self.record)
-
     def clear(self) -> None:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
         self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact)
@@ -220,6 +183,11 @@ class ErrorMonitor(MonitorReader):
         stats = self._ledger.stats()
         alert = ", alerting" if stats.alert else ""
         return f"<ErrorMonitor: {stats.total} records, {stats.error_rate:g} errors per minute{alert}>"
+
+    def _take_settings(self, other: ErrorMonitor) -> None:
+        """Go on with the settings of another one; what was recorded, and an alert that fires, stay."""
+        self._capacity, self._window, self._rule = other._capacity, other._window, other._rule
+        self._ledger.take_settings(other._capacity, other._window, other._rule)
 
     def _read(self, what: Callable[[Ledger], T]) -> T:
         """Return what there is to read; a read tells of the alert, too."""

@@ -139,6 +139,10 @@ class SlidingRate:
         self._newest, self._expires = max(kept, default=-math.inf), -math.inf
         return True
 
+    def resize(self, window: float, exact: int) -> None:
+        """Count in another window from now on, and keep so many events apart; what was forgotten stays forgotten."""
+        self.window, self._exact, self._expires = window, max(1, exact), -math.inf
+
     def per_minute(self, now: float) -> float:
         """Return the rate, in events per minute."""
         return self.count(now) * 60.0 / self.window
@@ -200,6 +204,16 @@ class Alert:
         self._above_since: float | None = None
         self._below_since: float | None = None
         self._fired = self._sent = 0.0
+
+    def renewed(self, rule: AlertRule, window: float) -> Alert:
+        """Return an alert with another rule that stands where this one does, and is looked at before the next event."""
+        other = Alert(rule, window)
+        for name in ("firing", "_above_since", "_below_since", "_fired", "_sent"):
+            setattr(other, name, getattr(self, name))
+        other._peak = round(self._peak * self._per_event / other._per_event)
+        other.top = round(self.top * self._per_event / other._per_event) if self.firing else other._quiet
+        other.due = -math.inf
+        return other
 
     @property
     def peak(self) -> float:

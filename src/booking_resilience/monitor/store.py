@@ -79,14 +79,15 @@ class _Ring:
     """Records of which at most `capacity` are kept; which may go is told by the sizes of the shelves.
 
     Attributes:
+        capacity: How many may be kept.
         size: How many are kept.
         dropped: How many are no longer kept.
     """
 
-    __slots__ = ("_by_size", "_capacity", "dropped", "size")
+    __slots__ = ("_by_size", "capacity", "dropped", "size")
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         # Ordered, since a plain dictionary that is emptied from its beginning gets slow to look at there.
         self._by_size: list[OrderedDict[int, list[ErrorRecord]]] = [OrderedDict() for _ in range(_QUOTA + 1)]
         self.size: int = 0
@@ -96,7 +97,11 @@ class _Ring:
         """Note that a shelf has one record more; return the one that goes for it, if one does."""
         self._move(records, len(records) - 1, len(records))
         self.size += 1
-        if self.size <= self._capacity:
+        return self.surplus()
+
+    def surplus(self) -> ErrorRecord | None:
+        """Drop the record that goes first, if there are too many, and return it."""
+        if self.size <= self.capacity:
             return None
         # One of the largest shelf; of several, of the one that has been so large for longest.
         size = next(size for size in range(_QUOTA, 0, -1) if self._by_size[size])
@@ -153,6 +158,14 @@ class RecordStore:
             if gone is not None and gone is not record:
                 self._forget(gone._kind.fingerprint)
         return shelf.is_counted
+
+    def resize(self, capacity: int) -> None:
+        """Keep so many records from now on, and drop at once what that makes too many."""
+        self._capacity = capacity
+        for ring in (self._common, self._critical):
+            ring.capacity = capacity
+            while (gone := ring.surplus()) is not None:
+                self._forget(gone._kind.fingerprint)
 
     def _shelf_for(self, record: ErrorRecord, kind: Kind) -> Shelf:
         group = self._groups.get(kind.fingerprint)
