@@ -89,11 +89,11 @@ from booking_resilience import (
 )
 from booking_resilience.dashboard import Health, HealthCheck, dashboard, dashboard_wsgi, health
 from booking_resilience.dashboard.mount import Receive, Send
-from booking_resilience.sentry import SentrySink
-from booking_resilience.telemetry.logs import LogRecords
 from booking_resilience.http import HTTP_RETRY
 from booking_resilience.http.httpx2 import ResilientTransport
 from booking_resilience.http.requests import ResilientAdapter
+from booking_resilience.sentry import SentrySink
+from booking_resilience.telemetry.logs import LogRecords
 from booking_resilience.web import Problem, idempotent_id, problem_for
 
 

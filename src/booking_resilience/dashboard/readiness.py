@@ -11,7 +11,6 @@ from booking_resilience.events import BreakerState
 from booking_resilience.monitor import ErrorStats
 
 Status: TypeAlias = Literal["ok", "degraded", "down"]
-_WORST_FIRST: tuple[Status, ...] = ("down", "degraded", "ok")
 
 
 class Monitor(Protocol):
@@ -19,6 +18,7 @@ class Monitor(Protocol):
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
+        ...
 
 
 class Limit(Protocol):
@@ -26,6 +26,7 @@ class Limit(Protocol):
 
     def snapshot(self) -> Any:
         """Return `name`, `limit` and `in_flight`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def health(
     if monitor is not None:
         checks.append(_of_monitor(monitor.stats()))
     found = {check.status for check in checks}
-    status: Status = next((each for each in _WORST_FIRST if each in found), "ok")
+    status: Status = "down" if "down" in found else "degraded" if "degraded" in found else "ok"
     return Health(status, 503 if status == "down" else 200, tuple(checks))
 
 
