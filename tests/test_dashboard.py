@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import dataclasses
 import datetime
 import io
 import json
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 import requests
 
-from booking_resilience import BreakerState, CircuitBreaker, ErrorMonitor, load_json
+from booking_resilience import BreakerState, CircuitBreaker, ErrorMonitor, SharedSnapshot, load_json
 
 pytest.importorskip("starlette", reason="the extra `dashboard` is not installed")
 
@@ -485,6 +486,26 @@ class TestChanges:
         app = dashboard(monitor, breakers=(breaker for breaker in pair))
         assert act(app, asked={"action": "isolate", "name": "same", "nth": 1, "reason": "r"}).status == 200
         assert [breaker.state for breaker in pair] == [BreakerState.CLOSED, BreakerState.ISOLATED]
+
+    @pytest.mark.parametrize("is_open", [True, False])
+    def test_a_shared_breaker_is_changed_for_its_fleet(self, monitor: ErrorMonitor, is_open: bool) -> None:
+        """It acts on all processes; once the sharing has been closed, on this one."""
+        asked = []
+
+        class Sharing(CircuitBreaker):
+            def snapshot(self) -> Any:
+                shared = SharedSnapshot(connected=is_open, state=BreakerState.CLOSED, reporters=0, since=None)
+                return dataclasses.replace(super().snapshot(), shared=shared)
+
+            def isolate(self, reason: str, *, fleet: bool = False) -> None:
+                if fleet and not is_open:
+                    raise ValueError("fleet must be False for a breaker that is not shared, not True")
+                asked.append(fleet)
+                super().isolate(reason)
+
+        app = dashboard(monitor, breakers=[Sharing("appwrite")])
+        assert act(app).json()["breakers"][0]["shared"]["connected"] is is_open
+        assert asked == [is_open]
 
     def test_a_mapping_names_its_breakers(self, monitor: ErrorMonitor, breaker: CircuitBreaker) -> None:
         """The keys of a mapping are the names on the page."""
