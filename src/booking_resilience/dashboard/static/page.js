@@ -64,7 +64,7 @@ function banner(parent, kind, ...parts) {
 function showAlert({ alert, stats, stale_since: stale }) {
   if (alert) banner($("alert"), "bad", `The alert is firing: ${number(stats.error_rate)} errors per minute, ${number(alert.peak)} at most, since `, time(alert.since), ".");
   else banner($("alert"), "bad");
-  if (stale) banner($("stale"), "warn", "The journal can't be read, so these numbers are old. They are those of ", time(stale), ".");
+  if (stale) banner($("stale"), "warn", "The journal isn't read to its end; some records may be missing. Behind since ", time(stale), ".");
   else banner($("stale"), "warn");
 }
 
