@@ -1,4 +1,4 @@
-"""The demo's web application: the page, the tests, bookings, downloads and the stream, as a Starlette application.
+"""The demo's web application: the page, the dashboard, the tests, bookings, downloads and the stream.
 
 `create_app(demo)` makes it. Everything runs in the event loop; only the downloads, which keep the processor busy,
 are made in a thread.
@@ -18,11 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from booking_flow import BookingError
 from booking_resilience import CircuitOpenError, message_for
 from booking_resilience.appwrite import RowConflictError, SlotTakenError
+from booking_resilience.dashboard import dashboard
 from booking_resilience.web import IdempotencyKey, problem_for
 from demo_forms import BODY_LIMIT, FormError, parse_booking, read_body
 from demo_guard import Guard, page_policy
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from demo_parts import Demo
 
-PAGE = Path(__file__).with_name("dashboard.html")
+PAGE = Path(__file__).with_name("demo.html")
 DATA_MESSAGE = "Booking data error. Please try again or contact support."
 BUSY_MESSAGE = "Service temporarily unavailable. Please try again in a moment."
 MOST_BOOKINGS = 80
@@ -57,7 +58,7 @@ class Api:
         self._downloads = CapacityLimiter(2)
         self._under_way = 0
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Route | Mount]:
         """Return the routes."""
         return [
             Route("/", self.page),
@@ -70,10 +71,11 @@ class Api:
             Route("/api/errors.json", self.errors_json),
             Route("/api/errors.csv", self.errors_csv),
             Route("/api/errors/{record_id}", self.error),
+            Mount("/errors", dashboard(self._demo.monitor, breakers=[self._demo.breaker], title="Booking errors")),
         ]
 
     async def page(self, _request: Request) -> Response:
-        """The dashboard."""
+        """The form and the tests."""
         headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
         return HTMLResponse(self._page, headers=headers)
 

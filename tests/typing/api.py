@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from functools import partial
 from typing import Any, Literal, assert_type
 
@@ -77,6 +87,8 @@ from booking_resilience import (
     with_retry,
     with_retry_async,
 )
+from booking_resilience.dashboard import Health, HealthCheck, dashboard, dashboard_wsgi, health
+from booking_resilience.dashboard.mount import Receive, Send
 from booking_resilience.http import HTTP_RETRY
 from booking_resilience.http.httpx2 import ResilientTransport
 from booking_resilience.http.requests import ResilientAdapter
@@ -90,6 +102,8 @@ from booking_resilience.load import (
     ThreadTimeout,
     priority,
 )
+from booking_resilience.sentry import SentrySink
+from booking_resilience.telemetry.logs import LogRecords
 from booking_resilience.web import Problem, idempotent_id, problem_for
 
 
@@ -564,3 +578,12 @@ assert_type(loaded.call("op", len, "abc"), int)
 Pipeline(limit=turns)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # it is the rate
 with priority(10):
     assert_type(run_batch(len, ["abc"], pipeline=loaded, max_open_wait=60.0), BatchResult[str, int])
+app = dashboard(ErrorMonitor(), breakers={"rows": CircuitBreaker("appwrite")}, authorize=lambda scope: scope["user"])
+assert_type(app, Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]])
+wsgi = dashboard_wsgi(ErrorMonitor(), breakers=[CircuitBreaker("appwrite")], title="Errors", secret=b"s")
+assert_type(wsgi({}, print), Iterable[bytes])
+assert_type(health(breakers=[CircuitBreaker("appwrite")], monitor=ErrorMonitor()), Health)
+assert_type(health().checks, tuple[HealthCheck, ...])
+assert_type(health().status, Literal["ok", "degraded", "down"])
+ErrorMonitor().subscribe(SentrySink(interval=60.0))
+ErrorMonitor().subscribe(LogRecords())
