@@ -1,0 +1,51 @@
+"""What a started `Durable` is made of, and helpers for event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from booking_resilience import clock
+from booking_resilience.durable.crew import Crew
+from booking_resilience.durable.engine import Engine
+from booking_resilience.durable.store import Store
+from booking_resilience.durable.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What works while a `Durable` is started."""
+
+    store: Store
+    lives: Any
+    crew: Crew
+    engine: Engine
+    watch: Watch
+
+
+def name_of(workflow: object) -> str:
+    """Return the name by which a workflow is known."""
+    while isinstance(workflow, functools.partial):
+        workflow = workflow.func
+    return str(getattr(workflow, "__qualname__", None) or type(workflow).__qualname__)
+
+
+async def off_loop(fn: Callable[[], Any]) -> Any:
+    """Return what `fn` returns, called in a thread; under asyncio or trio."""
+    if clock.in_trio():
+        import trio
+
+        return await trio.to_thread.run_sync(fn)
+    return await asyncio.to_thread(fn)
+
+
+def sleep(seconds: float) -> Awaitable[None]:
+    """Return what sleeps when it is awaited; under asyncio or trio. The database's time is real."""
+    if clock.in_trio():
+        import trio
+
+        return trio.sleep(seconds)
+    return asyncio.sleep(seconds)
