@@ -29,6 +29,7 @@ _SQLITE_PATIENCE: Final = 30.0  # seconds: as long as a lock may last before DBO
 _only_one = threading.Lock()
 _bodies: dict[str, Callable[..., Awaitable[Any]]] = {}
 _registered: list[Any] = []
+_closing: set[Engine] = set()
 
 
 class Engine:
@@ -56,8 +57,9 @@ class Engine:
             RuntimeError: If one is launched in this process already.
             DurableStoreError: If the database can't be used, or doesn't answer for 9 s.
         """
-        if not _only_one.acquire(timeout=_LAUNCH):
-            raise RuntimeError("only one Durable can be started in a process at a time")
+        while not _only_one.acquire(timeout=0.0 if not _closing else _LAUNCH):
+            if not _closing:
+                raise RuntimeError("only one Durable can be started in a process at a time")
         try:
             in_thread(self._launch, _LAUNCH)
         except BaseException:
@@ -160,8 +162,10 @@ class Engine:
             try:
                 DBOS.destroy()
             finally:
+                _closing.discard(self)
                 _only_one.release()
 
+        _closing.add(self)
         self._closing = threading.Thread(target=destroy, name="booking-resilience-durable-end", daemon=True)
         self._closing.start()
         self._closing.join(timeout)

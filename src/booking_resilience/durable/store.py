@@ -6,7 +6,7 @@ only `workflow_status` is read, and nothing in them is written here. Nothing wai
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,9 +48,8 @@ class Store:
         self.is_sqlite: bool = url.get_backend_name() == "sqlite"
         self.path = Path(url.database) if self.is_sqlite else None
         self._prefix = "" if self.is_sqlite else f"{SCHEMA}."
-        self._lock = threading.Lock()
         if self.is_sqlite:
-            self.engine = sa.create_engine(url, connect_args={"timeout": PATIENCE}, poolclass=sa.pool.NullPool)
+            self.engine = sa.create_engine(url, connect_args={"timeout": PATIENCE})
         else:
             self.engine = sa.create_engine(url, connect_args=postgres_settings(PATIENCE), pool_size=4, pool_timeout=5)
 
@@ -91,13 +90,24 @@ class Store:
 
         assert self.path is not None
         try:
-            with sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=PATIENCE) as connection:
-                names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            connection.close()
+            try:
+                names = self._tables_of_file("ro")
+            except sqlite3.OperationalError:  # a process died in the middle of a commit, which must be rolled back
+                if not self.path.with_name(f"{self.path.name}-journal").exists():
+                    raise
+                names = self._tables_of_file("rw")
         except sqlite3.Error as error:
             raise trouble(error) from error
         if names and "booking_resilience_calls" not in names:
             raise DurableStoreError(f"{self.path} holds something else: {', '.join(sorted(names)[:5])}")
+
+    def _tables_of_file(self, mode: str) -> set[str]:
+        import sqlite3
+
+        assert self.path is not None
+        uri = f"{self.path.resolve().as_uri()}?mode={mode}"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
     def probe(self, *, is_new: bool = False) -> None:
         """Return if the database could be written to now; another may hold it for 2 s without a commit."""
