@@ -12,8 +12,9 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from booking_resilience.durable.databases import postgres_settings, trouble
 from booking_resilience.durable.errors import DurableStoreError, Parked
-from booking_resilience.durable.store import SCHEMA, postgres_settings, trouble
+from booking_resilience.durable.store import SCHEMA
 
 QUEUE: Final = "booking-resilience:"
 """Begins the name of each version's queue."""
@@ -23,7 +24,9 @@ POLL: Final = 0.2
 
 _NAME: Final = "booking-resilience"
 _THREADS: Final = 16
-_LAUNCH: Final = 9.0  # seconds
+WITHIN: Final = 9.0
+"""Seconds that whoever starts or submits waits for the database."""
+
 _SQLITE_PATIENCE: Final = 30.0  # seconds: as long as a lock may last before DBOS begins to pause between its attempts
 
 _only_one = threading.Lock()
@@ -57,11 +60,11 @@ class Engine:
             RuntimeError: If one is launched in this process already.
             DurableStoreError: If the database can't be used, or doesn't answer for 9 s.
         """
-        while not _only_one.acquire(timeout=0.0 if not _closing else _LAUNCH):
+        while not _only_one.acquire(timeout=0.0 if not _closing else WITHIN):
             if not _closing:
                 raise RuntimeError("only one Durable can be started in a process at a time")
         try:
-            in_thread(self._launch, _LAUNCH)
+            in_thread(self._launch, WITHIN)
         except BaseException:
             self.close(0.0)
             raise
@@ -89,6 +92,7 @@ class Engine:
                 "db_engine_kwargs": {
                     "pool_size": _THREADS + 4,
                     "pool_timeout": 5,
+                    "pool_pre_ping": not is_sqlite,
                     "connect_args": {"timeout": _SQLITE_PATIENCE} if is_sqlite else postgres_settings(5.0),
                 },
             }
@@ -99,7 +103,7 @@ class Engine:
         dbos._sys_db._retry_connection_errors = False
         self._queue = DBOS.register_queue(self.queue, polling_interval_sec=POLL, on_conflict="always_update")
 
-    def enqueue(self, id: str, name: str, arguments: str) -> None:  # noqa: A002 - the public word for it
+    def enqueue(self, id: str, name: str, arguments: str) -> None:
         """Keep a workflow, to be begun soon by a process of this version; nothing happens if the ID is there."""
         from dbos import SetWorkflowID
 
@@ -137,17 +141,17 @@ class Engine:
         for at in range(0, len(ids), 200):
             DBOS.delete_workflows(list(ids[at : at + 200]))
 
-    def arguments(self, id: str) -> tuple[str, str] | None:  # noqa: A002 - as above
+    def arguments(self, id: str) -> tuple[str, str] | None:
         """Return the name of a workflow's function and the arguments as JSON; None if there is no such workflow."""
         found = self._find(id, load_input=True)
         return None if found is None else (found.input["args"][1], found.input["args"][2])
 
-    def outcome(self, id: str) -> Any:  # noqa: A002 - as above
+    def outcome(self, id: str) -> Any:
         """Return the outcome of a workflow that has ended; None if DBOS, or somebody through it, ended it."""
         found = self._find(id, load_output=True)
         return None if found is None else found.output
 
-    def _find(self, id: str, *, load_input: bool = False, load_output: bool = False) -> Any:  # noqa: A002 - as above
+    def _find(self, id: str, *, load_input: bool = False, load_output: bool = False) -> Any:
         from dbos import DBOS
 
         found = DBOS.list_workflows(workflow_ids=[id], load_input=load_input, load_output=load_output)
@@ -196,7 +200,8 @@ def in_thread(fn: Callable[[], Any], timeout: float) -> Any:
     try:
         raise told(error)
     finally:
-        del ended, error
+        ended.clear()
+        del error
 
 
 def told(error: BaseException) -> BaseException:
@@ -210,7 +215,7 @@ def told(error: BaseException) -> BaseException:
     return DurableStoreError("the database could not be used") if isinstance(error, Parked) else error
 
 
-async def _workflow(id: str, name: str, arguments: str) -> dict[str, Any]:  # noqa: A002 - as above
+async def _workflow(id: str, name: str, arguments: str) -> dict[str, Any]:
     """Be the one workflow that DBOS knows."""
     outcome: dict[str, Any] = await _bodies["now"](id, name, arguments)
     return outcome

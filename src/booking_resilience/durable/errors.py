@@ -31,7 +31,7 @@ class CallError(ResilienceError):
         verdict: What the original error means.
     """
 
-    def __init__(self, operation: str, type: str, text: str, verdict: Verdict) -> None:  # noqa: A002 - the public name
+    def __init__(self, operation: str, type: str, text: str, verdict: Verdict) -> None:
         super().__init__(operation, type, text, verdict)
         self.operation = operation
         self.type = type

@@ -12,8 +12,9 @@ import weakref
 from pathlib import Path
 from typing import Any, Final
 
+from booking_resilience.durable.databases import postgres_settings, trouble
 from booking_resilience.durable.errors import DurableStoreError
-from booking_resilience.durable.store import Store, postgres_settings, trouble
+from booking_resilience.durable.store import Store
 
 GRACE: Final = {True: 0.0, False: 3.0}
 """Seconds that a lock must be free before its process counts as dead; a process can lose its session, but no file."""
@@ -24,7 +25,7 @@ _alive: weakref.WeakSet[Any] = weakref.WeakSet()
 class FileLives:
     """Locks on files in a folder beside the SQLite file."""
 
-    def __init__(self, path: Path, id: str) -> None:  # noqa: A002 - the public word for it
+    def __init__(self, path: Path, id: str) -> None:
         self._folder = path.with_name(f"{path.name}-processes")
         self._id = id
         self._fd: int | None = None
@@ -65,7 +66,7 @@ class FileLives:
             os.close(fd)
         return True
 
-    def clear(self, id: str) -> None:  # noqa: A002 - as above
+    def clear(self, id: str) -> None:
         """Remove what a dead process has left."""
         (self._folder / id).unlink(missing_ok=True)
 
@@ -84,7 +85,7 @@ class FileLives:
 class SessionLives:
     """Advisory locks of PostgreSQL, each held by a session of its own."""
 
-    def __init__(self, store: Store, id: str) -> None:  # noqa: A002 - as above
+    def __init__(self, store: Store, id: str) -> None:
         self._store, self._id = store, id
         self._connection: Any = None
         self._lock = threading.Lock()
@@ -130,7 +131,7 @@ class SessionLives:
         held = {key for (key,) in rows}
         return {id for id in ids if id != self._id and key_of(id) not in held}
 
-    def clear(self, id: str) -> None:  # noqa: A002 - as above
+    def clear(self, id: str) -> None:
         """Remove what a dead process has left: nothing."""
 
     def close(self) -> None:
@@ -149,7 +150,7 @@ class SessionLives:
             os.close(nothing)
 
 
-def key_of(id: str) -> int:  # noqa: A002 - as above
+def key_of(id: str) -> int:
     """Return the key of a process' advisory lock: 60 bits of its ID."""
     return int(id[:15], 16)
 

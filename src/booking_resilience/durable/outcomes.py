@@ -44,7 +44,11 @@ def failed(operation: str, error: BaseException) -> Outcome:
         return _call_error(error.operation, error.type, error.text, error.verdict)
     kind = type(error)
     if kind.__module__.startswith(_CONFLICTS) and kind.__name__ == "RowConflictError":
-        return {"kind": "row_conflict", "row_id": str(_of(error, "row_id")), "found": encode("row", _of(error, "found"))}
+        return {
+            "kind": "row_conflict",
+            "row_id": str(_of(error, "row_id")),
+            "found": encode("row", _of(error, "found")),
+        }
     if kind.__module__.startswith(_CONFLICTS) and kind.__name__ == "SlotTakenError":
         resource, start = _of(error, "resource_id"), _of(error, "start")
         return {"kind": "slot_taken", "resource_id": str(resource), "start": start.isoformat()}

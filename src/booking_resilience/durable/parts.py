@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +42,11 @@ async def off_loop(fn: Callable[[], Any]) -> Any:
     return await asyncio.to_thread(fn)
 
 
-def sleep(seconds: float) -> Awaitable[None]:
-    """Return what sleeps when it is awaited; under asyncio or trio. The database's time is real."""
+async def sleep(seconds: float) -> None:
+    """Sleep, under asyncio or trio, in real time: the database's."""
     if clock.in_trio():
         import trio
 
-        return trio.sleep(seconds)
-    return asyncio.sleep(seconds)
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)

@@ -8,14 +8,21 @@ import random
 import threading
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Never
 
+from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.errors import DurableStoreError, Parked
-from booking_resilience.durable.outcomes import CANCELLED, Outcome, error_of, failed, gave_up, open_outcome, shown, succeeded
+from booking_resilience.durable.outcomes import (
+    CANCELLED,
+    Outcome,
+    error_of,
+    failed,
+    gave_up,
+    open_outcome,
+    shown,
+    succeeded,
+)
 from booking_resilience.durable.tries import Attempt, made, refusal_of, setback_of
-
-if TYPE_CHECKING:
-    from booking_resilience.durable.crew import Crew
 
 logger = logging.getLogger("booking_resilience.durable")
 current: ContextVar[Run | None] = ContextVar("booking_resilience_durable_run", default=None)
@@ -33,7 +40,7 @@ class Run:
         ended: How many of its calls have ended.
     """
 
-    def __init__(self, crew: Crew, id: str, state: dict[str, Any] | None, ended: int) -> None:  # noqa: A002 - the public word for it
+    def __init__(self, crew: Crew, id: str, state: dict[str, Any] | None, ended: int) -> None:
         self.crew, self.id, self.ended = crew, id, ended
         self.calls = 0
         self.is_busy = self.is_parked = self.is_misfit = False
@@ -107,12 +114,12 @@ class Run:
         finally:
             del original
 
-    def park(self) -> None:
+    def park(self) -> Never:
         """Leave the workflow where it is."""
         self.is_parked = True
         raise Parked
 
-    async def misfit(self, why: str) -> None:
+    async def misfit(self, why: str) -> Never:
         """Leave the workflow where it is until a version runs it that fits."""
         version = self.crew.version
         text = f"version {version!r} cannot run it: {why}"
@@ -153,7 +160,7 @@ class Run:
                     if error is None and not self._cancel_is_due():
                         self.crew.trying.add(self)
                         value, error = await made(attempt, self.crew.tasks)
-                        if self.crew.is_stopping and isinstance(error, asyncio.CancelledError):
+                        if isinstance(error, asyncio.CancelledError) and self.crew.is_stopping:
                             self.park()
                         await self._look_for_cancel()
             if self._cancel_is_due():
@@ -187,8 +194,7 @@ class Run:
         pause = crew.schedule.pause(
             self.setbacks, random.random(), asked=setback.asked, open_for=setback.open_for, half_open=setback.half_open
         )
-        assert self.since is not None
-        if crew.schedule.is_too_long(pause, now, self.since):
+        if crew.schedule.is_too_long(pause, now, self.since or now):
             self._original = error
             return gave_up(operation, self.attempts, self.error)
         self.next_try = now + pause

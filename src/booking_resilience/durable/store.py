@@ -6,17 +6,14 @@ only `workflow_status` is read, and nothing in them is written here. Nothing wai
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from booking_resilience.durable.databases import PATIENCE, postgres_settings, probe_file, refuse_foreign_file, trouble
 from booking_resilience.durable.errors import DurableStoreError
 
-PATIENCE: Final = 2.0  # seconds: as long as another may hold the database without a commit
-_LOAD: Final = 8.0  # seconds to wait for one's turn among others that do commit
 _CHUNK: Final = 500
 SCHEMA: Final = "dbos"
 
@@ -51,7 +48,8 @@ class Store:
         if self.is_sqlite:
             self.engine = sa.create_engine(url, connect_args={"timeout": PATIENCE})
         else:
-            self.engine = sa.create_engine(url, connect_args=postgres_settings(PATIENCE), pool_size=4, pool_timeout=5)
+            settings = postgres_settings(PATIENCE)
+            self.engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)
 
     @contextmanager
     def _begin(self) -> Iterator[Any]:
@@ -77,7 +75,7 @@ class Store:
     def prepare(self) -> None:
         """Look whether the database is ours or empty, and make the tables."""
         if self.path is not None and self.path.exists():
-            self._refuse_foreign_file()
+            refuse_foreign_file(self.path)
         self.probe(is_new=True)
         with self._begin() as connection:
             if not self.is_sqlite:
@@ -85,33 +83,9 @@ class Store:
             for table in _TABLES:
                 self._on(connection, table)
 
-    def _refuse_foreign_file(self) -> None:
-        import sqlite3
-
-        assert self.path is not None
-        try:
-            try:
-                names = self._tables_of_file("ro")
-            except sqlite3.OperationalError:  # a process died in the middle of a commit, which must be rolled back
-                if not self.path.with_name(f"{self.path.name}-journal").exists():
-                    raise
-                names = self._tables_of_file("rw")
-        except sqlite3.Error as error:
-            raise trouble(error) from error
-        if names and "booking_resilience_calls" not in names:
-            raise DurableStoreError(f"{self.path} holds something else: {', '.join(sorted(names)[:5])}")
-
-    def _tables_of_file(self, mode: str) -> set[str]:
-        import sqlite3
-
-        assert self.path is not None
-        uri = f"{self.path.resolve().as_uri()}?mode={mode}"
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as connection:
-            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-
     def probe(self, *, is_new: bool = False) -> None:
         """Return if the database could be written to now; another may hold it for 2 s without a commit."""
-        if not self.is_sqlite:
+        if self.path is None:
             if is_new:
                 self._run("SELECT 1")
                 return
@@ -119,46 +93,22 @@ class Store:
                 self._on(connection, f"LOCK TABLE {SCHEMA}.workflow_status IN ROW EXCLUSIVE MODE")
                 connection.rollback()
             return
-        self._probe_file(is_new=is_new)
-
-    def _probe_file(self, *, is_new: bool) -> None:
-        import sqlite3
-
-        assert self.path is not None
         if not is_new and not self.path.exists():  # `connect` would make it anew
             raise DurableStoreError(f"{self.path} is gone")
-        end = time.monotonic() + _LOAD
-        try:
-            connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-            try:
-                while True:
-                    before = connection.execute("PRAGMA data_version").fetchone()
-                    try:
-                        connection.execute("BEGIN IMMEDIATE")
-                    except sqlite3.OperationalError:
-                        moved = connection.execute("PRAGMA data_version").fetchone() != before
-                        if not moved or time.monotonic() > end:
-                            raise
-                    else:
-                        connection.execute("ROLLBACK")
-                        return
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise trouble(error) from error
+        probe_file(self.path)
 
     # Calls that wait
 
-    def state(self, id: str) -> dict[str, Any] | None:  # noqa: A002 - the public word for it
+    def state(self, id: str) -> dict[str, Any] | None:
         """Return what is kept of a workflow's call, or None."""
         rows = self._run("SELECT * FROM {p}booking_resilience_calls WHERE id = :id", {"id": id})
         return dict(rows[0]._mapping) if rows else None
 
-    def is_cancelled(self, id: str) -> bool:  # noqa: A002 - as above
+    def is_cancelled(self, id: str) -> bool:
         """Tell whether a workflow was cancelled."""
         return bool(self._run("SELECT 1 FROM {p}booking_resilience_calls WHERE id = :id AND cancelled = 1", {"id": id}))
 
-    def keep(self, id: str, **facts: Any) -> None:  # noqa: A002 - as above
+    def keep(self, id: str, **facts: Any) -> None:
         """Keep facts of a workflow's call, by the names of the columns; the others stay."""
         names = list(facts)
         self._run(
@@ -203,7 +153,7 @@ class Store:
 
     # Workflows
 
-    def status(self, id: str) -> tuple[str, str | None] | None:  # noqa: A002 - as above
+    def status(self, id: str) -> tuple[str, str | None] | None:
         """Return a workflow's status and who runs it; None if there is no such workflow."""
         rows = self._run("SELECT status, executor_id FROM {p}workflow_status WHERE workflow_uuid = :id", {"id": id})
         return (rows[0][0], rows[0][1]) if rows else None
@@ -220,7 +170,7 @@ class Store:
             found.update({row[0]: (row[1], row[2]) for row in rows})
         return found
 
-    def steps(self, id: str) -> int:  # noqa: A002 - as above
+    def steps(self, id: str) -> int:
         """Return how many calls of a workflow have ended."""
         sql = "SELECT COUNT(*) FROM {p}operation_outputs WHERE workflow_uuid = :id"
         return int(self._run(sql, {"id": id})[0][0])
@@ -247,7 +197,7 @@ class Store:
         rows = self._run("SELECT id, version, adopter FROM {p}booking_resilience_processes")
         return [(row[0], row[1], row[2]) for row in rows]
 
-    def add_process(self, id: str, version: str) -> None:  # noqa: A002 - as above
+    def add_process(self, id: str, version: str) -> None:
         """Add a process, unless it is there."""
         self._run(
             "INSERT INTO {p}booking_resilience_processes (id, version) VALUES (:id, :version) "
@@ -265,33 +215,13 @@ class Store:
             )
         )
 
-    def remove_process(self, id: str) -> None:  # noqa: A002 - as above
+    def remove_process(self, id: str) -> None:
         """Remove a process."""
         self._run("DELETE FROM {p}booking_resilience_processes WHERE id = :id", {"id": id})
 
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
-
-
-def trouble(error: BaseException) -> DurableStoreError:
-    """Return the error to raise for one of the database's."""
-    original = getattr(error, "orig", None) or error
-    return DurableStoreError(f"{type(original).__name__}: {original}".strip())
-
-
-def postgres_settings(lock_timeout: float) -> dict[str, Any]:
-    """Return what a connection to PostgreSQL needs so as to notice within seconds that nobody answers."""
-    options = f"-c lock_timeout={int(lock_timeout * 1000)} -c statement_timeout=30000"
-    return {
-        "connect_timeout": 3,
-        "options": options,
-        "keepalives_idle": 2,
-        "keepalives_interval": 1,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 6000,
-        "application_name": "booking_resilience",
-    }
 
 
 def _chunks(ids: Sequence[str]) -> Iterable[list[str]]:

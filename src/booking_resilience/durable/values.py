@@ -44,7 +44,8 @@ def encode(name: str, value: object, depth: int = 0) -> Any:
     if type(value) is dict:
         return _dict(name, value, depth)
     if is_row(value):
-        return {_ROW: {field.name: _field(name, value, field.name, depth) for field in dataclasses.fields(value)}}
+        row: Any = value
+        return {_ROW: {field.name: _field(name, row, field.name, depth) for field in dataclasses.fields(row)}}
     raise TypeError(
         f"{name} must be JSON-like data (dict with string keys, list, str, int, finite float, bool, None, or a Row), "
         f"not {_shown(value)}"
@@ -107,4 +108,4 @@ def _shown(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 - any object may come here
         text = f"a {type(value).__qualname__}"
-    return text if len(text) <= 200 else f"{text[:200]}…"  # noqa: PLR2004 - characters of an error's text
+    return text if len(text) <= 200 else f"{text[:200]}…"

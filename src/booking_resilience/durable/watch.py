@@ -90,7 +90,7 @@ class Watch:
 
     def _hand_on(self) -> None:
         """Hand on to runs of this process what others have told them."""
-        for id, is_cancelled, is_woken in self._store.told():  # noqa: A001 - the public word for it
+        for id, is_cancelled, is_woken in self._store.told():
             run = self._crew.runs.get(id)
             if run is None:
                 continue
@@ -103,17 +103,17 @@ class Watch:
     def _tie(self) -> None:
         """Run again what ended here without its end being kept; forget what is kept of those that ended."""
         now = time.monotonic()
-        due = [id for id, since in list(self._crew.loose.items()) if now - since >= LOOSE]  # noqa: A001 - as above
+        due = [id for id, since in list(self._crew.loose.items()) if now - since >= LOOSE]
         if not due:
             return
         found = self._store.statuses(due)
-        again = [id for id in due if found.get(id) == ("PENDING", self._process) and id not in self._crew.runs]  # noqa: A001 - as above
+        again = [id for id in due if found.get(id) == ("PENDING", self._process) and id not in self._crew.runs]
         if again:
             self._store.probe()
             self._engine.resume(again)
-        over = [id for id in due if id not in found or found[id][0] not in ("PENDING", "ENQUEUED")]  # noqa: A001 - as above
+        over = [id for id in due if id not in found or found[id][0] not in ("PENDING", "ENQUEUED")]
         self._store.forget(over)
-        for id in due:  # noqa: A001 - as above
+        for id in due:
             self._crew.loose.pop(id, None)
 
     def _collect_strays(self) -> None:
@@ -127,22 +127,22 @@ class Watch:
         """Adopt what dead processes have left, of this version, or of one of which no process lives."""
         all_processes = self._store.processes()
         dead = self._dead([id for id, _, _ in all_processes])
-        living = {version for id, version, _ in all_processes if id not in dead}
-        for id, version, adopter in all_processes:  # noqa: A001 - as above
+        alive = {id for id, _, _ in all_processes} - dead
+        living = {version for id, version, _ in all_processes if id in alive}
+        for id, version, adopter in all_processes:
             if id not in dead or (version != self._crew.version and version in living):
                 continue
-            if adopter is not None and adopter != self._process and adopter not in dead:
-                if any(adopter == other for other, _, _ in all_processes):
-                    continue
+            if adopter in alive and adopter != self._process:
+                continue
             if adopter == self._process or self._store.claim(id, adopter, self._process):
                 self._take(id)
         known = {f"{QUEUE}{version}" for version in living}
-        left = [id for id, queue in self._store.enqueued(QUEUE) if queue not in known]  # noqa: A001 - as above
+        left = [id for id, queue in self._store.enqueued(QUEUE) if queue not in known]
         self._engine.resume([id for id in left if id not in self._crew.misfits])
 
     def _take(self, dead: str) -> None:
         left = self._store.pending_of(dead)
-        mine = [id for id in left if id not in self._crew.misfits]  # noqa: A001 - as above
+        mine = [id for id in left if id not in self._crew.misfits]
         if mine:
             logger.info("durable workflows: %d of process %s are taken over", len(mine), dead)
             self._engine.resume(mine)
@@ -161,14 +161,14 @@ class Watch:
     def _adopt_misfits(self) -> None:
         """Adopt what another version could not run."""
         wanted = [
-            id  # noqa: A001 - as above
-            for id, version in self._store.misfits()  # noqa: A001 - as above
+            id
+            for id, version in self._store.misfits()
             if version != self._crew.version and id not in self._crew.misfits and id not in self._crew.runs
         ]
         if not wanted:
             return
         found = self._store.statuses(wanted)
-        fitting = [id for id in wanted if found.get(id, ("", None))[0] == "PENDING"]  # noqa: A001 - as above
-        for id in fitting:  # noqa: A001 - as above
+        fitting = [id for id in wanted if found.get(id, ("", None))[0] == "PENDING"]
+        for id in fitting:
             self._store.keep(id, misfit=None)
         self._engine.resume(fitting)
