@@ -102,17 +102,18 @@ class Durable(Asked):
         store = Store(url)
         lives: Any = None
         try:
-            store.prepare()
-            lives = SessionLives(store, process) if store.path is None else FileLives(store.path, process)
-            lives.hold()
-            store.add_process(process, self._version)
-            crew = Crew(
-                store, pipeline=self._pipeline, schedule=self._schedule, version=self._version,
-                workflows=self._workflows, max_in_flight=self._max_in_flight,
-            )  # fmt: skip
-            body = functools.partial(run_workflow, crew)
-            engine = crew.engine = Engine(url, process=process, version=self._version, body=body)
-            engine.launch()
+            with store.alone():
+                store.prepare()
+                lives = SessionLives(store, process) if store.path is None else FileLives(store.path, process)
+                lives.hold()
+                store.add_process(process, self._version)
+                crew = Crew(
+                    store, pipeline=self._pipeline, schedule=self._schedule, version=self._version,
+                    workflows=self._workflows, max_in_flight=self._max_in_flight,
+                )  # fmt: skip
+                body = functools.partial(run_workflow, crew)
+                engine = crew.engine = Engine(url, process=process, version=self._version, body=body)
+                engine.launch()
             if abandoned.is_set():  # it took too long
                 engine.close(0.0)
                 raise RuntimeError("nobody waits for the start any more")

@@ -6,6 +6,7 @@ only `workflow_status` is read, and nothing in them is written here. Nothing wai
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from booking_resilience.durable.errors import DurableStoreError
 
 _CHUNK: Final = 500
 SCHEMA: Final = "dbos"
+_ALONE: Final = 0x626F6F6B696E67  # the key of an advisory lock: "booking"
 
 _TABLES: Final = (
     """CREATE TABLE IF NOT EXISTS {p}booking_resilience_calls (
@@ -82,6 +84,27 @@ class Store:
                 self._on(connection, f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
             for table in _TABLES:
                 self._on(connection, table)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process at a time make the tables of PostgreSQL; a SQLite file sees to that itself.
+
+        The lock is asked for again and again: a statement that waits would have a snapshot, for the end of which the
+        other's `CREATE INDEX CONCURRENTLY` waits.
+        """
+        if self.is_sqlite:
+            yield
+            return
+        try:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                while not connection.execute(self._sa.text(f"SELECT pg_try_advisory_lock({_ALONE})")).scalar():
+                    time.sleep(0.1)
+                try:
+                    yield
+                finally:
+                    connection.execute(self._sa.text(f"SELECT pg_advisory_unlock({_ALONE})"))
+        except self._sa.exc.SQLAlchemyError as error:
+            raise trouble(error) from error
 
     def probe(self, *, is_new: bool = False) -> None:
         """Return if the database could be written to now; another may hold it for 2 s without a commit."""

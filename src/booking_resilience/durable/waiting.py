@@ -10,7 +10,7 @@ from typing import Any, Final
 from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.run import Run
 
-_FRESH: Final = 10.0  # seconds in which a workflow should have begun, taken over from a dead process if need be
+_FRESH: Final = 30.0  # seconds in which a workflow should have begun, taken over from a dead process if need be
 
 
 @dataclass(frozen=True, slots=True)
