@@ -37,9 +37,10 @@ class Watch:
     ) -> None:
         self._crew, self._engine, self._store, self._lives = crew, engine, store, lives
         self._process, self._keep_finished = process, keep_finished
+        self._clear_every = min(_CLEAR_EVERY, keep_finished + 1.0)
         self._free_since: dict[str, float] = {}
         self._end = threading.Event()
-        self._next = {"adopt": 0.0, "strays": 0.0, "clear": time.monotonic() + min(_CLEAR_EVERY, keep_finished + 1.0)}
+        self._next = {"adopt": 0.0, "strays": 0.0, "clear": time.monotonic() + self._clear_every}
         self._strays: set[str] = set()
         self._is_troubled = False
         self._thread = threading.Thread(target=self._watch, name="booking-resilience-durable", daemon=True)
@@ -77,7 +78,7 @@ class Watch:
             self._adopt_misfits()
         if self._is_due("strays", _STRAYS_EVERY):
             self._collect_strays()
-        if self._is_due("clear", _CLEAR_EVERY):
+        if self._is_due("clear", self._clear_every):
             self._engine.delete(self._store.finished_before(time.time() - self._keep_finished))
             self._store.forget_finished()
 
