@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from booking_resilience.callbacks import is_coroutine_function
 from booking_resilience.checks import check_number, check_text, check_type, check_whole
@@ -184,7 +184,11 @@ class Durable(Asked):
             raise ValueError(f"there is a workflow {name} already")
         return fn
 
-    async def call(self, operation: str, fn: Callable[P, Awaitable[T] | T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    @overload
+    async def call(self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def call(self, operation: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call `fn` through the pipeline until it succeeds or is rejected for good, and return its result.
 
         Only in a workflow. `fn` may be called more than once, so it must be safe to repeat.
@@ -203,8 +207,7 @@ class Durable(Asked):
         run = self._run_of(operation)
         if not callable(fn):
             raise TypeError(f"fn must be a function, not {fn!r}")
-        result: T = await run.call(operation, through(self._pipeline, operation, fn, args, kwargs))
-        return result
+        return await run.call(operation, through(self._pipeline, operation, fn, args, kwargs))
 
     async def call_once(self, fn: Callable[..., Any], /, *args: Any, operation: str, **kwargs: Any) -> Any:
         """Do as `call` for a function that makes its calls through a pipeline: every `*_once`, of either colour.
