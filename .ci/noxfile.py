@@ -114,6 +114,14 @@ def campaign(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def durable(session: nox.Session) -> None:
+    """Kill durable workers 1,000 times over 600 bookings; takes about half an hour."""
+    _install(session)
+    figures = {"DURABLE_KILLS": "1000", "DURABLE_BOOKINGS": "600", "DURABLE_CREWS": "3", "DURABLE_TIMEOUT": "7200"}
+    session.run("python", "-m", "pytest", "-s", "tests/test_durable_kills.py", *session.posargs, env=figures)
+
+
+@nox.session(python="3.11")
 def benchmarks(session: nox.Session) -> None:
     """Measure this library beside its peers."""
     _install(session, what=".[test,bench]")

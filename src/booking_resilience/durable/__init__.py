@@ -1,0 +1,10 @@
+"""Durable bookings: workflows that survive crashes and outages, on DBOS.
+
+Needs the extra `durable`. The database is a SQLite file for one machine, or PostgreSQL for a fleet.
+"""
+
+from booking_resilience.durable.durable import Durable
+from booking_resilience.durable.errors import CallError, DurableStoreError, GaveUpError, WorkflowCancelledError
+from booking_resilience.durable.waiting import Waiting
+
+__all__ = ["CallError", "Durable", "DurableStoreError", "GaveUpError", "Waiting", "WorkflowCancelledError"]

@@ -1,0 +1,228 @@
+"""Durable workflows: what was acknowledged happens, once, after outages and crashes.
+
+`Durable` is what the application sees. `running` and `run` run workflows in this process, `engine` is DBOS, `store` is
+what is kept beside its tables, `watch` the thread that takes over from dead processes.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import threading
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from booking_resilience.callbacks import is_coroutine_function
+from booking_resilience.checks import check_number, check_text, check_type, check_whole
+from booking_resilience.durable.asked import Asked
+from booking_resilience.durable.crew import Crew
+from booking_resilience.durable.databases import check_database, url_of
+from booking_resilience.durable.engine import WITHIN, Engine, in_thread
+from booking_resilience.durable.lives import FileLives, SessionLives
+from booking_resilience.durable.parts import Parts, name_of, off_loop
+from booking_resilience.durable.run import Run, current
+from booking_resilience.durable.running import run_workflow
+from booking_resilience.durable.schedule import Schedule
+from booking_resilience.durable.store import Store
+from booking_resilience.durable.tries import handed, through
+from booking_resilience.durable.watch import Watch
+from booking_resilience.pipeline import Pipeline
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Durable(Asked):
+    """Runs workflows that survive crashes and outages. One can be started at a time in a process.
+
+    Args:
+        database: `"sqlite:///bookings.db"` or `"postgresql://…"`.
+        version: The version of the workflows' code; say another one when the code changes.
+        pipeline: What the calls go through.
+        give_up_after: Seconds since a call's first try after which no pause is begun.
+        base_delay: Seconds of the first pause, and the least of all, 0 or more.
+        max_delay: Seconds of the longest pause that grows by itself, 0 or more.
+        max_in_flight: How many tries may run at once in this process, 1 or more.
+        keep_finished: Seconds after which finished workflows are removed, 0 or more.
+
+    Raises:
+        TypeError: If a setting has the wrong type.
+        ValueError: If a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        *,
+        version: str,
+        pipeline: Pipeline,
+        give_up_after: float = 86_400.0,
+        base_delay: float = 1.0,
+        max_delay: float = 300.0,
+        max_in_flight: int = 8,
+        keep_finished: float = 604_800.0,
+    ) -> None:
+        check_database(database)
+        check_text("version", version)
+        check_type("pipeline", pipeline, isinstance(pipeline, Pipeline), "a Pipeline")
+        check_number("give_up_after", give_up_after)
+        check_number("base_delay", base_delay)
+        check_number("max_delay", max_delay)
+        check_whole("max_in_flight", max_in_flight)
+        check_number("keep_finished", keep_finished)
+        self._database, self._version, self._pipeline = database, version, pipeline
+        self._schedule = Schedule(base_delay, max_delay, give_up_after)
+        self._max_in_flight, self._keep_finished = max_in_flight, keep_finished
+        super().__init__()
+        self._lock = threading.Lock()  # held while it is started or stopped
+
+    # Starting and stopping
+
+    def start(self) -> None:
+        """Open the database and begin to run workflows.
+
+        Raises:
+            RuntimeError: If one is started in this process already.
+            DurableStoreError: If the database can't be used; within 10 s.
+        """
+        with self._lock:
+            if self._parts is not None:
+                raise RuntimeError("this Durable is started already")
+            abandoned = threading.Event()
+            try:
+                self._parts = in_thread(functools.partial(self._open, abandoned), WITHIN)
+            except BaseException:
+                abandoned.set()
+                raise
+
+    def _open(self, abandoned: threading.Event) -> Parts:
+        url = url_of(self._database)
+        process = secrets.token_hex(16)
+        store = Store(url)
+        lives: Any = None
+        try:
+            with store.alone():
+                store.prepare()
+                lives = SessionLives(store, process) if store.path is None else FileLives(store.path, process)
+                lives.hold()
+                store.add_process(process, self._version)
+                crew = Crew(
+                    store, pipeline=self._pipeline, schedule=self._schedule, version=self._version,
+                    workflows=self._workflows, max_in_flight=self._max_in_flight,
+                )  # fmt: skip
+                body = functools.partial(run_workflow, crew)
+                engine = crew.engine = Engine(url, process=process, version=self._version, body=body)
+                engine.launch()
+            if abandoned.is_set():  # it took too long
+                engine.close(0.0)
+                raise RuntimeError("nobody waits for the start any more")
+        except BaseException:
+            if lives is not None:
+                lives.close()
+            store.close()
+            raise
+        watch = Watch(crew, engine, store, lives, process, self._keep_finished)
+        watch.start()
+        return Parts(store, lives, crew, engine, watch)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Begin no more tries and let those under way end; workflows go on at the next start, here or elsewhere.
+
+        Args:
+            timeout: Seconds to wait for tries under way. Those that take longer run again later: an asynchronous one
+                is cancelled now, a synchronous one left to its daemon thread.
+        """
+        check_number("timeout", timeout)
+        with self._lock:
+            parts, self._parts = self._parts, None
+        if parts is None:
+            return
+        parts.crew.stop(timeout)
+        parts.watch.close(1.0)
+        parts.engine.close(5.0)
+        parts.lives.close()
+        parts.store.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await off_loop(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await off_loop(self.stop)
+
+    # Workflows
+
+    def workflow(self, fn: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """Declare an `async def` a workflow, known by its qualified name, and return it.
+
+        Its arguments and its result are JSON-like data. What it does must follow from these and from the results of
+        its calls alone, since it runs again from its beginning after a crash.
+
+        Raises:
+            TypeError: If it is no coroutine function.
+            ValueError: If there is one of that name.
+            RuntimeError: If this Durable is started.
+        """
+        if not is_coroutine_function(fn):
+            raise TypeError(f"workflow must be an `async def`, not {fn!r}")
+        name = name_of(fn)
+        if self._parts is not None:
+            raise RuntimeError(f"{name} must be declared before the Durable is started")
+        if self._workflows.setdefault(name, fn) is not fn:
+            raise ValueError(f"there is a workflow {name} already")
+        return fn
+
+    @overload
+    async def call(self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def call(self, operation: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `fn` through the pipeline until it succeeds or is rejected for good, and return its result.
+
+        Only in a workflow. `fn` may be called more than once, so it must be safe to repeat.
+
+        Args:
+            operation: The operation's name.
+            fn: A function, which runs in a thread, or a coroutine function.
+
+        Raises:
+            CallError: If it was rejected for good; `RowConflictError` and `SlotTakenError` come out as themselves.
+            GaveUpError: If it didn't succeed within `give_up_after` seconds.
+            WorkflowCancelledError: Once, if somebody cancelled the workflow.
+            TypeError: If its result isn't JSON-like data.
+            RuntimeError: Outside of a workflow, or if another call of this workflow has not ended.
+        """
+        run = self._run_of(operation)
+        if not callable(fn):
+            raise TypeError(f"fn must be a function, not {fn!r}")
+        return await run.call(operation, through(self._pipeline, operation, fn, args, kwargs))
+
+    async def call_once(self, fn: Callable[..., Any], /, *args: Any, operation: str, **kwargs: Any) -> Any:
+        """Do as `call` for a function that makes its calls through a pipeline: every `*_once`, of either colour.
+
+        It is called with `operation` and with this Durable's pipeline, and isn't wrapped in it.
+        """
+        run = self._run_of(operation)
+        if not callable(fn):
+            raise TypeError(f"fn must be a function, not {fn!r}")
+        kwargs = {**kwargs, "operation": operation, "pipeline": self._pipeline}
+        return await run.call(operation, handed(fn, args, kwargs))
+
+    def _run_of(self, operation: str) -> Run:
+        check_text("operation", operation)
+        run = current.get()
+        if run is None or run.crew.workflows is not self._workflows:
+            raise RuntimeError(f"{operation} can only be called in a workflow of this Durable")
+        return run

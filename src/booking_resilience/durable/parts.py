@@ -1,0 +1,52 @@
+"""What a started `Durable` is made of, and helpers for event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from booking_resilience import clock
+from booking_resilience.durable.crew import Crew
+from booking_resilience.durable.engine import Engine
+from booking_resilience.durable.store import Store
+from booking_resilience.durable.watch import Watch
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What works while a `Durable` is started."""
+
+    store: Store
+    lives: Any
+    crew: Crew
+    engine: Engine
+    watch: Watch
+
+
+def name_of(workflow: object) -> str:
+    """Return the name by which a workflow is known."""
+    while isinstance(workflow, functools.partial):
+        workflow = workflow.func
+    return str(getattr(workflow, "__qualname__", None) or type(workflow).__qualname__)
+
+
+async def off_loop(fn: Callable[[], Any]) -> Any:
+    """Return what `fn` returns, called in a thread; under asyncio or trio."""
+    if clock.in_trio():
+        import trio
+
+        return await trio.to_thread.run_sync(fn)
+    return await asyncio.to_thread(fn)
+
+
+async def sleep(seconds: float) -> None:
+    """Sleep, under asyncio or trio, in real time: the database's."""
+    if clock.in_trio():
+        import trio
+
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
