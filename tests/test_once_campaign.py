@@ -268,6 +268,25 @@ def test_one_of_many_customers_gets_a_slot(server: AppwriteServer, loop: str) ->
             assert all(is_transient(r) or outcome_unknown(r) or held for r in results), where
 
 
+@pytest.mark.parametrize("told", ["committed", "conflict"])
+def test_torn_commits_leave_no_time_to_two(server: AppwriteServer, told: Any) -> None:
+    """Where commits are torn, nobody shares a time, who is told that he has it has it, and losers give theirs back."""
+    clinic = Clinic(server, "sync")
+    for number in range(ROUNDS):
+        resource = f"t{number}"
+        server.faults.rate(0.5, seed=FIRST + number, kinds=[Fault.torn_commit(told=told, kept=1)])
+        results = at_once([partial(clinic.book, resource, f"c{c}", c % 2, 2) for c in range(12)])
+        server.faults.clear()
+        where = f"seed {FIRST + number}: {results}"
+        won = {f"c{c}": [c % 2, c % 2 + 1] for c, result in enumerate(results) if isinstance(result, list)}
+        open_ = [c for c, result in enumerate(results) if isinstance(result, Exception) and outcome_unknown(result)]
+        held = clinic.held(resource)
+        assert {customer: held.get(customer) for customer in won} == won, where
+        assert set(held) - {f"c{c}" for c in open_} == set(won), where
+        taken = [quarter for quarters in held.values() for quarter in quarters]
+        assert len(taken) == len(set(taken)), where
+
+
 @settings(max_examples=max(2, ROUNDS), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), min_size=2, max_size=8))
 def test_overlapping_times_are_never_booked_twice(times: list[tuple[int, int]]) -> None:

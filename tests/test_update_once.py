@@ -27,7 +27,7 @@ def embedded(appwrite_server):
     return make_database(appwrite_server.client(), appwrite_server)
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=LOOPS[:2])
 def half(request, embedded):
     """A table, and one of the colours."""
     return Half(embedded, request.param)

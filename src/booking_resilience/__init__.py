@@ -67,7 +67,8 @@ if TYPE_CHECKING:
         Severity,
         load_json,
     )
-    from booking_resilience.pipeline import ErrorRecorder, Pipeline
+    from booking_resilience.pipeline import Pipeline
+    from booking_resilience.recording import ErrorRecorder
     from booking_resilience.retry import (
         DEFAULT_RETRY,
         RetryBudget,
@@ -201,7 +202,8 @@ _HOMES = {
         "Severity",
         "load_json",
     ),
-    "pipeline": ("ErrorRecorder", "Pipeline"),
+    "pipeline": ("Pipeline",),
+    "recording": ("ErrorRecorder",),
     "retry": (
         "DEFAULT_RETRY",
         "RetryBudget",

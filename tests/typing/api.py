@@ -80,6 +80,16 @@ from booking_resilience import (
 from booking_resilience.http import HTTP_RETRY
 from booking_resilience.http.httpx2 import ResilientTransport
 from booking_resilience.http.requests import ResilientAdapter
+from booking_resilience.load import (
+    AdaptiveLimit,
+    ConcurrencyLimit,
+    Fallback,
+    Hedge,
+    LimitSnapshot,
+    RateLimit,
+    ThreadTimeout,
+    priority,
+)
 from booking_resilience.web import Problem, idempotent_id, problem_for
 
 
@@ -537,3 +547,20 @@ class AsyncChat:
 async_provider: AsyncChatProvider = AsyncChat()
 async_service: AsyncChatService = AsyncChat()
 assert_type(iter_messages_async(async_service, "r", page_size=5), AsyncIterator[ChatMessage])
+
+place_limit: ConcurrencyLimit = ConcurrencyLimit("backend", limit=10, max_queue=20, max_wait=1.0)
+adaptive: AdaptiveLimit = AdaptiveLimit("backend", initial=20, minimum=1, maximum=100)
+turns: RateLimit = RateLimit("backend", rate=10.0, per=1.0, burst=5)
+assert_type(place_limit.call(len, "abc"), int)
+assert_type(adaptive.snapshot(), LimitSnapshot)
+assert_type(turns.try_acquire(2), bool)
+assert_type(turns.pause(3.0), None)
+assert_type(ThreadTimeout(2.0).call(len, "abc"), int)
+assert_type(Hedge(idempotent=True).call(len, "abc"), int)
+loaded: Pipeline = Pipeline(
+    limit=adaptive, rate=turns, fallback=Fallback([]), hedge=Hedge(idempotent=True), timeout=ThreadTimeout(2.0)
+)
+assert_type(loaded.call("op", len, "abc"), int)
+Pipeline(limit=turns)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # it is the rate
+with priority(10):
+    assert_type(run_batch(len, ["abc"], pipeline=loaded, max_open_wait=60.0), BatchResult[str, int])

@@ -22,18 +22,16 @@ from typing import Any, Final
 from booking_resilience.appwrite.calls import ASYNC, SYNC, Colour, Steps, check_colour, run_now
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
-from booking_resilience.appwrite.findings import Findings, findings_of, staging_order
+from booking_resilience.appwrite.findings import Findings, checked_rows, findings_of, staging_order
 from booking_resilience.appwrite.new_rows import NewRow
-from booking_resilience.appwrite.once import Once, check_compare, check_place
+from booking_resilience.appwrite.once import Once, check_compare
 from booking_resilience.appwrite.rows import Row
 from booking_resilience.appwrite.transactions import Transactions, are_missing, may_begin_anew
-from booking_resilience.checks import check, check_type
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.retry.policy import RetryPolicy
 
 logger: logging.Logger = logging.getLogger("booking_resilience.appwrite")
 
-MOST_ROWS: Final = 100
 SECOND_LOOK: Final = 0.3
 """Seconds until another's row is looked at again; a torn loser needs them to give its rows back (APPWRITE.md)."""
 
@@ -106,7 +104,7 @@ class Creations(Once[list[Row]]):
         operation: str,
         compare: Collection[str] | None = None,
     ) -> None:
-        self._rows = _checked(rows)
+        self._rows = checked_rows(rows)
         self._compare = check_compare(compare, {name for row in self._rows for name in row.data})
         super().__init__(tables, pipeline, operation)
         self._transactions = Transactions(tables)
@@ -278,28 +276,6 @@ class Creations(Once[list[Row]]):
             wanted = [row.row_id for row in self._rows if (row.database_id, row.table_id) == place]
             stored[place] = await self.read(colour, self.store.find_all(*place, wanted))
         return findings_of(self._rows, stored, self._compare)
-
-
-def _checked(rows: Sequence[NewRow]) -> list[NewRow]:
-    """Return the rows, checked.
-
-    Raises:
-        TypeError: If they are no rows.
-        ValueError: If there are none or too many, or an ID is not one's own or there twice.
-    """
-    is_many = isinstance(rows, Sequence) and not isinstance(rows, (str, bytes))
-    check_type("rows", rows, is_many, "a sequence of NewRow")
-    for row in rows:
-        check_type("rows", row, isinstance(row, NewRow), "a sequence of NewRow")
-        check_type("data", row.data, isinstance(row.data, Mapping), "a mapping")
-        check_place(row.database_id, row.table_id, row.row_id)
-    check("the number of rows", len(rows), 1 <= len(rows) <= MOST_ROWS, f"1 to {MOST_ROWS}")
-    seen = set[tuple[str, str, str]]()
-    for row in rows:
-        place = (row.database_id, row.table_id, row.row_id.lower())  # the server compares IDs without regard to case
-        check("row_id", row.row_id, place not in seen, "there once in a table, in whatever case")
-        seen.add(place)
-    return list(rows)
 
 
 def _vanished() -> AppwriteCallError:

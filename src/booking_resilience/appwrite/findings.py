@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError, SlotTakenError
 from booking_resilience.appwrite.new_rows import NewRow, SlotRow
-from booking_resilience.appwrite.once import compared
+from booking_resilience.appwrite.once import check_place, compared
 from booking_resilience.appwrite.rows import Row
+from booking_resilience.checks import check, check_type
+
+MOST_ROWS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +104,25 @@ def staging_order(rows: Sequence[NewRow]) -> list[NewRow]:
     the order of staging.
     """
     return sorted(rows, key=lambda row: (row.database_id, row.table_id, row.row_id if isinstance(row, SlotRow) else ""))
+
+
+def checked_rows(rows: Sequence[NewRow]) -> list[NewRow]:
+    """Return the rows, checked.
+
+    Raises:
+        TypeError: If they are no rows.
+        ValueError: If there are none or too many, or an ID is not one's own or there twice.
+    """
+    is_many = isinstance(rows, Sequence) and not isinstance(rows, (str, bytes))
+    check_type("rows", rows, is_many, "a sequence of NewRow")
+    for row in rows:
+        check_type("rows", row, isinstance(row, NewRow), "a sequence of NewRow")
+        check_type("data", row.data, isinstance(row.data, Mapping), "a mapping")
+        check_place(row.database_id, row.table_id, row.row_id)
+    check("the number of rows", len(rows), 1 <= len(rows) <= MOST_ROWS, f"1 to {MOST_ROWS}")
+    seen = set[tuple[str, str, str]]()
+    for row in rows:
+        place = (row.database_id, row.table_id, row.row_id.lower())  # the server compares IDs without regard to case
+        check("row_id", row.row_id, place not in seen, "there once in a table, in whatever case")
+        seen.add(place)
+    return list(rows)

@@ -193,7 +193,7 @@ class RecordBuilder:
         cleaner: Cleaner,
     ) -> Details:
         number, errors, duration = self._attempts(error, message, attempts, cleaner)
-        if outcome == "refused":
+        if outcome == "refused" or (outcome == "fell_back" and attempts == 0):  # what fell back may have been refused
             number = 0
         elif errors and outcome == "recovered":
             number += 1  # the one that succeeded

@@ -18,7 +18,8 @@ from booking_resilience.events import FailedAttempt
 _KEY = "__booking_resilience_attempts__"
 _traceback = BaseException.__dict__["__traceback__"].__get__  # past a class that overrides it
 _PLUMBING = tuple(
-    f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "cutoff", "awaitables")
+    f"booking_resilience.{part}"
+    for part in ("retry.", "breaker.", "load.", "pipeline", "parts", "batch", "cutoff", "awaitables")
 )
 
 RawAttempt: TypeAlias = tuple[int, BaseException | None, float | None, float]

@@ -200,7 +200,7 @@ def drive(
                     stop = end if timeout is None else plan.stop(end)
                     if is_limited and stop is not None:
                         holder = set()
-                        set_node((ref(holder), stop, outer))
+                        set_node((ref(holder), stop, outer, stop is not end))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
                 except Exception as error:
                     if holder is not None:
@@ -258,7 +258,7 @@ def drive_async(
                     stop = end if timeout is None else plan.stop(end)
                     if is_limited and stop is not None:
                         holder = set()
-                        set_node(node := (ref(holder), stop, outer))
+                        set_node(node := (ref(holder), stop, outer, stop is not end))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
                     if awaited := type(result) is CoroutineType or is_awaitable(result):
                         if stop is None:
