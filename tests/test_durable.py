@@ -105,7 +105,9 @@ def test_a_row_comes_out_as_a_row() -> None:
     assert decode(encode("row", [row])) == [row]
 
 
-@pytest.mark.parametrize("value", [b"x", {1: 2}, float("nan"), {1}, object(), [[(1, 2j)]]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [b"x", {1: 2}, float("nan"), {1}, object(), [[(1, 2j)]]], ids=lambda value: type(value).__name__
+)
 def test_other_data_is_a_type_error_that_names_it(value: object) -> None:
     """What isn't JSON-like is rejected by name."""
     with pytest.raises(TypeError, match=r"thing.* must be JSON-like data"):

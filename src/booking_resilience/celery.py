@@ -144,7 +144,7 @@ class _Tries:
             return
         self._monitor.record(
             error,
-            operation=task.name,
+            operation=str(task.name),
             category=ErrorCategory.NETWORK,
             severity=Severity.ERROR,
             attempts=attempts,

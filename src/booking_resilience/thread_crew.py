@@ -20,7 +20,7 @@ class SentBack:
     __slots__ = ("task",)
 
     def __init__(self, task: Task) -> None:
-        self.task = task
+        self.task: Task = task
 
 
 class ThreadCrew:

@@ -105,7 +105,8 @@ class AsyncTransport:
             response = await transport.handle_async_request(sent)
             if response.status_code == _UNASKED or response.extensions.get("http_version") not in _VERSIONS:
                 raise httpx2.RemoteProtocolError("another protocol, which nobody asked for")
-            progress.answered(response.status_code, _headers_of(response))
+            status = response.status_code
+            progress.answered(status, _headers_of(response))
             parts = [part async for part in response.stream]  # type: ignore[union-attr] # an asynchronous one
             can_go_on = not _came_more(response.stream)
         finally:
@@ -117,8 +118,8 @@ class AsyncTransport:
         try:
             body = decoded(b"".join(parts), headers.get("content-encoding", ""))
         except zlib.error as error:
-            raise broken_answer(error, response.status_code, headers, "unreadable") from error
-        return Answer(response.status_code, headers, body)
+            raise broken_answer(error, status, headers, "unreadable") from error
+        return Answer(status, headers, body)
 
     def _lane(self, place: Place, proxy: Proxy | None) -> _Lane:
         """Return the connections to a place, by the way that leads there now."""

@@ -49,7 +49,7 @@ def create_rows_once(
     Each attempt is a transaction of its own and passes through the pipeline's breaker as one call; the readings do
     not. The commit has what is left of the deadline, `attempt_timeout` bounds the other requests. Rows are stored by
     database and table, slot rows in the order of their IDs, others as given; `$createdAt` follows that order. Columns
-    whose name begins with `$` are left out.
+    whose name begins with a dollar sign are left out.
 
     Args:
         tables: The SDK's `TablesDB`, or the older `Databases`, of a synchronous client.

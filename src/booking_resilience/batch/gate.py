@@ -45,7 +45,7 @@ class Gate:
         self._lock = RLock()
         self._line: collections.deque[Any] = collections.deque()  # the signals of those who wait
         self._is_closed = False
-        self.is_shut = False
+        self.is_shut: bool = False
         self._due = 0.0  # when the next try may be made
         self._needs_place = False  # whether it needs a free place, too
         self._is_trial_out = False  # whether it waits for the end of somebody else's trial, which is real time

@@ -26,7 +26,8 @@ class WorkItem:
     __slots__ = ("last", "made", "value")
 
     def __init__(self, value: Any) -> None:
-        self.value, self.made = value, 0
+        self.value: Any = value
+        self.made: int = 0
         self.last: tuple[RetryEvent, int] | None = None
 
 
@@ -36,8 +37,10 @@ class Try:
     __slots__ = ("_gate", "attempts", "before", "event", "made")
 
     def __init__(self, gate: Gate | None, before: int) -> None:
-        self._gate, self.before = gate, before
-        self.attempts, self.made = 1, 0
+        self._gate = gate
+        self.before: int = before
+        self.attempts = 1
+        self.made: int = 0
         self.event: RetryEvent | None = None  # the last one of a try that is sent back
 
     def __call__(self, event: RetryEvent) -> bool:

@@ -54,7 +54,7 @@ class Work:
             check_callback("on_item", on_item, "a function of the outcome or None")
         self._fn, self._pipeline, self._is_async = fn, pipeline, is_async
         self._name = operation or name_of(fn)
-        self.is_left = False
+        self.is_left: bool = False
         self._max_open_wait = max_open_wait
         self._is_held_back = any((pipeline.breaker, pipeline.part("limit"), pipeline.part("rate")))
         self._gate: Gate | None = None

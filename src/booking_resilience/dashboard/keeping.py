@@ -9,7 +9,7 @@ from typing import Any
 
 from booking_resilience.locks import fork_safe_lock
 
-logger = logging.getLogger("booking_resilience.dashboard")
+logger: logging.Logger = logging.getLogger("booking_resilience.dashboard")
 _PATIENCE = 0.15
 """Seconds that a page waits for the journal's secret; a long journal takes longer to be read, once."""
 _PAGE = 10_000

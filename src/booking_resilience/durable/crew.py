@@ -39,17 +39,22 @@ class Crew:
         workflows: dict[str, Callable[..., Awaitable[Any]]],
         max_in_flight: int,
     ) -> None:
-        self.store, self.pipeline, self.schedule, self.version = store, pipeline, schedule, version
+        self.store: Store = store
+        self.pipeline: Pipeline = pipeline
+        self.schedule: Schedule = schedule
+        self.version: str = version
         self.workflows = workflows
         self.engine: Engine
-        self.places = asyncio.Semaphore(max_in_flight)  # bound to DBOS' event loop when it is first waited for
+        self.places: asyncio.Semaphore = asyncio.Semaphore(
+            max_in_flight
+        )  # bound to DBOS' event loop when it is first waited for
         self.runs: dict[str, Any] = {}  # by workflow
         self.trying: set[Any] = set()  # from the beginning of a try until its outcome is kept
         self.tasks: set[asyncio.Task[Any]] = set()
         self.known: dict[tuple[str, int], Outcome] = {}  # outcomes that could not be kept yet
         self.loose: dict[str, float] = {}  # runs that ended, and when: is their end kept?
         self.misfits: set[str] = set()  # what this process could not run
-        self.is_stopping = False
+        self.is_stopping: bool = False
 
     def stop(self, timeout: float) -> None:
         """Begin no more tries, and let those under way end within `timeout` seconds."""

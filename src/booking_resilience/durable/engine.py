@@ -49,7 +49,7 @@ class Engine:
         self, url: Any, *, process: str, version: str, body: Callable[[str, str, str], Awaitable[dict[str, Any]]]
     ) -> None:
         self._url, self._process, self._body = url, process, body
-        self.queue = f"{QUEUE}{version}"
+        self.queue: str = f"{QUEUE}{version}"
         self._queue: Any = None
         self._closing: threading.Thread | None = None
 
@@ -206,9 +206,9 @@ def in_thread(fn: Callable[[], Any], timeout: float) -> Any:
 
 def told(error: BaseException) -> BaseException:
     """Return the error to raise for one that came out of DBOS."""
-    import sqlalchemy as sa
+    from sqlalchemy.exc import SQLAlchemyError
 
-    if isinstance(error, sa.exc.SQLAlchemyError):
+    if isinstance(error, SQLAlchemyError):
         store = trouble(error)
         store.__cause__ = error
         return store

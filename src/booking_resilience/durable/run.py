@@ -24,7 +24,7 @@ from booking_resilience.durable.outcomes import (
 )
 from booking_resilience.durable.tries import Attempt, made, refusal_of, setback_of
 
-logger = logging.getLogger("booking_resilience.durable")
+logger: logging.Logger = logging.getLogger("booking_resilience.durable")
 current: ContextVar[Run | None] = ContextVar("booking_resilience_durable_run", default=None)
 
 _LONGEST_SLEEP: Final = 3600.0  # seconds; event loops bear no endless timers
@@ -41,18 +41,24 @@ class Run:
     """
 
     def __init__(self, crew: Crew, id: str, state: dict[str, Any] | None, ended: int) -> None:
-        self.crew, self.id, self.ended = crew, id, ended
-        self.calls = 0
-        self.is_busy = self.is_parked = self.is_misfit = False
+        self.crew: Crew = crew
+        self.id: str = id
+        self.ended: int = ended
+        self.calls: int = 0
+        self.is_busy: bool = False
+        self.is_parked: bool = False
+        self.is_misfit: bool = False
         self._state = state or {}
-        self.is_cancelled = bool(self._state.get("cancelled"))
+        self.is_cancelled: bool = bool(self._state.get("cancelled"))
         self._is_told = False  # of the cancellation
         self._lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._rung = asyncio.Event()
         self._waits = self._is_woken = False
         self._original: BaseException | None = None
-        self.operation, self.attempts, self.setbacks = "", 0, 0
+        self.operation = ""
+        self.attempts: int = 0
+        self.setbacks: int = 0
         self.error: str | None = None
         self.since: float | None = None
         self.next_try: float | None = None

@@ -43,12 +43,13 @@ class Store:
     def __init__(self, url: Any) -> None:
         import sqlalchemy as sa
 
-        self._sa, self.url = sa, url
+        self._sa = sa
+        self.url: Any = url
         self.is_sqlite: bool = url.get_backend_name() == "sqlite"
-        self.path = Path(url.database) if self.is_sqlite else None
+        self.path: Path | None = Path(url.database) if self.is_sqlite else None
         self._prefix = "" if self.is_sqlite else f"{SCHEMA}."
         if self.is_sqlite:
-            self.engine = sa.create_engine(url, connect_args={"timeout": PATIENCE})
+            self.engine: Any = sa.create_engine(url, connect_args={"timeout": PATIENCE})
         else:
             settings = postgres_settings(PATIENCE)
             self.engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)

@@ -12,7 +12,7 @@ from booking_resilience.durable.engine import QUEUE, Engine
 from booking_resilience.durable.lives import GRACE
 from booking_resilience.durable.store import Store
 
-logger = logging.getLogger("booking_resilience.durable")
+logger: logging.Logger = logging.getLogger("booking_resilience.durable")
 
 TICK: Final = 0.5
 _ADOPT_EVERY: Final = 1.0

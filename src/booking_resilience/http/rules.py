@@ -107,7 +107,7 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(self, rules: Rules, operation: str, policy: RetryPolicy, breaker: CircuitBreaker) -> None:
-        self.operation = operation
+        self.operation: str = operation
         self._rules, self._policy, self._breaker = rules, policy, breaker
         self._calm: Calm | None = None
         self._permit: Permit | None = None
@@ -116,7 +116,9 @@ class Exchange:
         self._started, self._began = clock.monotonic(), recorded.last
         left = remaining_time()
         self._caller = None if left is None else self._started + left
-        self.end = _earlier(self._caller, None if policy.deadline is None else self._started + policy.deadline)
+        self.end: float | None = _earlier(
+            self._caller, None if policy.deadline is None else self._started + policy.deadline
+        )
         self.stop: float | None = None
         self.left: float | None = None
         self.header: str | None = None

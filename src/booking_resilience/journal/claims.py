@@ -7,6 +7,7 @@ the telling. All readers read the same log, so all know who is to tell, and what
 
 from __future__ import annotations
 
+import collections
 import datetime
 from collections import OrderedDict
 from dataclasses import astuple
@@ -70,11 +71,11 @@ class Claims:
 
     def __init__(self) -> None:
         self.last: Transition | None = None
-        self.holder = ""
+        self.holder: str = ""
         self.claimed_at: float = 0.0
         self.attempt: int = 0
-        self.is_told = True
-        self.transitions = new_transitions()
+        self.is_told: bool = True
+        self.transitions: collections.deque[AlertTransition] = new_transitions()
         self._known: OrderedDict[str, None] = OrderedDict({"": None})
 
     @property

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from booking_resilience import clock
@@ -21,7 +22,7 @@ from booking_resilience.locks import fork_safe_lock
 FAREWELL = 2.0  # seconds that the end of the process waits for what is still to be written
 PAUSE = 1.0  # seconds that a fork waits for what is being written or read
 
-registry = fork_safe_lock()
+registry: AbstractContextManager[object] = fork_safe_lock()
 writers: dict[int, Any] = {}
 """The writers by the ID of their journal, which they keep alive."""
 journals: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -37,7 +38,7 @@ class _Life:
         self.end: float | None = None  # until when the end of the process waits
 
 
-life = _Life()
+life: _Life = _Life()
 
 
 def _at_exit() -> None:

@@ -84,7 +84,7 @@ class Reader:
 
     def _begin(self) -> None:
         """Be what each process has of its own."""
-        self.lock = threading.RLock()
+        self.lock: Any = threading.RLock()  # its type is private until Python 3.13
         self.teller: Teller = Teller(self._on_alert)
         self._step = threading.Lock()  # held while the journal is read, and over a fork
         self._stop = threading.Event()

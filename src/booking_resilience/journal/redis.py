@@ -105,7 +105,9 @@ class RedisJournal:
         notes = f"{stream}:notes" if "{" in stream else f"{{{stream}}}:notes"
         self._keys = stream.encode("utf-8", "surrogatepass"), notes.encode("utf-8", "surrogatepass")
         self._place: str = f"the journal {place_of(url)}"
-        self.max_age, self.max_records, self._stream = max_age, max_records, stream
+        self.max_age: float = max_age
+        self.max_records: int = max_records
+        self._stream = stream
         self._connect = connector(url, client)
         self._is_closed = False
         self._begin()

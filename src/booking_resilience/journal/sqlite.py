@@ -44,7 +44,8 @@ class SQLiteJournal:
         check_whole("max_records", max_records)
         self._path = os.path.realpath(path)
         self._place: str = f"the journal {self._path}"
-        self.max_age, self.max_records = max_age, max_records
+        self.max_age: float = max_age
+        self.max_records: int = max_records
         check_file(self._path)
         self._is_closed = False
         self._begin()

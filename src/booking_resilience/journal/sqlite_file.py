@@ -24,7 +24,7 @@ class Connection:
     """A connection to the file that lies at the path just now."""
 
     def __init__(self, path: str) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self.db: sqlite3.Connection | None = None
         self._path = path
         self._file: tuple[int, int] | None = None

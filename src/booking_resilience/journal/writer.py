@@ -30,7 +30,7 @@ BEAT = 1.0  # seconds between heartbeats
 AGAIN = 0.3  # seconds until a batch that failed is tried again
 _BATCH, _BATCH_BYTES = 1000, 1_000_000
 
-logger = logging.getLogger("booking_resilience.journal")
+logger: logging.Logger = logging.getLogger("booking_resilience.journal")
 
 
 def writer_of(journal: Any) -> Writer:
@@ -72,7 +72,7 @@ class Writer:
         """Be as new, with nothing that waits: also what a forked child does."""
         self.room: int = MOST_WAITING
         self.waiting: deque[ErrorRecord | threading.Event] = deque()
-        self.is_rung = False
+        self.is_rung: bool = False
         self.thread_id: int | None = None
         self.unjournaled: int = 0
         self._id = os.urandom(8)

@@ -32,8 +32,11 @@ class Gradient:
     __slots__ = ("_answered", "_best", "_cut", "limit", "maximum", "mean", "minimum")
 
     def __init__(self, initial: int, minimum: int, maximum: int) -> None:
-        self.limit, self.minimum, self.maximum = float(initial), minimum, maximum
-        self.mean = self._best = 0.0  # seconds; 0 before the first answer
+        self.limit: float = float(initial)
+        self.minimum: int = minimum
+        self.maximum: int = maximum
+        self.mean: float = 0.0  # seconds; 0 before the first answer
+        self._best = 0.0
         self._answered = self._cut = -math.inf
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:

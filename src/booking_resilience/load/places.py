@@ -39,9 +39,9 @@ class Place:
 
     def __init__(self, owner: Callable[[], Any], epoch: int) -> None:
         self._owner = owner
-        self.epoch = epoch  # tells it from the places that a forked child begins with
-        self.sharers = 0  # how many besides its taker run on it: threads, which may be abandoned
-        self.started = 0.0  # when the call was admitted, on the library's clock
+        self.epoch: int = epoch  # tells it from the places that a forked child begins with
+        self.sharers: int = 0  # how many besides its taker run on it: threads, which may be abandoned
+        self.started: float = 0.0  # when the call was admitted, on the library's clock
 
     def retire(self) -> None:
         """Count no more: the limit has shrunk."""

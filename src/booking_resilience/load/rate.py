@@ -35,7 +35,8 @@ class Turns:
     __slots__ = ("_ahead", "_state", "burst", "interval")
 
     def __init__(self, interval: int, burst: int) -> None:
-        self.interval, self.burst = interval, burst
+        self.interval: int = interval
+        self.burst: int = burst
         self._ahead = (burst - 1) * interval  # so far ahead the next even turn may lie for one to be free
         self._state: State = (_LONG_AGO, _LONG_AGO, 0, {})
 

@@ -18,7 +18,7 @@ class Abandoned:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self.running = 0
+        self.running: int = 0
 
     def change(self, by: int) -> None:
         """Count one more, or one less."""

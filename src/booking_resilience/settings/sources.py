@@ -76,7 +76,9 @@ class Source:
         self._source = given = Path(source) if isinstance(source, (str, os.PathLike)) else source
         is_environment = given is os.environ or (not isinstance(given, Path) and any(map(_is_ours, given)))
         self._is_environment = is_environment
-        self.place = Place(str(self._source) if is_path else "the environment" if is_environment else "the mapping")
+        self.place: Place = Place(
+            str(self._source) if is_path else "the environment" if is_environment else "the mapping"
+        )
 
     def read(self) -> Mapping[str, Any]:
         """Return the tree of settings as it is now.

@@ -51,7 +51,9 @@ class Requests:
         check_type("monitor", monitor, has_context, "an ErrorMonitor or None")
         check_number("deadline", seconds, or_none=True)
         check_text("deadline_header", deadline_header)
-        self.monitor, self.seconds, self.header = monitor, seconds, deadline_header
+        self.monitor: HasContext | None = monitor
+        self.seconds: float | None = seconds
+        self.header: str = deadline_header
 
     def enter(self, stack: ExitStack, timeouts: list[str], ids: list[str], method: str, path: str) -> None:
         """Enter the deadline and the context of one request.
