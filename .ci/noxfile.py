@@ -5,6 +5,7 @@ The everyday checks are in `.ci/run`; these take longer and look further.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -145,6 +146,14 @@ def fuzz(session: nox.Session) -> None:
     """Give what takes input from outside random input for ten minutes, or `-- --minutes N`."""
     _install(session)
     session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def once(session: nox.Session) -> None:
+    """Try every exactly-once operation under 2,000 scripts of faults, and 100 rounds of each race."""
+    _install(session)
+    sizes = {"CAMPAIGN_SCRIPTS": os.environ.get("CAMPAIGN_SCRIPTS", "2000"), "RACE_ROUNDS": "100"}
+    session.run("python", "-m", "pytest", "-s", "tests/test_once_campaign.py", *session.posargs, env=sizes)
 
 
 @nox.session(python="3.11")

@@ -1,48 +1,42 @@
-"""The booking workflow: store a booking, open its chat, tell the chat provider. Used by the other examples.
+"""The booking workflow: store a booking, claim its time, open its chat, tell the chat provider.
 
-Steps 2 to 5 (booking, chat room, two messages) go through retry and breaker, one by one. Every row has an ID that is
-made before the first attempt, so repeating a step never stores anything twice. If the booking itself cannot be stored,
-`BookingError` comes out with a message for people; if a later step fails, the booking stands and the result says what
-is missing.
+`create_booking` stores the booking, its slots, its chat room and the two messages in one transaction: all or none.
+Where the server has no transactions, or with `steps=True`, the rows go one by one, each through retry and breaker.
+Every row has an ID that is made before the first attempt, so repeating never stores anything twice. If the booking
+can't be stored, `BookingError` comes out with a message for people; if only its chat can't, the booking stands and the
+result says what is missing.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import uuid
-from dataclasses import dataclass, field
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from appwrite.services.tables_db import TablesDB
 
+from booking_request import BookingError, BookingRequest, BookingResult, booking_data
 from booking_resilience import (
     AsyncChatProvider,
-    BookingSource,
-    BookingSuccess,
     ChatProvider,
     CircuitBreaker,
     ErrorCategory,
     ErrorMonitor,
     Pipeline,
     RetryPolicy,
-    booking_attribution,
-    message_for,
 )
 from booking_resilience.appwrite import (
-    AppwriteChatService,
     AppwriteClient,
-    AsyncAppwriteChatService,
     AsyncAppwriteClient,
     appwrite_breaker,
     appwrite_retry,
-    create_row_once,
-    create_row_once_async,
+    outcome_unknown,
 )
+from booking_steps import Flow, Hands, run, run_async
 from booking_tables import BOOKINGS, DATABASE_ID, DURATIONS, SETUP, TABLES, bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    import datetime
 
     from appwrite.client import Client
 
@@ -61,63 +55,8 @@ __all__ = [
     "bootstrap",
 ]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookingRequest:
-    """What somebody wants to book.
-
-    Attributes:
-        booking_id: The booking's ID, made before anything is sent; the same in all attempts.
-        run: Whose bookings these are, to find them again.
-    """
-
-    therapist_id: str
-    therapist_name: str
-    user_id: str
-    booking_type: str = "immediate"
-    duration: int = 60
-    source: BookingSource | str | None = None
-    chat_window_open: bool = False
-    booking_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    run: str = "default"
-
-    def context(self) -> dict[str, object]:
-        """Return what the monitor keeps with each error of this booking."""
-        return {
-            "therapist_id": self.therapist_id,
-            "therapist_name": self.therapist_name,
-            "booking_type": self.booking_type,
-            "duration": self.duration,
-            "user_id": self.user_id,
-            "booking_id": self.booking_id,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BookingResult:
-    """A stored booking; `missing` names the steps that failed after it was stored."""
-
-    request: BookingRequest
-    data: Mapping[str, Any]
-    chat_room_id: str | None
-    missing: tuple[str, ...] = ()
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return it as a web page or a JSON file would want it."""
-        return {
-            "id": self.request.booking_id,
-            **self.data,
-            "chatRoomId": self.chat_room_id,
-            "missing": list(self.missing),
-        }
-
-
-class BookingError(Exception):
-    """The booking could not be stored; `message` is for people, `__cause__` is what went wrong."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+MOST_OPEN = 1_000
+"""Bookings that are kept as long as their outcome is unknown."""
 
 
 class _Recorder:
@@ -127,86 +66,45 @@ class _Recorder:
         self._monitor, self._context = monitor, context
 
     def record(self, error: BaseException, **facts: Any) -> object:
-        return self._monitor.record(error, context=self._context, **facts)
+        unknown = {"outcome_unknown": True} if outcome_unknown(error) and facts.get("outcome") == "failed" else {}
+        return self._monitor.record(error, context={**self._context, **unknown}, **facts)
 
 
 class _Flow:
-    """What the flows of both colours share: their parts, and the steps that follow a stored booking."""
+    """What the flows of both colours share: their parts, and the bookings whose outcome is unknown."""
 
     def __init__(
-        self, client: Client, monitor: ErrorMonitor, breaker: CircuitBreaker | None, retry: RetryPolicy | None
+        self,
+        client: Client,
+        monitor: ErrorMonitor,
+        breaker: CircuitBreaker | None,
+        retry: RetryPolicy | None,
+        provider: object,
+        *,
+        steps: bool,
+        is_async: bool,
     ) -> None:
         self.monitor = monitor
         self.breaker = appwrite_breaker() if breaker is None else breaker
-        self._tables = TablesDB(client)
         self._retry = appwrite_retry() if retry is None else retry
+        # An attempt to store several rows takes three requests, each of which may fail: more attempts, shorter pauses.
+        count = 2 * self._retry.max_attempts - 1
+        self._together = dataclasses.replace(self._retry, max_attempts=count, base_delay=self._retry.base_delay / 2)
+        self._hands = Hands(TablesDB(client), provider, is_async=is_async)
+        self._steps = Flow(monitor, self._pipeline, is_stepwise=steps)
+        self._open: OrderedDict[str, BookingRequest] = OrderedDict()
 
-    def _creation(self, request: BookingRequest, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments that store a booking."""
-        return {
-            "database_id": DATABASE_ID,
-            "table_id": BOOKINGS,
-            "row_id": request.booking_id,
-            "data": data,
-            "pipeline": self._pipeline(request, ErrorCategory.BOOKING),
-            "operation": "createBooking",
-        }
-
-    def _refused(self, request: BookingRequest, error: Exception) -> BookingError:
-        """Return the error of a booking that could not be stored, recorded."""
-        self.monitor.log_booking_error("createBooking", error, **request.context())
-        return BookingError(message_for(error))
-
-    def _pipeline(self, request: BookingRequest, category: ErrorCategory) -> Pipeline:
+    def _pipeline(self, request: BookingRequest, category: ErrorCategory, *, together: bool = False) -> Pipeline:
         recorder = _Recorder(self.monitor, request.context())
-        return Pipeline(retry=self._retry, breaker=self.breaker, monitor=recorder, category=category)
+        retry = self._together if together else self._retry
+        return Pipeline(retry=retry, breaker=self.breaker, monitor=recorder, category=category)
 
-
-class _Opening:
-    """Opens the chat of a stored booking, step by step; whoever makes the steps waits in his own colour.
-
-    Args:
-        flow: Whose booking it is.
-        result: The booking as it is so far.
-        chat: The chat service, of either colour.
-        provider: The chat provider of that colour, or None.
-    """
-
-    def __init__(self, flow: _Flow, result: BookingResult, chat: Any, provider: Any) -> None:
-        self._flow, self._result, self._chat, self._provider = flow, result, chat, provider
-        self._missing: list[str] = []
-        self._room_id: str | None = None
-
-    def steps(self) -> Generator[tuple[str, Callable[[], Any]], Any, None]:
-        """Yield each step's name and what to call for it; to be sent what that returned, None if it failed."""
-        request, chat = self._result.request, self._chat
-        participants = [request.user_id, request.therapist_id]
-        room = yield (
-            "createChatRoom",
-            lambda: chat.create_chat_room(booking_id=request.booking_id, participants=participants),
-        )
-        if room is None:
-            self._missing += ["sendWelcomeMessage", "sendBookingReceivedMessage", "handleBookingSuccess"]
-            return
-        self._room_id = room.id
-        yield "sendWelcomeMessage", lambda: chat.send_welcome_message(room.id)
-        yield (
-            "sendBookingReceivedMessage",
-            lambda: chat.send_booking_received_message(room.id, request.booking_id),
-        )
-        is_told = self._result.chat_room_id is not None and "handleBookingSuccess" not in self._result.missing
-        if self._provider is not None and not is_told:
-            event = BookingSuccess(room.id, request.booking_id, request.therapist_id, request.therapist_name)
-            yield "handleBookingSuccess", lambda: self._provider.handle_booking_success(event)
-
-    def failed(self, name: str, error: Exception) -> None:
-        """Note that a step failed: the booking stands, what is missing is said and recorded."""
-        self._flow.monitor.log_chat_error(name, error, **self._result.request.context())
-        self._missing.append(name)
-
-    def result(self) -> BookingResult:
-        """Return the booking with what its chat came to."""
-        return dataclasses.replace(self._result, chat_room_id=self._room_id, missing=tuple(self._missing))
+    def _keep(self, request: BookingRequest, error: BookingError) -> None:
+        """Keep a booking whose outcome is unknown, so that it can be resumed."""
+        if error.unknown:
+            self._open[str(request.booking_id)] = request
+            while len(self._open) > MOST_OPEN:
+                self._open.popitem(last=False)
 
 
 class BookingFlow(_Flow):
@@ -218,6 +116,7 @@ class BookingFlow(_Flow):
         breaker: The breaker of this backend; by default one of its own.
         retry: When to try again; by default `appwrite_retry()`.
         chat_provider: Told of each booking whose chat room stands, or None.
+        steps: Store the rows one by one, even if the server has transactions.
     """
 
     def __init__(
@@ -228,42 +127,61 @@ class BookingFlow(_Flow):
         breaker: CircuitBreaker | None = None,
         retry: RetryPolicy | None = None,
         chat_provider: ChatProvider | None = None,
+        steps: bool = False,
     ) -> None:
-        super().__init__(client, monitor, breaker, retry)
-        self._chat_provider = chat_provider
+        super().__init__(client, monitor, breaker, retry, chat_provider, steps=steps, is_async=False)
 
     def create_booking(self, request: BookingRequest) -> BookingResult:
-        """Store a booking and open its chat.
+        """Store a booking, claim its time, and open its chat.
 
         Raises:
             ValueError: If the source or the booking type is unknown.
-            BookingError: If the booking could not be stored.
+            BookingError: If the booking could not be stored; its cause is a `SlotTakenError` if its time is taken.
         """
-        data = booking_data(request)
         try:
-            create_row_once(self._tables, **self._creation(request, data))
-        except Exception as error:
-            raise self._refused(request, error) from error
-        return self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
+            return run(self._steps.create(request), self._hands)
+        except BookingError as error:
+            self._keep(request, error)
+            raise
+
+    def resume_booking(self, booking_id: str) -> BookingResult:
+        """Find out what became of a booking whose outcome is unknown, and finish it.
+
+        Raises:
+            LookupError: If there is no such booking, and this flow was not asked for it.
+            BookingError: If it could not be stored.
+        """
+        result = run(self._steps.resume(booking_id, self._open.get(str(booking_id))), self._hands)
+        self._open.pop(str(booking_id), None)
+        return result
+
+    def reschedule_booking(
+        self, booking_id: str, start: datetime.datetime, duration: int | None = None
+    ) -> BookingRequest:
+        """Move a booking to another time; the same call again finishes what was stopped half-way.
+
+        Args:
+            booking_id: The booking.
+            start: When it is to begin, aware.
+            duration: Its new length in minutes; None to keep it.
+
+        Raises:
+            LookupError: If there is no such booking.
+            BookingError: If it could not be moved; its cause tells.
+        """
+        return run(self._steps.reschedule(booking_id, start, duration), self._hands)
+
+    def cancel_booking(self, booking_id: str) -> bool:
+        """Delete a booking and give its time back; tell whether this call deleted it.
+
+        Raises:
+            BookingError: If it could not be cancelled; the same call again finishes it.
+        """
+        return run(self._steps.cancel(booking_id), self._hands)
 
     def complete(self, result: BookingResult) -> BookingResult:
         """Try again what is missing; what is there already stays as it is."""
-        return self._open_chat(result) if result.missing else result
-
-    def _open_chat(self, result: BookingResult) -> BookingResult:
-        pipeline = self._pipeline(result.request, ErrorCategory.CHAT)
-        chat = AppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=pipeline)
-        opening = _Opening(self, result, chat, self._chat_provider)
-        steps, value = opening.steps(), None
-        with contextlib.suppress(StopIteration):
-            while True:
-                name, do = steps.send(value)
-                try:
-                    value = do()
-                except Exception as error:  # noqa: BLE001 - the booking stands
-                    opening.failed(name, error)
-                    value = None
-        return opening.result()
+        return run(self._steps.open_chat(result), self._hands) if result.missing else result
 
 
 class AsyncBookingFlow(_Flow):
@@ -275,6 +193,7 @@ class AsyncBookingFlow(_Flow):
         breaker: The breaker of this backend; by default one of its own.
         retry: When to try again; by default `appwrite_retry()`.
         chat_provider: Told of each booking whose chat room stands, or None.
+        steps: Store the rows one by one, even if the server has transactions.
     """
 
     def __init__(
@@ -285,54 +204,34 @@ class AsyncBookingFlow(_Flow):
         breaker: CircuitBreaker | None = None,
         retry: RetryPolicy | None = None,
         chat_provider: AsyncChatProvider | None = None,
+        steps: bool = False,
     ) -> None:
-        super().__init__(client, monitor, breaker, retry)
-        self._chat_provider = chat_provider
+        super().__init__(client, monitor, breaker, retry, chat_provider, steps=steps, is_async=True)
 
     async def create_booking(self, request: BookingRequest) -> BookingResult:
         """Do as `BookingFlow.create_booking`; a booking whose call is cancelled may have been stored."""
-        data = booking_data(request)
         try:
-            await create_row_once_async(self._tables, **self._creation(request, data))
-        except Exception as error:
-            raise self._refused(request, error) from error
-        return await self._open_chat(BookingResult(request=request, data=data, chat_room_id=None))
+            return await run_async(self._steps.create(request), self._hands)
+        except BookingError as error:
+            self._keep(request, error)
+            raise
+
+    async def resume_booking(self, booking_id: str) -> BookingResult:
+        """Do as `BookingFlow.resume_booking`."""
+        result = await run_async(self._steps.resume(booking_id, self._open.get(str(booking_id))), self._hands)
+        self._open.pop(str(booking_id), None)
+        return result
+
+    async def reschedule_booking(
+        self, booking_id: str, start: datetime.datetime, duration: int | None = None
+    ) -> BookingRequest:
+        """Do as `BookingFlow.reschedule_booking`."""
+        return await run_async(self._steps.reschedule(booking_id, start, duration), self._hands)
+
+    async def cancel_booking(self, booking_id: str) -> bool:
+        """Do as `BookingFlow.cancel_booking`."""
+        return await run_async(self._steps.cancel(booking_id), self._hands)
 
     async def complete(self, result: BookingResult) -> BookingResult:
         """Try again what is missing; what is there already stays as it is."""
-        return await self._open_chat(result) if result.missing else result
-
-    async def _open_chat(self, result: BookingResult) -> BookingResult:
-        pipeline = self._pipeline(result.request, ErrorCategory.CHAT)
-        chat = AsyncAppwriteChatService(self._tables, database_id=DATABASE_ID, pipeline=pipeline)
-        opening = _Opening(self, result, chat, self._chat_provider)
-        steps, value = opening.steps(), None
-        with contextlib.suppress(StopIteration):
-            while True:
-                name, do = steps.send(value)
-                try:
-                    value = await do()
-                except Exception as error:  # noqa: BLE001 - the booking stands
-                    opening.failed(name, error)
-                    value = None
-        return opening.result()
-
-
-def booking_data(request: BookingRequest) -> dict[str, Any]:
-    """Return the row of a booking, its source resolved.
-
-    Raises:
-        ValueError: If the source or the booking type is unknown.
-    """
-    attribution = booking_attribution(
-        booking_type=request.booking_type, chat_window_open=request.chat_window_open, source=request.source
-    )
-    return {
-        "reference": request.booking_id,
-        "run": request.run,
-        "therapistId": request.therapist_id,
-        "therapistName": request.therapist_name,
-        "userId": request.user_id,
-        "duration": request.duration,
-        **attribution,
-    }
+        return await run_async(self._steps.open_chat(result), self._hands) if result.missing else result

@@ -135,7 +135,8 @@ class Run:
         degraded: Bookings whose chat is incomplete.
         lost: Bookings reported as stored that are not in the table.
         duplicates: Rows too many.
-        unconfirmed: Bookings in the table that were reported as failed.
+        unconfirmed: Bookings in the table that were not reported as stored.
+        unknown: Bookings whose callers were told that the outcome is unknown.
         retries: Operations tried again.
         recovery_ms: How long each operation took that succeeded on a retry.
         latency_ms: How long each booking took, all steps together.
@@ -151,6 +152,7 @@ class Run:
     lost: int = 0
     duplicates: int = 0
     unconfirmed: int = 0
+    unknown: int = 0
     retries: int = 0
     recovery_ms: list[float] = field(default_factory=list)
     latency_ms: list[float] = field(default_factory=list)
@@ -168,6 +170,7 @@ class Run:
             self.degraded += bool(result.missing)
             return result.request
         error = outcome.error if result is None else result
+        self.unknown += isinstance(error, BookingError) and error.unknown
         self.messages[error.message if isinstance(error, BookingError) else message_for(error)] += 1
         return None
 
@@ -233,7 +236,7 @@ class Site:
     def make(self, book: Callable[[BookingRequest], BookingResult]) -> tuple[Run, set[str]]:
         """Make the bookings, a few at a time; return what came of them and the IDs of those reported as stored."""
         tally = Tally(self, self.client)
-        with self._faults():
+        with self.faults():
             timed = partial(_timed, book)
             for outcome in iter_batch(
                 timed, tally.asked, pipeline=ONCE, operation=OPERATION, max_concurrency=tally.workers
@@ -248,7 +251,7 @@ class Site:
         async with AsyncTimedClient() as client:
             self.lead_here(client)
             tally = Tally(self, client)
-            with self._faults():
+            with self.faults():
                 timed = partial(_timed_async, made(client))
                 outcomes = iter_batch_async(
                     timed, tally.asked, pipeline=ONCE, operation=OPERATION, max_concurrency=tally.workers
@@ -272,7 +275,7 @@ class Site:
         client.set_endpoint(endpoint).set_project(project).set_key(key)
 
     @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+    def faults(self) -> Iterator[None]:
         """Let the embedded server fail inside the block, at the rate that was asked for."""
         if self.server is None:
             yield
@@ -315,23 +318,26 @@ def site(options: Namespace, progress: Progress) -> Iterator[Site]:
         yield place
 
 
-def run_all(options: Namespace, progress: Progress) -> tuple[Run, Run, ErrorMonitor]:
-    """Make the bookings with and without resilience.
+def run_all(options: Namespace, progress: Progress) -> tuple[Run, Run, Run | None, ErrorMonitor]:
+    """Make the bookings with resilience step by step, without it, and with each booking in one transaction.
 
-    Each run has an embedded server of its own, and both meet the same faults: which request fails follows from the
-    seed and from what is requested, not from the order in which the workers' requests arrive.
+    The first two make the same calls, so that they can be compared; the last is left out with `--steps`. Each run has
+    an embedded server of its own, and the first two meet the same faults: which request fails follows from the seed and
+    from what is requested, not from the order in which the workers' requests arrive.
     """
     monitor = ErrorMonitor(capacity=10_000)
-    return resilient_run(options, progress, monitor), plain_run(options, progress), monitor
+    run, plain = resilient_run(options, progress, monitor, steps=True), plain_run(options, progress)
+    together = None if options.steps else resilient_run(options, progress, ErrorMonitor(), steps=False)
+    return run, plain, together, monitor
 
 
-def resilient_run(options: Namespace, progress: Progress, monitor: ErrorMonitor) -> Run:
+def resilient_run(options: Namespace, progress: Progress, monitor: ErrorMonitor, *, steps: bool) -> Run:
     """Make the bookings with retry and breaker."""
     # When the calls of all workers hang, they end together: that is one failure of the backend, not several in a row.
     breaker = appwrite_breaker(failure_threshold=max(5, options.workers))
     watch = RetryWatch()
     with site(options, progress) as place:
-        parts: dict[str, Any] = {"monitor": monitor, "breaker": breaker}
+        parts: dict[str, Any] = {"monitor": monitor, "breaker": breaker, "steps": steps}
         with watch.listening():
             if options.is_async:
 

@@ -10,13 +10,14 @@ from appwrite.exception import AppwriteException
 from appwrite.services.tables_db import TablesDB
 
 from booking_resilience import BookingSource, Pipeline
-from booking_resilience.appwrite import CHAT_TABLES, AppwriteClient, appwrite_retry
+from booking_resilience.appwrite import CHAT_TABLES, SLOT_TABLE, AppwriteClient, appwrite_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DATABASE_ID = "booking_resilience"
 BOOKINGS = "bookings"
+SLOTS = "slots"
 DURATIONS = range(15, 481)
 """How long a booking may be, in minutes."""
 SETUP = Pipeline(retry=appwrite_retry(max_attempts=5, base_delay=0.1, attempt_timeout=None, deadline=None))
@@ -32,6 +33,7 @@ TABLES: dict[str, dict[str, Any]] = {
             "therapistName": {"type": "varchar", "size": 128, "required": True},
             "userId": _TEXT_64,
             "duration": {"type": "integer", "min": DURATIONS.start, "max": DURATIONS.stop - 1, "required": True},
+            "start": {"type": "datetime", "required": False},
             "bookingType": {"type": "enum", "elements": ["immediate", "scheduled"], "required": True},
             "mode": {"type": "enum", "elements": ["immediate", "scheduled"], "required": True},
             "source": {"type": "enum", "elements": [source.value for source in BookingSource], "required": True},
@@ -40,6 +42,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "indexes": {"by_run": ["run"], "by_user": ["userId"]},
     },
     **CHAT_TABLES,
+    **SLOT_TABLE,
 }
 
 

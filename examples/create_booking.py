@@ -25,6 +25,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import command
+from booking_contest import Contest, contend
 from booking_runs import Run, run_all
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def counts(run: Run) -> dict[str, Any]:
         "duplicates": run.duplicates,
         "lost": run.lost,
         "unconfirmed": run.unconfirmed,
+        "unknown": run.unknown,
         "attempts": len(run.call_ms),
         "latency_ms": latencies(run.latency_ms),
         "call_latency_ms": latencies(run.call_ms),
@@ -75,7 +77,7 @@ def counts(run: Run) -> dict[str, Any]:
     }
 
 
-def summary(options: argparse.Namespace, run: Run, plain: Run) -> dict[str, Any]:
+def summary(options: argparse.Namespace, run: Run, plain: Run, together: Run | None) -> dict[str, Any]:
     """Return the result as JSON has it."""
     return {
         "requested": options.bookings,
@@ -91,38 +93,44 @@ def summary(options: argparse.Namespace, run: Run, plain: Run) -> dict[str, Any]
         "errors_by_category": run.categories,
         "breaker": run.breaker,
         "baseline": counts(plain),
+        "transaction": None if together is None else counts(together),
     }
 
 
-def table_of(options: argparse.Namespace, run: Run, plain: Run) -> Table:
-    """Return both runs side by side, for people."""
+def table_of(options: argparse.Namespace, run: Run, plain: Run, together: Run | None) -> Table:
+    """Return the runs side by side, for people."""
     rate = f"{options.fault_rate:.2%}".replace(".00%", "%")
     title = f"{options.bookings} bookings, {rate} of the calls fail" if options.endpoint is None else options.endpoint
     table = Table(title=title)
     table.add_column("")
     table.add_column("with resilience", justify="right")
     table.add_column("without", justify="right")
+    runs = [run, plain]
+    if together is not None:
+        table.add_column("in one transaction", justify="right")
+        runs.append(together)
 
-    def row(name: str, left: object, right: object = "") -> None:
-        table.add_row(name, str(left), str(right))
+    def row(name: str, *figures: object) -> None:
+        table.add_row(name, *map(str, figures))
 
     def both(name: str, *values: str) -> None:
-        """Add the same figure of both runs."""
+        """Add the same figure of all runs."""
         texts = []
-        for one in (run, plain):
+        for one in runs:
             numbers = [len(found) if isinstance(found := getattr(one, value), list) else found for value in values]
             texts.append(" / ".join(map(str, numbers)))
         row(name, *texts)
 
     def timed(name: str, value: str) -> None:
-        pairs = [latencies(getattr(one, value)) for one in (run, plain)]
+        pairs = [latencies(getattr(one, value)) for one in runs]
         row(f"{name}, p50 / p99", *(f"{pair['p50']:.0f} / {pair['p99']:.0f} ms" for pair in pairs))
 
-    stored = [f"{one.succeeded} ({command.percent(one.succeeded, options.bookings)})" for one in (run, plain)]
+    stored = [f"{one.succeeded} ({command.percent(one.succeeded, options.bookings)})" for one in runs]
     row("bookings stored", *stored)
     both("  of these reported as failed", "unconfirmed")
     both("  of these with an incomplete chat", "degraded")
     both("bookings not stored", "failed")
+    both("told that the outcome is unknown", "unknown")
     both("bookings lost / stored twice", "lost", "duplicates")
     timed("a booking", "latency_ms")
     table.add_section()
@@ -135,8 +143,8 @@ def table_of(options: argparse.Namespace, run: Run, plain: Run) -> Table:
     row("breaker", f"{run.breaker['state']}, opened {run.breaker['trips']} times")
     for category, number in run.categories.items():
         row(f"error records, category {category}", number)
-    for text in sorted(set(run.messages) | set(plain.messages)):
-        row(f"told: {text}", run.messages[text], plain.messages[text])
+    for text in sorted(set().union(*(one.messages for one in runs))):
+        row(f"told: {text}", *(one.messages[text] for one in runs))
     return table
 
 
@@ -171,6 +179,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--kinds", nargs="?", default=DEFAULT_KINDS, metavar="NAMES",
         help=f"what goes wrong, comma-separated (default {DEFAULT_KINDS}); alone, lists them. {meanings}")  # fmt: skip
     add("--workers", type=int, default=8, metavar="N", help="bookings in flight at a time (default 8)")
+    add("--steps", action="store_true", help="store the rows of each booking one by one only, not in a transaction")
+    add("--contend", type=int, metavar="N", help="let N customers want the same time, and show who gets it")
     add("--async", dest="is_async", action="store_true", help="in an event loop, with the asynchronous client")
     add("--endpoint", metavar="URL", help="use this Appwrite server, with --project and --key, not the embedded one")
     add("--project", metavar="ID")
@@ -191,6 +201,8 @@ def check(parser: command.Parser, options: argparse.Namespace) -> None:
     for name in ("bookings", "workers"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be 1 or more, not {getattr(options, name)}")
+    if options.contend is not None and options.contend < 1:
+        parser.error(f"--contend must be 1 or more, not {options.contend}")
     if unknown := [kind for kind in options.kinds if kind not in KINDS]:
         parser.error(f"--kinds: unknown kind {unknown[0]!r}; known are {', '.join(KINDS)}")
     if options.endpoint is not None:
@@ -220,22 +232,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=options.json == "-")  # then the table is in nobody's way
     try:
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            run, plain, monitor = run_all(options, progress)
-        write_files(options, run, plain, monitor)
+            if options.contend is not None:
+                return show_contest(options, console, contend(options, progress))
+            run, plain, together, monitor = run_all(options, progress)
+        write_files(options, summary(options, run, plain, together), monitor)
     except (AppwriteException, OSError) as error:
         where = options.endpoint or "the embedded server"
         print(f"{PROGRAM}: {where}: {command.one_line(error)}", file=sys.stderr)
         return 1
     if options.json == "-":
-        command.say(json.dumps(summary(options, run, plain), indent=2))
-    command.show(console, table_of(options, run, plain), conclusion(options, run, plain))
+        command.say(json.dumps(summary(options, run, plain, together), indent=2))
+    command.show(console, table_of(options, run, plain, together), conclusion(options, run, plain))
     return 0 if run.succeeded == options.bookings else 1
 
 
-def write_files(options: argparse.Namespace, run: Run, plain: Run, monitor: ErrorMonitor) -> None:
+def show_contest(options: argparse.Namespace, console: Console, contest: Contest) -> int:
+    """Show who of many got the time that all of them wanted; return the exit code: 0 if one did."""
+    facts = contest.to_payload()
+    if options.json == "-":
+        command.say(json.dumps(facts, indent=2))
+    elif options.json is not None:
+        Path(options.json).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    table = Table(title=f"{contest.asked} customers want one time")
+    table.add_column("")
+    table.add_column("customers", justify="right")
+    for name, figure in (
+        ("got it", len(contest.winners)),
+        ("told that it is taken", contest.taken),
+        ("told of another failure", contest.failed),
+        ("told that the outcome is unknown", contest.unknown),
+        ("hold it in the table", contest.holders),
+    ):
+        table.add_row(name, str(figure))
+    for text, count in sorted(contest.messages.items()):
+        table.add_row(f"told: {text}", str(count))
+    command.show(console, table, contest.conclusion())
+    return 0 if contest.holders == 1 else 1
+
+
+def write_files(options: argparse.Namespace, facts: dict[str, Any], monitor: ErrorMonitor) -> None:
     """Write the files that were asked for."""
     if options.json not in (None, "-"):
-        text = json.dumps(summary(options, run, plain), indent=2)
+        text = json.dumps(facts, indent=2)
         Path(options.json).write_text(text + "\n", encoding="utf-8")
     if options.errors is not None:
         monitor.export(options.errors)

@@ -1,4 +1,4 @@
-"""The demo's web application: the page, the tests, bookings, downloads and the stream, as a Starlette application.
+"""The demo's web application: the page, the dashboard, the tests, bookings, downloads and the stream.
 
 `create_app(demo)` makes it. Everything runs in the event loop; only the downloads, which keep the processor busy,
 are made in a thread.
@@ -18,11 +18,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from booking_flow import BookingError
 from booking_resilience import CircuitOpenError, message_for
-from demo_forms import FormError, parse_booking, read_body
+from booking_resilience.appwrite import RowConflictError, SlotTakenError
+from booking_resilience.dashboard import dashboard
+from booking_resilience.web import IdempotencyKey, problem_for
+from demo_forms import BODY_LIMIT, FormError, parse_booking, read_body
 from demo_guard import Guard, page_policy
 from demo_stream import EventStream, Hub
 
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
     from demo_parts import Demo
 
-PAGE = Path(__file__).with_name("dashboard.html")
+PAGE = Path(__file__).with_name("demo.html")
 DATA_MESSAGE = "Booking data error. Please try again or contact support."
 BUSY_MESSAGE = "Service temporarily unavailable. Please try again in a moment."
 MOST_BOOKINGS = 80
@@ -55,7 +58,7 @@ class Api:
         self._downloads = CapacityLimiter(2)
         self._under_way = 0
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Route | Mount]:
         """Return the routes."""
         return [
             Route("/", self.page),
@@ -68,10 +71,11 @@ class Api:
             Route("/api/errors.json", self.errors_json),
             Route("/api/errors.csv", self.errors_csv),
             Route("/api/errors/{record_id}", self.error),
+            Mount("/errors", dashboard(self._demo.monitor, breakers=[self._demo.breaker], title="Booking errors")),
         ]
 
     async def page(self, _request: Request) -> Response:
-        """The dashboard."""
+        """The form and the tests."""
         headers = {"Content-Security-Policy": self._policy, "Cache-Control": "no-cache"}
         return HTMLResponse(self._page, headers=headers)
 
@@ -113,9 +117,12 @@ class Api:
             cause = error.__cause__
             if isinstance(cause, CircuitOpenError):
                 return self._unavailable(cause, error.message)
+            if isinstance(cause, (RowConflictError, SlotTakenError)) and (problem := problem_for(cause)) is not None:
+                return Response(problem.body, problem.status, problem.headers)
             if error.message == DATA_MESSAGE:  # it passed here, but not the backend
                 return JSONResponse({"message": error.message, "errors": {"body": "was rejected by the backend"}}, 422)
-            return JSONResponse({"message": error.message}, 503)
+            facts = {"message": error.message, **({"unknown": True} if error.unknown else {})}
+            return JSONResponse(facts, 503)
         finally:
             self._under_way -= 1
         return JSONResponse(result.to_payload(), 201)
@@ -177,7 +184,7 @@ def create_app(demo: Demo, hub: Hub, *, host: str = "127.0.0.1") -> Starlette:
 
     return Starlette(
         routes=Api(demo, hub).routes(),
-        middleware=[Middleware(Guard, host=host)],
+        middleware=[Middleware(Guard, host=host), Middleware(IdempotencyKey, max_body=BODY_LIMIT)],
         exception_handlers={HTTPException: _say, ClientDisconnect: _gone, 500: _broken},
         lifespan=lifespan,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import unicodedata
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from booking_flow import DURATIONS, BookingRequest
 from booking_resilience import resolve_source
+from booking_resilience.web import idempotent_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +86,10 @@ def parse_booking(body: bytes) -> BookingRequest:
         user_id=facts["userId"],
         booking_type=facts["bookingType"],
         duration=facts["duration"],
+        start=None if facts.get("start") is None else datetime.datetime.fromisoformat(facts["start"]),
         source=facts.get("source"),
         chat_window_open=facts.get("chatWindowOpen") is True,
+        booking_id=idempotent_id("booking", facts["userId"]),
         run=RUN,
     )
 
@@ -129,6 +133,16 @@ def _minutes(value: object) -> str | None:
     return f"must be a whole number of minutes from {DURATIONS.start} to {DURATIONS.stop - 1}, not {_shown(value)}"
 
 
+def _start(value: object) -> str | None:
+    try:
+        moment = datetime.datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.utcoffset() is None or not 1970 <= moment.year < 9999:
+        return f"must be a moment with a time zone, as 2027-01-04T09:00:00+00:00, not {_shown(value)}"
+    return None
+
+
 def _source(value: object) -> str | None:
     if not isinstance(value, str):
         return f"must be a string, not {_shown(value)}"
@@ -155,7 +169,8 @@ _CHECKS: dict[str, Callable[[object], str | None]] = {
     "userId": _text(64),
     "bookingType": _booking_type,
     "duration": _minutes,
+    "start": _start,
     "source": _source,
     "chatWindowOpen": _flag,
 }
-_OPTIONAL = ("source", "chatWindowOpen")
+_OPTIONAL = ("start", "source", "chatWindowOpen")

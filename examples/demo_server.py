@@ -1,4 +1,4 @@
-"""Serve the live dashboard of the booking flow on the loopback.
+"""Serve a booking form, and the dashboard of its errors, on the loopback.
 
 Without `--endpoint` it starts the embedded Appwrite server and uses that. Ctrl-C ends it, even while pages are open.
 """

@@ -130,7 +130,8 @@ def read_request(sock):
         data += chunk
     head, _, body = data.partition(b"\r\n\r\n")
     length = next((int(x.split(b":")[1]) for x in head.lower().split(b"\r\n") if x.startswith(b"content-length")), 0)
-    while len(body) < length:
+    is_chunked = b"transfer-encoding: chunked" in head.lower()
+    while len(body) < length or (is_chunked and not body.endswith(b"0\r\n\r\n")):
         body += sock.recv(65536)
     return head + b"\r\n\r\n" + body
 

@@ -116,7 +116,11 @@ class Soak:
         self.breaker: CircuitBreaker = appwrite_breaker(cooldown=0.5)
         self.monitor, self.chat = ErrorMonitor(capacity=100), Provider()
         self.flow = booking_flow.BookingFlow(
-            self.client, monitor=self.monitor, breaker=self.breaker, chat_provider=self.chat
+            self.client,
+            monitor=self.monitor,
+            breaker=self.breaker,
+            chat_provider=self.chat,
+            steps=True,
         )
         self.once = Pipeline(retry=RetryPolicy(max_attempts=1, deadline=None))
 

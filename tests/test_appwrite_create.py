@@ -678,8 +678,8 @@ def test_what_is_logged_names_the_operation_and_no_data(embedded, caplog):
     place.fails(row_id="r2", doctor="Dr Secret")
     texts = [record.getMessage() for record in caplog.records if record.name == "booking_resilience.appwrite"]
     assert texts == [
-        "createBooking: an earlier attempt had stored the row",
-        "createBooking: it is open whether the row is stored (AppwriteConnectionError)",
+        "createBooking: an earlier attempt had been carried out",
+        "createBooking: it is open whether it was carried out (AppwriteConnectionError)",
     ]
     assert "Secret" not in caplog.text
 

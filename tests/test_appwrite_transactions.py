@@ -509,6 +509,17 @@ def test_operations_of_every_action_are_committed(staged):
     assert [rows[0]["n"], rows[0]["x"], rows[2]["$id"], rows[1]["$id"] != "r2"] == [3, 2.5, "r3", True]
 
 
+@pytest.mark.parametrize("action", ["bulkCreate", "bulkUpsert"])
+def test_what_is_no_object_in_a_staged_bulk_is_an_empty_row(staged, action):
+    """It gets an ID like any row without one."""
+    transaction = staged.begin()
+    staged.stage(transaction, action, None, ["text", 5, {"n": 1}])
+    answer = staged.end(transaction)
+    assert answer in ((200, "committed"), (400, "document_invalid_structure"))
+    rows = staged.ask("GET")[2]["rows"]
+    assert len(rows) == (3 if answer[0] == 200 else 0)
+
+
 def test_a_commit_finds_its_table_gone(staged):
     """A table removed after staging is a missing row."""
     transaction = staged.begin()

@@ -380,6 +380,9 @@ def test_columns_and_tables_can_be_changed(typed):
     typed.ask("POST", ROWS, {"rowId": "r1", "data": {"varchar": "abc"}})
     change = {"required": False, "default": None, "size": 2}
     assert typed.ask("PATCH", f"{TABLE}/columns/varchar/varchar", change)[2]["type"] == "column_invalid_resize"
+    for size in ("many", [5], {"a": 1}):
+        answer = typed.ask("PATCH", f"{TABLE}/columns/varchar/varchar", {**change, "size": size})[2]
+        assert answer["type"] == "general_argument_invalid"
     change = {"required": False, "default": "x", "size": 5, "newKey": "name"}
     assert typed.ask("PATCH", f"{TABLE}/columns/varchar/varchar", change)[2]["key"] == "name"
     assert typed.ask("GET", f"{ROWS}/r1")[2]["name"] == "abc"
@@ -509,6 +512,9 @@ FOUND = [
     (query("contains", "varchar", "B"), "r1"),
     (query("regex", "varchar", "^A"), "r0 r1"),
     (query("regex", "varchar", "("), ""),
+    (query("regex", "varchar", "a{99999999999999999999}"), ""),
+    (query("regex", "integer", 2), "r1"),
+    (query("regex", "boolean", True), "r0"),
     (query("startsWith", "boolean", True), "r0"),
     (query("startsWith", "integer", 1), "r0 r1"),
     (query("notContains", "varchar", "b"), "r0 r2"),
@@ -536,6 +542,7 @@ def test_filters_find_what_the_database_finds(typed):
         assert typed.ask("POST", ROWS, {"rowId": f"r{len(typed.listed())}", "data": data})[0] == 201
     for text, expected in FOUND:
         assert (typed.listed(text), text) == (expected.split(), text)
+    assert typed.ask("GET", f"{ROWS}?queries[]={quote(query('equal', '$sequence', '²'))}")[0] == 400
 
 
 def test_a_table_can_be_made_with_columns_and_indexes(appwrite_server):

@@ -313,6 +313,71 @@ def test_one_event_loop_at_a_time(backend):
         run(backend, main)
 
 
+@pytest.mark.parametrize("after", ["asyncio", "trio"])
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # what the first loop left open is closed by the collector
+def test_a_client_whose_event_loop_has_ended_can_be_closed_in_another(backend, after):
+    """Who forgot to close it there is not stuck with it."""
+    with RawServer() as server:
+        client = led_to(server)
+
+        async def ask():
+            return (await client.run(TablesDB(client).create_row, "d", "t", "r", {"a": 1})).id
+
+        async def close_and_ask():
+            await client.aclose()
+            async with client:
+                return await ask()
+
+        assert run(backend, ask) == "r1"
+        assert run(after, close_and_ask) == "r1"
+        gc.collect()
+
+
+def test_no_more_connections_stay_idle_than_the_pool_holds(backend, server):
+    """More calls at once open more; what is given back beyond the size is closed."""
+    before = len(server._open)
+
+    async def main():
+        async with AsyncAppwriteClient(pool_size=2).set_endpoint(server.endpoint) as client:
+            client.set_project("demo").set_key("demo-key")
+            tables = TablesDB(client)
+            async with anyio.create_task_group() as group:
+                for _ in range(8):
+                    group.start_soon(client.run, tables.list_rows, "d", "slots")
+            for _ in range(1000):
+                if len(server._open) <= before + 2:
+                    return
+                await anyio.sleep(0.01)
+            raise AssertionError("more connections are left")
+
+    run(backend, main)
+
+
+def test_a_call_under_way_when_the_client_is_closed_leaves_no_connection(backend, server):
+    """It ends, and its connection with it: the client has let go of all."""
+    server.faults.script([Fault.slow_body(0.3)], method="GET")
+    open_before = len(server._open)
+
+    async def main():
+        client = server.async_client()
+        tables = TablesDB(client)
+
+        async def one():
+            assert (await client.run(tables.list_rows, "d", "slots")).total >= 0
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(one)
+            await anyio.sleep(0.1)
+            await client.aclose()
+        for _ in range(1000):
+            if len(server._open) <= open_before:
+                return
+            await anyio.sleep(0.01)
+        raise AssertionError("the connection is left")
+
+    run(backend, main)
+
+
 def test_many_calls_at_once_get_their_own_answers(backend, server):
     """On connections of their own, or one after the other on kept ones."""
     names = [f"many-{backend}-{number}" for number in range(40)]

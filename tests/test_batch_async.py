@@ -239,7 +239,8 @@ def test_breaker_is_shared(loop: Loop, virtual_clock: VirtualClock) -> None:
         raise ConnectionError("x")
 
     pipeline = Pipeline(retry=RetryPolicy(max_attempts=1), breaker=CircuitBreaker("b", failure_threshold=5))
-    result = loop.run(lambda: run_batch_async(work, range(9), pipeline=pipeline, max_concurrency=1))
+    how = {"pipeline": pipeline, "max_concurrency": 1, "max_open_wait": 0}
+    result = loop.run(lambda: run_batch_async(work, range(9), **how))
     assert [type(outcome.error) for outcome in result.outcomes] == [ConnectionError] * 5 + [CircuitOpenError] * 4
     error = result.outcomes[0].error
     assert error is not None

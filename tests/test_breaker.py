@@ -558,6 +558,7 @@ def test_the_snapshot_counts(clock: VirtualClock) -> None:
     clock.advance(12)
     found = replaced(breaker.snapshot())
     found.pop("shared", None)
+    assert found.pop("would_refuse") == 0
     assert found == {
         "name": "appwrite", "state": OPEN, "epoch": 3, "consecutive_failures": 3, "failures": 3, "refused": 3,
         "stale": 1, "ignored": 1, "trips": 2, "retry_after": 18.0, "reason": "the trial failed",

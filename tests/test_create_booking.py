@@ -340,7 +340,7 @@ class Flow:
         self.client = server.client()
         booking_flow.bootstrap(self.client)
         self.monitor, self.chat = ErrorMonitor(), RecordingChatProvider()
-        self.flow = booking_flow.BookingFlow(self.client, monitor=self.monitor, chat_provider=self.chat)
+        self.flow = booking_flow.BookingFlow(self.client, monitor=self.monitor, chat_provider=self.chat, steps=True)
 
     def request(self, **changes: Any) -> Any:
         facts: dict[str, Any] = {"therapist_id": "t1", "therapist_name": "Ada", "user_id": "u1", **changes}

@@ -20,6 +20,8 @@ import pytest
 
 import booking_resilience
 from booking_resilience import (
+    ErrorMonitor,
+    Pipeline,
     RetryBudget,
     RetryPolicy,
     deadline,
@@ -162,6 +164,41 @@ def test_an_interrupt_at_any_place_leaves_no_deadline(
         assert at < 5000
     assert at > 8
     assert left == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(sys.gettrace() is not None, reason="coverage measures by the trace function, which this needs")
+@pytest.mark.parametrize("way", ["capture", "pipeline"])
+def test_an_interrupt_at_any_place_leaves_the_monitor_as_it_was(way: str) -> None:
+    """Wherever the telling of an operation's end is interrupted, recording an error again gives its first record."""
+    at, wrong = 0, []
+    while True:
+        at += 1
+        striker, monitor = _Striker(at, KeyboardInterrupt), ErrorMonitor()
+        pipeline = Pipeline(retry=RetryPolicy(max_attempts=1), monitor=monitor)
+
+        def fail() -> None:
+            with monitor.capture("block") if way == "capture" else contextlib.nullcontext():  # noqa: B023 - at once
+                raise ConnectionError
+
+        def is_as_it_was() -> bool:
+            error = ConnectionError()
+            first = monitor.record(error, operation="first")  # noqa: B023 - it is called at once
+            with contextlib.suppress(KeyboardInterrupt, ConnectionError):
+                sys.settrace(striker.trace)  # noqa: B023 - it is called at once
+                try:
+                    fail() if way == "capture" else pipeline.call("operation", fail)  # noqa: B023
+                finally:
+                    sys.settrace(None)
+            return monitor.record(error, operation="again") is first  # noqa: B023
+
+        if not contextvars.Context().run(is_as_it_was):
+            wrong.append(at)
+        if striker.seen < at:
+            break
+        assert at < 5000
+    assert at > 8
+    assert wrong == []
 
 
 SIGNALLED = """

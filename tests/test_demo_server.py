@@ -143,7 +143,7 @@ def test_a_booking_runs_the_workflow(host: DemoHost) -> None:
     assert {key: facts[key] for key in ("source", "chatWindowOpen", "mode", "bookingType", "missing")} == {
         "source": "chatWindow", "chatWindowOpen": True, "mode": "immediate", "bookingType": "immediate", "missing": [],
     }  # fmt: skip
-    stored = [r for r in host.appwrite.requests if r.method == "POST" and r.path.endswith("/bookings/rows")]
+    stored = [r for r in host.appwrite.requests if r.method == "POST" and r.path.endswith("/operations")]
     assert [request.status for request in stored] == [201]
     assert facts["id"] in json.dumps(stored[0].body)
     activity = host.get("/api/stats").json()["state"]["activity"]
@@ -160,7 +160,9 @@ def test_a_named_source_wins(host: DemoHost) -> None:
 
 def test_a_booking_without_its_chat_stands(host: DemoHost) -> None:
     """A booking whose chat cannot be opened is a booking, and the answer says what is missing."""
-    host.appwrite.faults.script([None] + [Fault.status(503)] * 3, method="POST", path="/rows")
+    refused = Fault.status(400, type="document_invalid_structure")
+    host.appwrite.faults.script([refused], method="PATCH", path="/transactions/")
+    host.appwrite.faults.script([Fault.status(503)] * 3, method="POST", path="/rows")
     answer = host.post("/api/bookings", json=BOOKING)
     assert answer.status_code == 201
     assert "createChatRoom" in answer.json()["missing"]
@@ -176,7 +178,8 @@ def test_a_backend_that_is_gone_is_told_to_people(host: DemoHost) -> None:
 
 def test_what_the_backend_refuses_is_a_data_error(host: DemoHost) -> None:
     """A booking that Appwrite refuses as invalid ends with 422 and the message about the data."""
-    host.appwrite.faults.script([Fault.status(400, type="row_invalid_structure")], method="POST", path="/rows")
+    refused = Fault.status(400, type="document_invalid_structure")
+    host.appwrite.faults.script([refused] * 2, method="PATCH", path="/transactions/")
     answer = host.post("/api/bookings", json=BOOKING)
     assert (answer.status_code, answer.json()["message"]) == (422, DATA)
 
@@ -435,11 +438,11 @@ def test_downloads_are_strict_and_complete(host: DemoHost) -> None:
 
 def test_an_error_can_be_unfolded(host: DemoHost) -> None:
     """One error by its ID has its attempts, context and stack; one that is not kept ends with 404."""
-    host.appwrite.faults.script([Fault.status(503)] * 3, method="POST", path="/rows")
+    host.appwrite.faults.script([Fault.status(503)] * 9, method="POST", path="/transactions")
     assert host.post("/api/bookings", json=BOOKING).status_code == 503
     (listed,) = host.get("/api/stats").json()["errors"]
     facts = host.get(f"/api/errors/{listed['id']}").json()
-    assert (facts["attempts"], len(facts["attempt_errors"])) == (3, 3)
+    assert (facts["attempts"], len(facts["attempt_errors"])) == (5, 5)
     assert facts["context"]["therapist_name"] == "Ada"
     assert "AppwriteCallError: Server Error" in facts["stacktrace"]
     assert "stacktrace" not in listed
@@ -680,3 +683,31 @@ def test_a_real_endpoint_is_used() -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 130
+
+
+# --- repeated requests
+
+
+def test_a_key_is_one_booking(host: DemoHost) -> None:
+    """The same key and content are one booking, also when it is sent ten times at once; the answers are equal."""
+    headers = {"Idempotency-Key": "k-1"}
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: host.post("/api/bookings", json=BOOKING, headers=headers), range(10)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.text for answer in answers}) == 1
+    other = host.post("/api/bookings", json={**BOOKING, "userId": "u2"}, headers=headers)
+    assert other.status_code == 201
+    assert other.json()["id"] != answers[0].json()["id"]
+
+
+def test_a_key_that_is_used_for_something_else(host: DemoHost) -> None:
+    """The same key with another content is 422, a time that is taken 409, both as problem details."""
+    headers, timed = {"Idempotency-Key": "k-1"}, {**BOOKING, "start": "2027-01-04T09:00:00+01:00"}
+    assert host.post("/api/bookings", json=timed, headers=headers).status_code == 201
+    again = host.post("/api/bookings", json={**timed, "duration": 90}, headers=headers)
+    taken = host.post("/api/bookings", json=timed)
+    assert [(answer.status_code, answer.json()["status"]) for answer in (again, taken)] == [(422, 422), (409, 409)]
+    assert taken.headers["content-type"] == "application/problem+json"
+    assert taken.json()["detail"] == "Booking creation failed"
+    wrong = host.post("/api/bookings", json={**BOOKING, "start": "2027-01-04T09:00:00"})
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["start"])

@@ -117,8 +117,14 @@ EXPLAINED = (
     "booking_resilience",
     "booking_resilience.appwrite",
     "booking_resilience.breaker.shared",
+    "booking_resilience.dashboard",
+    "booking_resilience.http",
+    "booking_resilience.journal",
+    "booking_resilience.sentry",
+    "booking_resilience.telemetry.logs",
     "booking_resilience.telemetry.otel",
     "booking_resilience.testing",
+    "booking_resilience.web",
 )
 HAS_README = pytest.mark.skipif(not README.exists(), reason="the README is not beside the tests")
 

@@ -34,7 +34,7 @@ class Flow:
         self.module, self.backend, self.run = booking_flow, backend, uuid.uuid4().hex
         booking_flow.bootstrap(backend.client)
         self.monitor, self.chat = ErrorMonitor(), RecordingChatProvider()
-        self.flow = booking_flow.BookingFlow(backend.client, monitor=self.monitor, chat_provider=self.chat)
+        self.flow = booking_flow.BookingFlow(backend.client, monitor=self.monitor, chat_provider=self.chat, steps=True)
 
     def request(self, **changes):
         facts = {"therapist_id": "t1", "therapist_name": "Ada", "user_id": "u1", "run": self.run, **changes}

@@ -618,3 +618,10 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(
         filled().export(tmp_path / "errors.json")
     assert len(load_json(tmp_path / "errors.json")) == 2
     assert names(tmp_path) == ["errors.json"]
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"{}", ["{}"]])
+def test_only_a_path_or_a_text_is_loaded(wrong: Any) -> None:
+    """What is neither a path nor a text is a `TypeError` that names the argument."""
+    with pytest.raises(TypeError, match=r"^source must be a Path to read"):
+        load_json(wrong)

@@ -20,6 +20,7 @@ import tracemalloc
 import typing
 import weakref
 from collections import UserDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -539,7 +540,7 @@ def test_what_is_no_error_is_refused() -> None:
         ErrorMonitor().record("boom", operation="x")  # type: ignore[arg-type] # that is the point
 
 
-@pytest.mark.parametrize("settings", [{"capacity": 0}, {"window": 0}, {"window": -1.0}])
+@pytest.mark.parametrize("settings", [{"capacity": 0}, {"capacity": 1.5}, {"window": 0}, {"window": -1.0}])
 def test_absurd_settings_are_refused(settings: dict[str, Any]) -> None:
     """A setting out of its range is refused with an error that names it."""
     with pytest.raises(ValueError, match=next(iter(settings))):
@@ -553,7 +554,7 @@ async def waits(*_: object) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"capacity": 1.5},
+        {"capacity": "1000"},
         {"window": "60"},
         {"alert": 10},
         {"redact": 3},
@@ -568,6 +569,27 @@ def test_settings_of_the_wrong_type_are_refused(settings: dict[str, Any]) -> Non
         ErrorMonitor(**settings)
     with pytest.raises(TypeError, match="listener"):
         ErrorMonitor().subscribe(waits)
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "named"),
+    [
+        (lambda: Redaction(keys=[3]), TypeError, "keys"),  # type: ignore[list-item]
+        (lambda: Redaction(last_keys=[None]), TypeError, "last_keys"),  # type: ignore[list-item]
+        (lambda: Redaction(patterns=[print]), TypeError, "patterns"),  # type: ignore[list-item]
+        (lambda: Redaction(patterns=[re.compile(b"x")]), TypeError, "patterns"),  # type: ignore[list-item]
+        (lambda: Redaction(patterns=["("]), ValueError, "patterns"),
+        (lambda: ErrorMonitor().record(KeyError(), operation="o", category=3), TypeError, "category"),  # type: ignore[arg-type]
+        (lambda: ErrorMonitor().recent(severity=3), TypeError, "severity"),  # type: ignore[arg-type]
+        (lambda: ErrorMonitor().capture(print), TypeError, "operation"),  # type: ignore[arg-type]
+    ],
+)
+def test_the_wrong_type_and_a_wrong_value_are_told_apart(
+    make: Callable[[], object], kind: type[Exception], named: str
+) -> None:
+    """What a monitor or a redaction cannot use is named: the wrong type a `TypeError`, a wrong value a `ValueError`."""
+    with pytest.raises(kind, match=named):
+        make()
 
 
 def test_logging_handler_records_exceptions_only(capsys: pytest.CaptureFixture[str]) -> None:

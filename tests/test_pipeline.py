@@ -383,6 +383,13 @@ class TestMonitor:
         assert caught.value is error
 
 
+class SlowRecorder:
+    """Would have to be awaited."""
+
+    async def record(self, error: BaseException, **_: Any) -> None:
+        """Do nothing."""
+
+
 class TestSignatures:
     """What goes through a pipeline is called as it would be without."""
 
@@ -498,10 +505,12 @@ class TestSignatures:
             ({"breaker": 3}, "breaker must be a CircuitBreaker"),
             ({"monitor": 3}, "monitor must be an ErrorMonitor"),
             ({"monitor": ErrorMonitor}, "monitor must be an ErrorMonitor"),
+            ({"monitor": SlowRecorder()}, "monitor must be an object whose `record` is a function; .* coroutine"),
+            ({"category": 3}, "category must be one of"),
         ],
     )
     def test_wrong_parts_are_refused(self, setting: Any, error: str) -> None:
-        """What is no policy, breaker or monitor is refused by name when the pipeline is made."""
+        """What is no policy, breaker, monitor or category is refused by name when the pipeline is made."""
         with pytest.raises(TypeError, match=error):
             Pipeline(**setting)
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import logging
 import pickle
+import types
 import typing
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -95,7 +96,10 @@ def test_callbacks_that_turn_out_to_be_asynchronous_are_closed_and_logged_once(
         assert with_retry(Script(7), policy=RetryPolicy(retry_on_result=lambda result: later(result))) == 7
         with_retry(Script(ConnectionError(), 7), policy=AT_ONCE, on_event=lambda event: later(event))
         run_batch(len, ["a"], on_item=lambda outcome: later(outcome))
-    assert len([line for line in caplog.messages if "returned an awaitable" in line]) == 8  # each lambda is another
+        monitor: Any = types.SimpleNamespace(record=lambda error, **_: later(error))
+        with pytest.raises(ConnectionError):
+            Pipeline(retry=AT_ONCE, monitor=monitor).call("operation", Script(ConnectionError(), ConnectionError()))
+    assert len([line for line in caplog.messages if "returned an awaitable" in line]) == 10  # each lambda is another
 
     def rule(error: Exception) -> Any:
         return later(error)
@@ -133,6 +137,22 @@ class SlottedError(ConnectionError):
     code: int = 7
 
 
+class UnseenError(ConnectionError):
+    """Raises where its traceback, its cause or its context is looked at."""
+
+    @property
+    def __traceback__(self) -> Any:
+        raise RuntimeError
+
+    @property
+    def __cause__(self) -> Any:
+        raise RuntimeError
+
+    @property
+    def __context__(self) -> Any:
+        raise RuntimeError
+
+
 class FrozenRefusalError(CircuitOpenError):
     """A refusal that refuses attributes."""
 
@@ -142,7 +162,7 @@ class FrozenRefusalError(CircuitOpenError):
         super().__setattr__(name, value)
 
 
-@pytest.mark.parametrize("error", [FrozenError(), SlottedError(), FrozenRefusalError("b", 1.0)])
+@pytest.mark.parametrize("error", [FrozenError(), SlottedError(), UnseenError(), FrozenRefusalError("b", 1.0)])
 def test_errors_that_refuse_attributes_come_out_as_themselves(error: Exception) -> None:
     """No block and no source of this library replaces an error that refuses attributes."""
 
@@ -294,6 +314,22 @@ def test_a_pipeline_without_shared_parts_can_be_pickled() -> None:
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(holder)
     assert pickle.loads(pickle.dumps(EXACT)) == EXACT
+
+
+def test_what_counts_is_not_copied() -> None:
+    """A copy of a breaker, its permit, a budget or a monitor would count by itself: a `TypeError` instead."""
+    breaker = CircuitBreaker("b")
+    for whole in (breaker, breaker.acquire(), RetryBudget(), ErrorMonitor(), Pipeline(monitor=ErrorMonitor())):
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="copied"):
+                copied(whole)
+
+
+@pytest.mark.parametrize("wrong", ["text", ConnectionError, None])
+def test_only_errors_are_asked_for_their_attempts(wrong: Any) -> None:
+    """What is no exception has no attempts to tell of: that is a mistake, not an empty answer."""
+    with pytest.raises(TypeError, match=r"^error must be an exception"):
+        attempts_of(wrong)
 
 
 def test_a_copied_error_has_no_attempts(virtual_clock: VirtualClock) -> None:

@@ -177,3 +177,14 @@ def test_the_work_for_a_record_is_bounded() -> None:
     values = [value for inner in record.context.values() if isinstance(inner, dict) for value in inner.values()]
     assert sum(str(value).startswith("x: y") for value in values) in range(10, 17)
     assert {str(value)[:4] for value in values} == {"x: y", "<tru"}
+
+
+@pytest.mark.parametrize(
+    "number", ["0.4111111111111111", "12.5555555555554444", "-0.378282246310005 s", "(3.6011111111111117)"]
+)
+def test_the_decimals_of_a_number_are_no_card(number: str) -> None:
+    """A measured ratio or time stays, whatever its decimals add up to; what stands after a gap is looked at."""
+    assert DEFAULT_REDACTION.clean(f"took {number}") == f"took {number}"
+    assert "4111" not in DEFAULT_REDACTION.clean("item 5. 4111111111111111")
+    assert "4111" not in DEFAULT_REDACTION.clean("0.5 4111 1111 1111 1111")
+    assert "4111" not in DEFAULT_REDACTION.clean("4111111111111111.0")

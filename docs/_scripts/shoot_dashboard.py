@@ -1,12 +1,14 @@
-"""Takes the picture of the dashboard for the documentation: `python docs/_scripts/shoot_dashboard.py`.
+"""Takes the pictures of the dashboard for the documentation: `python docs/_scripts/shoot_dashboard.py`.
 
-Needs Chromium and what the extras `test` and `docs` install. Five minutes pass in a few seconds: the clock is moved,
-everything else is real.
+Needs Chromium and what the extras `test` and `docs` install. An hour passes in a moment: the clock is moved, everything
+else is real.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -14,58 +16,85 @@ from pathlib import Path
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from booking_resilience.testing import Fault  # noqa: E402 - beside the others
-from demohost import BOOKING, DemoHost, MovedClock, demo_host, moved_clock, until  # noqa: E402 - found only now
+from booking_resilience import CircuitBreaker, ErrorMonitor  # noqa: E402 - beside the others
+from booking_resilience.dashboard import dashboard  # noqa: E402 - found only now
+from dashboardhost import charge, dashboard_host, fail_all  # noqa: E402 - found only now
+from demohost import MovedClock, moved_clock, until  # noqa: E402 - found only now
 
-WIDTH, HEIGHT = 1280, 900
-STEP = 2.0
-LOST = {20: 2, 24: 1, 60: 4, 66: 3, 70: 2, 98: 2}
-"""How many calls fail at which step."""
+FORMS = [(1280, 1000, "light"), (1280, 1000, "dark"), (390, 1500, "light"), (390, 1500, "dark")]
 
 
-def live(host: DemoHost, clock: MovedClock) -> None:
-    """Let five minutes pass, with bookings that recover, calls that fail, and an outage at the end."""
-    for step in range(150):
-        if step % 30 == 10:
-            host.appwrite.faults.script([Fault.status(503)], method="POST", path="/rows")
-            host.post("/api/bookings", json=BOOKING)
-        for number in range(LOST.get(step, 0)):
-            host.demo.monitor.log_network_error("lookUpSlots", TimeoutError(f"no answer from slot server {number}"))
-        if step == 140:
-            host.demo.monitor.log_payment_error("chargeCard", PermissionError("the card was refused"))
-            host.demo.monitor.log_chat_error("sendWelcomeMessage", ConnectionError("connection reset"))
-        if step >= 141:
-            host.post("/api/test-fail")
-        samples = len(host.hub._samples)
-        clock.advance(STEP)
-        until(lambda before=samples: len(host.hub._samples) > before + 1, "a sample")
+def live(monitor: ErrorMonitor, breakers: list[CircuitBreaker], clock: MovedClock) -> None:
+    """Let an hour pass, with an outage in its middle and another one now."""
+    draw = random.Random(7)
+    fail_all(monitor)
+    for minute in range(58):
+        clock.advance(60)
+        is_out = 24 <= minute < 31 or minute >= 56
+        for number in range(draw.randrange(6, 18) if is_out else draw.randrange(3)):
+            monitor.log_network_error("lookUpSlots", TimeoutError(f"no answer from slot server {number % 4}"))
+        if is_out or minute % 9 == 4:
+            monitor.record(
+                ConnectionError("connection reset"), operation="createBooking", category="booking", severity="warning",
+                attempts=3, outcome="recovered",
+            )  # fmt: skip
+        if minute in (24, 57):
+            for _ in range(5):
+                with contextlib.suppress(ConnectionError):
+                    breakers[0].call(_refuse)
+            monitor.log_appwrite_error("createBooking", ConnectionError("refused"), therapist_id="t-4")
+        if minute == 31:
+            breakers[0].reset("the backend is back (by Ada)")
+    clock.advance(7)
+    with contextlib.suppress(RuntimeError), monitor.capture("chargeCard", category="payment", severity="critical"):
+        charge("{")
+
+
+def _refuse() -> None:
+    raise ConnectionError("refused")
 
 
 def shoot(url: str, to: Path) -> None:
-    """Save what a browser shows."""
+    """Save what a browser shows, in each form."""
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     with tempfile.TemporaryDirectory() as profile:
-        for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"):
+        for flag in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={profile}",
+        ):
             options.add_argument(flag)
         driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
         try:
-            metrics = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            driver.get(url)
-            until(lambda: bool(driver.execute_script("return document.querySelector('#chart .tip')")), "the chart")
-            until(lambda: "lookUp" in driver.page_source, "the errors")
-            shot = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
-            shot.convert("RGB").quantize(128).save(to, optimize=True)  # a third of the size, and looks the same
+            for width, height, scheme in FORMS:
+                metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+                driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+                features = [{"name": "prefers-color-scheme", "value": scheme}]
+                driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+                driver.get(url)
+                until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, "#chart .bar")), "the chart")
+                driver.find_element(By.CSS_SELECTOR, "summary.group").click()
+                until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, ".details .frames")), "the stack")
+                driver.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
+                shot = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
+                name = f"dashboard-{'wide' if width > 500 else 'narrow'}-{scheme}.png"
+                shot.convert("RGB").quantize(256).save(to / name, optimize=True)  # smaller, and looks the same
         finally:
             driver.quit()
 
 
 if __name__ == "__main__":
-    with moved_clock() as moved, demo_host(interval=0.01) as running:
-        live(running, moved)
-        shoot(running.url, ROOT / "docs" / "_static" / "dashboard.png")
+    with moved_clock() as moved:
+        shown, watched = ErrorMonitor(), [CircuitBreaker("appwrite"), CircuitBreaker("payments")]
+        app = dashboard(shown, breakers=watched, title="Booking errors")
+        live(shown, watched, moved)
+        with dashboard_host(app) as host:
+            shoot(host.url, ROOT / "docs" / "_static")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         resolve_source,
     )
     from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Permit, SharedSnapshot
+    from booking_resilience.breakers import Breakers
     from booking_resilience.deadlines import deadline, remaining_time
     from booking_resilience.errors import (
         CircuitOpenError,
@@ -66,7 +67,8 @@ if TYPE_CHECKING:
         Severity,
         load_json,
     )
-    from booking_resilience.pipeline import ErrorRecorder, Pipeline
+    from booking_resilience.pipeline import Pipeline
+    from booking_resilience.recording import ErrorRecorder
     from booking_resilience.retry import (
         DEFAULT_RETRY,
         RetryBudget,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
         with_retry,
         with_retry_async,
     )
+    from booking_resilience.settings import Settings
     from booking_resilience.verdicts import Verdict, classify, is_backend_failure, is_no_evidence, is_transient
 
 __all__ = [
@@ -93,6 +96,7 @@ __all__ = [
     "BreakerEvent",
     "BreakerSnapshot",
     "BreakerState",
+    "Breakers",
     "ChatMessage",
     "ChatProvider",
     "ChatRoom",
@@ -119,6 +123,7 @@ __all__ = [
     "RetryBudget",
     "RetryEvent",
     "RetryPolicy",
+    "Settings",
     "Severity",
     "SharedSnapshot",
     "Subscription",
@@ -166,6 +171,7 @@ _HOMES = {
         "resolve_source",
     ),
     "breaker": ("BreakerSnapshot", "CircuitBreaker", "FailureRate", "Permit", "SharedSnapshot"),
+    "breakers": ("Breakers",),
     "deadlines": ("deadline", "remaining_time"),
     "errors": (
         "CircuitOpenError",
@@ -196,7 +202,8 @@ _HOMES = {
         "Severity",
         "load_json",
     ),
-    "pipeline": ("ErrorRecorder", "Pipeline"),
+    "pipeline": ("Pipeline",),
+    "recording": ("ErrorRecorder",),
     "retry": (
         "DEFAULT_RETRY",
         "RetryBudget",
@@ -207,6 +214,7 @@ _HOMES = {
         "with_retry",
         "with_retry_async",
     ),
+    "settings": ("Settings",),
     "verdicts": ("Verdict", "classify", "is_backend_failure", "is_no_evidence", "is_transient"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -71,10 +71,16 @@ _system = SystemClock()
 _installed: Clock = _system
 
 monotonic: Callable[[], float] = time.monotonic
+monotonic_ns: Callable[[], int] = time.monotonic_ns  # the same in whole nanoseconds
 timestamp: Callable[[], float] = time.time  # the moment of `utc_now`, as seconds since 1970, at a tenth of its cost
 utc_now: Callable[[], datetime.datetime] = _system.utc_now
 sleep: Callable[[float], None] = _system.sleep
 sleep_async: Callable[[float], Awaitable[None]] = _system.sleep_async
+
+
+def is_virtual() -> bool:
+    """Tell whether another clock than the machine's own is installed: one whose sleeps may return at once."""
+    return _installed is not _system
 
 
 def install(clock: Clock | None) -> Clock | None:
@@ -86,9 +92,10 @@ def install(clock: Clock | None) -> Clock | None:
     Returns:
         The clock installed before, to be restored later; None if it was the machine's own.
     """
-    global _installed, monotonic, timestamp, utc_now, sleep, sleep_async
+    global _installed, monotonic, monotonic_ns, timestamp, utc_now, sleep, sleep_async
     before, _installed = _installed, clock or _system
     monotonic = clock.monotonic if clock else time.monotonic
+    monotonic_ns = (lambda: int(clock.monotonic() * 1e9)) if clock else time.monotonic_ns
     timestamp = (lambda: clock.utc_now().timestamp()) if clock else time.time
     utc_now, sleep, sleep_async = _installed.utc_now, _installed.sleep, _installed.sleep_async
     return None if before is _system else before

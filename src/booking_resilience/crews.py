@@ -1,4 +1,4 @@
-"""Crews that work on a batch's items in the background: threads, asyncio's tasks or trio's.
+"""Crews that work on a batch's items in the background: asyncio's tasks or trio's; see thread_crew.py for threads.
 
 A crew works on `limit` items at a time and keeps the outcomes until they are taken. Each item runs in its own copy of
 the context in which the crew was made.
@@ -9,80 +9,11 @@ from __future__ import annotations
 import abc
 import collections
 import contextvars
-import queue
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from booking_resilience import clock
-
-
-class ThreadCrew:
-    """Threads, as many as there is work for, up to `limit`.
-
-    Args:
-        one: What to do with an item, given its index and itself; returns its outcome.
-        limit: Threads at most.
-    """
-
-    def __init__(self, one: Callable[[int, Any], Any], limit: int) -> None:
-        self._one, self._limit = one, limit
-        self._context = contextvars.copy_context()
-        self._todo: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._stopped = False
-        self._drawn = 0
-        self.ahead: int = 0  # items that were added and whose outcomes were not taken
-
-    def add(self, item: Any) -> None:
-        """Have an item worked on as soon as a thread is free.
-
-        Raises:
-            RuntimeError: If no thread can be started and none is there; with fewer than the limit, those do the work.
-        """
-        if len(self._threads) < min(self._limit, self.ahead + 1):
-            self._start()
-        self._todo.put((self._drawn, item))
-        self._drawn, self.ahead = self._drawn + 1, self.ahead + 1
-
-    def _start(self) -> None:
-        for daemon in (True, False):  # a subinterpreter may allow no daemons
-            try:
-                thread = threading.Thread(target=self._work, name=f"batch-{len(self._threads)}", daemon=daemon)
-                thread.start()
-            except RuntimeError:
-                if not daemon and not self._threads:
-                    raise
-            else:
-                self._threads.append(thread)
-                return
-
-    def has_outcome(self) -> bool:
-        """Tell whether an outcome waits to be taken."""
-        return not self._done.empty()
-
-    def next_outcome(self) -> Any:
-        """Wait for the next outcome; an interrupt is returned like one."""
-        outcome = self._done.get()
-        self.ahead -= 1
-        return outcome
-
-    def disband(self) -> None:
-        """Begin nothing more; wait for the threads if they have nothing to do, leave them to end if they have."""
-        self._stopped = True
-        for _ in self._threads:
-            self._todo.put(None)
-        if not self.ahead:
-            for thread in self._threads:
-                thread.join()
-
-    def _work(self) -> None:
-        while (task := self._todo.get()) is not None and not self._stopped:
-            try:
-                self._done.put(self._context.copy().run(self._one, *task))
-            except BaseException as error:  # noqa: BLE001 - it is raised in the thread that takes the outcomes
-                self._done.put(error)
+from booking_resilience.thread_crew import SentBack, Task
 
 
 class TaskCrew(Protocol):
@@ -92,6 +23,10 @@ class TaskCrew(Protocol):
 
     def add(self, item: Any) -> None:
         """Have an item worked on as soon as the limit lets it."""
+
+    def swap(self, task: Task) -> Task:
+        """Return another item to work on first, and keep this one for later; this one if there is no other."""
+        ...
 
     def has_outcome(self) -> bool:
         """Tell whether an outcome waits to be taken."""
@@ -181,9 +116,21 @@ class _Tasks(abc.ABC):
         finally:
             self._is_beginning = False
 
+    def swap(self, task: Task) -> Task:
+        if not self._todo:
+            return task
+        self._todo.append(task)
+        return self._todo.popleft()
+
+    def _end(self, outcome: Any) -> None:
+        if isinstance(outcome, SentBack):
+            self._todo.append(outcome.task)
+        else:
+            self._done.append(outcome)
+
     async def _task(self, index: int, item: Any) -> None:
         try:
-            self._done.append(await self._one(index, item))
+            self._end(await self._one(index, item))
         except BaseException as error:
             self._done.append(error)
             raise

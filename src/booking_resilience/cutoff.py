@@ -19,19 +19,19 @@ _COUNTS_EXACTLY = sys.version_info >= (3, 13)  # asyncio's cancellations (python
 
 
 class _Scope:
-    """What tells whether the innermost cut-off around the calling code has struck.
+    """What tells whether a cut-off around the calling code has struck.
 
     The context variable refers to it weakly, so that it never outlives the cut-off, whatever ends that.
     """
 
-    __slots__ = ("__weakref__", "scope")
+    __slots__ = ("__weakref__", "is_own", "outer", "timer")
 
-    def __init__(self) -> None:
-        self.scope: Any = None  # asyncio's or trio's, if the limit is an operation's own
+    def __init__(self, timer: Any, outer: weakref.ref[_Scope] | None, is_own: bool) -> None:
+        self.timer, self.outer, self.is_own = timer, outer, is_own  # the timer is asyncio's or trio's
 
     def has_struck(self) -> bool:
-        scope = self.scope
-        return scope is not None and bool(scope.expired() if hasattr(scope, "expired") else scope.cancel_called)
+        timer = self.timer
+        return bool(timer.expired() if hasattr(timer, "expired") else timer.cancel_called)
 
 
 _innermost: ContextVar[weakref.ref[_Scope] | None] = ContextVar("booking_resilience_cut_off", default=None)
@@ -81,8 +81,8 @@ async def _asyncio_cut_off(
         now = asyncio.get_running_loop().time()
     except RuntimeError:  # an event loop of another kind
         return await _rest(steps, first)
-    timer, outer, inner = asyncio.timeout_at(now + end - clock.monotonic()), _innermost.get(), _Scope()
-    inner.scope = timer if is_own else None
+    timer, outer = asyncio.timeout_at(now + end - clock.monotonic()), _innermost.get()
+    inner = _Scope(timer, outer, is_own)
     requests = None if _COUNTS_EXACTLY else _Requests(asyncio.current_task(), timer)
     try:
         _innermost.set(weakref.ref(inner))
@@ -104,9 +104,9 @@ async def _trio_cut_off(
 ) -> T:
     import trio
 
-    outer, inner = _innermost.get(), _Scope()
+    outer = _innermost.get()
     with trio.move_on_after(max(0.0, end - clock.monotonic())) as scope:
-        inner.scope = scope if is_own else None
+        inner = _Scope(scope, outer, is_own)
         try:
             _innermost.set(weakref.ref(inner))
             return await awaitable
@@ -132,9 +132,31 @@ def timeout_behind(error: BaseException) -> BaseException:
     if innermost is None or type(error).__name__ not in _CANCELLATIONS:
         return error
     scope = innermost()
-    if scope is None or not scope.has_struck():
+    if scope is None or not scope.is_own or not scope.has_struck():
         return error
     return TimeoutError("the attempt took too long")
+
+
+def is_within_cut_off() -> bool:
+    """Tell whether the calling code will be cut off at its deadline."""
+    innermost = _innermost.get()
+    return innermost is not None and innermost() is not None
+
+
+def is_cut_off(error: BaseException) -> bool:
+    """Tell whether a cancellation comes from `cut_off`, the innermost or one around it, and from nobody else."""
+    if type(error).__name__ not in _CANCELLATIONS:
+        return False
+    struck, outer = 0, _innermost.get()
+    while outer is not None and (scope := outer()) is not None:
+        struck += scope.has_struck()
+        outer = scope.outer
+    if not struck or clock.in_trio():
+        return struck > 0  # trio delivers a cancellation from elsewhere once more
+    import asyncio
+
+    task = asyncio.current_task()
+    return task is None or task.cancelling() <= struck
 
 
 class _Requests:

@@ -26,8 +26,9 @@ R = TypeVar("R")
 Holder: TypeAlias = "set[Never]"
 """Keeps a deadline in force as long as somebody refers to it: an empty set, the cheapest thing to refer to weakly."""
 
-Node: TypeAlias = "tuple[weakref.ref[Holder], float, Node | None]"
-"""A deadline: its holder, its end on the monotonic clock in seconds, and the deadline around it."""
+Node: TypeAlias = "tuple[weakref.ref[Holder], float, Node | None, bool]"
+"""A deadline: its holder, its end on the monotonic clock in seconds, the deadline around it; whether that is the end of
+an attempt alone, after which there may be another."""
 
 _innermost: ContextVar[Node | None] = ContextVar("booking_resilience_deadline", default=None)
 
@@ -46,7 +47,7 @@ def in_force(node: Node | None) -> Node | None:
 def hold_to(end: float) -> tuple[Holder, Node]:
     """Set a deadline for the code that follows in this context; it lasts as long as the holder that is returned."""
     holder: Holder = set()
-    node = (weakref.ref(holder), end, in_force(get_node()))
+    node = (weakref.ref(holder), end, in_force(get_node()), False)
     set_node(node)
     return holder, node
 

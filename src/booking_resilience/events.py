@@ -7,11 +7,13 @@ import datetime
 import enum
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Never, Self, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
 from booking_resilience.locks import fork_safe_lock
@@ -126,27 +128,41 @@ class Recorded:
 
     def __init__(self) -> None:
         self.last: int = 0
-        self.lock = fork_safe_lock()
+        self.lock: AbstractContextManager[object] = fork_safe_lock()
         self.next_number: Callable[[], int] = itertools.count(1).__next__
 
 
-recorded = Recorded()
-call_began: ContextVar[int] = ContextVar("booking_resilience_call_began", default=0)
-"""What `recorded.last` was when the call began whose end is being told.
-
-By it a monitor tells an error that was recorded in this call from one that an earlier call recorded and that has been
-raised again.
-"""
+recorded: Recorded = Recorded()
+_Beginning: TypeAlias = "tuple[weakref.ref[set[Never]], int, _Beginning | None]"
+_call_began: ContextVar[_Beginning | None] = ContextVar("booking_resilience_call_began", default=None)
 
 
-@contextlib.contextmanager
-def began_at(number: int) -> Iterator[None]:
-    """Set `call_began` in the block."""
-    token = call_began.set(number)
+def call_began() -> int:
+    """Return what `recorded.last` was when the call began whose end is being told; 0 if none is.
+
+    By it a monitor tells an error that was recorded in this call from one that an earlier call recorded and that has
+    been raised again.
+    """
+    beginning = _call_began.get()
+    while beginning is not None and beginning[0]() is None:
+        beginning = beginning[2]
+    return 0 if beginning is None else beginning[1]
+
+
+def tell_began(number: int, tell: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    """Call `tell`; in it, `call_began` gives this number.
+
+    The variable refers weakly to a holder that lives as long as this call, so that no interrupt, wherever it strikes,
+    leaves the number behind.
+    """
+    holder: set[Never] = set()
+    outer = _call_began.get()
+    _call_began.set((weakref.ref(holder), number, outer))
     try:
-        yield
+        tell(*args, **kwargs)
     finally:
-        call_began.reset(token)
+        del holder  # a traceback may keep the frame
+        _call_began.set(outer)
 
 
 class Subscription:

@@ -1,8 +1,9 @@
 """A pipeline: retry around breaker around the call, watched by a monitor.
 
-The order is fixed, outermost first: deadline, retry with its budget, breaker, call. Each attempt passes through the
-breaker; an open breaker is not retried, and an attempt that opens it is the last one. What wraps each attempt is
-composed in `_attempt`, what wraps the whole operation in `_driver`; a part that is absent is in neither.
+The order is fixed, outermost first: fallback, deadline, retry with its budget, limit, rate, breaker, hedge, timeout,
+call. Each attempt passes through the breaker; an open breaker is not retried, and an attempt that opens it is the last
+one. What wraps each attempt is composed in `_attempt`, what wraps the whole operation in `_driver`; a part that is
+absent is in neither.
 """
 
 from __future__ import annotations
@@ -10,17 +11,30 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_text, check_type
 from booking_resilience.colours import refuse_synchronous
-from booking_resilience.errors import CircuitOpenError, LimitExceededError
-from booking_resilience.events import BreakerState, FailedAttempt, Listener, RetryEvent
-from booking_resilience.monitor import ErrorCategory, Severity
+from booking_resilience.events import RetryEvent
+from booking_resilience.monitor import ErrorCategory
 from booking_resilience.monitor.record import member_of
-from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy, attempts_of
+from booking_resilience.parts import (
+    FallingBack,
+    Hedging,
+    Limiting,
+    Rating,
+    Role,
+    Timing,
+    attempt_through,
+    checked,
+    falling_back,
+)
+from booking_resilience.recording import ErrorRecorder as ErrorRecorder  # the HTTP clients look for it here
+from booking_resilience.recording import Records
+from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
 
@@ -29,24 +43,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _KEPT_DRIVERS = 256
-_SHUT = (BreakerState.OPEN, BreakerState.ISOLATED)
-
-
-class ErrorRecorder(Protocol):
-    """What a pipeline asks of its monitor; `ErrorMonitor` is one, and so is what adds a context and hands on to it."""
-
-    def record(
-        self,
-        error: BaseException,
-        *,
-        operation: str,
-        category: ErrorCategory,
-        severity: Severity,
-        attempts: int | tuple[FailedAttempt, ...] | None,
-        outcome: Literal["failed", "recovered", "refused", "fell_back"],
-    ) -> object:
-        """Record how an operation ended."""
-        ...
 
 
 class Pipeline:
@@ -60,13 +56,31 @@ class Pipeline:
         monitor: Gets one record for each operation that failed, with its attempts, and one of severity `warning` for
             each that recovered; or None. It only watches.
         category: The category of those records.
+        limit: A `ConcurrencyLimit` or an `AdaptiveLimit` that each attempt takes a place of, or None.
+        rate: A `RateLimit` that each attempt takes a turn of, or None.
+        fallback: A `Fallback` that gives another answer where the operation failed, or None.
+        hedge: A `Hedge` that makes a slow call once more, or None.
+        timeout: A `ThreadTimeout` for each single call, or None.
+
+    Raises:
+        TypeError: If a part isn't what its keyword asks for.
 
     >>> pipeline = Pipeline(breaker=CircuitBreaker("backend"))
     >>> pipeline.call("shout", str.upper, "fine")
     'FINE'
     """
 
-    __slots__ = ("_breaker", "_drivers", "_drivers_async", "_monitor", "_plan", "_retry", "category")
+    __slots__ = (
+        "_breaker",
+        "_drivers",
+        "_drivers_async",
+        "_monitor",
+        "_parts",
+        "_plan",
+        "_records",
+        "_retry",
+        "category",
+    )
 
     def __init__(
         self,
@@ -75,6 +89,11 @@ class Pipeline:
         breaker: CircuitBreaker | None = None,
         monitor: ErrorRecorder | None = None,
         category: ErrorCategory = ErrorCategory.NETWORK,
+        limit: Limiting | None = None,
+        rate: Rating | None = None,
+        fallback: FallingBack | None = None,
+        hedge: Hedging | None = None,
+        timeout: Timing | None = None,
     ) -> None:
         check_type("retry", retry, isinstance(retry, RetryPolicy), "a RetryPolicy")
         check_type(
@@ -82,8 +101,14 @@ class Pipeline:
         )
         records = not isinstance(monitor, type) and callable(getattr(monitor, "record", None))
         check_type("monitor", monitor, monitor is None or records, "an ErrorMonitor or None")
+        if monitor is not None:
+            check_callback("monitor", monitor.record, "an object whose `record` is a function")
         self._retry, self._breaker, self._monitor = retry, breaker, monitor
         self.category: ErrorCategory = member_of(ErrorCategory, category)
+        self._parts = checked({"limit": limit, "rate": rate, "fallback": fallback, "hedge": hedge, "timeout": timeout})
+        self._records: Records | None = None
+        if monitor is not None:
+            self._records = Records(monitor, self.category, breaker, is_replaced=fallback is not None)
         listener = None if monitor is None else self._watch
         self._drivers: dict[str, Callable[..., Any]] = {}
         self._drivers_async: dict[str, Callable[..., Any]] = {}
@@ -146,17 +171,28 @@ class Pipeline:
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
             is_async = gives_coroutines(fn, "Pipeline.protect")
             inner = fn if self._breaker is None else self._breaker(fn)
+            if self._parts:
+                inner = functools.partial(self._attempt(is_async=is_async), fn)
             if is_async:
-                return functools.update_wrapper(drive_async(plan, inner, "@Pipeline.protect"), fn)
-            return functools.update_wrapper(drive(plan, inner, "@Pipeline.protect", "an `async def` function"), fn)
+                driver = drive_async(plan, inner, "@Pipeline.protect")
+            else:
+                driver = drive(plan, inner, "@Pipeline.protect", "an `async def` function")
+            return functools.update_wrapper(self._falling_back(plan.operation, driver, is_async=is_async), fn)
 
         return functools.partial(within, decorate)
 
+    def part(self, role: Role) -> Any:
+        """Return the part that was given as this keyword (`limit`, `rate`, `fallback`, `hedge`, `timeout`), or None."""
+        return self._parts.get(role)
+
     def __repr__(self) -> str:
-        return f"<Pipeline retry={self._retry!r} breaker={self._breaker!r} monitor={self._monitor!r}>"
+        parts = "".join(f" {role}={part!r}" for role, part in self._parts.items())
+        return f"<Pipeline retry={self._retry!r} breaker={self._breaker!r} monitor={self._monitor!r}{parts}>"
 
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[()]]:
-        held = {"breaker": self._breaker, "retry.budget": self._retry.budget, "monitor": self._monitor}
+        held: dict[Any, object] = {
+            "breaker": self._breaker, "retry.budget": self._retry.budget, "monitor": self._monitor, **self._parts
+        }  # fmt: skip
         for name, part in held.items():
             if part is not None:
                 raise TypeError(
@@ -171,9 +207,7 @@ class Pipeline:
 
     def _attempt(self, *, is_async: bool) -> Callable[..., Any]:
         """Return a function that calls its first argument with the others, through all that wraps each attempt."""
-        if self._breaker is None:
-            return _apply
-        return self._breaker.call_async if is_async else self._breaker.call
+        return attempt_through(self._breaker, self._parts, is_async=is_async) or _apply
 
     def _driver(self, plan: Plan, *, is_async: bool, called: str = "Pipeline.call") -> Callable[..., Any]:
         """Return a function that does so as often as the plan says.
@@ -183,8 +217,17 @@ class Pipeline:
         attempt, instead = self._attempt(is_async=is_async), f"{called}_async"
         if is_async:
             there = f"{called}, in an event loop by `asyncio.to_thread`"
-            return drive_async(plan, attempt, instead, there, applies=True)
-        return drive(plan, attempt, called, instead, applies=True)
+            driver: Callable[..., Any] = drive_async(plan, attempt, instead, there, applies=True)
+        else:
+            driver = drive(plan, attempt, called, instead, applies=True)
+        return self._falling_back(plan.operation, driver, is_async=is_async)
+
+    def _falling_back(self, operation: str, driver: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+        fallback = self._parts.get("fallback")
+        if fallback is None:
+            return driver
+        told = None if self._records is None else functools.partial(self._records.replaced, operation)
+        return falling_back(driver, fallback, told, is_async=is_async)
 
     def _keep(self, drivers: dict[str, Callable[..., Any]], operation: str, *, is_async: bool) -> Callable[..., Any]:
         """Make the driver of an operation and keep it for the next call; names that are never the same are dropped."""
@@ -194,46 +237,37 @@ class Pipeline:
         drivers[operation] = driver
         return driver
 
-    def _bind(self, operation: str, fn: Callable[..., Any], on_event: Listener[RetryEvent], *, is_async: bool) -> Any:
-        """Return what calls `fn` as `call` does, and tells `on_event` as well; for batches."""
+    def _bind(
+        self,
+        operation: str,
+        fn: Callable[..., Any],
+        on_event: Callable[[RetryEvent], object],
+        *,
+        is_async: bool,
+        max_attempts: int | None = None,
+    ) -> Callable[[Any], Any]:
+        """Return what calls `fn` as `call` does, for a batch; with so many attempts, if they are given.
+
+        If `on_event` returns True, nobody else is told of the event: the batch will try again.
+        """
 
         def listener(event: RetryEvent) -> None:
-            on_event(event)
-            self._watch(event)
+            if on_event(event) is not True:
+                self._tell(event)
 
-        plan = dataclasses.replace(self._plan, operation=operation, listener=listener)
+        policy = self._retry if max_attempts is None else dataclasses.replace(self._retry, max_attempts=max_attempts)
+        plan = dataclasses.replace(self._plan, policy=policy, operation=operation, listener=listener, is_logged=False)
         return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
 
+    def _tell(self, event: RetryEvent) -> None:
+        dataclasses.replace(self._plan, listener=self._watch).tell(event)
+
     def _circuit_open(self) -> bool:
-        return self._breaker is not None and self._breaker.state in _SHUT
+        return self._breaker is not None and self._breaker._is_shut()
 
     def _watch(self, event: RetryEvent) -> None:
-        monitor = self._monitor
-        if monitor is None or event.error is None or event.outcome == "retrying":
-            return
-        recovered, refused = event.outcome == "recovered", self._was_refused(event)
-        is_mild = recovered or (refused and isinstance(event.error, LimitExceededError))
-        monitor.record(
-            event.error,
-            operation=event.operation,
-            category=self.category,
-            severity=Severity.WARNING if is_mild else Severity.ERROR,
-            attempts=event.attempt
-            if recovered
-            else 0
-            if refused
-            else attempts_of(event.error) or event.attempt or None,
-            outcome="recovered" if recovered else "refused" if refused else "failed",
-        )
-
-    def _was_refused(self, event: RetryEvent) -> bool:
-        """Tell whether no attempt was made: a limit rejected the first, or the breaker of this pipeline itself."""
-        error = event.error
-        if event.attempt != 1:
-            return False
-        if isinstance(error, CircuitOpenError):
-            return self.breaker is not None and error.name == self.breaker.name
-        return isinstance(error, LimitExceededError)
+        if self._records is not None:
+            self._records.on_event(event)
 
 
 def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -12,6 +12,8 @@ from typing import Any
 END: Any = object()
 """What drawing gives when there is nothing left."""
 
+_traceback = BaseException.__dict__["__traceback__"].__get__  # past a class that overrides it
+
 
 class Source:
     """Draws the items; what their iterator raises is kept, to come out after the outcomes of those drawn before it.
@@ -22,9 +24,9 @@ class Source:
     """
 
     def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        self.is_async = isinstance(items, AsyncIterable)
+        self.is_async: bool = isinstance(items, AsyncIterable)
         self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        self.is_open = True
+        self.is_open: bool = True
         self._error: Exception | None = None
 
     def draw(self) -> Any:
@@ -71,6 +73,6 @@ class Source:
 
     def _broke(self, error: Exception) -> None:
         self.is_open, self._error = False, error
-        if error.__traceback__ is not None:
+        if (tb := _traceback(error)) is not None:
             # Without the frame that drew, which leads back here; past a `__setattr__` that refuses.
-            BaseException.with_traceback(error, error.__traceback__.tb_next)
+            BaseException.with_traceback(error, tb.tb_next)

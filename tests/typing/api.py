@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+import os
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    MutableMapping,
+    Sequence,
+)
 from functools import partial
 from typing import Any, Literal, assert_type
 
@@ -19,6 +30,7 @@ from booking_resilience import (
     BookingSource,
     BookingSuccess,
     BreakerEvent,
+    Breakers,
     BreakerSnapshot,
     BreakerState,
     ChatMessage,
@@ -47,6 +59,7 @@ from booking_resilience import (
     RetryBudget,
     RetryEvent,
     RetryPolicy,
+    Settings,
     Severity,
     SharedSnapshot,
     Subscription,
@@ -74,6 +87,24 @@ from booking_resilience import (
     with_retry,
     with_retry_async,
 )
+from booking_resilience.dashboard import Health, HealthCheck, dashboard, dashboard_wsgi, health
+from booking_resilience.dashboard.mount import Receive, Send
+from booking_resilience.http import HTTP_RETRY
+from booking_resilience.http.httpx2 import ResilientTransport
+from booking_resilience.http.requests import ResilientAdapter
+from booking_resilience.load import (
+    AdaptiveLimit,
+    ConcurrencyLimit,
+    Fallback,
+    Hedge,
+    LimitSnapshot,
+    RateLimit,
+    ThreadTimeout,
+    priority,
+)
+from booking_resilience.sentry import SentrySink
+from booking_resilience.telemetry.logs import LogRecords
+from booking_resilience.web import Problem, idempotent_id, problem_for
 
 
 def number() -> int:
@@ -255,6 +286,28 @@ assert_type(snapshot.epoch, int)
 assert_type(snapshot.retry_after, float | None)
 assert_type(snapshot.reason, str | None)
 assert_type(snapshot.shared, SharedSnapshot | None)
+assert_type(snapshot.would_refuse, int)
+CircuitBreaker("b", shadow=True)
+several = Breakers(lambda host: CircuitBreaker(str(host), cooldown=10.0), max_size=10)
+assert_type(several.get("host"), CircuitBreaker)
+assert_type(list(several), list[CircuitBreaker])
+assert_type(len(several), int)
+
+# Settings, HTTP clients and web frameworks
+
+settings = Settings.load("bookings.toml")
+Settings.load(os.environ)
+assert_type(settings.pipeline("p"), Pipeline)
+assert_type(settings.breaker("b"), CircuitBreaker)
+assert_type(settings.monitor("m"), ErrorMonitor)
+settings.reload()
+assert_type(HTTP_RETRY, RetryPolicy)
+ResilientTransport(retry=HTTP_RETRY, breakers=several, monitor=ErrorMonitor(), deadline_header=None, http2=True)
+ResilientAdapter(breakers=several, pool_maxsize=10)
+assert_type(problem_for(ValueError()), Problem | None)
+assert_type(idempotent_id("user", "slot"), str)
+with ErrorMonitor().context(request_id="r1"):
+    pass
 
 
 def on_breaker(event: BreakerEvent) -> None:
@@ -508,3 +561,29 @@ class AsyncChat:
 async_provider: AsyncChatProvider = AsyncChat()
 async_service: AsyncChatService = AsyncChat()
 assert_type(iter_messages_async(async_service, "r", page_size=5), AsyncIterator[ChatMessage])
+
+place_limit: ConcurrencyLimit = ConcurrencyLimit("backend", limit=10, max_queue=20, max_wait=1.0)
+adaptive: AdaptiveLimit = AdaptiveLimit("backend", initial=20, minimum=1, maximum=100)
+turns: RateLimit = RateLimit("backend", rate=10.0, per=1.0, burst=5)
+assert_type(place_limit.call(len, "abc"), int)
+assert_type(adaptive.snapshot(), LimitSnapshot)
+assert_type(turns.try_acquire(2), bool)
+assert_type(turns.pause(3.0), None)
+assert_type(ThreadTimeout(2.0).call(len, "abc"), int)
+assert_type(Hedge(idempotent=True).call(len, "abc"), int)
+loaded: Pipeline = Pipeline(
+    limit=adaptive, rate=turns, fallback=Fallback([]), hedge=Hedge(idempotent=True), timeout=ThreadTimeout(2.0)
+)
+assert_type(loaded.call("op", len, "abc"), int)
+Pipeline(limit=turns)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] # it is the rate
+with priority(10):
+    assert_type(run_batch(len, ["abc"], pipeline=loaded, max_open_wait=60.0), BatchResult[str, int])
+app = dashboard(ErrorMonitor(), breakers={"rows": CircuitBreaker("appwrite")}, authorize=lambda scope: scope["user"])
+assert_type(app, Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]])
+wsgi = dashboard_wsgi(ErrorMonitor(), breakers=[CircuitBreaker("appwrite")], title="Errors", secret=b"s")
+assert_type(wsgi({}, print), Iterable[bytes])
+assert_type(health(breakers=[CircuitBreaker("appwrite")], monitor=ErrorMonitor()), Health)
+assert_type(health().checks, tuple[HealthCheck, ...])
+assert_type(health().status, Literal["ok", "degraded", "down"])
+ErrorMonitor().subscribe(SentrySink(interval=60.0))
+ErrorMonitor().subscribe(LogRecords())

@@ -110,7 +110,10 @@ class AsyncAppwriteClient(Client):
         raise _no_upload()
 
     async def aclose(self) -> None:
-        """Close the connections. Calls that are under way end first or fail; another event loop may use it then."""
+        """Close the connections. Calls that are under way end first or fail; another event loop may use it then.
+
+        Await it in the event loop that used the client. If that has ended, any other one will do.
+        """
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:

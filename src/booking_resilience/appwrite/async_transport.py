@@ -32,6 +32,7 @@ _FAILURES: Final = (httpx2.TransportError, OSError)
 _AHEAD: Final = 0.005  # seconds before the deadline: the one who cuts off an attempt knows less of it than we do
 _UNASKED: Final = 101
 _VERSIONS: Final = (b"HTTP/1.1", b"HTTP/1.0")
+_ONE_FOR_EVER: Final = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=None)
 
 
 class AsyncTransport:
@@ -45,10 +46,9 @@ class AsyncTransport:
 
     def __init__(self, *, connect_timeout: float, read_timeout: float, pool_size: int) -> None:
         self._connect_timeout, self._read_timeout = connect_timeout, read_timeout
-        # No limit of connections: who waits for a place has not begun, and nothing would tell why it takes so long.
-        self._limits = httpx2.Limits(max_connections=None, max_keepalive_connections=pool_size, keepalive_expiry=None)
+        self._pool_size = pool_size
         self._contexts = Contexts()
-        self._transports: dict[tuple[Any, ...], httpx2.AsyncHTTPTransport] = {}
+        self._lanes: dict[tuple[Any, ...], _Lane] = {}
         self._loop: object = None
 
     async def exchange(self, request: WireRequest) -> Answer:
@@ -77,9 +77,14 @@ class AsyncTransport:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        transports, self._transports, self._loop = list(self._transports.values()), {}, None
-        for transport in transports:
-            await transport.aclose()
+        lanes, loop, self._lanes, self._loop = list(self._lanes.values()), self._loop, {}, None
+        is_elsewhere = loop is not None and loop != anyio.lowlevel.current_token()
+        for lane in lanes:
+            try:
+                await lane.aclose()
+            except RuntimeError:  # their event loop has ended: they go when they are collected
+                if not is_elsewhere:
+                    raise
 
     async def _answer(self, request: WireRequest, progress: _Progress) -> Answer:
         place = place_of(request.url, verified=request.verified)
@@ -87,23 +92,27 @@ class AsyncTransport:
         is_forwarded = proxy is not None and place.scheme == "http"
         head = request.head({} if is_forwarded else None)
         timeout = {"connect": None, "read": self._read_timeout, "write": self._read_timeout, "pool": None}
+        lane = self._lane(place, proxy)
         sent = httpx2.Request(
             request.method,
-            httpx2.URL(scheme=place.scheme, host=_host(place.host), port=place.port),
+            lane.url,
             headers=list(head.fields),
             stream=httpx2.ByteStream(request.body or b""),
             extensions={"target": head.target, "timeout": timeout, "trace": progress.trace},
         )
-        response = await self._transport(place, proxy).handle_async_request(sent)
+        transport, response, can_go_on = lane.take(), None, False
         try:
+            response = await transport.handle_async_request(sent)
             if response.status_code == _UNASKED or response.extensions.get("http_version") not in _VERSIONS:
                 raise httpx2.RemoteProtocolError("another protocol, which nobody asked for")
             progress.answered(response.status_code, _headers_of(response))
             parts = [part async for part in response.stream]  # type: ignore[union-attr] # an asynchronous one
-            _spoil_what_came_behind(response.stream)
+            can_go_on = not _came_more(response.stream)
         finally:
             with anyio.CancelScope(shield=True):
-                await response.aclose()
+                if response is not None:
+                    await response.aclose()
+                await (lane.give(transport) if can_go_on else transport.aclose())
         headers = progress.headers
         try:
             body = decoded(b"".join(parts), headers.get("content-encoding", ""))
@@ -111,26 +120,16 @@ class AsyncTransport:
             raise broken_answer(error, response.status_code, headers, "unreadable") from error
         return Answer(response.status_code, headers, body)
 
-    def _transport(self, place: Place, proxy: Proxy | None) -> httpx2.AsyncHTTPTransport:
-        """Return the transport for a place: one for all that need no proxy, one for each proxy."""
+    def _lane(self, place: Place, proxy: Proxy | None) -> _Lane:
+        """Return the connections to a place, by the way that leads there now."""
         is_secure = "https" in (place.scheme, None if proxy is None else proxy.scheme)
         context = self._contexts.get(verified=place.verified) if is_secure else _NO_TLS
         route = None if proxy is None else (proxy.scheme, proxy.host, proxy.port, *proxy.headers.values())
-        key = (context, route)
-        transport = self._transports.get(key)
-        if transport is None:
-            via = None
-            if proxy is not None:
-                via = httpx2.Proxy(
-                    httpx2.URL(scheme=proxy.scheme, host=_host(proxy.host), port=proxy.port),
-                    headers=proxy.headers,
-                    ssl_context=context if proxy.scheme == "https" else None,
-                )
-            transport = httpx2.AsyncHTTPTransport(
-                verify=context, trust_env=False, limits=self._limits, proxy=via, http2=False
-            )
-            self._transports[key] = transport
-        return transport
+        key = (place, context, route)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(place, proxy, context, self._pool_size)
+        return lane
 
     def _check_loop(self) -> None:
         loop = anyio.lowlevel.current_token()
@@ -141,6 +140,48 @@ class AsyncTransport:
                 "the client's connections belong to another event loop; `await client.aclose()` there before you use "
                 "it here, or make a client for each"
             )
+
+
+class _Lane:
+    """The idle connections to one place by one way.
+
+    Each is a transport of its own: the pool of httpx2 looks at all its connections before and after every request.
+    There is no limit of those in use: who waits for a place has not begun, and nothing would tell why it takes so long.
+    """
+
+    def __init__(self, place: Place, proxy: Proxy | None, context: ssl.SSLContext, size: int) -> None:
+        self.url = httpx2.URL(scheme=place.scheme, host=_host(place.host), port=place.port)
+        self._proxy, self._context, self._size = proxy, context, size
+        self._idle: list[httpx2.AsyncHTTPTransport] = []
+
+    def take(self) -> httpx2.AsyncHTTPTransport:
+        """Return the connection that was used last, or one that is yet to be made."""
+        return self._idle.pop() if self._idle else self._made()
+
+    async def give(self, transport: httpx2.AsyncHTTPTransport) -> None:
+        """Keep a connection; closed if there are enough."""
+        if len(self._idle) < self._size:
+            self._idle.append(transport)
+        else:
+            await transport.aclose()
+
+    async def aclose(self) -> None:
+        """Close the idle connections; those in use are closed when they are given back."""
+        idle, self._idle, self._size = self._idle, [], 0
+        for transport in idle:
+            await transport.aclose()
+
+    def _made(self) -> httpx2.AsyncHTTPTransport:
+        proxy, via = self._proxy, None
+        if proxy is not None:
+            via = httpx2.Proxy(
+                httpx2.URL(scheme=proxy.scheme, host=_host(proxy.host), port=proxy.port),
+                headers=proxy.headers,
+                ssl_context=self._context if proxy.scheme == "https" else None,
+            )
+        return httpx2.AsyncHTTPTransport(
+            verify=self._context, trust_env=False, limits=_ONE_FOR_EVER, proxy=via, http2=False
+        )
 
 
 class _Progress:
@@ -203,15 +244,14 @@ def _headers_of(response: httpx2.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
 
 
-def _spoil_what_came_behind(stream: object) -> None:
-    """Have a connection closed that received more than the answer: httpx2 would take it for the next one's.
+def _came_more(stream: object) -> bool:
+    """Tell whether a connection received more than the answer: httpx2 would take it for the next one's.
 
-    Nothing public leads to the connection; where the way is another one, the connection is left alone.
+    Nothing public leads to the connection; where the way is another one, nothing is known.
     """
     for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
         stream = getattr(stream, name, None)
-    if isinstance(stream, h11.Connection) and stream.trailing_data[0]:
-        stream.send_failed()
+    return isinstance(stream, h11.Connection) and bool(stream.trailing_data[0])
 
 
 def _host(host: str) -> str:

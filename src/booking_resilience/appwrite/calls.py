@@ -7,14 +7,17 @@ never waits for an event loop, so that such a coroutine runs to its end in one g
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
+from booking_resilience import clock
 from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
 from booking_resilience.appwrite.sdk import plain_method
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.deadlines import deadline
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
@@ -33,14 +36,14 @@ class Call(Generic[T]):
         args: Its arguments.
         read: Makes the result out of what the method returns.
         kwargs: Its keyword arguments.
-        may_miss: The type of Appwrite's error that is no failure here: the result is None then.
+        may_miss: The types of Appwrite's errors that are no failure here: the result is None then.
     """
 
     method: Callable[..., Any]
     args: tuple[Any, ...]
     read: Callable[[Any], T]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    may_miss: str | None = None
+    may_miss: tuple[str, ...] = ()
 
     def now(self) -> T:
         """Make the call, with a service of a synchronous client."""
@@ -63,7 +66,7 @@ class Call(Generic[T]):
         return self._read(answer)
 
     def _is_missing(self, error: Exception) -> bool:
-        return self.may_miss is not None and classify(error).type == self.may_miss
+        return bool(self.may_miss) and classify(error).type in self.may_miss
 
     def _read(self, answer: Any) -> T:
         try:
@@ -73,11 +76,42 @@ class Call(Generic[T]):
             raise AppwriteCallError(f"the answer cannot be read: {error}", evidence=evidence) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Steps(Generic[T]):
+    """Several requests that are made as one attempt.
+
+    Attributes:
+        make: Returns the coroutine that makes them in a colour.
+    """
+
+    make: Callable[[Colour], Coroutine[Any, Any, T]]
+
+    def now(self) -> T:
+        """Make them, with a service of a synchronous client."""
+        return run_now(self.make(SYNC))
+
+    async def awaited(self) -> T:
+        """Make them, with a service of an asynchronous client."""
+        return await self.make(ASYNC)
+
+
 class Colour(Protocol):
     """How what may wait is done."""
 
-    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T]) -> T:
+    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T] | Steps[T]) -> T:
         """Make a call as the plan says, each attempt through the breaker."""
+        ...
+
+    async def ask(self, call: Call[T], limit: float | None = None) -> T:
+        """Make a call a single time, within `limit` seconds if that is not None."""
+        ...
+
+    async def guarded(self, breaker: CircuitBreaker | None, steps: Steps[T]) -> T:
+        """Make several requests a single time, as one call through the breaker."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep."""
         ...
 
     async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
@@ -86,16 +120,36 @@ class Colour(Protocol):
 
 
 class _Sync:
-    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T]) -> T:
+    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T] | Steps[T]) -> T:
         result: T = drive(plan, call.now)() if breaker is None else drive(plan, breaker.call)(call.now)
         return result
+
+    async def ask(self, call: Call[T], limit: float | None = None) -> T:
+        with _within(limit):
+            return call.now()
+
+    async def guarded(self, breaker: CircuitBreaker | None, steps: Steps[T]) -> T:
+        return steps.now() if breaker is None else breaker.call(steps.now)
+
+    async def pause(self, seconds: float) -> None:
+        clock.sleep(seconds)
 
     async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
         return pipeline.call(operation, call.now)
 
 
 class _Async:
-    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T]) -> T:
+    async def ask(self, call: Call[T], limit: float | None = None) -> T:
+        with _within(limit):
+            return await call.awaited()
+
+    async def guarded(self, breaker: CircuitBreaker | None, steps: Steps[T]) -> T:
+        return await (steps.awaited() if breaker is None else breaker.call_async(steps.awaited))
+
+    async def pause(self, seconds: float) -> None:
+        await clock.sleep_async(seconds)
+
+    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T] | Steps[T]) -> T:
         made = (
             drive_async(plan, call.awaited)()
             if breaker is None
@@ -106,6 +160,10 @@ class _Async:
 
     async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
         return await pipeline.call_async(operation, call.awaited)
+
+
+def _within(limit: float | None) -> AbstractContextManager[None]:
+    return nullcontext() if limit is None else deadline(limit)
 
 
 SYNC: Final[Colour] = _Sync()

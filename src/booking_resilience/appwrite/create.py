@@ -8,29 +8,19 @@ is read and compared before anything is said.
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from typing import Any, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from booking_resilience.appwrite.calls import ASYNC, SYNC, Colour, check_colour, run_now
+from booking_resilience.appwrite.calls import ASYNC, SYNC, Call, Colour, check_colour, run_now
 from booking_resilience.appwrite.classify import is_backend_failure, is_no_evidence, is_transient
 from booking_resilience.appwrite.comparison import holds
-from booking_resilience.appwrite.doubts import Doubts
-from booking_resilience.appwrite.endings import Ending
-from booking_resilience.appwrite.rows import Row, RowStore
+from booking_resilience.appwrite.conflicts import RowConflictError
+from booking_resilience.appwrite.once import Once, check_compare, check_place, compared
+from booking_resilience.appwrite.rows import Row
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check, check_type
-from booking_resilience.deadlines import deadline, remaining_time
+from booking_resilience.checks import check_type
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.retry import RetryPolicy
-from booking_resilience.retry.plan import Plan
-
-logger: logging.Logger = logging.getLogger("booking_resilience.appwrite")
-
-_RESERVE: Final = 0.5
-_RESERVED_SHARE: Final = 1 / 8
 
 
 def appwrite_retry(**changes: Any) -> RetryPolicy:
@@ -73,6 +63,7 @@ def create_row_once(
     permissions: Sequence[str] | None = None,
     pipeline: Pipeline,
     operation: str,
+    compare: Collection[str] | None = None,
 ) -> Row:
     """Create a row; trying again never makes a second one, nor takes another's row for this one.
 
@@ -89,20 +80,23 @@ def create_row_once(
         permissions: The row's permissions, or None.
         pipeline: How to call: each attempt to create passes through its breaker, the reading does not.
         operation: The operation's name, for events, logs and records.
+        compare: The columns that tell that a stored row is the one that was sent; None for all that are sent.
 
     Returns:
         The row as it is stored.
 
     Raises:
-        AppwriteException: If the row could not be created. If it is open whether it is there, because it could not be
-            read either, or nothing in it can be compared, the error of the attempt that left it open comes out,
-            whatever came later; a mere 409 is then transient to `classify`, since the same call may find out.
+        RowConflictError: If the row of that ID is another's.
+        AppwriteException: If the row could not be created; a 409 says that a unique index is in the way. If it is open
+            whether the row is there, because it could not be read either, or nothing in it can be compared, the error
+            of the attempt that left it open comes out, whatever came later; a mere 409 is then transient to
+            `classify`, since the same call may find out. `outcome_unknown` tells.
         CircuitOpenError: If the breaker refused.
-        ValueError: If the ID is empty or `unique()`.
+        ValueError: If the ID is empty or `unique()`, or a column to compare isn't sent.
         TypeError: If the ID is no string, or `tables` is no such service; nothing was sent.
     """
     check_colour(tables, is_async=False, called="create_row_once", instead="create_row_once_async")
-    creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation)
+    creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation, compare)
     return run_now(creation.run(SYNC))
 
 
@@ -116,17 +110,18 @@ async def create_row_once_async(
     permissions: Sequence[str] | None = None,
     pipeline: Pipeline,
     operation: str,
+    compare: Collection[str] | None = None,
 ) -> Row:
     """Do as `create_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
     A call that is cancelled may have been carried out; the same call with the same ID finds out.
     """
     check_colour(tables, is_async=True, called="create_row_once_async", instead="create_row_once")
-    creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation)
+    creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation, compare)
     return await creation.run(ASYNC)
 
 
-class Creation:
+class Creation(Once[Row]):
     """One row on its way, in either colour; for one call."""
 
     def __init__(
@@ -137,73 +132,35 @@ class Creation:
         permissions: Sequence[str] | None,
         pipeline: Pipeline,
         operation: str,
+        compare: Collection[str] | None = None,
     ) -> None:
-        row_id = place[2]
-        check_type("row_id", row_id, isinstance(row_id, str), "a string")
-        check("row_id", row_id, row_id not in ("", "unique()"), "an ID of your own, the same in all attempts")
+        check_place(*place)
         check_type("data", data, isinstance(data, Mapping), "a mapping")
-        check_type("pipeline", pipeline, isinstance(pipeline, Pipeline), "a Pipeline")
-        check_type("operation", operation, isinstance(operation, str), "a string")
-        self._store, self._place, self._data, self._permissions = RowStore(tables), place, dict(data), permissions
-        self._pipeline, self._operation = pipeline, operation
-        self._doubts = Doubts(operation)
-        self._ending = Ending(pipeline)
+        super().__init__(tables, pipeline, operation)
+        self._place, self._data, self._permissions = place, dict(data), permissions
+        self._told = compared(self._data, check_compare(compare, self._data))
 
-    async def run(self, colour: Colour) -> Row:
-        """Create the row within the time that there is, and read it if that left doubts."""
-        left, limit = remaining_time(), self._pipeline.retry.deadline
-        total = limit if left is None or (limit is not None and limit < left) else left
-        try:
-            with nullcontext() if total is None else deadline(total):
-                return await self._create(colour, total)
-        finally:
-            self._doubts.let_go()
-            self._ending.let_go()
+    def attempt(self) -> tuple[CircuitBreaker | None, Call[Row]]:
+        """Return what creates the row."""
+        return self.pipeline.breaker, self.store.create(*self._place, self._data, self._permissions)
 
-    async def _create(self, colour: Colour, total: float | None) -> Row:
-        policy = self._pipeline.retry
-        if total is not None:
-            kept = min(_RESERVE, total * _RESERVED_SHARE)
-            policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
-        plan = dataclasses.replace(self._pipeline._plan, policy=policy, operation=self._operation)
-        plan = dataclasses.replace(plan, listener=self._ending.take, is_logged=False)
-        call = self._store.create(*self._place, self._data, self._permissions)
-        try:
-            row = await colour.attempts(plan, self._pipeline.breaker, call)
-        except Exception as error:
-            self._doubts.note_all(error)
-            if not self._doubts.are_there:
-                self._ending.tell()
-                raise
-            failure = error
-        else:
-            self._ending.tell()
-            return row
-        try:
-            return await self._settle(colour, failure)
-        finally:
-            del failure  # its traceback leads back to this frame
-
-    async def _settle(self, colour: Colour, failure: Exception) -> Row:
+    async def settle(self, colour: Colour, failure: Exception) -> Row:
         """Read the row, and say what became of the attempts."""
-        policy = dataclasses.replace(self._pipeline.retry, retry_on=is_transient, retry_on_result=None)
-        plan = Plan(policy, f"{self._operation}: verify")
         outcome = failure
         try:
-            row = await colour.attempts(plan, None, self._store.find(*self._place))
+            row = await self.read(colour, self.store.find(*self._place))
         except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
-            logger.warning("%s: it is open whether the row is stored (%s)", self._operation, type(error).__name__)
-            outcome = self._doubts.open_error(failure)
+            outcome = self.left_open(failure, type(error).__name__)
         else:
-            is_ours = row is not None and holds(row, self._data)
-            if row is not None and is_ours:
-                logger.info("%s: an earlier attempt had stored the row", self._operation)
-                self._ending.tell(recovered=True)
+            is_ours = None if row is None else holds(row, self._told)
+            if row is None:
+                self.doubts.is_open = self.doubts.unanswered is not None
+            elif is_ours:
                 return row
-            if is_ours is None:
-                logger.warning("%s: it is open whose the stored row is: nothing in it can be compared", self._operation)
-                outcome = self._doubts.open_error(failure)
-        self._ending.tell(outcome)
+            elif is_ours is None:
+                outcome = self.left_open(failure, "nothing in the stored row can be compared")
+            else:
+                outcome = RowConflictError(self._place[2], row)
         try:
             raise outcome
         finally:

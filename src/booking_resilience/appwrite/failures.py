@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from booking_resilience.appwrite.evidence import Evidence, Kind, Sent
+from booking_resilience.appwrite.evidence import Evidence, Kind
 from booking_resilience.appwrite.sdk import AppwriteException
-from booking_resilience.appwrite.waits import retry_after_of
+from booking_resilience.verdicts.meanings import Sent
+from booking_resilience.verdicts.waits import wait_in
 
 _NOTHING_SENT = Evidence("local", "no")
 
@@ -60,7 +61,7 @@ class AppwriteCallError(AppwriteException):
     @property
     def retry_after(self) -> float | None:
         """Seconds to wait before the next attempt, as the answer's headers ask; None if they do not."""
-        return retry_after_of(self.evidence.status, self.evidence.headers) if self.evidence.headers else None
+        return wait_in(self.evidence.headers, self.evidence.status, of_appwrite=True)
 
 
 class AppwriteConnectionError(AppwriteCallError, ConnectionError):

@@ -10,7 +10,6 @@ the ID, and the next page is found by the place instead.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,15 +18,14 @@ from typing import Any, Final, NamedTuple
 from appwrite.query import Query
 
 from booking_resilience.appwrite.calls import Colour
+from booking_resilience.appwrite.chat_rows import received_row, room_row, welcome_row
 from booking_resilience.appwrite.create import Creation
+from booking_resilience.appwrite.new_rows import NewRow
 from booking_resilience.appwrite.rows import Row, RowStore
 from booking_resilience.booking import ChatMessage, ChatRoom, Page
 from booking_resilience.checks import check_text, check_type, check_whole
 from booking_resilience.locks import fork_safe_lock
 from booking_resilience.pipeline import Pipeline
-
-WELCOME: Final = "Welcome! This is the chat of your booking."
-RECEIVED: Final = "We have received your booking and will confirm it shortly."
 
 _Q: Final[Any] = Query  # the SDK has no annotations
 _LOCK = fork_safe_lock()  # guards what services remember; held for a look
@@ -77,25 +75,19 @@ class Rooms:
 
     async def create(self, booking_id: str, participants: Sequence[str]) -> ChatRoom:
         """Make the room of a booking, or find that it is there already."""
-        check_text("booking_id", booking_id)
-        is_one = isinstance(participants, (str, bytes))
-        check_type("participants", participants, not is_one, "a sequence of strings, not one string")
-        room_id = _derived_id("room", booking_id)
-        data = {"bookingId": booking_id, "participants": list(participants)}
-        await self._create("createChatRoom", self._rooms_table, room_id, data)
-        return ChatRoom(room_id, booking_id, tuple(participants))
+        row = room_row(self._database_id, self._rooms_table, booking_id, participants)
+        await self._create("createChatRoom", row)
+        return ChatRoom(row.row_id, booking_id, tuple(participants))
 
     async def welcome(self, room_id: str) -> ChatMessage:
         """Send the welcome message."""
-        check_text("room_id", room_id)
-        return await self._send("sendWelcomeMessage", room_id, _derived_id("welcome", room_id), WELCOME)
+        row = welcome_row(self._database_id, self._messages_table, room_id)
+        return _message_of(await self._create("sendWelcomeMessage", row))
 
     async def received(self, room_id: str, booking_id: str) -> ChatMessage:
         """Send the message that a booking was received."""
-        check_text("room_id", room_id)
-        check_text("booking_id", booking_id)
-        message_id = _derived_id("received", room_id, booking_id)
-        return await self._send("sendBookingReceivedMessage", room_id, message_id, RECEIVED)
+        row = received_row(self._database_id, self._messages_table, room_id, booking_id)
+        return _message_of(await self._create("sendBookingReceivedMessage", row))
 
     async def page(self, room_id: str, limit: int, cursor: str | None, newest_first: bool) -> Page[ChatMessage]:
         """Return a page of a room's messages."""
@@ -147,17 +139,13 @@ class Rooms:
         cursor = [] if after is None else [_Q.cursor_after(after)]
         queries = [_Q.equal("roomId", [room_id]), *more, *cursor, order, _Q.limit(limit)]
 
-        may_miss = "general_cursor_not_found" if may_be_gone else None  # no failure: there is another way
+        may_miss = ("general_cursor_not_found",) if may_be_gone else ()  # no failure: there is another way
         call = self._store.list(self._database_id, self._messages_table, queries, may_miss=may_miss)
         return await self._colour.through(self._pipeline, "listMessages", call)
 
-    async def _send(self, operation: str, room_id: str, message_id: str, text: str) -> ChatMessage:
-        row = await self._create(operation, self._messages_table, message_id, {"roomId": room_id, "text": text})
-        return _message_of(row)
-
-    async def _create(self, operation: str, table_id: str, row_id: str, data: dict[str, Any]) -> Row:
-        place = (self._database_id, table_id, row_id)
-        return await Creation(self._tables, place, data, None, self._pipeline, operation).run(self._colour)
+    async def _create(self, operation: str, row: NewRow) -> Row:
+        place = (row.database_id, row.table_id, row.row_id)
+        return await Creation(self._tables, place, row.data, None, self._pipeline, operation).run(self._colour)
 
     def _remember(self, places: Sequence[_Place]) -> None:
         """Keep the places of the pages read lately, so that the ID of a message that is gone still leads on."""
@@ -177,12 +165,6 @@ class Rooms:
             return _Place(created_at, parts["sequence"], parts["id"])
         with _LOCK:
             return self._places.get(cursor)
-
-
-def _derived_id(*parts: str) -> str:
-    """Return an ID of 36 characters that only these parts lead to; the first of them is its beginning."""
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return f"{parts[0]}-{digest}"[:36]
 
 
 def _is_behind(place: _Place, other: _Place, newest_first: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import ssl
@@ -65,6 +66,7 @@ def proxy_for(place: Place) -> Proxy | None:
     return Proxy(scheme, via.host or "", via.port or _PORTS[scheme], login)
 
 
+@functools.lru_cache(maxsize=64)  # asked before each request, of the same few hosts
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine itself, which no proxy leads to."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +11,9 @@ from typing import Any, Final
 from appwrite.query import Query
 
 from booking_resilience.appwrite.calls import Call
+
+MISSING: Final = ("row_not_found", "document_not_found")
+"""The types of the answers that a row isn't there."""
 
 _Q: Final[Any] = Query  # the SDK has no annotations
 
@@ -23,12 +27,14 @@ class Row:
         data: Its columns, without those of the system.
         created_at: When it was stored, aware UTC; None if the answer did not say.
         sequence: Its place in the order of storing, as the server writes it; None if the answer did not say.
+        updated_at: When it was last changed, aware UTC; None if the answer did not say.
     """
 
     id: str
     data: Mapping[str, Any]
     created_at: datetime.datetime | None = None
     sequence: str | None = None
+    updated_at: datetime.datetime | None = None
 
 
 def row_of(answer: Any) -> Row:
@@ -39,13 +45,57 @@ def row_of(answer: Any) -> Row:
     """
     if isinstance(answer, Mapping):
         data = {name: value for name, value in answer.items() if not name.startswith("$")}
-        row_id, created, sequence = answer["$id"], answer.get("$createdAt"), answer.get("$sequence")
+        row_id, sequence = answer["$id"], answer.get("$sequence")
+        created, updated = answer.get("$createdAt"), answer.get("$updatedAt")
     else:
-        row_id, data, created, sequence = answer.id, dict(answer.data), answer.createdat, answer.sequence
+        row_id, data, sequence = answer.id, dict(answer.data), answer.sequence
+        created, updated = answer.createdat, answer.updatedat
     if isinstance(sequence, float):  # the models of SDK 16
         sequence = int(sequence)
-    moment = datetime.datetime.fromisoformat(created) if created else None
-    return Row(str(row_id), data, moment, None if sequence in (None, "") else str(sequence))
+    return Row(str(row_id), data, _moment(created), None if sequence in (None, "") else str(sequence), _moment(updated))
+
+
+def _moment(text: str | None) -> datetime.datetime | None:
+    return datetime.datetime.fromisoformat(text) if text else None
+
+
+class _Direct:
+    """The requests that the SDK's services can't make, since they take no headers; either client can `run` them.
+
+    Args:
+        client: The SDK's client, of either colour.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def update(self, path: str, data: Mapping[str, Any], unchanged_since: datetime.datetime) -> Any:
+        """Change a row."""
+        return self.client.call("patch", path, self._headers(unchanged_since), {"data": _plain(data)})
+
+    def delete(self, path: str, unchanged_since: datetime.datetime | None) -> Any:
+        """Delete a row."""
+        return self.client.call("delete", path, self._headers(unchanged_since), {})
+
+    def _headers(self, unchanged_since: datetime.datetime | None) -> dict[str, str]:
+        headers = {"X-Appwrite-Project": self.client.get_config("project"), "content-type": "application/json"}
+        if unchanged_since is not None:  # with milliseconds: cut to seconds, the row itself would be newer
+            moment = unchanged_since.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+            headers["X-Appwrite-Timestamp"] = moment
+        return headers
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as the SDK's services send it: enums by their values."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _was_there(_: Any) -> bool:
+    return True
 
 
 class RowStore:
@@ -63,6 +113,7 @@ class RowStore:
         if self._is_old and not hasattr(tables, "create_document"):
             raise TypeError(f"tables must be the SDK's TablesDB or Databases, not {tables!r}")
         self._tables = tables
+        self._direct = _Direct(getattr(tables, "client", None))
 
     def create(
         self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], permissions: Sequence[str] | None
@@ -72,8 +123,36 @@ class RowStore:
         create = self._tables.create_document if self._is_old else self._tables.create_row
         return Call(create, (database_id, table_id, row_id, dict(data), allowed), row_of)
 
+    def delete(
+        self, database_id: str, table_id: str, row_id: str, *, unchanged_since: datetime.datetime | None = None
+    ) -> Call[bool]:
+        """Return the call that deletes a row; it gives whether the row was there.
+
+        Args:
+            database_id: The database's ID.
+            table_id: The table's ID.
+            row_id: The row's ID.
+            unchanged_since: Refuse it if the row was changed after this moment; the server's check is not atomic.
+        """
+        return Call(
+            self._direct.delete, (self._path(database_id, table_id, row_id), unchanged_since), _was_there, {}, MISSING
+        )
+
+    def update(
+        self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], unchanged_since: datetime.datetime
+    ) -> Call[Row]:
+        """Return the call that changes a row, unless it was changed after a moment."""
+        return Call(
+            self._direct.update, (self._path(database_id, table_id, row_id), dict(data), unchanged_since), row_of
+        )
+
+    def _path(self, database_id: str, table_id: str, row_id: str) -> str:
+        if self._is_old:
+            return f"/databases/{database_id}/collections/{table_id}/documents/{row_id}"
+        return f"/tablesdb/{database_id}/tables/{table_id}/rows/{row_id}"
+
     def list(
-        self, database_id: str, table_id: str, queries: Sequence[str], *, may_miss: str | None = None
+        self, database_id: str, table_id: str, queries: Sequence[str], *, may_miss: tuple[str, ...] = ()
     ) -> Call[tuple[Row, ...] | None]:
         """Return the call that reads the rows that the queries ask for, without counting how many there are.
 
@@ -81,7 +160,7 @@ class RowStore:
             database_id: The database's ID.
             table_id: The table's ID.
             queries: The queries.
-            may_miss: The type of Appwrite's error that is no failure here but means None.
+            may_miss: The types of Appwrite's errors that are no failure here but mean None.
         """
         read = self._tables.list_documents if self._is_old else self._tables.list_rows
         # A string, since the clients of SDKs up to 19 or so send False as "False", which the server refuses.
@@ -93,12 +172,19 @@ class RowStore:
         By a query: what a GET of the ID says may come from a cache, which also remembers that there was nothing. The
         server compares IDs without regard to case; here a row whose ID differs in case is another one.
         """
-        reading = self.list(database_id, table_id, [_Q.equal("$id", [row_id]), _Q.limit(1)])
+        reading = self.find_all(database_id, table_id, [row_id])
+        return Call(reading.method, reading.args, lambda answer: reading.read(answer).get(row_id), reading.kwargs)
 
-        def the_one(answer: Any) -> Row | None:
-            return next((row for row in self._rows_of(answer) if row.id == row_id), None)
+    def find_all(self, database_id: str, table_id: str, row_ids: Sequence[str]) -> Call[Mapping[str, Row]]:
+        """Return the call that reads the rows of exactly these IDs, 100 at most; it gives them by ID."""
+        queries = [_Q.equal("$id", [str(row_id) for row_id in row_ids]), _Q.limit(len(row_ids))]
+        reading = self.list(database_id, table_id, queries)
+        wanted = frozenset(row_ids)
 
-        return Call(reading.method, reading.args, the_one, reading.kwargs)
+        def by_id(answer: Any) -> Mapping[str, Row]:
+            return {row.id: row for row in self._rows_of(answer) if row.id in wanted}
+
+        return Call(reading.method, reading.args, by_id, reading.kwargs)
 
     def _rows_of(self, answer: Any) -> tuple[Row, ...]:
         name = "documents" if self._is_old else "rows"

@@ -38,6 +38,7 @@ _NETWORK_TEXTS: Final = (
 )
 _SERVICE_TEXTS: Final = ("circuit breaker is open", "service unavailable", "too many requests", "rate limit")
 _TEXT_LOOKED_AT: Final = 10_000
+_cause = BaseException.__dict__["__cause__"].__get__  # past a class that overrides it
 _DEEPEST: Final = 20
 
 
@@ -77,7 +78,7 @@ def _links(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        link = link.__cause__
+        link = _cause(link)
 
 
 def _of_group(group: BaseException, seen: set[int], depth: int) -> str | None:

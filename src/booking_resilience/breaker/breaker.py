@@ -48,6 +48,7 @@ class CircuitBreaker:
         ignore: Which errors say nothing at all; judged before `failure_on`. By default `is_no_evidence`, but nothing
             if `failure_on` is given. Whatever is given, refusals of this library's own breakers and limits say
             nothing, nor do interrupts.
+        shadow: Refuse nothing, not even isolated; only count in the snapshot's `would_refuse` what would be refused.
         shared: A `RedisBreaker`, through which the breakers of this name in other processes open and close together;
             None for a breaker of this process alone.
 
@@ -78,6 +79,7 @@ class CircuitBreaker:
         failure_on: ErrorFilter = is_backend_failure,
         ignore: ErrorFilter = says_nothing,
         shared: Sharing | None = None,
+        shadow: bool = False,
     ) -> None:
         check_text("name", name)
         check_whole("failure_threshold", failure_threshold)
@@ -91,6 +93,7 @@ class CircuitBreaker:
         check_number("slow_call", slow_call, above=True, or_none=True)
         _check_filter("failure_on", failure_on)
         _check_filter("ignore", ignore)
+        check_type("shadow", shadow, isinstance(shadow, bool), "True or False")
         check_type("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
         machine = Machine(
             threshold=failure_threshold,
@@ -102,6 +105,7 @@ class CircuitBreaker:
             slow_call=slow_call,
         )
         self._core = Core(name, machine, failure_on, ignored(failure_on, ignore))
+        self._core.is_shadow = shadow
         if shared is not None:
             self._core.link = shared._join(self._core)
 
@@ -195,7 +199,8 @@ class CircuitBreaker:
             epoch=state.epoch,
             consecutive_failures=state.consecutive,
             failures=state.failures,
-            refused=moment.counted("refused"),
+            refused=0 if core.is_shadow else moment.counted("refused"),
+            would_refuse=moment.counted("refused") if core.is_shadow else 0,
             stale=moment.counted("stale"),
             ignored=moment.counted("ignored"),
             trips=state.trips,
@@ -256,6 +261,14 @@ class CircuitBreaker:
         decorated: Any = functools.update_wrapper(colour(self._core, fn), fn)
         decorated.__circuit_breaker__ = self  # so that whoever holds the function holds the breaker
         return cast("Callable[..., Any]", decorated)
+
+    def _is_shut(self) -> bool:
+        """Tell whether it stands open or isolated, and refuses."""
+        core = self._core
+        return not core.is_shadow and core.state.kind in (BreakerState.OPEN, BreakerState.ISOLATED)
+
+    def _take_settings(self, other: CircuitBreaker) -> None:
+        self._core.take_settings(other._core)
 
     def _by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
         core = self._core

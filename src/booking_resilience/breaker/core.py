@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 from booking_resilience import clock
@@ -97,7 +97,9 @@ class Tally:
     __slots__ = ("ignored", "refused", "stale")
 
     def __init__(self) -> None:
-        self.refused, self.stale, self.ignored = itertools.count(), itertools.count(), itertools.count()
+        self.refused: Iterator[int] = itertools.count()
+        self.stale: Iterator[int] = itertools.count()
+        self.ignored: Iterator[int] = itertools.count()
 
 
 class Moment:
@@ -114,10 +116,10 @@ class Moment:
     __slots__ = ("after", "calm", "news", "state", "tally")
 
     def __init__(self, state: State, news: News, tally: Tally | None, calm: Calm) -> None:
-        self.state = state
-        self.news = news
-        self.tally = tally
-        self.calm = calm
+        self.state: State = state
+        self.news: News = news
+        self.tally: Tally | None = tally
+        self.calm: Calm = calm
         self.after: dict[str, Moment] = {}
 
     def counted(self, what: Count) -> int:
@@ -134,13 +136,18 @@ class Core:
         failure_on: Which errors are failures.
         ignore: Which errors say nothing.
         link: What ties it to its fleet; None if it isn't shared.
+        is_shadow: Whether it only counts what it would refuse.
         calm: The newest `Moment.calm` that is known here.
     """
 
-    __slots__ = ("__weakref__", "_moment", "calm", "failure_on", "ignore", "link", "machine", "name")
+    __slots__ = ("__weakref__", "_moment", "calm", "failure_on", "ignore", "is_shadow", "link", "machine", "name")
 
     def __init__(self, name: str, machine: Machine, failure_on: ErrorFilter, ignore: ErrorFilter) -> None:
-        self.name, self.machine, self.failure_on, self.ignore = name, machine, failure_on, ignore
+        self.name: str = name
+        self.machine: Machine = machine
+        self.failure_on: ErrorFilter = failure_on
+        self.ignore: ErrorFilter = ignore
+        self.is_shadow: bool = False
         self.link: Link | None = None
         self.calm: Calm = Calm(0) if machine.is_calm(_FIRST) else _NEVER
         self._moment: Moment = Moment(_FIRST, _NO_NEWS, None, self.calm)
@@ -194,7 +201,7 @@ class Core:
             moment = self.newest()
         state = moment.state
         refusal = self.machine.refusal(state, now)
-        if refusal is None or (state.trials and self.take_back()):
+        if refusal is None or self.is_shadow or (state.trials and self.take_back()):
             return now
         if moment.tally is None:
             self._put(moment, state, moment.news, Tally())
@@ -215,6 +222,15 @@ class Core:
         moment = self.newest()
         if self.calm.is_over and self.machine.is_calm(moment.state):
             self._put(moment, moment.state, moment.news, moment.tally)
+
+    def take_settings(self, other: Core) -> None:
+        """Go on with the settings of another one, which is used for nothing else; an open one stays open as long."""
+        rate, self.machine, self.is_shadow = self.machine.failure_rate, other.machine, other.is_shadow
+        while True:
+            moment = self.newest()
+            state = moment.state if rate == self.machine.failure_rate else moment.state._replace(window=())
+            if self._put(moment, state, moment.news, moment.tally):
+                return
 
     def listen(self, listener: Listener[BreakerEvent], *, until_now: bool = False) -> None:
         """Tell the listener of every transition from now on; or `until_now`, and of none any more."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from types import TracebackType
+from typing import NoReturn
 
 from booking_resilience import clock
 from booking_resilience.breaker.core import Core, ErrorFilter, logger
@@ -55,6 +56,9 @@ class Permit:
         else:
             self._judge(error)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Permit can't be copied or pickled: it stands for one call, and is settled once")
+
     def release(self) -> None:
         """The call says nothing of the backend: it was cancelled, or never made."""
         self._settle(NOTHING, clock.monotonic())
@@ -72,7 +76,7 @@ class Permit:
         if change.counts is None:
             self.epoch = change.after.epoch
         core.spread(change)
-        if change.counts is not None:
+        if change.counts is not None and not core.is_shadow:
             retry_after = core.machine.retry_after(change.after, self.started)
             raise CircuitOpenError(core.name, retry_after, change.after.cause)
 

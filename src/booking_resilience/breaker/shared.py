@@ -161,3 +161,7 @@ def _at_exit() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_reborn)
 at_end(_at_exit)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

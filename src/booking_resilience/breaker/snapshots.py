@@ -35,7 +35,8 @@ class BreakerSnapshot:
         epoch: Counts the transitions since it was made.
         consecutive_failures: Failures in a row, up to now.
         failures: Failures since it was last closed.
-        refused: Calls refused since it was made or reset, as the three that follow.
+        refused: Calls refused since it was made or reset, as the four that follow.
+        would_refuse: Calls that it would have refused, were it no shadow.
         stale: Results that came too late, from an earlier epoch, and changed nothing.
         ignored: Errors that said nothing of the backend, by the setting `ignore`.
         trips: How often it opened, failed trials included.
@@ -56,3 +57,4 @@ class BreakerSnapshot:
     retry_after: float | None
     reason: str | None
     shared: SharedSnapshot | None = None
+    would_refuse: int = 0

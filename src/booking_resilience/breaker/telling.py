@@ -18,7 +18,7 @@ class Turn:
     __slots__ = ("__weakref__", "process")
 
     def __init__(self) -> None:
-        self.process = os.getpid()
+        self.process: int = os.getpid()
 
 
 class News(NamedTuple):

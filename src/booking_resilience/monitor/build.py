@@ -23,6 +23,7 @@ from booking_resilience.monitor.record import (
     outcome_of,
 )
 from booking_resilience.monitor.redact import CYCLE, MESSAGE_LENGTH, Cleaner, Redactor, cut_to, finder, text_of
+from booking_resilience.monitor.source import this_process
 from booking_resilience.monitor.stacks import (
     Known,
     Position,
@@ -62,6 +63,7 @@ class RecordBuilder:
         self._redact = redact
         self._finds = finder(redact)
         self._prefix = secrets.token_hex(4)
+        self._source = this_process()
         self._stacks = StackTable()
         self._find = self._stacks.find
         self._types: dict[type, TypeFacts] = {}
@@ -166,7 +168,7 @@ class RecordBuilder:
         function, file = (None, None) if code is None else place_of(code)
         kind = Kind(
             member, level, name, facts.name, outcome, print_, function, file, line, stack, group,
-            f"{print_}{level}{outcome}", self._prefix, self._redact,
+            f"{print_}{level}{outcome}", self._prefix, self._redact, self._source,
         )  # fmt: skip
         known = Known(kind, told, text_is_argument=facts.text_is_argument)
         if facts.is_plain and outcome == "refused":
@@ -191,7 +193,7 @@ class RecordBuilder:
         cleaner: Cleaner,
     ) -> Details:
         number, errors, duration = self._attempts(error, message, attempts, cleaner)
-        if outcome == "refused":
+        if outcome == "refused" or (outcome == "fell_back" and attempts == 0):  # what fell back may have been refused
             number = 0
         elif errors and outcome == "recovered":
             number += 1  # the one that succeeded

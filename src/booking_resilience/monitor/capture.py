@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from booking_resilience.awaitables import gives_coroutines, within
-from booking_resilience.events import ErrorCategory, began_at, recorded
+from booking_resilience.checks import check_type
+from booking_resilience.events import ErrorCategory, recorded, tell_began
 from booking_resilience.monitor.record import Severity
 from booking_resilience.monitor.redact import text_of
 
@@ -31,6 +32,7 @@ class Capture:
         severity: Severity,
         context: dict[str, Any],
     ) -> None:
+        check_type("operation", operation, isinstance(operation, str), "a string")
         self._record = record
         self._facts: dict[str, Any] = {
             "operation": operation, "category": category, "severity": severity, "context": context,
@@ -44,8 +46,7 @@ class Capture:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         began = self._began.pop() if self._began else 0
         if isinstance(error, Exception):
-            with began_at(began):
-                self._record(error, **self._facts)
+            tell_began(began, self._record, error, **self._facts)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

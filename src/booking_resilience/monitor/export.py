@@ -1,23 +1,19 @@
-"""Errors as JSON, JSON Lines and CSV, in files and back. What makes texts is pure: time comes in as an argument."""
+"""Errors as JSON, JSON Lines and CSV, and back. Pure: time comes in as an argument."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import datetime
-import errno
 import io
 import json
-import os
 import re
 import reprlib
-import secrets
-import tempfile
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
+from booking_resilience.checks import check_type
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.record import (
     FIELDS,
@@ -33,6 +29,9 @@ from booking_resilience.monitor.record import (
 from booking_resilience.monitor.store import ErrorGroup
 
 SCHEMA = "booking-resilience/errors/1"
+_SOURCES = "a Path to read, or the text of an export"
+FLEET_SCHEMA = "booking-resilience/errors/2"  # as the first, and each record ends with host and pid
+_FLEET_FIELDS = ("host", "pid")
 COLUMNS = (
     "id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts",
     "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace",
@@ -41,7 +40,6 @@ CSV_LIMIT, EXCEL_LIMIT = 131_072, 32_767  # characters in a field: as many as `c
 _RISKY = re.compile(  # at the start of a cell, wherever a spreadsheet may split one; the full-width forms run, too
     "(?:\\A|(?<=[;\\t\\n])|(?<=\\r)(?!\\n))(?=[=+\\-@\\t\\r\\n\\0'＝＋－＠])|(?:(?<=[;\\t\\n])|(?<=\\r))(?=[\"＂])"  # noqa: RUF001
 )
-_NO_SUCH_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
 
 
 def head_of(now: datetime.datetime, window: float, stats: ErrorStats, groups: Iterable[ErrorGroup]) -> dict[str, Any]:
@@ -61,35 +59,43 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
-def to_json(head: dict[str, Any], records: Iterable[ErrorRecord]) -> str:
+def to_json(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool = False) -> str:
     """Return a JSON document: the head's facts and the records, newest first. Strict and plain ASCII."""
-    document = {"schema": SCHEMA, **head, "errors": [record.to_dict() for record in records]}
+    schema = FLEET_SCHEMA if fleet else SCHEMA
+    document = {"schema": schema, **head, "errors": [_facts_of(record, fleet=fleet) for record in records]}
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
-def to_jsonl(head: dict[str, Any], records: Iterable[ErrorRecord]) -> str:
+def to_jsonl(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool = False) -> str:
     """Return JSON Lines: the head's facts on the first line, then a record a line."""
-    lines = [{"schema": SCHEMA, **head}, *(record.to_dict() for record in records)]
+    schema = FLEET_SCHEMA if fleet else SCHEMA
+    lines = [{"schema": schema, **head}, *(_facts_of(record, fleet=fleet) for record in records)]
     return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
 
 
-def to_csv(records: Iterable[ErrorRecord], *, excel: bool = False) -> str:
+def _facts_of(record: ErrorRecord, *, fleet: bool) -> dict[str, Any]:
+    return {**record.to_dict(), "host": record.host, "pid": record.pid} if fleet else record.to_dict()
+
+
+def to_csv(records: Iterable[ErrorRecord], *, excel: bool = False, fleet: bool = False) -> str:
     """Return CSV: a header row, then a record a row; all fields quoted, none that a spreadsheet would run.
 
     Args:
         records: The records.
         excel: Whether it is for Excel, which needs a byte order mark and shows at most 32,767 characters a cell.
+        fleet: Whether host and pid are the last columns.
     """
+    columns = (*COLUMNS, *_FLEET_FIELDS) if fleet else COLUMNS
     out = io.StringIO(newline="")
     out.write("\ufeff" if excel else "")
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     limit = EXCEL_LIMIT if excel else CSV_LIMIT
     for record in records:
-        facts = record.to_dict()
+        facts = _facts_of(record, fleet=fleet)
         facts["duration_seconds"] = facts["duration"]
         facts["context"] = _context_text(facts["context"], limit)
-        writer.writerow([guarded(facts[name])[:limit] for name in COLUMNS])
+        writer.writerow([guarded(facts[name])[:limit] for name in columns])
     return out.getvalue()
 
 
@@ -137,48 +143,49 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
         source: A path to read, or the text itself.
 
     Raises:
+        TypeError: If it is neither.
         ValueError: If it is not an export of this library's.
         OSError: If the file cannot be read.
     """
+    check_type("source", source, isinstance(source, (str, Path)), _SOURCES)
     text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
     try:
         try:
             documents = [json.loads(text, parse_constant=_no_number)]
         except json.JSONDecodeError:
             if text.strip() and not text.lstrip().startswith("{"):
-                raise ValueError(
-                    f"source must be a Path to read, or the text of an export, not {reprlib.repr(text)}"
-                ) from None
+                raise ValueError(f"source must be {_SOURCES}, not {reprlib.repr(text)}") from None
             documents = [json.loads(line, parse_constant=_no_number) for line in text.split("\n") if line.strip()]
     except RecursionError:
         raise ValueError("the text is nested too deeply to be an export") from None
     head = documents[0] if documents else None
-    if not isinstance(head, dict) or head.get("schema") != SCHEMA:
-        found = head.get("schema") if isinstance(head, dict) else type(head).__name__
-        raise ValueError(f"schema must be {SCHEMA!r}, not {found!r}")
+    schema = head.get("schema") if isinstance(head, dict) else type(head).__name__
+    if not isinstance(head, dict) or schema not in (SCHEMA, FLEET_SCHEMA):
+        raise ValueError(f"schema must be {SCHEMA!r} or {FLEET_SCHEMA!r}, not {schema!r}")
+    fields = FIELDS if schema == SCHEMA else (*FIELDS, *_FLEET_FIELDS)
     records = head.get("errors", documents[1:])
     if not isinstance(records, list):
         raise ValueError(f"errors must be a list, not {type(records).__name__}")
-    return [from_dict(facts) for facts in records]
+    return [from_dict(facts, fields) for facts in records]
 
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"an export must hold finite numbers only, not {name}")
 
 
-def from_dict(facts: Any) -> ErrorRecord:
-    """Return the record that `to_dict` made this of; `notes`, which 0.1 did not write, may be missing.
+def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
+    """Return the record that an export has as these facts; `notes`, which 0.1 did not write, may be missing.
 
     Raises:
         ValueError: If a field is missing, unknown, or cannot be what it says.
     """
     facts = {"notes": [], **facts} if isinstance(facts, dict) else facts
-    wrong = set(FIELDS) ^ set(facts) if isinstance(facts, dict) else {type(facts).__name__}
+    wrong = set(fields) ^ set(facts) if isinstance(facts, dict) else {type(facts).__name__}
     if wrong:
         names = ", ".join(sorted(wrong))
         raise ValueError(f"a record must have exactly the fields of ErrorRecord; missing or unknown: {names}")
     hints = typing.get_type_hints(ErrorRecord)
-    for name in FIELDS:
+    for name in fields:
         _check_field(name, facts[name], hints[name])
     outcome_of(facts["outcome"])
     moment = datetime.datetime.fromisoformat(facts["timestamp"])
@@ -191,11 +198,12 @@ def from_dict(facts: Any) -> ErrorRecord:
         stack=facts["stacktrace"],
         group=facts["operation"],
         key=f"{facts['fingerprint']}{severity}{facts['outcome']}",
+        source=(facts.get("host"), facts.get("pid")),
         **{name: facts[name] for name in Kind._fields if name in facts and name not in ("category", "severity")},
     )
     lists: dict[str, Any] = {name: tuple(facts[name]) for name in ("attempt_errors", "notes")}
     causes = tuple((line, ()) for line in facts["causes"])
-    plain = {name: facts[name] for name in Details._fields if name not in lists and name != "causes"}
+    plain = {name: facts[name] for name in Details._fields if name in facts and name not in (*lists, "causes")}
     return make_record(kind, Details(**lists, causes=causes, **plain), facts["message"], moment)
 
 
@@ -215,86 +223,3 @@ def _check_field(name: str, value: Any, annotation: Any) -> None:
     forms = [_FORMS.get(wish, _TEXT) for wish in wishes]
     if not any(is_right(value) for _, is_right in forms):
         raise ValueError(f"{name} must be {' or '.join(said for said, _ in forms)}, not {reprlib.repr(value)}")
-
-
-def check_suffix(path: str | os.PathLike[str]) -> str:
-    """Return the path's suffix.
-
-    Raises:
-        ValueError: If it is none of the three.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".json", ".jsonl", ".csv"):
-        raise ValueError(f"path must end in .json, .jsonl or .csv, not {os.fspath(path)!r}")
-    return suffix
-
-
-def write_file(path: str | os.PathLike[str], text: str) -> None:
-    """Write the text to the file, all or nothing: beside it, to the disk, then over it; readable by its owner only.
-
-    A symbolic link is replaced, not followed. Whatever goes wrong, an old file stays whole, and nothing is left over.
-    """
-    target = Path(path)
-    beside = _written_without_name(target, text) or _written(target, text)
-    try:
-        beside.replace(target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    if hasattr(os, "O_DIRECTORY"):
-        try:
-            with _folder(target.parent, os.O_RDONLY) as folder:
-                os.fsync(folder)  # so that the new name, too, outlives a crash
-        except OSError as error:  # a network share, or a folder that may not be listed: the file itself is there
-            if error.errno not in _NO_SUCH_SYNC:
-                raise
-
-
-@contextlib.contextmanager
-def _folder(path: Path, flags: int) -> Iterator[int]:
-    folder = os.open(path, flags | os.O_DIRECTORY)
-    try:
-        yield folder
-    finally:
-        os.close(folder)
-
-
-def _written_without_name(target: Path, text: str) -> Path | None:
-    """Write a file that gets a name beside the target only when it is on the disk; None where that cannot be done.
-
-    Until then it goes with the process, should that crash.
-    """
-    if not hasattr(os, "O_TMPFILE"):
-        return None
-    try:
-        handle = os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
-    except OSError:  # not every file system knows such files
-        return None
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        _write(file, text)
-        name = f".{target.name[:50]}.{secrets.token_hex(8)}.tmp"
-        try:
-            with _folder(target.parent, os.O_PATH) as folder:  # need not be readable
-                source = f"/proc/self/fd/{file.fileno()}"  # given with a folder, the link is followed
-                os.link(source, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=True)
-        except OSError:  # there is no /proc
-            return None
-    return target.with_name(name)
-
-
-def _written(target: Path, text: str) -> Path:
-    """Write a file beside the target."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:50]}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            _write(file, text)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
-
-
-def _write(file: TextIO, text: str) -> None:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from booking_resilience import clock
 from booking_resilience.events import AlertEvent, ErrorCategory, call_began, recorded
 from booking_resilience.monitor.build import RecordBuilder
+from booking_resilience.monitor.history import AlertTransition, History, new_transitions
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate, State
 from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity, set_number
 from booking_resilience.monitor.redact import Redactor
@@ -60,8 +61,8 @@ class Ledger:
     """
 
     __slots__ = (
-        "__weakref__", "_alert", "_busy", "_inbox", "_key", "_lock", "_rate", "_room", "_since", "_store", "alerts",
-        "build",
+        "__weakref__", "_alert", "_busy", "_inbox", "_key", "_lock", "_rate", "_room", "_since", "_store",
+        "_transitions", "alerts", "build",
     )  # fmt: skip
 
     def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor) -> None:
@@ -77,6 +78,7 @@ class Ledger:
         self._alert = Alert(rule, window)
         self._rate = SlidingRate(window, self._alert.exact)
         self._since: datetime.datetime | None = None
+        self._transitions = new_transitions()
 
     def known(self, error: BaseException, attributes: dict[Any, Any]) -> ErrorRecord | None:
         """Return the record of an error that was made since the call began that it came out of; None if there is none.
@@ -88,7 +90,7 @@ class Ledger:
         if type(attributes) is not Marked or attributes.owner != id(error):
             return None
         record = attributes.records.get(self._key)
-        return record if record is None or record._number > call_began.get() else None
+        return record if record is None or record._number > call_began() else None
 
     def mark(self, error: BaseException, record: ErrorRecord) -> ErrorRecord:
         """Number the record and mark the error with it; return it, or the one of a thread that was faster."""
@@ -145,9 +147,24 @@ class Ledger:
         """Return the numbers, all of one moment, with the alert as it is now."""
         return self.read(self._stats)
 
+    def history(self, minutes: int) -> History:
+        """Return how many records there were in each of the last minutes, and what the alert did."""
+        return self.look(lambda store: store.minutes.read(clock.timestamp(), minutes, self._transitions))
+
     def overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
         """Return the numbers, the groups and the records, all of one moment."""
         return self.read(lambda store: (self._stats(store), store.groups(), store.recent()))
+
+    def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
+        """Go on with other settings."""
+
+        def taken(store: RecordStore) -> None:
+            store.resize(capacity)
+            self._alert = self._alert.renewed(rule, window)
+            self._rate.resize(window, self._alert.exact)
+            self._room = 0
+
+        self.read(taken)
 
     def _drain(self) -> None:
         while self._inbox and self._lock.acquire(False):
@@ -221,7 +238,9 @@ class Ledger:
         for state in states:
             if state == "firing":
                 self._since = clock.utc_now()
-            self.alerts.append(self._event(state, now))
+            event = self._event(state, now)
+            self.alerts.append(event)
+            self._transitions.append(AlertTransition(event.state, event.rate, event.peak, event.since, clock.utc_now()))
 
     def _event(self, state: State, now: float) -> AlertEvent:
         return AlertEvent(state, self._rate.per_minute(now), self._alert.peak, self._since or clock.utc_now())

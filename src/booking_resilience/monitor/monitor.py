@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-import functools
-import logging
+import dataclasses
+import importlib
 import os
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
 
-from booking_resilience import clock
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
-from booking_resilience.monitor import export as exports
-from booking_resilience.monitor.capture import Capture, MonitorHandler
+from booking_resilience.monitor.context import surroundings, with_context
+from booking_resilience.monitor.history import History
 from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.rate import AlertRule
-from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Outcome, Severity, member_of
-from booking_resilience.monitor.redact import DEFAULT_REDACTION, Redaction, Redactor
+from booking_resilience.monitor.reading import MonitorReader
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity
+from booking_resilience.monitor.recorder import Recorder
+from booking_resilience.monitor.redact import DEFAULT_REDACTION, Cleaner, Redaction, Redactor
 from booking_resilience.monitor.stacks import attributes_of
 from booking_resilience.monitor.store import ErrorGroup, RecordStore
 from booking_resilience.monitor.telling import Teller
 
 T = TypeVar("T")
-_SHOWN = 50
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
 
 
-class ErrorMonitor:
+class ErrorMonitor(Recorder, MonitorReader):
     """Keeps what went wrong, bounded and free of secrets. Safe to share between threads and tasks.
 
     Args:
         capacity: Records kept at most (and as many critical ones beside them); 1 or more.
         window: Seconds over which the error rate is taken; above 0.
         alert: When the rate is worth an alert.
-        redact: What takes secrets out: a `Redaction`, a function of key and value that returns the value to keep, or
-            None for nothing.
+        redact: What takes secrets out: a `Redaction`, a function of key and value that returns what to keep, or None.
         on_alert: Told of each `AlertEvent`, on the thread that caused it; what it raises is logged.
+        journal: Where records also go, in the background, for the monitor of all processes: see
+            `booking_resilience.journal`.
 
     Raises:
         TypeError: If a setting is of the wrong type, or a function that would have to be awaited.
@@ -57,6 +58,7 @@ class ErrorMonitor:
         alert: AlertRule = AlertRule(),  # noqa: B008 - a frozen value
         redact: Redactor = DEFAULT_REDACTION,
         on_alert: Listener[AlertEvent] | None = None,
+        journal: Any = None,
     ) -> None:
         check_whole("capacity", capacity)
         check_number("window", window, above=True)
@@ -65,14 +67,22 @@ class ErrorMonitor:
             check_callback("redact", redact, "a Redaction, a function of key and value, or None")
         if on_alert is not None:
             check_callback("on_alert", on_alert, "a function of the event, or None")
+        super().__init__()
         self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
         self._on_alert = on_alert
+        self._outbox: Any = None
+        self._journal: Any = None
+        if journal is not None:
+            self._journal = importlib.import_module("booking_resilience.journal.writer").writer_of(journal)
+            self._journal.add_owner(self)
         self._begin()
         _monitors.add(self)
 
     def _begin(self) -> None:
         """Be as new, and without listeners: also what a forked child does."""
         self._teller = Teller(self._on_alert)
+        if self._journal is not None:
+            self._outbox = self._journal.outbox()
         self.clear()
 
     def record(
@@ -111,58 +121,16 @@ class ErrorMonitor:
         if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
             return known
         made = ledger.build(error, attributes, operation, category, severity, context, attempts, outcome)
+        if (around := surroundings.get()) is not None and (values := around.get(self._key)):
+            made = with_context(made, Cleaner(self._redact).context(values))
         if (record := ledger.mark(error, made)) is not made:
             return record
         ledger.put(record)
+        if self._outbox is not None:
+            self._outbox.put(record)
         if ledger.alerts or self._teller.listeners:
             self._teller.tell(ledger.alerts, record)
         return record
-
-    def capture(
-        self,
-        operation: str,
-        *,
-        category: ErrorCategory | str = ErrorCategory.NETWORK,
-        severity: Severity | str = Severity.ERROR,
-        **context: Any,
-    ) -> Capture:
-        """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
-
-        Cancellation, interrupts and exits pass unrecorded.
-        """
-        return Capture(
-            self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
-        )
-
-    def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `booking`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.BOOKING, context=context)
-
-    def log_chat_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `chat`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.CHAT, context=context)
-
-    def log_payment_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `payment`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.PAYMENT, context=context)
-
-    def log_appwrite_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `appwrite`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.APPWRITE, context=context)
-
-    def log_network_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
-        """Record an error of the category `network`; every keyword is context."""
-        return self.record(error, operation=operation, category=ErrorCategory.NETWORK, context=context)
-
-    @property
-    def error_rate(self) -> float:
-        """Errors and critical errors per minute, over the window."""
-        return self.stats().error_rate
-
-    @property
-    def alerting(self) -> bool:
-        """Whether the alert fires."""
-        return self.stats().alert is not None
 
     @property
     def listener_errors(self) -> int:
@@ -171,50 +139,30 @@ class ErrorMonitor:
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        return self._read(Ledger.stats)
+        return self._counted(self._read(Ledger.stats))
 
-    def recent(
-        self,
-        limit: int = 50,
-        *,
-        category: ErrorCategory | str | None = None,
-        severity: Severity | str | None = None,
-    ) -> list[ErrorRecord]:
-        """Return the newest records that are kept, newest first; of one category or severity, if it is given.
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Wait until what was recorded so far is in the journal; tell whether it is. Without a journal it is.
+
+        Args:
+            timeout: Seconds to wait at most; 0 or more.
 
         Raises:
-            ValueError: If `limit` is below 0, or category or severity is unknown.
+            ValueError: If `timeout` is below 0.
         """
-        check_whole("limit", limit, 0)
-        category = None if category is None else member_of(ErrorCategory, category)
-        severity = None if severity is None else member_of(Severity, severity)
-        records = self._read(lambda ledger: ledger.look(RecordStore.recent))
-        return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
+        check_number("timeout", timeout)
+        return self._outbox is None or bool(self._outbox.flush(timeout))
 
-    def groups(self, limit: int = 20) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first.
+    def history(self, minutes: int = 60) -> History:
+        """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
+
+        Args:
+            minutes: How many minutes, the running one included; a whole number from 1 to 1440.
 
         Raises:
-            ValueError: If `limit` is below 0.
+            ValueError: If `minutes` is out of its range.
         """
-        check_whole("limit", limit, 0)
-        return self._read(lambda ledger: ledger.look(RecordStore.groups))[:limit]
-
-    def snapshot(self) -> MonitorSnapshot:
-        """Return what a dashboard shows."""
-        stats, _, records = self._read(Ledger.overview)
-        return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
-
-    async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
-        """Yield a snapshot now and every `interval` seconds, under asyncio or trio.
-
-        Raises:
-            ValueError: If `interval` is not above 0.
-        """
-        check_number("interval", interval, above=True)
-        while True:
-            yield self.snapshot()
-            await clock.sleep_async(interval)
+        return self._read(lambda ledger: ledger.history(minutes))
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Have the listener told of each record, on the thread that recorded it, until the subscription is closed.
@@ -224,70 +172,44 @@ class ErrorMonitor:
         """
         return self._teller.subscribe(listener)
 
-    def logging_handler(self) -> logging.Handler:
-        """Return a handler that records what is logged with an exception; the operation is the logger's name."""
-        return MonitorHandler(self.record)
-
     def clear(self) -> None:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
         self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact)
 
-    def to_json(self) -> str:
-        """Return everything that is kept as a JSON document."""
-        return exports.to_json(*self._exported())
-
-    def to_jsonl(self) -> str:
-        """Return everything that is kept as JSON Lines."""
-        return exports.to_jsonl(*self._exported())
-
-    def to_csv(self, *, excel: bool = False) -> str:
-        """Return the records that are kept as CSV; for Excel with a byte order mark and at most 32,767 signs a cell."""
-        return exports.to_csv(self._exported()[1], excel=excel)
-
-    def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
-        """Write everything that is kept to a file, all or nothing, readable by its owner only.
-
-        Args:
-            path: Where; its suffix says the format.
-            excel: Whether a CSV file is for Excel, see `to_csv`.
-
-        Raises:
-            ValueError: If the path ends in none of .json, .jsonl, .csv.
-            OSError: If the file cannot be written; an old one stays whole.
-        """
-        make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
-        make[".csv"] = functools.partial(self.to_csv, excel=excel)
-        exports.write_file(path, make[exports.check_suffix(path)]())
-
-    async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
-        """Do as `export` in a worker thread, under asyncio or trio."""
-        exports.check_suffix(path)
-        write = functools.partial(self.export, path, excel=excel)
-        if clock.in_trio():
-            import trio
-
-            await trio.to_thread.run_sync(write)
-        else:
-            import asyncio
-
-            await asyncio.to_thread(write)
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an ErrorMonitor can't be copied or pickled: each copy would count by itself")
 
     def __repr__(self) -> str:
         stats = self._ledger.stats()
         alert = ", alerting" if stats.alert else ""
         return f"<ErrorMonitor: {stats.total} records, {stats.error_rate:g} errors per minute{alert}>"
 
+    def _take_settings(self, other: ErrorMonitor) -> None:
+        """Go on with the settings of another one; what was recorded, and an alert that fires, stay."""
+        self._capacity, self._window, self._rule = other._capacity, other._window, other._rule
+        self._ledger.take_settings(other._capacity, other._window, other._rule)
+
     def _read(self, what: Callable[[Ledger], T]) -> T:
         """Return what there is to read; a read tells of the alert, too."""
-        ledger = self._ledger
-        found = what(ledger)
+        found = what(ledger := self._ledger)
         self._teller.tell(ledger.alerts, None)
         return found
 
-    def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
-        """Return the head of an export, and its records."""
+    def _records(self) -> list[ErrorRecord]:
+        return self._read(lambda ledger: ledger.look(RecordStore.recent))
+
+    def _groups(self) -> list[ErrorGroup]:
+        return self._read(lambda ledger: ledger.look(RecordStore.groups))
+
+    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
         stats, groups, records = self._read(Ledger.overview)
-        return exports.head_of(clock.utc_now(), self._window, stats, groups), records
+        return self._counted(stats), groups, records
+
+    def _counted(self, stats: ErrorStats) -> ErrorStats:
+        return stats if self._outbox is None else dataclasses.replace(stats, unjournaled=self._outbox.unjournaled)
+
+    def _seconds(self) -> float:
+        return self._window
 
 
 def _after_fork() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from array import array
 from collections import deque
@@ -91,6 +92,20 @@ class SlidingRate:
         self.kept = count = self.kept + 1
         return self.count(now) if now >= self._expires or len(moments) > self._full else count
 
+    def add_late(self, moment: float) -> None:
+        """Count an event that may lie before others; `count` then tells how many there are."""
+        moments, head = self._moments, self._head
+        if moment >= self._newest:
+            self.add(moment)
+            return
+        self.kept += 1
+        if self._coarse and moment < moments[head]:
+            earlier = [slot for slot in self._coarse if slot[0] <= moment]
+            (earlier[-1] if earlier else self._coarse[0])[1] += 1
+        else:
+            moments.insert(bisect.bisect_right(moments, moment, lo=head), moment)
+        self._expires = -math.inf
+
     def count(self, now: float) -> int:
         """Return how many there are, and forget what has left the window."""
         oldest = now - self.window + _SLACK
@@ -123,6 +138,10 @@ class SlidingRate:
         self.kept = len(kept) + int(sum(count for _, count in self._coarse))
         self._newest, self._expires = max(kept, default=-math.inf), -math.inf
         return True
+
+    def resize(self, window: float, exact: int) -> None:
+        """Count in another window from now on, and keep so many events apart; what was forgotten stays forgotten."""
+        self.window, self._exact, self._expires = window, max(1, exact), -math.inf
 
     def per_minute(self, now: float) -> float:
         """Return the rate, in events per minute."""
@@ -186,6 +205,16 @@ class Alert:
         self._below_since: float | None = None
         self._fired = self._sent = 0.0
 
+    def renewed(self, rule: AlertRule, window: float) -> Alert:
+        """Return an alert with another rule that stands where this one does, and is looked at before the next event."""
+        other = Alert(rule, window)
+        for name in ("firing", "_above_since", "_below_since", "_fired", "_sent"):
+            setattr(other, name, getattr(self, name))
+        other._peak = round(self._peak * self._per_event / other._per_event)
+        other.top = round(self.top * self._per_event / other._per_event) if self.firing else other._quiet
+        other.due = -math.inf
+        return other
+
     @property
     def peak(self) -> float:
         """The highest rate since it began, in events per minute; once it has ended, that of the last one."""
@@ -197,6 +226,16 @@ class Alert:
         self._above_since = None if self._above_since is None else min(self._above_since, now)
         self._below_since = None if self._below_since is None else min(self._below_since, now)
         self.due = -math.inf
+
+    def take(self, now: float, peak: float | None) -> None:
+        """Take it to fire since `now`, with a peak in events per minute; or, with None, to have ended."""
+        if peak is None:
+            self._peak, self.top = self.top, self._quiet
+        else:
+            self.top = round(peak / self._per_event)
+        self.firing, self.due = peak is not None, math.inf if peak is None else -math.inf
+        self._above_since = self._below_since = None
+        self._fired = self._sent = now
 
     def before(self, rate: SlidingRate, now: float) -> tuple[State, ...]:
         """Take the rate as it has become by `now`, when an event comes that is not yet in it, or when it is read."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 import datetime
 import enum
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from booking_resilience.checks import check_type
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.redact import Redactor
-from booking_resilience.monitor.stacks import Stack, render
+from booking_resilience.monitor.source import Source
+from booking_resilience.monitor.stacks import Frames, Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 OUTCOMES: tuple[Outcome, ...] = typing.get_args(Outcome)
@@ -33,7 +36,8 @@ class Severity(enum.StrEnum):
 class Kind(NamedTuple):
     """What records have in common whose errors are of one type, came out of one place and were recorded alike.
 
-    `group` is what the group shows as its operation, `stack` is text in what was read back, `key` is the same for
+    `group` is what the group shows as its operation, `stack` is text in what was read back (`Frames`, if it came out
+    of a journal), `key` is the same for
     records that are kept and counted together.
     """
 
@@ -51,6 +55,7 @@ class Kind(NamedTuple):
     key: str
     prefix: str = ""
     redact: Redactor = None
+    source: Source = (None, None)
 
 
 class Details(NamedTuple):
@@ -59,7 +64,7 @@ class Details(NamedTuple):
     context: dict[str, Any] | None = None
     attempts: int = 1
     attempt_errors: tuple[str, ...] = ()
-    causes: tuple[tuple[str, Stack], ...] = ()
+    causes: tuple[tuple[str, Stack | Frames], ...] = ()
     notes: tuple[str, ...] = ()
     duration: float | None = None
     trace_id: str | None = None
@@ -98,6 +103,8 @@ class ErrorRecord:
         duration: Seconds that the operation took, if known.
         trace_id: OpenTelemetry's, if a span was active.
         span_id: As `trace_id`.
+        host: The name of the machine that it was recorded on; None if an export lacks it. Not in `to_dict()`.
+        pid: The ID of the process; None if an export lacks it. Not in `to_dict()`.
     """
 
     __slots__ = ("_details", "_kind", "_moment", "_number", "message")
@@ -129,6 +136,8 @@ class ErrorRecord:
     duration: float | None
     trace_id: str | None
     span_id: str | None
+    host: str | None
+    pid: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON has it: field names, and plain values."""
@@ -156,8 +165,9 @@ class ErrorRecord:
         return make_record, (kind, details, self.message, self._moment)
 
 
-FIELDS = tuple(field.name for field in fields(ErrorRecord))
+FIELDS = tuple(field.name for field in fields(ErrorRecord) if field.name not in ("host", "pid"))
 _new = object.__new__
+set_number: Callable[[ErrorRecord, int], None]
 _set_details, _set_kind, _set_moment, set_number, _set_message = (
     vars(ErrorRecord)[name].__set__ for name in ErrorRecord.__slots__
 )
@@ -177,16 +187,17 @@ def member_of(kind: Any, value: Any) -> Any:
     """Return the member of an enumeration, given as itself or as its value.
 
     Raises:
+        TypeError: If it isn't even a string.
         ValueError: If there is none; it names the setting and what is allowed.
     """
     if type(value) is kind:
         return value
+    name, known = kind.__name__.removeprefix("Error").lower(), f"one of {', '.join(repr(each.value) for each in kind)}"
+    check_type(name, value, isinstance(value, str), known)
     try:
         return kind(value)
     except ValueError:
-        known = ", ".join(repr(member.value) for member in kind)
-        name = "category" if kind is ErrorCategory else "severity"
-        raise ValueError(f"{name} must be one of {known}, not {value!r}") from None
+        raise ValueError(f"{name} must be {known}, not {value!r}") from None
 
 
 def outcome_of(value: object) -> Outcome:
@@ -212,7 +223,7 @@ def number_of(record: ErrorRecord) -> int:
 
 def _stacktrace(record: Any) -> str:
     kind = record._kind
-    if isinstance(kind.stack, str):
+    if isinstance(kind.stack, str) and not isinstance(kind.stack, Frames):
         return kind.stack
     line = f"{record.error_type}: {record.message}" if record.message else record.error_type
     return render([(line, kind.stack), *record._details.causes], kind.redact)
@@ -237,8 +248,10 @@ _READERS: dict[str, Any] = {
     "stacktrace": _stacktrace,
     "context": lambda record: _copied(record._details.context or {}),
     "causes": lambda record: tuple(line for line, _ in record._details.causes),
+    "host": lambda record: record._kind.source[0],
+    "pid": lambda record: record._kind.source[1],
 }
-for _name in FIELDS:
+for _name in (*FIELDS, "host", "pid"):
     if _name != "message":
         _home = "_kind" if _name in Kind._fields else "_details"
         setattr(ErrorRecord, _name, property(_READERS.get(_name) or attrgetter(f"{_home}.{_name}")))

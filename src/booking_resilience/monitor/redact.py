@@ -50,7 +50,8 @@ class Redaction:
             a number, a boolean or None stays (`max_tokens=5`).
 
     Raises:
-        TypeError: If a setting is one string in the place of several.
+        TypeError: If a setting is one string in the place of several, or an item is neither string nor pattern.
+        ValueError: If a pattern is no regular expression.
     """
 
     keys: Iterable[str] = KEYS
@@ -66,9 +67,11 @@ class Redaction:
             value = getattr(self, name)
             allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
             check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
-            change = re.compile if name == "patterns" else str
-            kind = tuple if name == "patterns" else frozenset
-            object.__setattr__(self, name, kind(change(item) for item in value))
+            items = list(value)
+            is_text = name == "patterns" or all(isinstance(item, str) for item in items)
+            check_type(name, items, is_text, "strings")
+            made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
+            object.__setattr__(self, name, made)
         object.__setattr__(self, "_anywhere", pattern_of(self.keys))
         object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
         object.__setattr__(self, "_exact", frozenset(joined(key) for key in self.exact_keys))
@@ -92,6 +95,15 @@ class Redaction:
         return text if SUSPECT.search(text) is None else clean(text, self.sensitivity)
 
 
+def _compiled(item: Any) -> re.Pattern[str]:
+    is_text = isinstance(item.pattern if isinstance(item, re.Pattern) else item, str)
+    check_type("patterns", item, is_text, "strings or compiled patterns of strings")
+    try:
+        return re.compile(item)
+    except re.error as error:
+        raise ValueError(f"patterns must be regular expressions, not {item!r}: {error}") from None
+
+
 Redactor: TypeAlias = Redaction | Callable[[str, Any], Any] | None
 DEFAULT_REDACTION = Redaction()
 
@@ -100,7 +112,7 @@ def finder(redact: Redactor) -> Callable[[str], object]:
     """Return what says None of a text in which the redactor would find nothing; it may doubt, but must be quick."""
     if redact is None:
         return _nothing
-    if type(redact) is Redaction and not redact.patterns:
+    if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
         return SUSPECT.search
     return str
 

@@ -75,6 +75,7 @@ _REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?!
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
 _SPACE = re.compile(r"\s{0,8}")
+_FRACTION = re.compile(r"[0-9][.]\Z")
 _SHOWN = 64  # characters, of which pydantic shows about fifty
 _SAME_LINE = re.compile(r"[ \t]{0,8}")
 
@@ -93,7 +94,8 @@ def clean(text: str, sensitivity: Callable[[str], int]) -> str:
         if match["credential"]:
             kept += text[done:begin], REDACTED
         elif match["digits"]:
-            kept += text[done:begin], without_cards(match["digits"])
+            before = text[max(0, begin - 2) : begin]
+            kept += text[done:begin], without_cards(match["digits"], is_fraction=_FRACTION.match(before) is not None)
         elif match["scheme"]:
             token = (_AFTER_BEARER if match["scheme"].lower() == "bearer" else _AFTER_BASIC).match(text, at)
             if token is None:
@@ -232,8 +234,13 @@ _ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers'
 )
 
 
-def without_cards(text: str) -> str:
-    """Return a run of digits without the card numbers in it: 12 to 19 digits of an issuer's that pass Luhn's check."""
+def without_cards(text: str, *, is_fraction: bool = False) -> str:
+    """Return a run of digits without the card numbers in it: 12 to 19 digits of an issuer's that pass Luhn's check.
+
+    Args:
+        text: Digits, with gaps between them.
+        is_fraction: Whether the first of them are the decimals of a number, which no card begins with.
+    """
     places = [place for place, letter in enumerate(text) if letter.isdigit()]
     digits = "".join(text[place] for place in places)
     sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
@@ -243,7 +250,7 @@ def without_cards(text: str) -> str:
     kept, begin, end = [], 0, 0
     while begin < len(places):
         size = 0
-        if begin == 0 or places[begin] - places[begin - 1] > 1:
+        if (begin == 0 and not is_fraction) or (begin and places[begin] - places[begin - 1] > 1):
             sizes = (size for size in range(19, 11, -1) if _is_card(digits, places, sums, begin, begin + size))
             size = next(sizes, 0)
         if size:

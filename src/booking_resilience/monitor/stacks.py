@@ -246,15 +246,27 @@ def _source_of(code: CodeType, line: int) -> str:
         return ""
 
 
-def render(sections: Iterable[tuple[str, Stack]], redact: Redactor) -> str:
-    """Return the text of an error and its causes, much as Python prints it; source lines are read now."""
+class Frames(str):
+    """The text of a stack, without the line of its error: what another process has made of it."""
+
+    __slots__ = ()
+
+
+def frames_of(stack: Stack, cleaner: Cleaner) -> Frames:
+    """Return the text of a stack, much as Python prints it; source lines are read now."""
+    lines = ["Traceback (most recent call last):"] if stack else []
+    for code, line, _ in stack:
+        function, file = place_of(code)
+        lines.append(f'  File "{file}", line {line}, in {function}')
+        if source := _source_of(code, line):
+            lines.append(f"    {cleaner.text(source, 'stacktrace')}")
+    return Frames("\n".join(lines))
+
+
+def render(sections: Iterable[tuple[str, Stack | Frames]], redact: Redactor) -> str:
+    """Return the text of an error and its causes."""
     texts, cleaner = [], Cleaner(redact)
     for text, stack in reversed(list(sections)):
-        lines = ["Traceback (most recent call last):"] if stack else []
-        for code, line, _ in stack:
-            function, file = place_of(code)
-            lines.append(f'  File "{file}", line {line}, in {function}')
-            if source := _source_of(code, line):
-                lines.append(f"    {cleaner.text(source, 'stacktrace')}")
-        texts.append("\n".join([*lines, text]))
+        frames = stack if isinstance(stack, Frames) else frames_of(stack, cleaner)
+        texts.append(f"{frames}\n{text}" if frames else text)
     return "\n\nand from that\n\n".join(texts)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 from booking_resilience.events import ErrorCategory
+from booking_resilience.monitor.history import Minutes, MinuteTable
 from booking_resilience.monitor.record import ErrorRecord, Kind, Outcome, Severity, as_datetime, number_of
 
 _FIRST, _LAST = 5, 20
@@ -59,9 +61,10 @@ class Shelf:
     Attributes:
         tally: How many there were of their category, severity and outcome; one cell for all that have these.
         is_counted: Whether they count for the rate.
+        minutes: How many of the group and severity there were in each minute.
     """
 
-    __slots__ = ("group", "is_counted", "records", "ring", "tally")
+    __slots__ = ("group", "is_counted", "minutes", "records", "ring", "tally")
 
     def __init__(self, group: Group, ring: _Ring, tally: list[int], *, is_counted: bool) -> None:
         self.group: Group = group
@@ -69,20 +72,22 @@ class Shelf:
         self.tally: list[int] = tally
         self.is_counted: bool = is_counted
         self.records: list[ErrorRecord] = []
+        self.minutes: Minutes = Minutes()
 
 
 class _Ring:
     """Records of which at most `capacity` are kept; which may go is told by the sizes of the shelves.
 
     Attributes:
+        capacity: How many may be kept.
         size: How many are kept.
         dropped: How many are no longer kept.
     """
 
-    __slots__ = ("_by_size", "_capacity", "dropped", "size")
+    __slots__ = ("_by_size", "capacity", "dropped", "size")
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         # Ordered, since a plain dictionary that is emptied from its beginning gets slow to look at there.
         self._by_size: list[OrderedDict[int, list[ErrorRecord]]] = [OrderedDict() for _ in range(_QUOTA + 1)]
         self.size: int = 0
@@ -92,7 +97,11 @@ class _Ring:
         """Note that a shelf has one record more; return the one that goes for it, if one does."""
         self._move(records, len(records) - 1, len(records))
         self.size += 1
-        if self.size <= self._capacity:
+        return self.surplus()
+
+    def surplus(self) -> ErrorRecord | None:
+        """Drop the record that goes first, if there are too many, and return it."""
+        if self.size <= self.capacity:
             return None
         # One of the largest shelf; of several, of the one that has been so large for longest.
         size = next(size for size in range(_QUOTA, 0, -1) if self._by_size[size])
@@ -123,6 +132,7 @@ class RecordStore:
         self._shelves: dict[str, Shelf] = {}  # by the key of a kind
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
         self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], list[int]] = {}
+        self.minutes: MinuteTable = MinuteTable()
 
     def add(self, record: ErrorRecord) -> bool:
         """Keep a record, and drop what that makes too many; tell whether it counts for the rate."""
@@ -132,6 +142,10 @@ class RecordStore:
             shelf = self._shelves[kind.key] = self._shelf_for(record, kind)
         group, records = shelf.group, shelf.records
         shelf.tally[0] += 1
+        minutes, moment = shelf.minutes, cast("float", record._moment)
+        if not minutes.begin <= moment < minutes.end:
+            minutes = shelf.minutes = self.minutes.turn(kind.fingerprint, kind.severity, moment)
+        minutes.counts[minutes.slot] += 1
         group.count += 1
         group.last = record
         records.append(record)
@@ -144,6 +158,14 @@ class RecordStore:
             if gone is not None and gone is not record:
                 self._forget(gone._kind.fingerprint)
         return shelf.is_counted
+
+    def resize(self, capacity: int) -> None:
+        """Keep so many records from now on, and drop at once what that makes too many."""
+        self._capacity = capacity
+        for ring in (self._common, self._critical):
+            ring.capacity = capacity
+            while (gone := ring.surplus()) is not None:
+                self._forget(gone._kind.fingerprint)
 
     def _shelf_for(self, record: ErrorRecord, kind: Kind) -> Shelf:
         group = self._groups.get(kind.fingerprint)

@@ -66,11 +66,16 @@ class Teller:
         while alerts and self._alerting.acquire(blocking=False):
             try:
                 while alerts:
-                    self._tell_of(alerts.popleft())
+                    self.tell_alert(alerts.popleft())
             finally:
                 self._alerting.release()
 
-    def _tell_of(self, event: AlertEvent) -> None:
+    def tell_listeners(self, listeners: Iterable[Listener[ErrorRecord]], record: ErrorRecord) -> None:
+        """Tell some listeners of a record."""
+        self._notify(listeners, record)
+
+    def tell_alert(self, event: AlertEvent) -> None:
+        """Log a transition of the alert, and tell its owner."""
         level = logging.INFO if event.state == "resolved" else logging.WARNING
         facts = {"state": event.state, "rate": event.rate, "peak": event.peak}
         with contextlib.suppress(Exception):  # a logging handler that raises

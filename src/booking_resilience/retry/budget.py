@@ -74,6 +74,12 @@ class RetryBudget:
         with _LOCK:
             self._tokens = min(self._tokens + self._cost, self._capacity)
 
+    def _take_settings(self, other: RetryBudget) -> None:
+        """Go on with the settings of another one, and with the tokens that are here, as far as they fit."""
+        with _LOCK:
+            self._capacity, self._deposit, self._cost = other._capacity, other._deposit, other._cost
+            self._tokens = min(self._tokens, self._capacity)
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a RetryBudget cannot be pickled or copied, the copy would not be shared; make one per process")
 

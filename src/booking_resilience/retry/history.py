@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from booking_resilience import clock
+from booking_resilience.checks import check_type
 from booking_resilience.events import FailedAttempt
 
 _KEY = "__booking_resilience_attempts__"
+_traceback = BaseException.__dict__["__traceback__"].__get__  # past a class that overrides it
 _PLUMBING = tuple(
-    f"booking_resilience.{part}" for part in ("retry.", "breaker.", "pipeline", "batch", "cutoff", "awaitables")
+    f"booking_resilience.{part}"
+    for part in ("retry.", "breaker.", "load.", "pipeline", "parts", "batch", "cutoff", "awaitables")
 )
 
 RawAttempt: TypeAlias = tuple[int, BaseException | None, float | None, float]
@@ -45,7 +48,11 @@ def attempts_of(error: BaseException) -> tuple[FailedAttempt, ...]:
     Returns:
         The attempts in order; an empty tuple if the error did not come out of a retried operation, or has been
         pickled or copied since.
+
+    Raises:
+        TypeError: If `error` isn't an exception.
     """
+    check_type("error", error, isinstance(error, BaseException), "an exception")
     return tuple(
         FailedAttempt(number, error if failed is None else failed, delay, elapsed)
         for number, failed, delay, elapsed in _kept(error)
@@ -102,7 +109,7 @@ def hide_plumbing(error: BaseException | None) -> None:
 
     An error that is raised again and again, a constant, brings the frames of each time; so does a nested operation.
     """
-    tb = None if error is None else error.__traceback__
+    tb = None if error is None else _traceback(error)
     while tb is not None:
         after = tb.tb_next
         # Whoever calls `exec` may have put anything there.

@@ -77,7 +77,8 @@ class RetryPolicy:
         check_number("max_delay", self.max_delay)
         if self.jitter != "full":
             allowed = "a number from 0 to 1, or 'full'"
-            check_type("jitter", self.jitter, not isinstance(self.jitter, bool), allowed)
+            is_typed = isinstance(self.jitter, (int, float, str)) and not isinstance(self.jitter, bool)
+            check_type("jitter", self.jitter, is_typed, allowed)
             check("jitter", self.jitter, is_number(self.jitter, 0, 1), allowed)
         check_number("deadline", self.deadline, above=True, or_none=True)
         check_number("attempt_timeout", self.attempt_timeout, above=True, or_none=True)

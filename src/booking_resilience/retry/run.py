@@ -20,7 +20,7 @@ from booking_resilience.callbacks import is_awaitable
 from booking_resilience.cutoff import cut_off
 from booking_resilience.deadlines import Holder, Node, get_node, put_back, set_node
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
-from booking_resilience.events import Outcome, Reason, RetryEvent, began_at, recorded
+from booking_resilience.events import Outcome, Reason, RetryEvent, recorded, tell_began
 from booking_resilience.retry.history import RawAttempt, hide_plumbing, remember
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.policy import decide
@@ -162,8 +162,7 @@ class Run:
 
     def _tell(self, outcome: Outcome, reason: Reason | None, delay: float | None, elapsed: float) -> None:
         event = RetryEvent(self.plan.operation, self.attempt, outcome, reason, self.error, delay, elapsed)
-        with began_at(self.began):
-            self.plan.tell(event)
+        tell_began(self.began, self.plan.tell, event)
 
 
 def drive(
@@ -194,13 +193,14 @@ def drive(
         outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
+        result: Any = None
         try:
             while True:
                 try:
                     stop = end if timeout is None else plan.stop(end)
                     if is_limited and stop is not None:
                         holder = set()
-                        set_node((ref(holder), stop, outer))
+                        set_node((ref(holder), stop, outer, stop is not end))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
                 except Exception as error:
                     if holder is not None:
@@ -250,6 +250,7 @@ def drive_async(
         outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
         run: Run | None = None
         holder: Holder | None = None
+        result: Any = None
         node: Node | None = None
         try:
             while True:
@@ -257,7 +258,7 @@ def drive_async(
                     stop = end if timeout is None else plan.stop(end)
                     if is_limited and stop is not None:
                         holder = set()
-                        set_node(node := (ref(holder), stop, outer))
+                        set_node(node := (ref(holder), stop, outer, stop is not end))
                     result = fn(*args, **kwargs) if kwargs else fn(*args)
                     if awaited := type(result) is CoroutineType or is_awaitable(result):
                         if stop is None:

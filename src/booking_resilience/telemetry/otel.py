@@ -217,7 +217,9 @@ class _MeasuredPipeline(Pipeline):
     __slots__ = ("_telemetry",)
 
     def __init__(self, telemetry: Telemetry, parts: Pipeline) -> None:
-        super().__init__(retry=parts.retry, breaker=parts.breaker, monitor=parts.monitor, category=parts.category)
+        super().__init__(
+            retry=parts.retry, breaker=parts.breaker, monitor=parts.monitor, category=parts.category, **parts._parts
+        )
         self._telemetry = telemetry
         self._plan = dataclasses.replace(self._plan, listener=self._watch)
 
@@ -238,8 +240,17 @@ class _MeasuredPipeline(Pipeline):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a pipeline with telemetry cannot be pickled or copied; pickle the one that it was made from")
 
-    def _bind(self, operation: str, fn: Callable[..., Any], on_event: Any, *, is_async: bool) -> Any:
-        return self._around(operation, super()._bind(operation, fn, on_event, is_async=is_async), is_async=is_async)
+    def _bind(
+        self,
+        operation: str,
+        fn: Callable[..., Any],
+        on_event: Any,
+        *,
+        is_async: bool,
+        max_attempts: int | None = None,
+    ) -> Callable[[Any], Any]:
+        inner = super()._bind(operation, fn, on_event, is_async=is_async, max_attempts=max_attempts)
+        return self._around(operation, inner, is_async=is_async)
 
     def _watch(self, event: RetryEvent) -> None:
         with contextlib.suppress(Exception):  # telemetry must not hurt

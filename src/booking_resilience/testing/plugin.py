@@ -7,7 +7,7 @@ Nothing is imported before a test asks for it, so an application without the ext
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -45,7 +45,7 @@ async def _async_appwrite_client(appwrite_server: AppwriteServer) -> AsyncIterat
 
 
 _async_appwrite_client._force_asyncio_fixture = True  # type: ignore[attr-defined] # pytest-asyncio's mark, strict mode
-async_appwrite_client = pytest.fixture(name="async_appwrite_client")(_async_appwrite_client)
+async_appwrite_client: Any = pytest.fixture(name="async_appwrite_client")(_async_appwrite_client)
 
 
 @pytest.fixture

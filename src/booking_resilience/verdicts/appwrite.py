@@ -41,8 +41,8 @@ def find_appwrite(error: BaseException, is_sdk: bool, find: Callable[[BaseExcept
         return by_status(status, kind if isinstance(kind, str) else None, attribute(response, "headers"))
     if not is_sdk and not (isinstance(error, _STUMBLES) and _came_through(error)):
         return None
-    if (response := _response(error)) is not None:  # of the request, while the SDK could not read its body
-        return by_status(attribute(response, "status_code"), _type_in(response), attribute(response, "headers"))
+    if found := by_response(error):  # of the request, while the SDK could not read its body
+        return found
     if not is_sdk:
         return Found("cut", of_appwrite=True) if _is_of_an_answer(error) else Found("mistake")
     for link in _links(error):
@@ -51,6 +51,14 @@ def find_appwrite(error: BaseException, is_sdk: bool, find: Callable[[BaseExcept
         if link is not error and (found := find(link)).meaning in ("cut", "unanswered", "unsent", "untrusted"):
             return found
     return Found("mistake")
+
+
+def by_response(error: BaseException) -> Found | None:
+    """Return what the answer means that an HTTP library hung on its error, somewhere in the chain; None if none is."""
+    response = _response(error)
+    if response is None:
+        return None
+    return by_status(attribute(response, "status_code"), _type_in(response), attribute(response, "headers"))
 
 
 def by_status(status: int, error_type: str | None, headers: Any = None, sent: Any = None) -> Found:

@@ -20,9 +20,12 @@ _rules: weakref.WeakKeyDictionary[type, Rule] = weakref.WeakKeyDictionary()
 
 
 def find(error: BaseException) -> Found:
-    """Return what is known of an error that is no group."""
-    is_sdk = rule_of(type(error)).reads == "appwrite"
-    return find_appwrite(error, is_sdk, _of_any_library) or _of_any_library(error)
+    """Return what is known of an error that is no group: nothing, if it can't be looked at."""
+    try:
+        is_sdk = rule_of(type(error)).reads == "appwrite"
+        return find_appwrite(error, is_sdk, _of_any_library) or _of_any_library(error)
+    except Exception:  # noqa: BLE001 - its own `__cause__`, say, raises
+        return Found("unknown")
 
 
 def _of_any_library(error: BaseException) -> Found:

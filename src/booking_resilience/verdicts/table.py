@@ -104,39 +104,20 @@ _OS: Final = Rule(
 )
 _STATUS: Final = Rule("unknown", reads="status", where="response.status_code")
 
+# fmt: off
 _HTTPX: Final[tuple[tuple[str, Rule], ...]] = (
     ("HTTPStatusError WebSocketUpgradeError", _STATUS),
-    (
-        (
-            "CloseError NetworkError ProtocolError ReadError ReadTimeout TimeoutException TransportError "
-            "WebSocketDisconnect WebSocketNetworkError WriteError WriteTimeout"
-        ),
-        _UNANSWERED,
-    ),
-    (
-        "RemoteProtocolError",
-        Rule(
-            "unanswered",
-            words=(
-                (r"without sending complete message body|incomplete chunked read", "cut"),
-                (r"(?i)illegal (status|header|chunk)|malformed|can't parse|too many headers|line too long", "cut"),
-            ),
-        ),
-    ),
+    (("CloseError NetworkError ProtocolError ReadError ReadTimeout TimeoutException TransportError "
+     "WebSocketDisconnect WebSocketNetworkError WriteError WriteTimeout"), _UNANSWERED),
+    ("RemoteProtocolError", Rule("unanswered", words=(
+        (r"without sending complete message body|incomplete chunked read", "cut"),
+        (r"(?i)illegal (status|header|chunk)|malformed|can't parse|too many headers|line too long", "cut"),
+    ))),
     ("TooManyRedirects", _ANSWERED),
     ("DecodingError SSEError WebSocketInvalidTypeReceived", _CUT),
     ("ConnectError", Rule("unsent", wraps=_CHAIN)),
     ("ConnectTimeout PoolTimeout", _UNSENT),
-    (
-        "ProxyError",
-        Rule(
-            "unsent",
-            words=(
-                (r"^407\b", "barred"),
-                (r"(?i)authentication|username", "barred"),
-            ),
-        ),
-    ),
+    ("ProxyError", Rule("unsent", words=((r"^407\b", "barred"), (r"(?i)authentication|username", "barred")))),
     ("InvalidURL UnsupportedProtocol", _MISTAKE),
     ("CookieConflict LocalProtocolError StreamError", _MISUSE),
 )
@@ -236,19 +217,13 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
     "redis": (
         ("RedisClusterException", Rule("unknown", wraps=_CHAIN, repeats="always")),
         ("ClusterError ConnectionError", _REPEATS_UNANSWERED),
-        (
-            (
-                "InitialHealthCheckFailedError NoValidDatabaseException TemporaryUnavailableException TimeoutError "
-                "UnhealthyDatabaseException"
-            ),
-            _UNANSWERED,
-        ),
+        (("InitialHealthCheckFailedError NoValidDatabaseException TemporaryUnavailableException TimeoutError "
+         "UnhealthyDatabaseException"), _UNANSWERED),
         ("AskError", Rule("answered", reads="redis", where="ASK")),
         ("AuthenticationError AuthorizationError ResponseError", _REDIS_ANSWER),
         ("ClusterCrossSlotError", Rule("answered", reads="redis", where="CROSSSLOT")),
         ("ExecAbortError", Rule("answered", reads="redis", where="EXECABORT")),
-        ("HttpError", Rule("answered", reads="status", where="status")),
-        ("LockError WatchError", _ANSWERED),
+        ("HttpError", Rule("answered", reads="status", where="status")), ("LockError WatchError", _ANSWERED),
         ("MovedError", Rule("answered", reads="redis", where="MOVED")),
         ("NoPermissionError", Rule("answered", reads="redis", where="NOPERM")),
         ("NoScriptError", Rule("answered", reads="redis", where="NOSCRIPT")),
@@ -257,33 +232,20 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("ClusterDownError", Rule("trouble", reads="redis", where="CLUSTERDOWN")),
         ("MasterDownError", Rule("trouble", reads="redis", where="MASTERDOWN")),
         ("ReadOnlyError", Rule("trouble", reads="redis", where="READONLY")),
-        ("SlotNotCoveredError", Rule("trouble")),
-        ("TryAgainError", Rule("again", reads="redis", where="TRYAGAIN")),
-        ("InvalidResponse", _CUT),
-        ("MaxConnectionsError", Rule("unsent", repeats="always")),
+        ("SlotNotCoveredError", Rule("trouble")), ("TryAgainError", Rule("again", reads="redis", where="TRYAGAIN")),
+        ("InvalidResponse", _CUT), ("MaxConnectionsError", Rule("unsent", repeats="always")),
         ("CrossSlotTransactionError DataError", _MISTAKE),
         ("ChildDeadlockedError InvalidPipelineStack PubSubError", _MISUSE),
     ),
     "psycopg": (
         ("Error", _SQL),
-        (
-            "OperationalError",
-            Rule(
-                "unanswered",
-                reads="sqlstate",
-                words=(
-                    (r"certificate|does not support SSL|SSL error: (un|wrong|tlsv1 alert protocol)", "untrusted"),
-                    (r"(starting up|shutting down|in recovery mode|not yet accepting connections)", "trouble"),
-                    (r"too many (clients|connections)|remaining connection slots|no more connections", "trouble"),
-                    (
-                        r"authentication failed|no pg_hba\.conf entry|no password supplied|not permitted to log in",
-                        "answered",
-                    ),
-                    (r"(role|user|database) \"?.*\"? does not exist|permission denied", "answered"),
-                ),
-                repeats="always",
-            ),
-        ),
+        ("OperationalError", Rule("unanswered", reads="sqlstate", repeats="always", words=(
+            (r"certificate|does not support SSL|SSL error: (un|wrong|tlsv1 alert protocol)", "untrusted"),
+            (r"(starting up|shutting down|in recovery mode|not yet accepting connections)", "trouble"),
+            (r"too many (clients|connections)|remaining connection slots|no more connections", "trouble"),
+            (r"authentication failed|no pg_hba\.conf entry|no password supplied|not permitted to log in", "answered"),
+            (r"(role|user|database) \"?.*\"? does not exist|permission denied", "answered"),
+        ))),
         ("PipelineAborted", Rule("answered", reads="sqlstate", repeats="always")),
         ("DataError InterfaceError NotSupportedError ProgrammingError", _SQL_MISUSE),
     ),
@@ -291,10 +253,8 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("PostgresError", _SQL),
         ("TargetServerAttributeNotMatched", Rule("trouble")),
         ("ProtocolError", _CUT),
-        (
-            "InterfaceError",
-            Rule("misuse", reads="sqlstate", words=((r"connection (is|was) closed", "unanswered"),), repeats="always"),
-        ),
+        ("InterfaceError", Rule(
+            "misuse", reads="sqlstate", words=((r"connection (is|was) closed", "unanswered"),), repeats="always")),
     ),
     "sqlalchemy": (
         ("AsyncAdapt_Error Error", Rule("unknown", wraps=("__cause__",))),
@@ -309,25 +269,15 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("ConnectionClosedError ConnectionError HTTPClientError SSLError", _AWS_UNANSWERED),
         ("ReadTimeoutError", Rule("unanswered", repeats="always")),
         ("ClientError", Rule("answered", reads="aws")),
-        (
-            (
-                "ChecksumError FlexibleChecksumError IncompleteReadError ParserError ResponseParserError "
-                "ResponseStreamingError"
-            ),
-            _CUT,
-        ),
+        (("ChecksumError FlexibleChecksumError IncompleteReadError ParserError ResponseParserError "
+         "ResponseStreamingError"), _CUT),
         ("ConnectTimeoutError EndpointConnectionError ProxyConnectionError", _AWS_UNSENT),
         ("LoginError NoAuthTokenError NoCredentialsError PartialCredentialsError SSOError", _BARRED),
-        (
-            (
-                "BaseEndpointResolverError ConfigNotFound ConfigParseError DataNotFoundError EndpointProviderError "
-                "InvalidConfigError InvalidDNSNameError InvalidEndpointConfigurationError InvalidHostLabelError "
-                "InvalidProxiesConfigError InvalidRetryConfigurationError MissingParametersError "
-                "OperationNotPageableError ParamValidationError ProfileNotFound UnknownClientMethodError "
-                "UnknownServiceStyle UnknownSignatureVersionError ValidationError"
-            ),
-            _MISTAKE,
-        ),
+        (("BaseEndpointResolverError ConfigNotFound ConfigParseError DataNotFoundError EndpointProviderError "
+         "InvalidConfigError InvalidDNSNameError InvalidEndpointConfigurationError InvalidHostLabelError "
+         "InvalidProxiesConfigError InvalidRetryConfigurationError MissingParametersError "
+         "OperationNotPageableError ParamValidationError ProfileNotFound UnknownClientMethodError "
+         "UnknownServiceStyle UnknownSignatureVersionError ValidationError"), _MISTAKE),
     ),
     "stripe": (
         ("APIConnectionError", Rule("unanswered", wraps=("__cause__",), repeats="num_retries")),
@@ -338,4 +288,5 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("AuthenticationError", Rule("barred", reads="status", where="http_status")),
     ),
 }
+# fmt: on
 """For each package, names of classes and how errors of them are judged."""

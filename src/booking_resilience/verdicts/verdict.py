@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,14 +53,19 @@ def classify(error: BaseException) -> Verdict:
     >>> verdict.transient, verdict.sent, verdict.category.value
     (True, 'no', 'network')
     """
+    return judge(error, find)
+
+
+def judge(error: BaseException, find_one: Callable[[BaseException], Found]) -> Verdict:
+    """Return what an error means, by what `find_one` knows of one that is no group."""
     _check(error)
     if not isinstance(error, BaseExceptionGroup):
-        found = find(error)
+        found = find_one(error)
         return Verdict(
             MEANINGS[found.meaning].transient, found.reached, _category(found), found.status, found.type,
             _wait(error, found),
         )  # fmt: skip
-    each = [(leaf, find(leaf)) for leaf in leaves(error)]
+    each = [(leaf, find_one(leaf)) for leaf in leaves(error)]
     waits = [wait for leaf, found in each if (wait := _wait(leaf, found)) is not None]
     return Verdict(
         transient=all(MEANINGS[found.meaning].transient for _, found in each),

@@ -84,11 +84,9 @@ class FieldRoutes:
         if column.name != name:
             text = f"The {call.dialect.column} '%s' type is invalid."  # the real one forgets the key
             raise call.dialect.column_error("type_invalid", text)
-        longest = max((len(row.data.get(key) or "") for row in table.rows.values()), default=0) if column.size else 0
-        if column.size and not column.array and longest > (call.body.get("size") or column.size):
-            text = "Existing data is too large for new size, truncate your existing data then try again."
-            raise call.dialect.column_error("invalid_resize", text)
-        new_key = change_column(call.dialect, column, call.body, now())
+        has_sizes = column.size and not column.array
+        longest = max((len(row.data.get(key) or "") for row in table.rows.values()), default=0) if has_sizes else 0
+        new_key = change_column(call.dialect, column, call.body, now(), longest)
         if new_key != key:
             self._rename(call, table, column, new_key)
         return Answer(200, column_body(column))

@@ -112,11 +112,12 @@ def _nothing(_: Any) -> bool:
 
 
 def _regex(wanted: Sequence[Any]) -> Test:
+    """Return what finds text that a pattern is found in; numbers are compared as text, as `REGEXP` does."""
     try:
-        pattern = re.compile(wanted[0], re.IGNORECASE)
-    except re.error:
+        pattern = re.compile(_text(wanted[0]), re.IGNORECASE)
+    except (re.error, OverflowError, RecursionError):
         return _nothing
-    return lambda value: value is not None and pattern.search(value) is not None
+    return lambda value: value is not None and pattern.search(_text(value)) is not None
 
 
 def test_of(query: Query, table: Table) -> Callable[[Row], bool]:

@@ -261,7 +261,7 @@ def _column_of(query: Query, table: Table) -> Column | None:
 
 
 def _is_sequence(value: Any, _: Column | None) -> bool:
-    return (isinstance(value, str) and value.isdigit()) or is_integer(value, 64)
+    return (isinstance(value, str) and value.isascii() and value.isdigit()) or is_integer(value, 64)
 
 
 _FITS: dict[str, Callable[[Any, Column | None], bool]] = {

@@ -67,8 +67,15 @@ def make_column(name: str, body: dict[str, Any], now: str, dialect: Dialect = DI
     return column
 
 
-def change_column(dialect: Dialect, column: Column, body: dict[str, Any], now: str) -> str:
+def change_column(dialect: Dialect, column: Column, body: dict[str, Any], now: str, longest: int = 0) -> str:
     """Change a column as a request asks; return its key from now on.
+
+    Args:
+        dialect: The vocabulary.
+        column: The column.
+        body: What is asked for.
+        now: The moment.
+        longest: The length of the longest text that is stored in it.
 
     Raises:
         ApiError: If a parameter is missing or wrong.
@@ -91,6 +98,9 @@ def change_column(dialect: Dialect, column: Column, body: dict[str, Any], now: s
     default = _default(changed, body)
     if column.name in SIZED and body.get("size") is not None:
         changed.size = parameters.whole(body, "size", 1, _LONGEST[column.name])
+    if longest > changed.size:
+        text = "Existing data is too large for new size, truncate your existing data then try again."
+        raise dialect.column_error("invalid_resize", text)
     bounds = (column.limits[0] if low is None else low, column.limits[1] if high is None else high)
     _finish(dialect, changed, *bounds, default)
     key = _key(new_key, "newKey") if new_key is not None else column.key

@@ -139,9 +139,8 @@ def _place(store: Store, dialect: Dialect, fields: dict[str, Any]) -> tuple[Data
 def _given(action: str, data: Any) -> Any:
     if action in ("bulkCreate", "bulkUpsert"):
         rows = data.values() if isinstance(data, dict) else data
-        return [
-            {**row, "$id": row.get("$id") or parameters.unique_id()} if isinstance(row, dict) else {} for row in rows
-        ]
+        given = [row if isinstance(row, dict) else {} for row in rows]
+        return [{**row, "$id": row.get("$id") or parameters.unique_id()} for row in given]
     if isinstance(data, dict) and isinstance(data.get("$permissions"), list):
         return {**data, "$permissions": rights.aggregated([str(text) for text in data["$permissions"]])}
     return {str(place): item for place, item in enumerate(data)} if isinstance(data, list) else data

@@ -1,0 +1,189 @@
+"""Many items, each by itself: retried by itself, failing by itself, a few at a time, drawn from the input as needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
+from typing import Any, TypeVar
+
+from booking_resilience.batch.outcomes import BatchOutcome, BatchResult
+from booking_resilience.batch.tries import WorkItem
+from booking_resilience.batch.work import Work
+from booking_resilience.checks import check_whole
+from booking_resilience.crews import TaskCrew, task_crew
+from booking_resilience.pipeline import Pipeline
+from booking_resilience.sources import END, Source
+from booking_resilience.thread_crew import ThreadCrew
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_DEFAULT = Pipeline()
+
+
+def iter_batch(
+    fn: Callable[[Item], Value],
+    items: Iterable[Item],
+    *,
+    pipeline: Pipeline = _DEFAULT,
+    operation: str | None = None,
+    max_concurrency: int = 8,
+    on_item: Callable[[BatchOutcome[Item, Value]], object] | None = None,
+    max_open_wait: float = 300.0,
+) -> Generator[BatchOutcome[Item, Value], None, None]:
+    """Call `fn` for each item in threads, and yield the outcomes as they finish.
+
+    Items are drawn as outcomes are taken, so the input may be endless: at most `2 * max_concurrency` items are ahead
+    of what was yielded. Leaving early (`break`, `close()`, an interrupt) begins no further item or attempt, and waits
+    for none: a call under way cannot be interrupted, and its thread, a daemon, ends after it.
+
+    Args:
+        fn: What to do with an item.
+        items: The items; drawn in the thread that iterates.
+        pipeline: How each call is made; its breaker and budget are shared by all items.
+        operation: Its name in events, logs and records; by default the function's own.
+        max_concurrency: Calls under way at a time, at most; 1 or more.
+        on_item: Told of each outcome, in the thread that iterates; what it raises is logged.
+        max_open_wait: Seconds without a success for which items wait while the breaker is open or a limit is full,
+            0 or more; then they fail, as all do with 0. One at a time tries whether it works again. An item that has
+            made all its attempts doesn't wait, and none does with a fallback or while the breaker is isolated.
+
+    Raises:
+        ValueError: If `max_concurrency` is out of its range.
+        Exception: What the iterator of the items raises, after the outcomes of the items drawn before it; and at once
+            what `fn` raises if that is no `Exception` (an interrupt, an exit).
+
+    >>> sorted(outcome.value for outcome in iter_batch(len, ["a", "bc"]))
+    [1, 2]
+    """
+    check_whole("max_concurrency", max_concurrency)
+    return _iterate(Work(fn, pipeline, operation, on_item, max_open_wait), Source(items), max_concurrency)
+
+
+def run_batch(
+    fn: Callable[[Item], Value],
+    items: Iterable[Item],
+    *,
+    pipeline: Pipeline = _DEFAULT,
+    operation: str | None = None,
+    max_concurrency: int = 8,
+    on_item: Callable[[BatchOutcome[Item, Value]], object] | None = None,
+    max_open_wait: float = 300.0,
+) -> BatchResult[Item, Value]:
+    """Call `fn` for each item in threads, and return all outcomes in the order of the input.
+
+    Arguments and errors as for `iter_batch`.
+
+    >>> run_batch(len, ["a", "bc"]).values()
+    [1, 2]
+    """
+    outcomes = iter_batch(
+        fn,
+        items,
+        pipeline=pipeline,
+        operation=operation,
+        max_concurrency=max_concurrency,
+        on_item=on_item,
+        max_open_wait=max_open_wait,
+    )
+    return _in_order(list(outcomes))
+
+
+def iter_batch_async(
+    fn: Callable[[Item], Awaitable[Value]],
+    items: Iterable[Item] | AsyncIterable[Item],
+    *,
+    pipeline: Pipeline = _DEFAULT,
+    operation: str | None = None,
+    max_concurrency: int = 8,
+    on_item: Callable[[BatchOutcome[Item, Value]], object] | None = None,
+    max_open_wait: float = 300.0,
+) -> AsyncGenerator[BatchOutcome[Item, Value], None]:
+    """Do as `iter_batch` in tasks instead of threads, under asyncio or trio; the items may come asynchronously.
+
+    Leaving early cancels what is under way; `contextlib.aclosing` makes sure of it where the loop may break.
+    """
+    check_whole("max_concurrency", max_concurrency)
+    work = Work(fn, pipeline, operation, on_item, max_open_wait, is_async=True)
+    return _iterate_async(work, Source(items), max_concurrency)
+
+
+async def run_batch_async(
+    fn: Callable[[Item], Awaitable[Value]],
+    items: Iterable[Item] | AsyncIterable[Item],
+    *,
+    pipeline: Pipeline = _DEFAULT,
+    operation: str | None = None,
+    max_concurrency: int = 8,
+    on_item: Callable[[BatchOutcome[Item, Value]], object] | None = None,
+    max_open_wait: float = 300.0,
+) -> BatchResult[Item, Value]:
+    """Do as `run_batch` in tasks instead of threads, under asyncio or trio."""
+    outcomes = iter_batch_async(
+        fn,
+        items,
+        pipeline=pipeline,
+        operation=operation,
+        max_concurrency=max_concurrency,
+        on_item=on_item,
+        max_open_wait=max_open_wait,
+    )
+    return _in_order([outcome async for outcome in outcomes])
+
+
+def _in_order(outcomes: list[BatchOutcome[Item, Value]]) -> BatchResult[Item, Value]:
+    return BatchResult(tuple(sorted(outcomes, key=lambda outcome: outcome.index)))
+
+
+def _iterate(work: Work, source: Source, limit: int) -> Generator[BatchOutcome[Any, Any], None, None]:
+    crew = ThreadCrew(work.one, limit)
+    try:
+        work.begin(crew)
+        while True:
+            # One item for each outcome, so that the crew is kept busy; then outcomes first, as the source may be slow.
+            due = True
+            while source.is_open and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
+                due = False
+                if (item := source.draw()) is not END:
+                    crew.add(WorkItem(item))
+            if not crew.ahead:
+                break
+            yield work.told(crew.next_outcome())
+    finally:
+        work.leave()
+        try:
+            crew.disband()
+        finally:
+            source.close()
+    source.finish()
+
+
+async def _iterate_async(work: Work, source: Source, limit: int) -> AsyncGenerator[BatchOutcome[Any, Any], None]:
+    crew = task_crew(work.one_async, limit)
+    try:
+        work.begin(crew)
+        if source.is_async:
+            crew.feed(_feed(source, crew, 2 * limit))
+        while True:
+            due = True
+            while source.is_open and not source.is_async and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
+                due = False
+                if (item := source.draw()) is not END:
+                    crew.add(WorkItem(item))
+            if not await crew.waited():
+                break
+            yield work.told(crew.next_outcome())
+    finally:
+        work.leave()
+        try:
+            await crew.disband()
+        finally:
+            await source.aclose()
+    source.finish()
+
+
+async def _feed(source: Source, crew: TaskCrew, most: int) -> None:
+    """Draw from an asynchronous source, in a task of its own: however slow it is, it holds back no outcome."""
+    while source.is_open:
+        await crew.room(most)
+        if (item := await source.draw_async()) is not END:
+            crew.add(WorkItem(item))

@@ -1,0 +1,103 @@
+"""`dashboard` and `dashboard_wsgi`: the page as an application to mount. Starlette is loaded when one is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.checks import check, check_text, check_type
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+Authorize: TypeAlias = Callable[[Scope], Any]
+"""Given the request's ASGI scope; returns whether to let it in, or the visitor's name. May be asynchronous."""
+Breakers: TypeAlias = Iterable[CircuitBreaker] | Mapping[str, CircuitBreaker]
+
+_ASKED = ("stats", "recent", "groups", "history", "to_json", "to_csv")
+
+
+def dashboard(
+    monitor: Any,
+    *,
+    breakers: Breakers = (),
+    title: str = "Errors",
+    authorize: Authorize | None = None,
+    secret: str | bytes | None = None,
+) -> AsgiApp:
+    """Return the dashboard as an ASGI application, to mount below any prefix.
+
+    Args:
+        monitor: An `ErrorMonitor`, or a `FleetMonitor` for all processes.
+        breakers: The breakers to show, in an iterable or a mapping. A collection that grows is looked at anew each
+            time.
+        title: The page's title.
+        authorize: Decides who may see the page, on every request. Falsy or raising means 403. A string is the
+            visitor's name, which goes into the reason of `isolate` and `reset`. Without it only requests from this
+            machine's loopback that came through no proxy are answered.
+        secret: What the page's token is made of; give the same to all workers. By default it is kept in the journal
+            if there is one, else made anew for each process.
+
+    Raises:
+        ImportError: If the extra `dashboard` isn't installed.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the title or secret is empty.
+    """
+    _check(monitor, title, authorize, secret)
+    made: AsgiApp = _load("booking_resilience.dashboard.app").Dashboard(monitor, breakers, title, authorize, secret)
+    return made
+
+
+def dashboard_wsgi(
+    monitor: Any,
+    *,
+    breakers: Breakers = (),
+    title: str = "Errors",
+    authorize: Authorize | None = None,
+    secret: str | bytes | None = None,
+) -> WsgiApp:
+    """Return the dashboard as a WSGI application, for Flask and Django; the arguments are those of `dashboard`.
+
+    `authorize` gets an ASGI scope whose `wsgi_environ` is the request's environment.
+
+    Raises:
+        ImportError: If the extra `dashboard` isn't installed.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the title or secret is empty.
+    """
+    app = dashboard(monitor, breakers=breakers, title=title, authorize=authorize, secret=secret)
+    bridge = _load("a2wsgi").ASGIMiddleware
+    made: dict[int, WsgiApp] = {}
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        bridged = made.get(os.getpid())
+        if bridged is None:  # its thread doesn't outlive a fork, so each process makes its own
+            bridged = made.setdefault(os.getpid(), bridge(app))
+        # The bridge knows a peer only by address and port, and some servers leave the port out.
+        return bridged({"REMOTE_PORT": "0", **environ}, start_response)
+
+    return answer
+
+
+def _check(monitor: Any, title: object, authorize: object, secret: object) -> None:
+    has_all = all(callable(getattr(monitor, name, None)) for name in _ASKED)
+    check_type("monitor", monitor, has_all and not isinstance(monitor, type), "an ErrorMonitor or a FleetMonitor")
+    check_text("title", title)
+    if authorize is not None:
+        check_type("authorize", authorize, callable(authorize), "a function of the scope, or None")
+    if secret is not None:
+        check_type("secret", secret, isinstance(secret, (str, bytes)), "a string, bytes or None")
+        check("secret", "an empty one", bool(secret), "a string or bytes that aren't empty, or None")
+
+
+def _load(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        text = f"the dashboard needs {error.name}; install the extra: pip install 'booking-resilience[dashboard]'"
+        raise ImportError(text, name=error.name) from error

@@ -1,0 +1,109 @@
+"""An adapter for requests: `session.mount("https://", ResilientAdapter())`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import requests.adapters
+import urllib3
+
+from booking_resilience.breakers import Breakers
+from booking_resilience.http.loops import send
+from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Exchange, Rules, origin_of
+from booking_resilience.pipeline import ErrorRecorder
+from booking_resilience.retry import RetryPolicy
+
+__all__ = ["ResilientAdapter"]
+
+
+class ResilientAdapter(requests.adapters.HTTPAdapter):
+    """An adapter that retries what may be repeated, through a breaker for each origin, within the caller's deadline.
+
+    GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if it
+    never left, or carries an `Idempotency-Key`. A body that isn't bytes or a string is sent once. When it gives up on a
+    status, that response comes out; on an exception, that exception; a breaker's refusal is `CircuitOpenError`.
+
+    Args:
+        retry: When to send again; a status of 400 or more is asked about as an error with that `response`.
+        breakers: The breakers, by origin (`scheme://host:port`); None for new ones.
+        monitor: Gets a record of each request that failed or recovered; its operation is `METHOD origin`. Or None.
+        deadline_header: The request header that tells what is left of the caller's `deadline`, in whole milliseconds,
+            at most 3,600,000; None to send none.
+        options: What `HTTPAdapter` takes.
+
+    Raises:
+        TypeError: If a setting is of the wrong type.
+        ValueError: If the policy has `retry_on_result`, or the header's name is empty.
+    """
+
+    def __init__(
+        self,
+        *,
+        retry: RetryPolicy = HTTP_RETRY,
+        breakers: Breakers | None = None,
+        monitor: ErrorRecorder | None = None,
+        deadline_header: str | None = DEADLINE_HEADER,
+        **options: Any,
+    ) -> None:
+        self._rules = Rules(retry, breakers, monitor, deadline_header)
+        super().__init__(**options)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a ResilientAdapter can't be copied or pickled, its breakers would not be shared; make another")
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request, again if need be, and return the response."""
+        exchange, headers, send_once = self._begin(request), request.headers, super().send
+
+        def once() -> requests.Response:
+            if exchange.header is not None and self._rules.header is not None:
+                request.headers = headers.copy()
+                request.headers[self._rules.header] = exchange.header
+            wait = timeout if exchange.left is None else _least(timeout, exchange.left)
+            exchange.look()
+            return send_once(request, stream, wait, verify, cert, proxies)
+
+        try:
+            return send(exchange, once, functools.partial(_judge, request), requests.Response.close)
+        finally:
+            request.headers = headers
+
+    def _begin(self, request: requests.PreparedRequest) -> Exchange:
+        url = urlsplit(request.url or "")
+        headers: Any = request.headers
+        can_repeat = request.body is None or isinstance(request.body, (bytes, str))
+        origin = origin_of(url.scheme, url.hostname or "", url.port)
+        return self._rules.begin(request.method or "GET", origin, headers, can_repeat=can_repeat)
+
+
+def _judge(request: requests.PreparedRequest, response: requests.Response) -> Exception | None:
+    if response.status_code < 400:
+        return None
+    return requests.HTTPError(f"the status was {response.status_code}", request=request, response=response)
+
+
+def _least(timeout: Any, left: float) -> Any:
+    """Return a timeout in one of the forms that requests takes, no wait of it longer than `left`."""
+    if isinstance(timeout, urllib3.Timeout):
+        connect, read, total = timeout._connect, timeout._read, timeout.total
+        waits = {"connect": connect, "read": read, "total": total}
+        return urllib3.Timeout(**{name: _shorter(wait, left) for name, wait in waits.items()})
+    if isinstance(timeout, tuple):
+        return tuple(_shorter(wait, left) for wait in timeout)
+    return _shorter(timeout, left)
+
+
+def _shorter(wait: Any, left: float) -> float:
+    return min(wait, left) if isinstance(wait, (int, float)) else left

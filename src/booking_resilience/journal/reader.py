@@ -1,0 +1,293 @@
+"""The thread that reads a journal for the monitor of a fleet, and sees to the fleet's alert."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import math
+import os
+import threading
+import time
+import weakref
+from typing import Any, cast
+
+from booking_resilience import clock
+from booking_resilience.events import AlertEvent, Listener
+from booking_resilience.journal import forks
+from booking_resilience.journal.alerting import FleetAlert
+from booking_resilience.journal.books import Books
+from booking_resilience.journal.claims import Transition
+from booking_resilience.journal.entries import (
+    CLAIM,
+    HEARTBEAT,
+    RECORD,
+    STACK,
+    TOLD,
+    Page,
+    ReadRecord,
+    entry,
+    head_of,
+)
+from booking_resilience.journal.writer import AGAIN, logger, place_of, writer_of
+from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
+from booking_resilience.monitor.record import ErrorRecord
+from booking_resilience.monitor.telling import Teller
+
+POLL = 0.1  # seconds between two readings at the end of the log
+_PAGE = 1000
+_SLOW = 2.0  # seconds after which a reading that has not come back counts as failed
+_MEASURED_FOR = 30.0  # seconds after which the clocks are compared anew, however inaccurately
+_APART = 0.05  # seconds that the clocks of several machines, as they are measured, may differ
+
+
+class Reader:
+    """Reads a journal; what it knows is read under `lock`.
+
+    Args:
+        journal: The journal.
+        capacity: Records that are kept.
+        window: The window of the rate, in seconds.
+        rule: When the rate is worth an alert.
+        on_alert: Told of the fleet's alerts, or None.
+
+    Attributes:
+        lock: Held while what is known changes; never while the journal is read, or user code runs.
+        books: Records, groups, numbers and processes.
+        alert: The fleet's alert.
+        teller: Tells of records and alerts.
+        has_clock: Whether the journal has a clock of its own.
+    """
+
+    def __init__(
+        self, journal: Any, capacity: int, window: float, rule: AlertRule, on_alert: Listener[AlertEvent] | None
+    ) -> None:
+        self._journal, self._capacity, self._window, self._rule = journal, capacity, window, rule
+        self._on_alert = on_alert
+        self.has_clock: bool = hasattr(journal, "_offset")
+        self._is_closed = False
+        self._forget()
+        self._begin()
+        forks.fleets.add(self)
+        self.start()
+
+    def _forget(self) -> None:
+        """Know nothing."""
+        alert = Alert(self._rule, self._window)
+        self.books: Books = Books(self._capacity, SlidingRate(self._window, alert.exact))
+        self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate, alert)
+        self._cursor: Any = None
+        self._ahead = 0.0  # of the journal's clock, before the machine's monotonic one
+        self._accuracy, self._measured = math.inf, -math.inf
+        self._failing_since: datetime.datetime | None = clock.utc_now()
+        self._is_through = False
+
+    def _begin(self) -> None:
+        """Be what each process has of its own."""
+        self.lock = threading.RLock()
+        self.teller: Teller = Teller(self._on_alert)
+        self._step = threading.Lock()  # held while the journal is read, and over a fork
+        self._stop = threading.Event()
+        self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
+        self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way
+        self.alert.forget_mine()
+        self._is_warned = False
+
+    def start(self) -> None:
+        """Start the thread, unless it is closed."""
+        if not self._is_closed:
+            thread = threading.Thread(
+                target=_run, args=(weakref.ref(self), self._stop), name="booking-resilience fleet", daemon=True
+            )
+            with contextlib.suppress(RuntimeError):  # none may be started here, or now
+                thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._is_closed = True
+        self._stop.set()
+
+    # -- what is known
+
+    def now(self) -> float:
+        """Return the time on the journal's clock, in seconds since 1970."""
+        return time.monotonic() + self._ahead if self.has_clock and self._ahead else clock.timestamp()
+
+    def stale_since(self) -> datetime.datetime | None:
+        """Return since when it is not up to date; None if it is."""
+        begun = self._begun
+        if self._failing_since is None and begun is not None and time.monotonic() - begun[0] > _SLOW:
+            return begun[1]
+        return self._failing_since
+
+    def subscribe(self, listener: Listener[ErrorRecord]) -> Any:
+        """Have a listener told of records that are made from now on; return what `unsubscribe` wants."""
+        with self.lock:
+            told = (time.monotonic(), clock.timestamp()), listener
+            self._listeners = (*self._listeners, told)
+        return told
+
+    def unsubscribe(self, told: Any) -> None:
+        """Have a listener told of nothing more."""
+        with self.lock:
+            self._listeners = tuple(kept for kept in self._listeners if kept is not told)
+
+    # -- the thread
+
+    def read_on(self) -> float:
+        """Read what is new, see to the alert, and tell; return the seconds until the next time."""
+        try:
+            while not self._stop.is_set():
+                with self._step:
+                    begin = time.monotonic()
+                    self._begun = begin, clock.utc_now()
+                    page = self._page()
+                    self._set_clock(page.now, begin, time.monotonic())
+                    new = self._take(page)
+                    self._begun = None
+                for read in new:
+                    told = [listener for since, listener in self._listeners if self._is_after(read, since)]
+                    with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
+                        self.teller.tell_listeners(told, read.record)
+                if not page.entries:
+                    self._is_through, self._failing_since = True, None
+                    self._say_back()
+                    if not self._see_to_alert():
+                        break
+        except BaseException as error:  # noqa: BLE001 - whatever it is, a listener's SystemExit, too: it goes on
+            self._failed(error)
+            return AGAIN
+        return POLL
+
+    def _page(self) -> Page:
+        page = getattr(self._journal, "_page", None)
+        if page is not None:
+            return cast("Page", page(self._cursor, _PAGE))
+        entries, cursor = self._journal.read(self._cursor, _PAGE)
+        return Page([(0, data) for data in entries], cursor, clock.timestamp(), 0)
+
+    def _set_clock(self, now: float, begin: float, end: float) -> None:
+        """Take what the journal's clock said between two moments; the best of the last measurements counts."""
+        if not self.has_clock or end - begin <= self._accuracy or end >= self._measured + _MEASURED_FOR:
+            self._ahead, self._accuracy, self._measured = now - (begin + end) / 2, end - begin, end
+
+    def _is_after(self, read: ReadRecord, since: tuple[float, float]) -> bool:
+        """Tell whether a record was made, and came into the journal, after a moment of this machine's two clocks."""
+        if not self.has_clock:
+            return read.moment >= since[1]
+        moment = since[0] + self._ahead
+        return read.moment >= moment - _APART and read.arrived >= moment
+
+    def _take(self, page: Page) -> list[ReadRecord]:
+        """Take in what was read; return the new records."""
+        new: list[ReadRecord] = []
+        with self.lock:
+            now = self.now()
+            if page.entries and self._cursor is not None and 0 < page.entries[0][0] <= self._cursor:
+                self.books.remove_before(None)  # another log: its positions begin anew
+            for position, data in page.entries:
+                with contextlib.suppress(Exception):  # what is no entry of ours costs itself
+                    new += self._take_entry(position, data, now)
+            self.books.remove_before(page.oldest)
+            self._cursor = page.cursor
+        return new
+
+    def _take_entry(self, position: int, data: bytes, now: float) -> list[ReadRecord]:
+        head = head_of(data)
+        if head.kind == RECORD:
+            return self.books.record(head, data, position, now)
+        if head.kind == STACK:
+            return self.books.stack(head, data, now)
+        if head.kind == HEARTBEAT:
+            self.books.heartbeat(head, data)
+        elif head.kind in (CLAIM, TOLD):
+            self.alert.read(head, data)
+        return []
+
+    # -- the alert
+
+    def _see_to_alert(self) -> bool:
+        """Claim what there is to claim, and tell what is this reader's to tell; tell whether there is more to read."""
+        with self.lock:
+            now = self.now()
+            self.alert.look(now)
+            if self._on_alert is None:
+                return False
+            if (transition := self.alert.to_tell(now)) is not None:
+                self._call(transition)
+            claim = self.alert.claim(now)
+        if claim is None:
+            return False
+        try:
+            writer_of(self._journal).append([entry(CLAIM, *claim)])
+        except Exception:  # noqa: BLE001 - it cannot be written now: then it is claimed again later
+            return False
+        return True
+
+    def _call(self, transition: Transition) -> None:
+        """Tell of a transition, on a thread of its own: it may take its time."""
+        thread = threading.Thread(target=self._tell, args=(transition,), name="booking-resilience alert", daemon=True)
+        with contextlib.suppress(RuntimeError):  # none may be started here, or now: another process tells
+            thread.start()
+
+    def _tell(self, transition: Transition) -> None:
+        self.teller.tell_alert(transition.event())
+        for _ in range(20):
+            try:
+                told = entry(TOLD, os.urandom(16), transition.id)
+                writer_of(self._journal).append([told])
+            except Exception:  # noqa: BLE001 - another process would tell again
+                time.sleep(AGAIN)
+            else:
+                return
+
+    # -- a journal in trouble
+
+    def _failed(self, error: BaseException) -> None:
+        begun, self._begun = self._begun, None
+        if self._failing_since is None:
+            self._failing_since = begun[1] if begun else clock.utc_now()
+        if not self._is_warned and not self._is_closed:
+            self._is_warned = True
+            self._log(logging.WARNING, "%s cannot be read (%s)", place_of(self._journal), type(error).__name__)
+
+    def _say_back(self) -> None:
+        if self._is_warned:
+            self._is_warned = False
+            self._log(logging.INFO, "%s is read again", place_of(self._journal))
+
+    def _log(self, level: int, text: str, *facts: str) -> None:
+        with contextlib.suppress(Exception):  # a logging handler that raises
+            logger.log(level, text, *facts, extra={"journal": facts[0]})
+
+    # -- forks
+
+    def pause(self, end: float) -> bool:
+        """Read nothing until `resume`; tell whether it came to a stop in time."""
+        if not self._step.acquire(timeout=max(0.0, end - time.monotonic())):
+            return False
+        if self.lock.acquire(timeout=max(0.0, end - time.monotonic())):
+            return True
+        self._step.release()
+        return False
+
+    def resume(self) -> None:
+        """Read on."""
+        self.lock.release()
+        self._step.release()
+
+    def reborn(self, *, was_paused: bool) -> None:
+        """Go on in a child process, without listeners; `start` starts the thread."""
+        if not was_paused:  # another thread was changing what is known
+            self._forget()
+        self._begin()
+
+
+def _run(ref: weakref.ref[Reader], stop: threading.Event) -> None:
+    pause = 0.0
+    while not stop.wait(pause):
+        reader = ref()
+        if reader is None or reader._stop is not stop:
+            return
+        pause = reader.read_on()
+        del reader

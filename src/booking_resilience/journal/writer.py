@@ -1,0 +1,293 @@
+"""The thread that writes a journal: one for each journal object that monitors of this process have been given.
+
+Recording appends to a deque and never waits. The thread takes what is there in batches, tries again what failed, and
+writes a heartbeat every second. It is paused over a fork, and a child starts one of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from booking_resilience import clock
+from booking_resilience.journal import forks
+from booking_resilience.journal.entries import HEARTBEAT, STACK_AGAIN, StackEntries, StackEntry, entry, record_entry
+from booking_resilience.journal.outbox import Outbox, check_journal
+from booking_resilience.monitor.record import ErrorRecord
+from booking_resilience.monitor.source import this_process
+
+MOST_WAITING = 10_000
+GATHER = 0.05  # seconds that a batch gathers: what a SIGKILL costs
+BEAT = 1.0  # seconds between heartbeats
+AGAIN = 0.3  # seconds until a batch that failed is tried again
+_BATCH, _BATCH_BYTES = 1000, 1_000_000
+
+logger = logging.getLogger("booking_resilience.journal")
+
+
+def writer_of(journal: Any) -> Writer:
+    """Return the writer of a journal, made if there is none yet."""
+    check_journal(journal)
+    with forks.registry:
+        writer = forks.writers.get(id(journal))
+        if writer is None:
+            writer = forks.writers[id(journal)] = Writer(journal)
+    return writer
+
+
+def close_writer(journal: Any) -> None:
+    """Write what waits for a journal that is about to be closed, for up to 2 s, and let its writer go."""
+    with forks.registry:
+        writer = forks.writers.pop(id(journal), None)
+    if writer is not None:
+        writer.close()
+
+
+class Writer:
+    """Writes one journal.
+
+    Attributes:
+        room: Records that may wait beside those that are being written.
+        waiting: What waits: records, and events that are set when what came before them is written.
+        is_rung: Whether the thread knows that there is something to write.
+        thread_id: The thread; what it records itself is not written, so that nothing goes round in circles.
+        unjournaled: How many records were not taken.
+    """
+
+    def __init__(self, journal: Any) -> None:
+        self._journal = journal
+        self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._is_closed = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Be as new, with nothing that waits: also what a forked child does."""
+        self.room: int = MOST_WAITING
+        self.waiting: deque[ErrorRecord | threading.Event] = deque()
+        self.is_rung = False
+        self.thread_id: int | None = None
+        self.unjournaled: int = 0
+        self._id = os.urandom(8)
+        self._numbers = itertools.count(1)
+        self._written = 0
+        self._batch: list[tuple[bytes, StackEntry]] = []
+        self._marks: list[threading.Event] = []
+        self._stacks = StackEntries()
+        self._sent: dict[bytes, float] = {}
+        self._turn = threading.Lock()  # held while the journal is appended to, and over a fork
+        self._bell = threading.Lock()  # rung by releasing it: that is safe in a signal handler
+        self._bell.acquire()
+        self._is_hurried = self._is_told = False
+        self._next_beat = 0.0
+        self._thread: threading.Thread | None = None
+
+    def add_owner(self, owner: object) -> None:
+        """Run the thread as long as this monitor is there, at least."""
+        with forks.registry:
+            self._owners.add(owner)
+            forks.writers.setdefault(id(self._journal), self)
+            self._start()
+
+    def outbox(self) -> Outbox:
+        """Return an outbox."""
+        return Outbox(self)
+
+    def ring(self) -> None:
+        """Wake the thread, or start it."""
+        self.is_rung = True
+        if self._thread is None:
+            self._start()
+        with contextlib.suppress(RuntimeError):  # it was rung already
+            self._bell.release()
+
+    def _start(self) -> None:
+        with forks.registry:
+            if self._thread is None and not self._is_closed:
+                name = "booking-resilience journal"
+                self._thread = threading.Thread(target=self._run, args=(self._id,), name=name, daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:  # none may be started here, or now: `flush` and the end of the process write
+                    self._thread = None
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that waits is in the journal; tell whether it is."""
+        if self._is_closed:
+            return not self.waiting and not self._batch
+        end = time.monotonic() + timeout
+        written = threading.Event()
+        self.waiting.append(written)
+        self._is_hurried = True
+        self.ring()
+        while self._thread is None and not self._work() and time.monotonic() + AGAIN < end:
+            time.sleep(AGAIN)
+        return written.wait(max(0.0, end - time.monotonic()))
+
+    def append(self, entries: Sequence[bytes]) -> None:
+        """Append entries at once, on the calling thread.
+
+        Raises:
+            TimeoutError: If a batch is being written and does not come to its end.
+            Exception: What the journal raises.
+        """
+        if not self._turn.acquire(timeout=forks.PAUSE):
+            raise TimeoutError("the journal is busy")
+        try:
+            self._journal.append(entries)
+        finally:
+            self._turn.release()
+
+    def close(self) -> None:
+        """Write what waits, for up to 2 s, and take nothing any more."""
+        if threading.get_ident() != self.thread_id:
+            self.flush(forks.FAREWELL)
+        self.room, self._is_closed = 0, True
+        self.ring()
+
+    def say_farewell(self, end: float) -> None:
+        """Write what waits and a last heartbeat, until a time."""
+        self._next_beat = 0.0
+        self.flush(max(0.0, end - time.monotonic()))
+
+    # -- the thread
+
+    def _run(self, id_: bytes) -> None:
+        self.thread_id = threading.get_ident()
+        while self._goes_on(id_):
+            self._bell.acquire(timeout=max(0.0, self._next_beat - time.monotonic()))
+            if self._id != id_ or self._is_closed:
+                continue
+            if self.waiting and not self._is_hurried:
+                time.sleep(GATHER)
+            self.is_rung = self._is_hurried = False
+            if self._id == id_ and not self._work():
+                time.sleep(AGAIN)
+
+    def _goes_on(self, id_: bytes) -> bool:
+        """Tell whether there is anything to do in future; else the thread is over."""
+        if self._id != id_:  # forked from within this thread
+            return False
+        with forks.registry:
+            if not self._is_closed and (self._owners or self.waiting or self._batch):
+                return True
+            self._thread = self.thread_id = None
+            if forks.writers.get(id(self._journal)) is self:
+                del forks.writers[id(self._journal)]
+            return False
+
+    def _work(self) -> bool:
+        """Write all that waits; tell whether that succeeded."""
+        while True:
+            with self._turn:
+                is_written, error = self._write_batch()
+            self._say(is_written, error)
+            if error is not None:
+                if not isinstance(error, Exception) and threading.get_ident() != self.thread_id:
+                    raise error  # Ctrl-C, say, in a `flush` that writes by itself
+                return False
+            if not is_written:
+                return True
+
+    def _write_batch(self) -> tuple[bool, BaseException | None]:
+        """Write a batch, and a heartbeat if one is due; tell whether there was anything to write, and what failed."""
+        try:
+            self._gather()
+            is_due = bool(self._owners) and time.monotonic() >= self._next_beat
+            if self._batch or is_due:
+                self._write()
+        except BaseException as error:  # noqa: BLE001 - whatever it is: it is tried again
+            self._next_beat = time.monotonic() + AGAIN
+            return False, error
+        is_written = bool(self._batch) or is_due
+        self._batch.clear()
+        if not self._is_closed:
+            self.room = MOST_WAITING
+        for mark in self._marks:
+            mark.set()
+        self._marks.clear()
+        return is_written, None
+
+    def _gather(self) -> None:
+        """Take what waits as the next batch, unless the last one is still to be written."""
+        if self._batch or not self.waiting:
+            return
+        offset, size = _offset(self._journal), 0
+        while self.waiting and len(self._batch) < _BATCH and size < _BATCH_BYTES:
+            item = self.waiting[0]
+            if isinstance(item, threading.Event):
+                self._marks.append(item)
+            else:
+                self.room -= 1
+                try:
+                    stack = self._stacks.of(item)
+                    data = record_entry(item, self._id + next(self._numbers).to_bytes(8, "big"), stack.id, offset)
+                    self._batch.append((data, stack))
+                    size += len(data)
+                except Exception:  # noqa: BLE001 - a record that cannot be written costs itself
+                    self.unjournaled += 1
+            self.waiting.popleft()
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        stacks = {stack.id: stack for _, stack in self._batch}
+        new = [stack for stack in stacks.values() if now - self._sent.get(stack.id, -STACK_AGAIN) >= STACK_AGAIN]
+        written = self._written + len(self._batch)
+        entries = [stack.data for stack in new] + [data for data, _ in self._batch]
+        if now >= self._next_beat:
+            entries.append(self._heartbeat(written))
+        self._journal.append(entries)
+        if len(self._sent) > 1000:
+            self._sent.clear()
+        self._sent.update((stack.id, now) for stack in new)
+        self._written = written
+        if now >= self._next_beat:
+            self._next_beat = now + BEAT
+
+    def _heartbeat(self, written: int) -> bytes:
+        offset = _offset(self._journal)
+        facts = [*this_process(), forks.life.started + offset, clock.timestamp() + offset, written, self.unjournaled]
+        return entry(HEARTBEAT, forks.life.id + self._id, facts)
+
+    def _say(self, is_written: bool, error: BaseException | None) -> None:
+        """Log that the journal cannot be written, and that it can again, once each."""
+        if error is not None and not self._is_told:
+            self._is_told = True
+            self._log(logging.WARNING, f"%s cannot be written (%s); up to {MOST_WAITING:,} records wait", error)
+        elif is_written and self._is_told:
+            self._is_told = False
+            self._log(logging.INFO, "%s is written again", None)
+
+    def _log(self, level: int, text: str, error: BaseException | None) -> None:
+        """Log a line; of an error its type alone, since texts may hold secrets."""
+        place, kind = place_of(self._journal), None if error is None else type(error).__name__
+        with contextlib.suppress(Exception):  # a logging handler that raises
+            logger.log(level, text, *(place,) if kind is None else (place, kind), extra={"journal": place})
+
+    # -- forks
+
+    def pause(self, end: float) -> bool:
+        """Have the thread write nothing until `resume`; tell whether it came to a stop in time."""
+        return self._turn.acquire(timeout=max(0.0, end - time.monotonic()))
+
+    def resume(self) -> None:
+        """Let the thread go on."""
+        self._turn.release()
+
+
+def place_of(journal: Any) -> str:
+    """Return a journal's name for people."""
+    return getattr(journal, "_place", None) or f"the journal {type(journal).__name__}"
+
+
+def _offset(journal: Any) -> float:
+    """Return by how many seconds the journal's clock is ahead of this process's; 0 if it has none of its own."""
+    measure = getattr(journal, "_offset", None)
+    return 0.0 if measure is None else float(measure())

@@ -1,0 +1,123 @@
+"""A concurrency limit that finds its number by itself, from the latencies and refusals of the backend."""
+
+from __future__ import annotations
+
+import math
+
+from booking_resilience.checks import check, check_whole
+from booking_resilience.load.concurrency import ConcurrencyLimit
+from booking_resilience.load.judge import Sign, sign_of
+
+_WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
+_OUTLIER = 8.0  # an answer counts as at most so many times the mean: one that stalled tells of itself alone
+_TOLERANCE = 2.0  # how many times the best mean latency the present one may be before the limit falls
+_FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: ten minutes of trouble change little
+_LONGEST_GAP = 1.0  # seconds between two answers that count as time; a quiet night forgets nothing
+_CUT = 0.5  # what is left of the limit after a refusal or a timeout
+
+
+class Gradient:
+    """How the limit follows the backend. Pure: times come in as arguments.
+
+    The mean latency is set against the best mean so far: above `_TOLERANCE` times of it the limit falls with the
+    ratio. Otherwise it grows by its square root within a round trip, as long as at least half of it is used. After
+    Netflix's concurrency limits (their "gradient2"), with a best mean that a long incident hardly moves.
+
+    Two threads may tell it of their answers at once, without a lock: then one answer is lost, of many.
+
+    Attributes:
+        limit: The limit, a float from `minimum` to `maximum`.
+    """
+
+    __slots__ = ("_answered", "_best", "_cut", "limit", "maximum", "mean", "minimum")
+
+    def __init__(self, initial: int, minimum: int, maximum: int) -> None:
+        self.limit, self.minimum, self.maximum = float(initial), minimum, maximum
+        self.mean = self._best = 0.0  # seconds; 0 before the first answer
+        self._answered = self._cut = -math.inf
+
+    def answered(self, latency: float, in_flight: int, now: float) -> None:
+        """Take an answer that came after `latency` seconds, while so many calls were in flight."""
+        mean, best, limit = self.mean, self._best, self.limit
+        if not best:
+            mean = best = latency + 1e-9
+        if latency > _OUTLIER * mean:
+            latency = _OUTLIER * mean
+        mean += _WEIGHT * (latency - mean)
+        since, self._answered = now - self._answered, now
+        if since > 0.0:
+            gap = since if since < _LONGEST_GAP else _LONGEST_GAP  # noqa: FURB136 - `min` costs as much as the rest
+            best += best / _FORGETTING * gap
+        self.mean = mean = mean if mean > 1e-9 else 1e-9  # noqa: FURB136 - as above
+        self._best = best = best if best < mean else mean  # noqa: FURB136 - as above
+        is_used = in_flight * 2 >= limit
+        if is_used or mean > _TOLERANCE * best:
+            gradient = min(1.0, max(_CUT, _TOLERANCE * best / mean))
+            step = gradient - 1.0 + limit**-0.5  # a round trip has `limit` answers, which add `limit` times that
+            if is_used or step < 0.0:
+                self.limit = min(max(limit + step, self.minimum), self.maximum)
+
+    def overloaded(self, started: float, now: float) -> None:
+        """Take the refusal or the timeout of a call that was begun at `started`: once in a round trip it cuts."""
+        if started >= self._cut:
+            self._cut = now
+            self.limit = max(self.limit * _CUT, self.minimum)
+
+
+class AdaptiveLimit(ConcurrencyLimit):
+    """A `ConcurrencyLimit` that adapts: it falls when latencies rise or calls are rejected, and grows when all is well.
+
+    Use one for each kind of call: it compares latencies, and slow reports among quick reads look like trouble. Answers
+    are its samples, errors with a status below 500 included. A 429, a 503, `RESOURCE_EXHAUSTED` and a timeout halve it,
+    at most once per round trip. Everything else says nothing: mistakes, cancellations, connections that fail, refusals
+    of this library and the end of the operation's deadline.
+
+    Args:
+        name: Its name, in errors and snapshots.
+        initial: The limit at first; `minimum` to `maximum`.
+        minimum: It never falls below; 1 or more.
+        maximum: It never grows above; `minimum` or more.
+        max_queue: Callers that may wait; 0 or more, 0 rejects at once.
+        max_wait: Seconds that each may wait, 0 or more; None for as long as its deadline lets it, or as it takes.
+
+    Raises:
+        TypeError: If a setting has the wrong type.
+        ValueError: If a setting is out of its range, or `max_wait` is given without `max_queue`.
+
+    >>> AdaptiveLimit("backend").snapshot().limit
+    20
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        initial: int = 20,
+        minimum: int = 1,
+        maximum: int = 1000,
+        max_queue: int = 0,
+        max_wait: float | None = None,
+    ) -> None:
+        check_whole("minimum", minimum)
+        check_whole("maximum", maximum)
+        check("maximum", maximum, maximum >= minimum, f"a whole number, minimum ({minimum}) or more")
+        check_whole("initial", initial)
+        bounds = f"a whole number from minimum ({minimum}) to maximum ({maximum})"
+        check("initial", initial, minimum <= initial <= maximum, bounds)
+        self._gradient = Gradient(initial, minimum, maximum)
+        super().__init__(name, limit=initial, max_queue=max_queue, max_wait=max_wait)
+
+    def _learn(self, started: float, now: float, error: BaseException | None) -> None:
+        gradient = self._gradient
+        if error is None:
+            gradient.answered(now - started, self._places - len(self._free), now)
+        else:
+            sign = sign_of(error)
+            if sign is Sign.ANSWER:
+                gradient.answered(now - started, self._places - len(self._free), now)
+            elif sign is Sign.OVERLOAD:
+                with self._lock:
+                    gradient.overloaded(started, now)
+        if not 0.0 <= gradient.limit - self._limit < 1.0:
+            with self._lock:
+                self._resize(int(gradient.limit))

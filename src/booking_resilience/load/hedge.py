@@ -1,0 +1,173 @@
+"""A second call where the first is slow."""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import contextlib
+import functools
+import math
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
+
+from booking_resilience import clock
+from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
+from booking_resilience.checks import check, check_number
+from booking_resilience.load.places import Held, give_back_all, held
+from booking_resilience.load.tasks import race
+from booking_resilience.load.threads import Abandoned, ThreadCall, start_call
+from booking_resilience.signals import ThreadSignal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NANO = 1_000_000_000
+_ENOUGH = 20  # observations, before which no percentile is known
+_KEPT = 500  # observations
+_BUCKET = 10  # second calls that can be saved up
+MAX_ABANDONED = 32
+
+
+class Latencies:
+    """The newest durations of calls, and their percentiles. Pure; its user holds a lock."""
+
+    __slots__ = ("_newest", "_sorted")
+
+    def __init__(self) -> None:
+        self._newest: collections.deque[float] = collections.deque()
+        self._sorted: list[float] = []
+
+    def add(self, seconds: float) -> None:
+        """Take one in; the oldest falls out."""
+        if len(self._newest) >= _KEPT:
+            del self._sorted[bisect.bisect_left(self._sorted, self._newest.popleft())]
+        self._newest.append(seconds)
+        bisect.insort(self._sorted, seconds)
+
+    def percentile(self, percent: float) -> float | None:
+        """Return the duration that so many per cent of the calls don't exceed (nearest rank); None before 20 calls."""
+        count = len(self._sorted)
+        return None if count < _ENOUGH else self._sorted[max(0, math.ceil(count * percent / 100) - 1)]
+
+
+class Hedge:
+    """Makes a second call where the first is slow, and takes whichever succeeds first: `Pipeline(hedge=Hedge(...))`.
+
+    Only for calls that may be made twice: reads. The slower call is cancelled; a synchronous one is abandoned in its
+    daemon thread (at most 32, with as many nothing is hedged). A synchronous call costs a thread. Through a pipeline
+    with limits the second call takes a place and a turn of its own, without waiting, or isn't made.
+
+    Args:
+        idempotent: Must be True: you say that making the call twice does no harm.
+        delay: Seconds after which the second call is made, 0 or more; None for the observed percentile, of which
+            nothing is known before 20 calls.
+        percentile: Of the durations seen so far, 0 to 100; without `delay`.
+        max_extra: Second calls for each call, 0 or more: the share of extra load. What is not used is saved up, for
+            ten second calls at most.
+
+    Raises:
+        TypeError: If a setting has the wrong type.
+        ValueError: If a setting is out of its range, or `idempotent` isn't True.
+    """
+
+    __slots__ = ("_abandoned", "_delay", "_gain", "_latencies", "_lock", "_percentile", "_saved")
+
+    role: ClassVar[Literal["hedge"]] = "hedge"
+
+    def __init__(
+        self,
+        *,
+        idempotent: bool = False,
+        delay: float | None = None,
+        percentile: float = 95.0,
+        max_extra: float = 0.05,
+    ) -> None:
+        check("idempotent", idempotent, idempotent is True, "True: a hedged call may be made twice")
+        check_number("delay", delay, or_none=True)
+        check_number("percentile", percentile)
+        check("percentile", percentile, percentile <= 100, "a number from 0 to 100")
+        check_number("max_extra", max_extra)
+        self._delay, self._percentile = delay, percentile
+        self._gain = round(min(max_extra, _BUCKET) * _NANO)
+        self._saved = 0
+        self._latencies = Latencies()
+        self._abandoned = Abandoned()
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        return f"Hedge(delay={self._delay!r}, percentile={self._percentile:g}, max_extra={self._gain / _NANO:g})"
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `fn` in a thread, and once more in another if it is slow; return what succeeds first.
+
+        Raises:
+            TypeError: If `fn` returns an awaitable.
+        """
+        refuse_uncallable(fn)
+        started, delay = clock.monotonic(), self._begin()
+        result: T = self._race(functools.partial(fn, *args, **kwargs), delay)
+        self._observe(clock.monotonic() - started)
+        if type(result) not in AWAITABLE_NEVER:
+            refuse_awaitable(result, "Hedge.call", "call_async")
+        return result
+
+    async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call and await `fn`, and once more if it is slow; return what succeeds first.
+
+        Raises:
+            TypeError: If `fn` gives something that can't be awaited.
+        """
+        refuse_uncallable(fn)
+        started, delay = clock.monotonic(), self._begin()
+        result: T = await race(functools.partial(fn, *args, **kwargs), delay, self._admit)
+        self._observe(clock.monotonic() - started)
+        return result
+
+    def _race(self, call: Callable[[], Any], delay: float | None) -> Any:
+        signal = ThreadSignal()
+        racers = [start_call(call, signal, self._abandoned)]
+        try:
+            if delay is not None:
+                signal.wait(delay)
+                if not racers[0].is_over and (places := self._admit()) is not None:
+                    with contextlib.suppress(RuntimeError):  # no thread can be started: the first is the only one
+                        racers.append(ThreadCall(call, signal, self._abandoned, places))
+            while True:
+                ended = [racer for racer in racers if racer.is_over]
+                for racer in ended:
+                    if racer.error is None:
+                        return racer.value
+                if len(ended) == len(racers):
+                    return racers[0].result()
+                signal.wait(None)
+        finally:
+            for racer in racers:
+                racer.abandon()
+
+    def _begin(self) -> float | None:
+        """Note that a call begins; return after how many seconds it is hedged, None for never."""
+        with self._lock:
+            self._saved = min(self._saved + self._gain, _BUCKET * _NANO)
+            return self._latencies.percentile(self._percentile) if self._delay is None else self._delay
+
+    def _observe(self, seconds: float) -> None:
+        with self._lock:
+            self._latencies.add(seconds)
+
+    def _admit(self) -> Held | None:
+        """Pay for a second call and take its places; None if it can't be made."""
+        with self._lock:
+            if self._saved < _NANO or self._abandoned.running >= MAX_ABANDONED:
+                return None
+            self._saved -= _NANO
+        places: Held = ()
+        for limit, _ in held.get():
+            place = limit._take()
+            if place is None:
+                give_back_all(places)
+                with self._lock:
+                    self._saved = min(self._saved + _NANO, _BUCKET * _NANO)
+                return None
+            places = (*places, (limit, place))
+        return places

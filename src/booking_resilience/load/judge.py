@@ -1,0 +1,38 @@
+"""What the end of a call says of the backend's load."""
+
+from __future__ import annotations
+
+import enum
+
+from booking_resilience.cutoff import timeout_behind
+from booking_resilience.errors import DeadlineExceededError
+from booking_resilience.verdicts import classify, is_no_evidence, is_own_refusal
+
+
+class Sign(enum.Enum):
+    """What the end of a call says."""
+
+    ANSWER = enum.auto()
+    OVERLOAD = enum.auto()
+    NOTHING = enum.auto()
+
+
+def sign_of(error: BaseException) -> Sign:
+    """Return what an error says of the backend's load.
+
+    Overload is a request to slow down (429 and its kin), a 503 and a timeout, the attempt's own cut-off among them.
+    """
+    error = timeout_behind(error)
+    if is_own_refusal(error) or isinstance(error, DeadlineExceededError):  # interrupts, too
+        return Sign.NOTHING
+    verdict = classify(error)
+    if verdict.sent == "yes":
+        is_overload = verdict.status == 503 or (verdict.transient and is_no_evidence(error))
+        return Sign.OVERLOAD if is_overload else Sign.ANSWER
+    return Sign.OVERLOAD if _is_timeout(error, verdict.type) else Sign.NOTHING
+
+
+def _is_timeout(error: BaseException, kind: str | None) -> bool:
+    if isinstance(error, TimeoutError) or kind == "DEADLINE_EXCEEDED":
+        return True
+    return any("Timeout" in base.__name__ for base in type(error).__mro__) and classify(error).transient

@@ -1,0 +1,248 @@
+"""What the limits share: the forms of a call, waiting in line in both colours, and the snapshot."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import closing
+from threading import RLock
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+
+from booking_resilience import clock
+from booking_resilience.awaitables import (
+    AWAITABLE_NEVER,
+    gives_coroutines,
+    refuse_awaitable,
+    refuse_uncallable,
+    within,
+)
+from booking_resilience.callbacks import is_awaitable
+from booking_resilience.checks import check, check_number, check_text, check_whole
+from booking_resilience.cutoff import is_cut_off
+from booking_resilience.deadlines import remaining_time, reset
+from booking_resilience.errors import LimitExceededError
+from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place, held
+from booking_resilience.load.queue import Line, Waiter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+Wait: TypeAlias = tuple[float | None, bool]
+"""A waiter's next wait: seconds (None: as long as it takes), and whether on the library's clock or for its signal."""
+
+_limits: weakref.WeakSet[Limit] = weakref.WeakSet()
+
+
+class Limit(abc.ABC):
+    """A limit that calls pass through. What they wait for, and its role in a pipeline, stand in the subclasses."""
+
+    def __init__(self, name: str, max_queue: int, max_wait: float | None) -> None:
+        check_text("name", name)
+        check_whole("max_queue", max_queue, 0)
+        check_number("max_wait", max_wait, or_none=True)
+        check("max_wait", max_wait, max_wait is None or max_queue > 0, "None where max_queue is 0")
+        self._name, self._max_queue, self._max_wait = name, max_queue, max_wait
+        self._refused = self._epoch = 0
+        self._forked()
+        _limits.add(self)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._name
+
+    @abc.abstractmethod
+    def snapshot(self) -> LimitSnapshot:
+        """Return what is known of the limit, all of one moment."""
+
+    def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `fn` once the limit lets it, and return what it returns.
+
+        Raises:
+            LimitExceededError: If there is no place, and none came free while it waited; `fn` was not called.
+            TypeError: If `fn` returns an awaitable.
+        """
+        place = self._take() or self._enter()
+        try:
+            result = fn(*args, **kwargs)
+            if type(result) not in AWAITABLE_NEVER:
+                refuse_awaitable(result, f"{type(self).__name__}.call", "call_async")
+        except BaseException as error:
+            self._give_back(place, error)
+            refuse_uncallable(fn)
+            raise
+        self._give_back(place, None)
+        return result
+
+    async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call and await `fn` once the limit lets it, under asyncio or trio.
+
+        Raises:
+            LimitExceededError: If there is no place, and none came free while it waited; `fn` was not called.
+            TypeError: If `fn` gives something that can't be awaited.
+        """
+        place = self._take() or await self._enter_async()
+        try:
+            awaitable = fn(*args, **kwargs)
+            if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
+                raise TypeError(f"call_async was given {fn!r}, which is not async; it has been carried out")
+            result = await awaitable
+        except BaseException as error:
+            self._give_back(place, error)
+            refuse_uncallable(fn)
+            raise
+        self._give_back(place, None)
+        return result
+
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
+        """Decorate a function, a method or a coroutine function; its signature stays.
+
+        Raises:
+            TypeError: When it decorates a generator or asynchronous generator function.
+        """
+        return cast("Callable[P, R]", within(self._decorate, fn))
+
+    def guard(self) -> LimitGuard:
+        """Return a context manager, for one `with` or `async with`, whose block passes through the limit."""
+        return LimitGuard(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+    def __copy__(self) -> Limit:
+        raise TypeError(f"{self!r} can't be copied: a copy would admit calls of its own; share the object")
+
+    def __deepcopy__(self, memo: object) -> Limit:
+        return self.__copy__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"{self!r} can't be pickled: each process needs a limit of its own; make one there")
+
+    def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        if gives_coroutines(fn, type(self).__name__):
+
+            async def limited_async(*args: Any, **kwargs: Any) -> Any:
+                return await self.call_async(fn, *args, **kwargs)
+
+            return functools.update_wrapper(limited_async, fn)
+
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            return self.call(fn, *args, **kwargs)
+
+        return functools.update_wrapper(limited, fn)
+
+    def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Do as `call`, and let what is inside know of the place, in `held`."""
+        with (guard := self.guard()):
+            token = held.set(guard.held())
+            try:
+                return fn(*args, **kwargs)
+            finally:
+                reset(token)
+
+    async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
+        async with (guard := self.guard()):
+            token = held.set(guard.held())
+            try:
+                return await fn(*args, **kwargs)
+            finally:
+                reset(token)
+
+    def _enter(self) -> Place:
+        """Wait in line, blocking the thread."""
+        waiter = Waiter(is_async=False)
+        with closing(self._line_up(waiter)) as waits:
+            for seconds, by_clock in waits:
+                if by_clock and seconds is not None:
+                    clock.sleep(seconds)
+                else:
+                    waiter.signal.wait(seconds)
+        return cast("Place", waiter.place)
+
+    async def _enter_async(self) -> Place:
+        """Wait in line, without blocking the event loop."""
+        waiter = Waiter(is_async=True)
+        with closing(self._line_up(waiter)) as waits:
+            for seconds, by_clock in waits:
+                try:
+                    if by_clock and seconds is not None:
+                        await clock.sleep_async(seconds)
+                    else:
+                        await waiter.signal.wait(seconds)
+                except BaseException as error:
+                    if not is_cut_off(error):
+                        raise
+                    raise self._refusal() from None  # the time is over for an attempt that was not even made
+        return cast("Place", waiter.place)
+
+    def _time_to_wait(self) -> float | None:
+        """Return how many seconds a caller may wait, 0 or more; None for as long as it takes."""
+        left = remaining_time()
+        if left is None or self._max_wait is None:
+            return self._max_wait if left is None else left
+        return min(left, self._max_wait)
+
+    def _join(self, waiter: Waiter) -> None:
+        """Put a waiter in line; the lock is held.
+
+        Raises:
+            LimitExceededError: If the line is full.
+        """
+        if len(self._line) >= self._max_queue:
+            raise self._refusal()
+        self._line.join(waiter)
+
+    def _snapshot(self, limit: int, in_flight: int) -> LimitSnapshot:
+        return LimitSnapshot(
+            name=self._name, limit=limit, in_flight=in_flight, queued=len(self._line), refused=self._refused
+        )
+
+    def _refusal(self) -> LimitExceededError:
+        """Count a rejected call and return its error."""
+        with self._lock:
+            self._refused += 1
+            return LimitExceededError(self._name, self._retry_after())
+
+    def _forked(self) -> None:
+        """Begin anew: in a forked child no call runs and nobody waits."""
+        self._epoch += 1
+        self._lock = RLock()
+        self._line = Line()
+
+    @abc.abstractmethod
+    def _take(self) -> Place | None:
+        """Return a place if one is free and nobody waits; None if not."""
+
+    @abc.abstractmethod
+    def _share(self, place: Place) -> None:
+        """Let one more hold the place: it comes back when all have given it back."""
+
+    @abc.abstractmethod
+    def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
+        """Yield one wait after another until the waiter has its place; closed early, it leaves nothing behind.
+
+        Raises:
+            LimitExceededError: If the line is full, or the time to wait is over.
+        """
+
+    @abc.abstractmethod
+    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
+        """Take a place back from a call that ended, and let the next in line have it."""
+
+    @abc.abstractmethod
+    def _retry_after(self) -> float | None:
+        """Return the seconds until it is worth asking again; None if that isn't known. The lock is held."""
+
+
+def _after_fork() -> None:
+    for limit in tuple(_limits):
+        limit._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,104 @@
+"""What callers of a limit hold: places, the guard of a block, and a snapshot. Limits are `Any` to it: see limit.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSnapshot:
+    """What is known of a limit, all of one moment.
+
+    Attributes:
+        name: The limit's name.
+        limit: Calls that may run at once; of a rate limit, turns that may be taken at once.
+        in_flight: Calls that run now; always 0 for a rate limit.
+        queued: Callers that wait.
+        refused: Calls rejected since the limit was made.
+    """
+
+    name: str
+    limit: int
+    in_flight: int
+    queued: int
+    refused: int
+
+
+def nobody() -> None:
+    """Be the owner of a place that is none any more."""
+
+
+class Place:
+    """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
+
+    __slots__ = ("_owner", "epoch", "sharers", "started")
+
+    def __init__(self, owner: Callable[[], Any], epoch: int) -> None:
+        self._owner = owner
+        self.epoch = epoch  # tells it from the places that a forked child begins with
+        self.sharers = 0  # how many besides its taker run on it: threads, which may be abandoned
+        self.started = 0.0  # when the call was admitted, on the library's clock
+
+    def retire(self) -> None:
+        """Count no more: the limit has shrunk."""
+        self._owner = nobody
+
+    def __del__(self) -> None:
+        limit = self._owner()
+        if limit is not None:
+            limit._give_back(Place(self._owner, self.epoch), None, lost=True)
+
+
+class LimitGuard:
+    """One block that passes through a limit; it may end in another thread or task than it began in."""
+
+    __slots__ = ("_is_used", "_limit", "_place")
+
+    def __init__(self, limit: Any) -> None:
+        self._limit = limit
+        self._place: Place | None = None
+        self._is_used = False
+
+    def __enter__(self) -> None:
+        self._use()
+        self._place = self._limit._take() or self._limit._enter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            self._limit._give_back(place, error)
+
+    async def __aenter__(self) -> None:
+        self._use()
+        self._place = self._limit._take() or await self._limit._enter_async()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, tb)
+
+    def held(self) -> Held:
+        """Return what the block holds, and what holds it."""
+        return held.get() if self._place is None else (*held.get(), (self._limit, self._place))
+
+    def _use(self) -> None:
+        if self._is_used:
+            raise RuntimeError("a limit's guard is good for one block; call guard() again")
+        self._is_used = True
+
+
+Held: TypeAlias = tuple[tuple[Any, Place], ...]
+"""Places that a call holds, each with its limit."""
+
+held: ContextVar[Held] = ContextVar("booking_resilience_places", default=())
+"""What the running call of a pipeline holds: a hedged call takes as much, an abandoned thread keeps it."""
+
+
+def give_back_all(places: Held) -> None:
+    """Give the places back; what the call's end says of the backend is told elsewhere."""
+    for limit, place in places:
+        limit._give_back(place, None, lost=True)

@@ -1,0 +1,104 @@
+"""The queue in front of a limit: who waits and who is next, for threads, asyncio and trio alike.
+
+Waiting needs no thread of its own and no polling: each waiter sleeps on a signal, and whoever frees a place wakes the
+next in line.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import operator
+from contextvars import ContextVar
+from typing import Any
+
+from booking_resilience.checks import check, check_type, is_number
+from booking_resilience.signals import new_signal
+
+_priority: ContextVar[float] = ContextVar("booking_resilience_priority", default=0)
+
+
+class priority:  # noqa: N801 - it is used like a function: `with priority(10):`
+    """Whoever waits for a limit inside of the block stands before waiters of a lower priority.
+
+    Args:
+        rank: A finite number; higher ones come first, 0 is everybody's who says nothing.
+
+    Raises:
+        TypeError: If `rank` isn't a number.
+        ValueError: If it is infinite or NaN.
+
+    >>> with priority(10):
+    ...     current_priority()
+    10
+    """
+
+    __slots__ = ("_before", "_rank")
+
+    def __init__(self, rank: float) -> None:
+        is_real = isinstance(rank, (int, float)) and not isinstance(rank, bool)
+        check_type("priority", rank, is_real, "a finite number")
+        check("priority", rank, is_number(abs(rank)), "a finite number")
+        self._rank = rank
+        self._before: list[float] = []
+
+    def __enter__(self) -> None:
+        self._before.append(_priority.get())
+        _priority.set(self._rank)
+
+    def __exit__(self, *_: object) -> None:
+        _priority.set(self._before.pop())
+
+
+def current_priority() -> float:
+    """Return the priority that the calling code waits with."""
+    return _priority.get()
+
+
+class Waiter:
+    """Somebody who waits in line.
+
+    Attributes:
+        signal: Wakes it.
+        place: What it was given; None as long as it waits.
+        rank: Where it stands: its priority, then minus the number of its arrival; set by `Line.join`.
+    """
+
+    __slots__ = ("place", "rank", "signal")
+
+    def __init__(self, *, is_async: bool) -> None:
+        self.signal: Any = new_signal(is_async=is_async)
+        self.place: Any = None
+        self.rank: tuple[float, int] = (0, 0)
+
+
+class Line(list[Waiter]):
+    """Who waits, the next one last: the highest priority, within one the first who came. Its user holds a lock."""
+
+    __slots__ = ("_arrivals",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._arrivals = 0
+
+    def join(self, waiter: Waiter) -> None:
+        """Add a waiter, with the priority of the calling code."""
+        self._arrivals += 1
+        waiter.rank = (current_priority(), -self._arrivals)
+        bisect.insort(self, waiter, key=_RANK)
+
+    def first(self) -> Waiter | None:
+        """Return who is next; None if nobody waits."""
+        return self[-1] if self else None
+
+    def ahead_of(self, waiter: Waiter) -> int:
+        """Return how many stand before the waiter."""
+        return len(self) - bisect.bisect_right(self, waiter.rank, key=_RANK)
+
+    def leave(self, waiter: Waiter) -> None:
+        """Take the waiter out, if it is still there."""
+        with contextlib.suppress(ValueError):
+            self.remove(waiter)  # one step of the interpreter: a signal's handler may use the limit, too
+
+
+_RANK = operator.attrgetter("rank")

@@ -1,0 +1,242 @@
+"""At most so many calls in any span of time: a rate limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from booking_resilience import clock
+from booking_resilience.checks import check, check_number, check_whole
+from booking_resilience.load.limit import Limit, Wait
+from booking_resilience.load.places import LimitSnapshot, Place, held, nobody
+from booking_resilience.load.queue import Waiter
+
+_NANO = 1_000_000_000
+_LONG_AGO = -(1 << 62)
+
+State: TypeAlias = tuple[int, int, int, dict[str, Any]]
+"""When the next turn would come if turns were taken evenly; the end of a pause and its length; what came after."""
+
+
+class Turns:
+    """The generic cell rate algorithm (ITU-T I.371), in whole nanoseconds. Pure: the time comes in as an argument.
+
+    The next even turn may lie ahead of now by `burst` intervals at most, and each turn moves it one interval further.
+    A change makes a new state and hangs it on the old one, by one step of the interpreter: of two that try at once
+    (threads, or a signal's handler) the later one finds the successor there, and goes on from that. So there is no
+    lock.
+
+    Args:
+        interval: Nanoseconds between two turns, 1 or more.
+        burst: Turns that may be taken at once, 1 or more.
+    """
+
+    __slots__ = ("_ahead", "_state", "burst", "interval")
+
+    def __init__(self, interval: int, burst: int) -> None:
+        self.interval, self.burst = interval, burst
+        self._ahead = (burst - 1) * interval  # so far ahead the next even turn may lie for one to be free
+        self._state: State = (_LONG_AGO, _LONG_AGO, 0, {})
+
+    def take_one(self, now: int) -> bool:
+        """Take a turn; False if none is free."""
+        even, paused_until, paused_for, after = self._state
+        if even - now <= self._ahead and paused_until <= now:
+            begin = even if even > now else now  # noqa: FURB136 - `max` costs as much as all the rest
+            new: State = (begin + self.interval, paused_until, paused_for, {})
+            if after.setdefault("", new) is new:
+                self._state = new
+                return True
+        return self.take(now)
+
+    def take(self, now: int, tokens: int = 1) -> bool:
+        """Take so many turns; False, and none taken, if they are not free."""
+        while True:
+            state = self._newest(now)
+            if self._due(state, tokens) > now:
+                return False
+            if self._follow(state, max(now, state[0]) + tokens * self.interval, *state[1:3]):
+                return True
+
+    def wait(self, now: int, tokens: int = 1) -> int:
+        """Return the nanoseconds until so many turns are free; 0 if they are."""
+        return max(0, self._due(self._newest(now), tokens) - now)
+
+    def pause(self, now: int, length: int) -> None:
+        """Let no turn fall due for so many nanoseconds; a shorter pause changes nothing of a longer one."""
+        while True:
+            state = self._newest(now)
+            begin = max(now, state[1])
+            longer = now + length - begin
+            # Nothing accrues: the next even turn moves along with the end of the pause.
+            if longer <= 0 or self._follow(state, max(state[0], begin) + longer, now + length, length):
+                return
+
+    def _due(self, state: State, tokens: int) -> int:
+        return max(state[1], state[0] + (tokens - self.burst) * self.interval)
+
+    def _newest(self, now: int) -> State:
+        """Return the state; after a clock was set back (a virtual one that ended) nothing lies too far ahead in it."""
+        while True:
+            state = self._state
+            while after := state[3].get(""):  # whoever hung it there has yet to say so, or was interrupted
+                state = after
+            even, paused_until, paused_for, _ = state
+            paused_until = min(paused_until, now + paused_for)
+            even = min(even, max(paused_until, now) + self.burst * self.interval)
+            if (even, paused_until) == state[:2]:
+                return state
+            self._follow(state, even, paused_until, paused_for)
+
+    def _follow(self, old: State, even: int, paused_until: int, paused_for: int) -> bool:
+        new: State = (even, paused_until, paused_for, {})
+        if old[3].setdefault("", new) is not new:
+            return False
+        self._state = new
+        return True
+
+
+class RateLimit(Limit):
+    """Lets at most `burst + rate · t / per` calls begin in any span of t seconds; the others wait or are rejected.
+
+    Share one between threads and tasks of any event loop. A turn is taken when its call begins: a waiter that is
+    cancelled took none. A forked child has a rate of its own.
+
+    Args:
+        name: Its name, in errors and snapshots.
+        rate: Calls per `per` seconds; above 0.
+        per: Seconds; above 0.
+        burst: Calls that may begin at once after a quiet time; 1 or more. By default `rate`, rounded down, at least 1.
+        max_queue: Callers that may wait for their turn; 0 or more, 0 rejects at once.
+        max_wait: Seconds that each may wait, 0 or more; None for as long as its deadline lets it, or as it takes. A
+            call whose turn would come later is rejected at once.
+
+    Raises:
+        TypeError: If a setting has the wrong type.
+        ValueError: If a setting is out of its range, or `max_wait` is given without `max_queue`.
+
+    >>> limit = RateLimit("mails", rate=2, per=60.0)
+    >>> limit.try_acquire(), limit.try_acquire(), limit.try_acquire()
+    (True, True, False)
+    """
+
+    role: ClassVar[Literal["rate"]] = "rate"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        rate: float,
+        per: float = 1.0,
+        burst: int | None = None,
+        max_queue: int = 0,
+        max_wait: float | None = None,
+    ) -> None:
+        check_number("rate", rate, above=True)
+        check_number("per", per, above=True)
+        if burst is None:
+            burst = max(1, int(rate))
+        check_whole("burst", burst)
+        interval = per / rate
+        check("per", per, interval < 1e9, f"less than 1e9 seconds for each call (rate is {rate!r})")
+        self._interval = max(1, math.ceil(interval * _NANO))  # rounded up: the bound holds to the last digit
+        self._burst = burst
+        super().__init__(name, max_queue, max_wait)
+
+    def snapshot(self) -> LimitSnapshot:
+        """Return what is known of the limit, all of one moment."""
+        with self._lock:
+            return self._snapshot(self._burst, 0)
+
+    def try_acquire(self, tokens: int = 1) -> bool:
+        """Take so many turns at once if they are free and nobody waits; False, and none taken, if not.
+
+        Args:
+            tokens: How many; 1 to `burst`.
+
+        Raises:
+            ValueError: If there are more tokens than `burst`, or less than 1.
+            TypeError: If `tokens` isn't a whole number.
+        """
+        check_whole("tokens", tokens)
+        check("tokens", tokens, tokens <= self._burst, f"at most burst ({self._burst})")
+        if not self._line and self._turns.take(clock.monotonic_ns(), tokens):
+            return True
+        with self._lock:
+            self._refused += 1
+        return False
+
+    def pause(self, seconds: float) -> None:
+        """Let no call through for so many seconds, as a `Retry-After` asks for; the longest pause counts.
+
+        Args:
+            seconds: 0 or more, finite.
+
+        Raises:
+            ValueError: If `seconds` is negative, infinite or NaN.
+            TypeError: If it isn't a number.
+        """
+        check_number("seconds", seconds)
+        self._turns.pause(clock.monotonic_ns(), math.ceil(seconds * _NANO))
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._turns = Turns(self._interval, self._burst)
+        self._turn = Place(nobody, self._epoch)  # stands for every turn: none is ever given back
+
+    def _take(self) -> Place | None:
+        return self._turn if not self._line and self._turns.take_one(clock.monotonic_ns()) else None
+
+    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
+        """A turn that was taken stays taken."""
+
+    def _share(self, place: Place) -> None:
+        """A turn is nobody's."""
+
+    def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
+        seconds = self._time_to_wait()
+        end = None if seconds is None else clock.monotonic() + seconds
+        try:
+            with self._lock:
+                self._join(waiter)
+                ahead = self._line.ahead_of(waiter)
+                due = (self._turns.wait(clock.monotonic_ns()) + ahead * self._interval) / _NANO
+                if seconds is not None and due > seconds:
+                    raise self._refusal()
+            while (wait := self._next_wait(waiter, end)) is not None:
+                yield wait
+            for _, place in held.get():
+                place.started = clock.monotonic()  # to a limit around this one, the wait is no latency
+        finally:
+            try:
+                self._leave(waiter)
+            except BaseException:  # an interrupt; everybody would wait behind one who is gone
+                self._leave(waiter)
+                raise
+
+    def _leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._line.leave(waiter)
+            following = self._line.first()
+        if following is not None:
+            following.signal.wake()  # it is the first now, or looks again
+
+    def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
+        """Return how long the waiter waits next; None if it has its turn.
+
+        Who is first sleeps until the turn falls due; the others sleep until they are first.
+        """
+        left = None if end is None else end - clock.monotonic()
+        with self._lock:
+            now, is_first = clock.monotonic_ns(), self._line.first() is waiter
+            if is_first and self._turns.take(now):
+                waiter.place = self._turn
+                return None
+            due = self._turns.wait(now) / _NANO
+            if left is not None and (left <= 0 or (is_first and due > left)):
+                raise self._refusal()
+            return (due, True) if is_first else (left, False)
+
+    def _retry_after(self) -> float | None:
+        return self._turns.wait(clock.monotonic_ns()) / _NANO

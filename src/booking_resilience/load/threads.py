@@ -1,0 +1,108 @@
+"""Synchronous calls in threads of their own, so that whoever made them need not wait for their end."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from booking_resilience.load.places import Held, give_back_all, held
+from booking_resilience.signals import ThreadSignal
+
+
+class Abandoned:
+    """Counts the calls that nobody waits for any more and that still run."""
+
+    __slots__ = ("_lock", "running")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.running = 0
+
+    def change(self, by: int) -> None:
+        """Count one more, or one less."""
+        with self._lock:
+            self.running += by
+
+
+class ThreadCall:
+    """One call in a daemon thread, with the context variables of whoever made it.
+
+    Args:
+        call: What to call, without arguments.
+        signal: Is woken when the call has ended.
+        abandoned: Counts the call while it runs on unwanted.
+        places: What it holds, and gives back when it has ended.
+
+    Raises:
+        RuntimeError: If no thread can be started; the places are given back.
+
+    Attributes:
+        is_over: Whether it has ended.
+        value: What it returned.
+        error: What it raised; None if it returned.
+    """
+
+    __slots__ = ("_abandoned", "_call", "_is_abandoned", "_lock", "_places", "_signal", "error", "is_over", "value")
+
+    def __init__(self, call: Callable[[], Any], signal: ThreadSignal, abandoned: Abandoned, places: Held) -> None:
+        self._call: Callable[[], Any] | None = call
+        self._signal, self._abandoned, self._places = signal, abandoned, places
+        self._lock = threading.RLock()
+        self._is_abandoned = self.is_over = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+        context = contextvars.copy_context()
+        context.run(held.set, places)
+        try:
+            threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
+        except RuntimeError:
+            give_back_all(places)
+            raise
+
+    def abandon(self) -> None:
+        """Wait for it no longer; what it returns or raises is dropped."""
+        with self._lock:
+            if not self.is_over and not self._is_abandoned:
+                self._is_abandoned = True
+                self._abandoned.change(1)
+
+    def result(self) -> Any:
+        """Return what the call returned, or raise what it raised; it is over."""
+        error, self.error = self.error, None
+        if error is None:
+            return self.value
+        try:
+            raise error
+        finally:
+            del error  # its traceback leads back to this frame
+
+    def _run(self) -> None:
+        call, self._call = self._call, None
+        try:
+            if call is not None:
+                self.value = call()
+        except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits, or dropped
+            self.error = error
+        finally:
+            call = None
+            with self._lock:
+                self.is_over = True
+                if self._is_abandoned:
+                    self.value = self.error = None
+                    self._abandoned.change(-1)
+            give_back_all(self._places)
+            self._signal.wake()
+
+
+def start_call(call: Callable[[], Any], signal: ThreadSignal, abandoned: Abandoned) -> ThreadCall:
+    """Make a call in a thread that keeps what the call around it holds, for as long as it runs.
+
+    Raises:
+        RuntimeError: If no thread can be started.
+    """
+    places = held.get()
+    for limit, place in places:
+        limit._share(place)
+    return ThreadCall(call, signal, abandoned, places)

@@ -1,0 +1,155 @@
+"""How a monitor is asked: what `ErrorMonitor` and `FleetMonitor` have in common."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import os
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from booking_resilience import clock
+from booking_resilience.checks import check_number, check_whole
+from booking_resilience.events import ErrorCategory
+from booking_resilience.monitor import export as exports
+from booking_resilience.monitor.files import check_suffix, write_file
+from booking_resilience.monitor.history import History
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Severity, member_of
+from booking_resilience.monitor.store import ErrorGroup
+
+_SHOWN = 50
+
+
+class MonitorReader(abc.ABC):
+    """Numbers, records, groups, history and exports of a monitor. Every question also sees to the alert."""
+
+    _fleet = False  # whether exports have host and pid
+
+    @property
+    def error_rate(self) -> float:
+        """Errors and critical errors per minute, over the window."""
+        return self.stats().error_rate
+
+    @property
+    def alerting(self) -> bool:
+        """Whether the alert fires."""
+        return self.stats().alert is not None
+
+    @abc.abstractmethod
+    def stats(self) -> ErrorStats:
+        """Return the numbers."""
+
+    def recent(
+        self,
+        limit: int = 50,
+        *,
+        category: ErrorCategory | str | None = None,
+        severity: Severity | str | None = None,
+    ) -> list[ErrorRecord]:
+        """Return the newest records that are kept, newest first; of one category or severity, if it is given.
+
+        Raises:
+            ValueError: If `limit` is below 0, or category or severity is unknown.
+        """
+        check_whole("limit", limit, 0)
+        category = None if category is None else member_of(ErrorCategory, category)
+        severity = None if severity is None else member_of(Severity, severity)
+        records = self._records()
+        return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
+
+    def groups(self, limit: int = 20) -> list[ErrorGroup]:
+        """Return the groups, the one seen last first.
+
+        Raises:
+            ValueError: If `limit` is below 0.
+        """
+        check_whole("limit", limit, 0)
+        return self._groups()[:limit]
+
+    @abc.abstractmethod
+    def history(self, minutes: int = 60) -> History:
+        """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
+
+        Args:
+            minutes: How many minutes, the running one included; a whole number from 1 to 1440.
+
+        Raises:
+            ValueError: If `minutes` is out of its range.
+        """
+
+    def snapshot(self) -> MonitorSnapshot:
+        """Return what a dashboard shows."""
+        stats, _, records = self._overview()
+        return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
+
+    async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
+        """Yield a snapshot now and every `interval` seconds, under asyncio or trio.
+
+        Raises:
+            ValueError: If `interval` is not above 0.
+        """
+        check_number("interval", interval, above=True)
+        while True:
+            yield self.snapshot()
+            await clock.sleep_async(interval)
+
+    def to_json(self) -> str:
+        """Return everything that is kept as a JSON document."""
+        return exports.to_json(*self._exported(), fleet=self._fleet)
+
+    def to_jsonl(self) -> str:
+        """Return everything that is kept as JSON Lines."""
+        return exports.to_jsonl(*self._exported(), fleet=self._fleet)
+
+    def to_csv(self, *, excel: bool = False) -> str:
+        """Return the records that are kept as CSV; for Excel with a byte order mark and at most 32,767 signs a cell."""
+        return exports.to_csv(self._exported()[1], excel=excel, fleet=self._fleet)
+
+    def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
+        """Write everything that is kept to a file, all or nothing, readable by its owner only.
+
+        Args:
+            path: Where; its suffix says the format.
+            excel: Whether a CSV file is for Excel, see `to_csv`.
+
+        Raises:
+            ValueError: If the path ends in none of .json, .jsonl, .csv.
+            OSError: If the file cannot be written; an old one stays whole.
+        """
+        make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
+        make[".csv"] = functools.partial(self.to_csv, excel=excel)
+        write_file(path, make[check_suffix(path)]())
+
+    async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
+        """Do as `export` in a worker thread, under asyncio or trio."""
+        check_suffix(path)
+        write = functools.partial(self.export, path, excel=excel)
+        if clock.in_trio():
+            import trio
+
+            await trio.to_thread.run_sync(write)
+        else:
+            import asyncio
+
+            await asyncio.to_thread(write)
+
+    @abc.abstractmethod
+    def _records(self) -> list[ErrorRecord]:
+        """Return the records that are kept, newest first."""
+
+    @abc.abstractmethod
+    def _groups(self) -> list[ErrorGroup]:
+        """Return all groups, the one seen last first."""
+
+    @abc.abstractmethod
+    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
+        """Return numbers, groups and records, all of one moment."""
+
+    @abc.abstractmethod
+    def _seconds(self) -> float:
+        """Return the window."""
+
+    def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
+        """Return the head of an export, and its records."""
+        stats, groups, records = self._overview()
+        return exports.head_of(clock.utc_now(), self._seconds(), stats, groups), records

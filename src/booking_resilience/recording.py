@@ -1,0 +1,111 @@
+"""What a pipeline records of its operations, in its monitor."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, Protocol, TypeAlias
+
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.callbacks import drop_awaitable, is_awaitable
+from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
+from booking_resilience.events import FailedAttempt, RetryEvent
+from booking_resilience.monitor import ErrorCategory, Severity
+from booking_resilience.retry import attempts_of
+
+logger: logging.Logger = logging.getLogger("booking_resilience.retry")
+
+Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
+
+
+class ErrorRecorder(Protocol):
+    """What a pipeline asks of its monitor; `ErrorMonitor` is one, and so is what adds a context and hands on to it."""
+
+    def record(
+        self,
+        error: BaseException,
+        *,
+        operation: str,
+        category: ErrorCategory,
+        severity: Severity,
+        attempts: int | tuple[FailedAttempt, ...] | None,
+        outcome: Outcome,
+    ) -> object:
+        """Record how an operation ended."""
+        ...
+
+
+class Records:
+    """Makes one record for each operation that failed, was refused, fell back or recovered.
+
+    Args:
+        monitor: Gets them.
+        category: Their category.
+        breaker: The pipeline's own breaker: what another one refuses has failed.
+        is_replaced: Whether a fallback may replace what failed, so that `replaced` knows the end and no event does.
+    """
+
+    __slots__ = ("_breaker", "_category", "_is_replaced", "_monitor")
+
+    def __init__(
+        self, monitor: ErrorRecorder, category: ErrorCategory, breaker: CircuitBreaker | None, *, is_replaced: bool
+    ) -> None:
+        self._monitor, self._category, self._breaker, self._is_replaced = monitor, category, breaker, is_replaced
+
+    def on_event(self, event: RetryEvent) -> None:
+        """Record how an operation ended, if the event tells."""
+        error = event.error
+        if error is None or event.outcome == "retrying":
+            return
+        if event.outcome == "recovered":
+            self._record(error, event.operation, "recovered", event.attempt)
+        elif not self._is_replaced:
+            self._failed(error, event.operation, event.attempt)
+
+    def replaced(self, operation: str, error: Exception, raised: Exception | None) -> None:
+        """Record an operation with a fallback that failed with an error.
+
+        Args:
+            operation: Its name.
+            error: What failed it.
+            raised: What came out all the same; None if the fallback gave an answer.
+        """
+        made = attempts_of(error)
+        if not made and not isinstance(error, DeadlineExceededError):
+            return  # no attempt failed: the function was of the wrong colour
+        if raised is None:
+            self._record(error, operation, "fell_back", 0 if self._was_refused(error, len(made)) else made or None)
+        elif raised is error:
+            self._failed(error, operation, len(made))
+        else:
+            self._record(raised, operation, "failed", made or None)
+
+    def _failed(self, error: BaseException, operation: str, attempt: int) -> None:
+        if self._was_refused(error, attempt):
+            self._record(error, operation, "refused", 0)
+        else:
+            self._record(error, operation, "failed", attempts_of(error) or attempt or None)
+
+    def _was_refused(self, error: BaseException, attempt: int) -> bool:
+        """Tell whether no attempt was made: a limit rejected the first, or the breaker of this pipeline itself."""
+        if attempt != 1:
+            return False
+        if isinstance(error, CircuitOpenError):
+            return self._breaker is not None and error.name == self._breaker.name
+        return isinstance(error, LimitExceededError)
+
+    def _record(
+        self, error: BaseException, operation: str, outcome: Outcome, attempts: int | tuple[FailedAttempt, ...] | None
+    ) -> None:
+        is_mild = outcome in ("recovered", "fell_back") or (
+            outcome == "refused" and isinstance(error, LimitExceededError)
+        )
+        made = self._monitor.record(
+            error,
+            operation=operation,
+            category=self._category,
+            severity=Severity.WARNING if is_mild else Severity.ERROR,
+            attempts=attempts,
+            outcome=outcome,
+        )
+        if is_awaitable(made):
+            drop_awaitable(self._monitor.record, made, logger)

@@ -1,0 +1,87 @@
+"""Waking a thread or a task that waits, from any thread."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+from booking_resilience import clock
+
+
+class ThreadSignal:
+    """Wakes one waiting thread. A wake that comes before the wait ends it at once.
+
+    A lock that the waiting thread holds and any other may release: unlike an event, a single step of the interpreter,
+    which no signal's handler comes in the middle of.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wake(self) -> bool:
+        """Wake the thread."""
+        with contextlib.suppress(RuntimeError):  # it was woken before
+            self._lock.release()
+        return True
+
+    def wait(self, seconds: float | None) -> None:
+        """Block until woken, for `seconds` at most; None for as long as it takes. Real time."""
+        self._lock.acquire(timeout=-1.0 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+class TaskSignal:
+    """Wakes one waiting task of asyncio or trio, whichever runs the code that makes the signal."""
+
+    __slots__ = ("_call_soon", "_event", "_loop", "_new_event")
+
+    def __init__(self) -> None:
+        if clock.in_trio():
+            import trio
+
+            self._loop: Any = None
+            self._call_soon: Any = trio.lowlevel.current_trio_token().run_sync_soon
+            self._new_event: Any = trio.Event
+        else:
+            import asyncio
+
+            self._loop = asyncio.get_running_loop()
+            self._call_soon = self._loop.call_soon_threadsafe
+            self._new_event = asyncio.Event
+        self._event = self._new_event()
+
+    def wake(self) -> bool:
+        """Wake the task; return False if its event loop is gone."""
+        try:
+            self._call_soon(self._arrive)
+        except RuntimeError:  # closed; trio's RunFinishedError is one, too
+            return False
+        return True
+
+    async def wait(self, seconds: float | None) -> None:
+        """Suspend until woken, for `seconds` at most; None for as long as it takes. The event loop's time."""
+        if seconds is None:
+            await self._event.wait()
+        elif self._loop is None:
+            import trio
+
+            with trio.move_on_after(max(0.0, seconds)):
+                await self._event.wait()
+        else:
+            timer = self._loop.call_later(seconds, self._arrive)
+            try:
+                await self._event.wait()
+            finally:
+                timer.cancel()
+        self._event = self._new_event()
+
+    def _arrive(self) -> None:
+        self._event.set()
+
+
+def new_signal(*, is_async: bool) -> Any:
+    """Return a signal for the calling thread or task."""
+    return TaskSignal() if is_async else ThreadSignal()

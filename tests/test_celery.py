@@ -1,0 +1,183 @@
+"""Celery tasks: attempts by the policy, waits for open breakers, run directly, eagerly and by a worker."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+pytest.importorskip("celery")
+import celery
+from celery.contrib.testing.worker import start_worker
+from celery.exceptions import Ignore
+
+from booking_resilience import CircuitBreaker, CircuitOpenError, ErrorMonitor, RetryBudget, RetryPolicy, remaining_time
+from booking_resilience.celery import resilient_task
+
+QUICK = RetryPolicy(max_attempts=3, base_delay=0.01, max_delay=0.02, jitter=0.0)
+
+
+_NUMBERS = itertools.count()
+
+
+class Function:
+    """A task's function that fails a given number of times, each time with the next error."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.calls, self.left = list(errors), [], []
+
+    def task(self, app, **settings):
+        """Make a task of it."""
+
+        @resilient_task(app, **{"retry": QUICK, "name": f"work{next(_NUMBERS)}", **settings})
+        def work(value):
+            self.calls.append(value)
+            self.left.append(remaining_time())
+            if self.errors:
+                raise self.errors.pop(0)
+            return value * 2
+
+        return work
+
+
+@pytest.fixture(params=["eager", "worker"])
+def run(request):
+    """Run a task to its end, in this process or by a worker."""
+    yield from runner(eager=request.param == "eager")
+
+
+@pytest.fixture
+def run_eagerly():
+    """Run a task to its end in this process; a worker takes seconds to stop."""
+    yield from runner(eager=True)
+
+
+def runner(*, eager):
+    """Yield what runs a task."""
+    app = celery.Celery("bookings", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.update(task_always_eager=eager, worker_hijack_root_logger=False, worker_redirect_stdouts=False)
+    app.conf.update(broker_connection_retry_on_startup=True, broker_transport_options={"polling_interval": 0.01})
+
+    def go(function, **settings):
+        task = function.task(app, **settings)
+        if eager:
+            return task.delay(21).get(timeout=20, disable_sync_subtasks=False)
+        with start_worker(app, perform_ping_check=False, shutdown_timeout=20):
+            return task.delay(21).get(timeout=20)
+
+    go.app, go.eager = app, eager
+    yield go
+    app.close()
+
+
+def test_a_transient_error_is_tried_again_by_the_policy(run):
+    """Two failures and a success are three tries of the same task."""
+    function = Function(ConnectionError("down"), ConnectionError("down"))
+    assert run(function) == 42
+    assert function.calls == [21, 21, 21]
+
+
+def test_the_policys_attempts_are_the_last_word(run_eagerly):
+    """After the last attempt the error comes out, and one record has the number of attempts."""
+    monitor, function = ErrorMonitor(), Function(*[ConnectionError("down") for _ in range(9)])
+    with pytest.raises(ConnectionError, match="down"):
+        run_eagerly(function, monitor=monitor)
+    assert len(function.calls) == 3
+    (record,) = monitor.recent()
+    assert (record.attempts, record.outcome, record.operation[:4]) == (3, "failed", "work")
+
+
+def test_other_errors_come_out_at_once(run_eagerly):
+    """An error that is not transient is not tried again."""
+    function = Function(ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        run_eagerly(function)
+    assert len(function.calls) == 1
+
+
+def test_a_budget_pays_the_retries(run_eagerly):
+    """Without a token there is no retry; a success adds one."""
+    budget = RetryBudget(capacity=2.0, initial=1.0, deposit=1.0)
+    function = Function(*[ConnectionError("down") for _ in range(9)])
+    policy = RetryPolicy(max_attempts=5, base_delay=0.0, budget=budget)
+    with pytest.raises(ConnectionError):
+        run_eagerly(function, retry=policy)
+    assert len(function.calls) == 2
+    assert run_eagerly(Function(), retry=policy) == 42
+    assert budget.tokens == 1
+
+
+def test_the_policys_deadline_bounds_each_try(run_eagerly):
+    """Each try has the policy's whole deadline; without one there is none."""
+    function = Function(ConnectionError("down"))
+    assert run_eagerly(function) == 42
+    assert [3 < left <= 4 for left in function.left] == [True, True]
+    function = Function()
+    run_eagerly(function, retry=RetryPolicy(deadline=None))
+    assert function.left == [None]
+
+
+def test_a_refusal_is_waited_for_by_a_worker_and_comes_out_eagerly(run):
+    """While the breaker is open a task waits, which is no attempt; run eagerly it is refused."""
+    breaker = CircuitBreaker("backend", failure_threshold=1, cooldown=0.3)
+    function = Function(ConnectionError("down"), ConnectionError("still down"))
+    if run.eager:
+        with pytest.raises(CircuitOpenError):
+            run(function, breaker=breaker)
+        assert len(function.calls) == 1
+    else:
+        assert run(function, breaker=breaker) == 42
+        assert len(function.calls) == 3  # the failed trial was an attempt, too
+        assert breaker.snapshot().trips == 2
+
+
+def test_the_waiting_ends(run):
+    """A task that has waited long enough for an isolated breaker is refused, with a record that says so."""
+    monitor, breaker = ErrorMonitor(), CircuitBreaker("backend")
+    breaker.isolate("maintenance")
+    function = Function()
+    with pytest.raises(CircuitOpenError):
+        run(function, breaker=breaker, monitor=monitor, max_open_wait=0.2)
+    (record,) = monitor.recent()
+    assert (function.calls, record.outcome, record.attempts) == ([], "refused", 0)
+
+
+def test_celerys_own_words_pass():
+    """What a function says to Celery itself is no failure, and a bound function has its task."""
+    app = celery.Celery("bookings", broker="memory://", backend="cache+memory://", set_as_current=False)
+    breaker = CircuitBreaker("backend", failure_threshold=1)
+
+    @resilient_task(app, breaker=breaker, bind=True)
+    def work(task):
+        assert task.name.endswith("work")
+        raise Ignore
+
+    with pytest.raises(Ignore):
+        work()
+    assert breaker.snapshot().failures == 0
+
+
+def test_a_direct_call_is_made_once():
+    """A task that is called as a function waits for nothing and tries once; the error is recorded and comes out."""
+    app, monitor = celery.Celery("bookings", set_as_current=False), ErrorMonitor()
+    function = Function(ConnectionError("down"))
+    with pytest.raises(ConnectionError):
+        function.task(app, monitor=monitor)(21)
+    assert len(function.calls) == len(monitor.recent()) == 1
+    breaker = CircuitBreaker("backend")
+    breaker.isolate("maintenance")
+    with pytest.raises(CircuitOpenError):
+        function.task(app, breaker=breaker, name="other")(21)
+
+
+def test_settings_that_make_no_sense_are_refused():
+    """Wrong settings are refused when the task is made."""
+    app = celery.Celery("bookings", set_as_current=False)
+    with pytest.raises(TypeError, match="max_retries"):
+        resilient_task(app, max_retries=3)
+    with pytest.raises(TypeError, match="retry must be a RetryPolicy"):
+        resilient_task(app, retry=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_open_wait"):
+        resilient_task(app, max_open_wait=-1.0)
+    with pytest.raises(ValueError, match="retry_on_result"):
+        resilient_task(app, retry=RetryPolicy(retry_on_result=bool))

@@ -1,0 +1,105 @@
+"""`health`: when a process is ready for requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from booking_resilience import CircuitBreaker, ErrorMonitor
+from booking_resilience.dashboard import Health, HealthCheck, health
+from booking_resilience.testing import virtual_time
+
+
+def broken(name: str = "appwrite") -> CircuitBreaker:
+    """Return a breaker that is open for 30 seconds."""
+    breaker = CircuitBreaker(name, failure_threshold=1, cooldown=30.0)
+    breaker.acquire().failure(ConnectionError())
+    return breaker
+
+
+@dataclass
+class Places:
+    """A limit as `health` sees it."""
+
+    in_flight: int
+    limit: int = 5
+    name: str = "rows"
+
+    def snapshot(self) -> Any:
+        return self
+
+
+def test_without_anything_it_is_ok() -> None:
+    """Nothing to look at is nothing wrong."""
+    assert health() == Health("ok", 200, ())
+
+
+def test_an_essential_breaker_is_down_while_it_cools() -> None:
+    """A breaker of a mapping that is open means 503 until its cooldown is over, then it needs calls: degraded."""
+    with virtual_time() as clock:
+        breaker = broken()
+        down = health(breakers={"rows": breaker})
+        assert (down.status, down.http_status) == ("down", 503)
+        assert down.checks == (HealthCheck("rows", "down", "open, next trial in 30 s"),)
+        clock.advance(30.0)
+        ready = health(breakers={"rows": breaker})
+        assert (ready.status, ready.http_status) == ("degraded", 200)
+        breaker.acquire().success()
+        assert health(breakers={"rows": breaker}).status == "ok"
+
+
+def test_an_isolated_essential_breaker_is_down() -> None:
+    """Isolated is down for as long as it lasts."""
+    breaker = CircuitBreaker("appwrite")
+    breaker.isolate("maintenance")
+    assert health(breakers={"appwrite": breaker}).http_status == 503
+    breaker.reset()
+    assert health(breakers={"appwrite": breaker}).http_status == 200
+
+
+def test_a_half_open_breaker_is_degraded() -> None:
+    """While a trial is out the process can work."""
+    with virtual_time() as clock:
+        breaker = broken()
+        clock.advance(30.0)
+        with breaker.guard():
+            assert health(breakers={"appwrite": breaker}).checks[0] == HealthCheck("appwrite", "degraded", "half-open")
+
+
+@pytest.mark.parametrize("collection", [list, tuple, iter])
+def test_other_breakers_only_degrade(collection: Any) -> None:
+    """Breakers of an iterable aren't essential, whatever their state."""
+    isolated = CircuitBreaker("chat")
+    isolated.isolate("maintenance")
+    found = health(breakers=collection([broken(), isolated]))
+    assert (found.status, found.http_status) == ("degraded", 200)
+    assert [check.name for check in found.checks] == ["appwrite", "chat"]
+
+
+@pytest.mark.parametrize(("in_flight", "status"), [(4, "ok"), (5, "degraded"), (6, "degraded")])
+def test_a_full_limit_is_degraded(in_flight: int, status: str) -> None:
+    """A limit whose places are all taken degrades."""
+    assert health(limits=[Places(in_flight)]).status == status
+    assert health(limits={"database": Places(in_flight)}).checks[0].name == "database"
+
+
+def test_a_firing_alert_is_degraded() -> None:
+    """The eleventh error within a minute degrades, and a minute of quiet afterwards restores."""
+    with virtual_time() as clock:
+        monitor = ErrorMonitor()
+        for number in range(11):
+            assert health(monitor=monitor).status == "ok"
+            monitor.log_network_error("lookUp", ConnectionError(str(number)))
+        assert health(monitor=monitor).checks == (HealthCheck("monitor", "degraded", "11 errors per minute"),)
+        clock.advance(130.0)
+        assert health(monitor=monitor).status == "ok"
+
+
+def test_the_worst_check_counts() -> None:
+    """Down wins over degraded, degraded over ok."""
+    monitor = ErrorMonitor()
+    found = health(breakers={"a": CircuitBreaker("a"), "b": broken()}, monitor=monitor, limits=[Places(5)])
+    assert found.status == "down"
+    assert [check.status for check in found.checks] == ["ok", "down", "degraded", "ok"]

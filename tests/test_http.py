@@ -1,0 +1,369 @@
+"""The HTTP clients against a misbehaving server: the table of docs/how-to/http-clients.md, and what lies around it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import email.utils
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import httpclients
+from booking_resilience import (
+    DEFAULT_RETRY,
+    Breakers,
+    BreakerState,
+    CircuitBreaker,
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorMonitor,
+    RetryBudget,
+    RetryPolicy,
+    attempts_of,
+    deadline,
+    is_backend_failure,
+    is_no_evidence,
+)
+from booking_resilience.http import HTTP_RETRY
+from booking_resilience.http.rules import origin_of
+from httpclients import LIBRARIES, QUICK
+from rawserver import RawServer, answer, cut, drip, hang, head_of, reset
+
+OK = answer(200, b"ok", Connection="close")
+KEPT = answer(200, b"ok")
+KEY = {"Idempotency-Key": "k-1"}
+make = pytest.fixture(httpclients.factory)
+
+
+@pytest.fixture(params=LIBRARIES)
+def name(request):
+    """Each client in turn."""
+    pytest.importorskip(LIBRARIES[request.param])
+    return request.param
+
+
+def date(seconds):
+    """Return an HTTP date so many seconds from now."""
+    return email.utils.format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds), True)
+
+
+def busy(status, **headers):
+    """Return an answer that asks to come again."""
+    return answer(status, b"later", Connection="close", **headers)
+
+
+ERROR = "the client's error"
+# what the server does, method, headers, body, what comes out, how many requests arrive, failures of the breaker
+BEHAVIOURS = {
+    "GET reset before an answer": ([reset, OK], "GET", {}, None, 200, 2, 1),
+    "GET closed without an answer": ([None, OK], "GET", {}, None, 200, 2, 1),
+    "GET closed again and again": ([None], "GET", {}, None, ERROR, 3, 3),
+    "GET 503": ([busy(503), OK], "GET", {}, None, 200, 2, 1),
+    "GET 503 again and again": ([busy(503)], "GET", {}, None, 503, 3, 3),
+    "GET 503, Retry-After in seconds": ([busy(503, Retry_After="0"), OK], "GET", {}, None, 200, 2, 1),
+    "GET 429, Retry-After as a date": ([busy(429, Retry_After=date(-5)), OK], "GET", {}, None, 200, 2, 0),
+    "GET 429 without Retry-After": ([busy(429), OK], "GET", {}, None, 200, 2, 0),
+    "GET 503, Retry-After of two days": ([busy(503, Retry_After="172800"), OK], "GET", {}, None, 503, 1, 1),
+    "GET 404": ([answer(404, b"no", Connection="close"), OK], "GET", {}, None, 404, 1, 0),
+    "GET 501": ([answer(501, b"no", Connection="close"), OK], "GET", {}, None, 501, 1, 1),
+    "GET 302": ([answer(302, b"", Location="/x", Connection="close"), OK], "GET", {}, None, 302, 1, 0),
+    "GET 200 with its body cut off": ([cut(OK[:-1]), OK], "GET", {}, None, ERROR, 1, 0),
+    "GET with a generated body 503": ([busy(503), OK], "GET", {}, [b"a", b"b"], 503, 1, 1),
+    "POST closed without an answer": ([None, OK], "POST", {}, b"pay", ERROR, 1, 1),
+    "POST 503": ([busy(503), OK], "POST", {}, b"pay", 503, 1, 1),
+    "PUT 503": ([busy(503), OK], "PUT", {}, b"pay", 503, 1, 1),
+    "POST with a key closed": ([None, OK], "POST", KEY, b"pay", 200, 2, 1),
+    "POST with a key 503": ([busy(503), OK], "POST", KEY, b"pay", 200, 2, 1),
+    "POST with a key and a generated body 503": ([busy(503), OK], "POST", KEY, [b"a", b"b"], 503, 1, 1),
+    "DELETE with an empty key 503": ([busy(503), OK], "DELETE", {"Idempotency-Key": ""}, None, 503, 1, 1),
+}
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_each_client_behaves_as_the_table_says(name, behaviour, make):
+    """What comes out, how many requests the server sees, and what the breaker takes for a failure."""
+    steps, method, headers, body, outcome, requests, failures = BEHAVIOURS[behaviour]
+    failed = []
+
+    def fails(error):
+        failed.extend([error] if is_backend_failure(error) else [])
+        return False
+
+    breakers = Breakers(lambda origin: CircuitBreaker(origin, failure_on=fails, ignore=is_no_evidence))
+    client = make(name, breakers=breakers)
+    with RawServer(*steps, keep_alive=False) as server:
+        url = f"http://127.0.0.1:{server.port}/room?q=1"
+        if outcome is ERROR:
+            with pytest.raises(client.error):
+                client.request(method, url, headers, body)
+        else:
+            assert client.request(method, url, headers, body)[0] == outcome
+        repeats = 2 if name == "aiohttp" and requests == 3 and outcome is ERROR else 1  # aiohttp does it all once more
+        assert len(server.requests) == requests * repeats
+        assert len(failed) == failures * repeats
+        assert [breaker.name for breaker in breakers] == [f"http://127.0.0.1:{server.port}"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_connection_that_was_refused_is_tried_again_whatever_the_method(name, method, make):
+    """What never left may be sent again; the error that comes out has its attempts."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    client = make(name)
+    with pytest.raises(client.error) as caught:
+        client.request(method, f"http://127.0.0.1:{port}/")
+    assert len(attempts_of(caught.value)) == 3
+
+
+def test_what_took_too_long_is_tried_again_and_counts_as_a_failure(name, make):
+    """The policy's `attempt_timeout` cuts off an asynchronous attempt and bounds each wait of a synchronous one."""
+    client = make(name, retry=RetryPolicy(base_delay=0.0, deadline=None, attempt_timeout=0.3))
+    with RawServer(hang, OK) as server:
+        assert client.request("GET", f"http://127.0.0.1:{server.port}/") == (200, b"ok")
+        assert len(server.requests) == 2
+        (breaker,) = client.breakers
+        assert breaker.snapshot().state is BreakerState.CLOSED
+
+
+def test_the_callers_deadline_ends_the_waiting_and_says_nothing_of_the_backend(name, make):
+    """A server that never answers is waited for until the deadline, which is no failure."""
+    breakers = Breakers(lambda origin: CircuitBreaker(origin, failure_threshold=1))
+    client = make(name, breakers=breakers)
+    with RawServer(hang) as server:
+        began = time.monotonic()
+        errors = client.error if isinstance(client.error, tuple) else (client.error, TimeoutError)
+        with deadline(0.4), pytest.raises(errors):
+            client.request("GET", f"http://127.0.0.1:{server.port}/")
+        assert 0.3 < time.monotonic() - began < 8
+        assert [breaker.state for breaker in breakers] == [BreakerState.CLOSED]
+
+
+def test_a_dripping_head_is_cut_off_in_an_event_loop(name, make):
+    """However slowly the head comes, an asynchronous request ends at its deadline."""
+    client = make(name)
+    if not client.is_async:
+        pytest.skip("a synchronous client bounds each wait, not all of them")
+    with RawServer(drip(OK, 0.05)) as server, deadline(0.3), pytest.raises(DeadlineExceededError):
+        client.request("GET", f"http://127.0.0.1:{server.port}/")
+
+
+def test_the_deadline_header_tells_what_is_left_of_the_callers_deadline(name, make):
+    """Each attempt sends whole milliseconds of the caller's deadline, one hour at most; a policy's is not sent."""
+    client = make(name, retry=RetryPolicy(base_delay=0.01, deadline=20.0))
+    with RawServer(busy(503), OK, keep_alive=False) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        with deadline(10.0):
+            client.request("GET", url)
+        client.request("GET", url)
+        with deadline(100_000.0):
+            client.request("GET", url)
+        sent = [head_of(request)[1].get("x-request-timeout-ms") for request in server.requests]
+        assert 5000 < int(sent[1]) < int(sent[0]) <= 10_000
+        assert sent[2:] == [None, "3600000"]
+        other = make(name, deadline_header=None)
+        with deadline(10.0):
+            other.request("GET", url)
+        assert "x-request-timeout-ms" not in head_of(server.requests[-1])[1]
+
+
+def test_nothing_is_sent_once_the_deadline_is_over(name, make):
+    """With less than a millisecond left no request begins."""
+    client = make(name)
+    with RawServer(OK) as server, deadline(0.0), pytest.raises(DeadlineExceededError):
+        client.request("GET", f"http://127.0.0.1:{server.port}/")
+    assert server.requests == []
+
+
+def test_the_attempt_that_trips_the_breaker_gives_its_own_response_and_then_calls_are_refused(name, make):
+    """At the threshold retrying ends with that response; from then on `CircuitOpenError` itself comes out."""
+    monitor = ErrorMonitor()
+    breakers = Breakers(lambda origin: CircuitBreaker(origin, failure_threshold=2))
+    client = make(name, breakers=breakers, monitor=monitor)
+    with RawServer(busy(503), keep_alive=False) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        assert client.request("GET", url) == (503, b"later")
+        assert len(server.requests) == 2
+        with pytest.raises(CircuitOpenError):
+            client.request("GET", url)
+        assert len(server.requests) == 2
+    refused, failed = monitor.recent()
+    operation = f"GET http://127.0.0.1:{server.port}"
+    assert (refused.outcome, refused.attempts, refused.operation) == ("refused", 0, operation)
+    assert (failed.outcome, failed.attempts, failed.operation) == ("failed", 2, operation)
+
+
+def test_a_request_that_recovered_is_recorded_and_one_that_went_well_is_not(name, make):
+    """A recovery is a warning; neither path nor query is in it; a 404 is no failure."""
+    monitor = ErrorMonitor()
+    client = make(name, monitor=monitor)
+    with RawServer(busy(503), OK, answer(404, b"", Connection="close"), OK, keep_alive=False) as server:
+        for _ in range(3):
+            client.request("GET", f"http://127.0.0.1:{server.port}/room?secret=1")
+    (record,) = monitor.recent()
+    assert (record.outcome, record.severity.value, record.attempts) == ("recovered", "warning", 2)
+    assert "room" not in monitor.to_json()
+    assert "secret" not in monitor.to_json()
+
+
+def test_the_policy_is_asked_about_a_status_by_an_error_with_the_response(name, make):
+    """`retry_on` sees `response.status_code` and the headers, and can have any status tried again."""
+    policy = RetryPolicy(base_delay=0.0, retry_on=lambda e: e.response.status_code == 404 and "X" in e.response.headers)
+    client = make(name, retry=policy)
+    with RawServer(
+        answer(404, b"", X="1", Connection="close"), answer(404, b"no", Connection="close"), keep_alive=False
+    ) as server:
+        assert client.request("GET", f"http://127.0.0.1:{server.port}/") == (404, b"no")
+        assert len(server.requests) == 2
+
+
+def test_a_budget_is_paid_and_filled(name, make):
+    """A retry takes a token, and a success adds its deposit."""
+    budget = RetryBudget(capacity=5.0, initial=1.0, deposit=0.5)
+    client = make(name, retry=RetryPolicy(base_delay=0.0, budget=budget))
+    with RawServer(busy(503), busy(503), OK, keep_alive=False) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        assert client.request("GET", url)[0] == 503
+        assert client.request("GET", url)[0] == 200
+    assert budget.tokens == 0.5
+
+
+def test_discarded_responses_are_closed_not_read(name, make):
+    """A response that is thrown away with an endless body holds up nothing, and its connection is not used again."""
+    endless = answer(503, b"x" * 100)[:-50]
+
+    def never_ending(sock, server):
+        sock.sendall(endless)
+        server.released.wait(10)
+
+    client = make(name)
+    with RawServer(never_ending, OK) as server:
+        assert client.request("GET", f"http://127.0.0.1:{server.port}/") == (200, b"ok")
+        assert server.connections == 2
+
+
+def test_a_cancelled_request_settles_nothing_and_leaves_nothing_behind(name, make):
+    """Cancelled while it waits for the answer, a request is no failure, and the client works on."""
+    client = make(name)
+    if not client.is_async:
+        pytest.skip("only tasks can be cancelled")
+    with RawServer(hang, KEPT) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+
+        async def main():
+            task = asyncio.create_task(client.request_async("GET", url))
+            while not server.requests:  # noqa: ASYNC110 - a thread appends them
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return await client.request_async("GET", url)
+
+        assert client.run(main) == (200, b"ok")
+        (breaker,) = client.breakers
+        assert breaker.snapshot().failures == 0
+
+
+def test_no_connection_is_left_over_after_many_requests_with_faults(name, make):
+    """After requests with every fault nothing is open but what the pool keeps."""
+    client = make(name)
+    steps = [reset, None, busy(503), cut(KEPT[:-1]), KEPT] * 20
+    with RawServer(*steps) as server:
+        for _ in range(50):
+            try:
+                client.request("GET", f"http://127.0.0.1:{server.port}/")
+            except client.error:
+                pass
+        client.close()
+        client.close = lambda: None
+        limit = time.monotonic() + 10
+        while any(sock.fileno() >= 0 for sock in server._open) and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert [sock for sock in server._open if sock.fileno() >= 0] == []
+
+
+def test_the_default_policy_is_that_of_the_library_without_a_deadline():
+    """Nothing is cut off unless the caller says so."""
+    assert HTTP_RETRY.deadline is None
+    assert (HTTP_RETRY.max_attempts, HTTP_RETRY.retry_on) == (DEFAULT_RETRY.max_attempts, DEFAULT_RETRY.retry_on)
+
+
+def test_settings_that_make_no_sense_are_refused(name):
+    """Wrong settings are refused when the transport is made."""
+    wrong = [
+        ({"breakers": {}}, TypeError, "breakers must be Breakers or None"),
+        ({"retry": 3}, TypeError, "retry must be a RetryPolicy"),
+        ({"monitor": 3}, TypeError, "monitor must be"),
+        ({"deadline_header": ""}, ValueError, "deadline_header"),
+        ({"retry": RetryPolicy(retry_on_result=bool)}, ValueError, "without retry_on_result"),
+        ({"unknown": 3}, TypeError, "unknown"),
+    ]
+    for settings, kind, text in wrong:
+        with pytest.raises(kind, match=text):
+            httpclients.Client(name, **{"retry": QUICK, "breakers": None, **settings})
+
+
+def test_an_inner_transport_takes_no_options():
+    """What is meant for the inner transport can't be given beside one; its own context manager is used."""
+    httpx = pytest.importorskip("httpx")
+    from booking_resilience.http.httpx import AsyncResilientTransport, ResilientTransport
+
+    with pytest.raises(TypeError, match="without http2"):
+        ResilientTransport(httpx.HTTPTransport(), http2=True)
+    answers = iter([httpx.Response(503), httpx.Response(200, text="ok")])
+    inner = httpx.MockTransport(lambda request: next(answers))
+    with ResilientTransport(inner, retry=QUICK) as transport, httpx.Client(transport=transport) as client:
+        assert client.get("https://example.com/").text == "ok"
+
+    async def main():
+        async with AsyncResilientTransport(httpx.MockTransport(lambda request: httpx.Response(200))) as transport:
+            return await transport.handle_async_request(httpx.Request("GET", "https://example.com/"))
+
+    assert asyncio.run(main()).status_code == 200
+
+
+def test_requests_takes_its_timeouts_in_every_form():
+    """A deadline shortens a number, a pair and a `Timeout`, and none; an adapter can't be pickled."""
+    pytest.importorskip("requests")
+    import pickle
+
+    import urllib3
+
+    from booking_resilience.http.requests import ResilientAdapter, _least
+
+    assert [_least(given, 2.0) for given in (None, 1, 5.0, (1.0, None))] == [2.0, 1, 2.0, (1.0, 2.0)]
+    limited = _least(urllib3.Timeout(connect=1.0, read=5.0), 2.0)
+    assert (limited.connect_timeout, limited._read, limited.total) == (1.0, 2.0, 2.0)
+    with pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(ResilientAdapter())
+
+
+@pytest.mark.parametrize(
+    ("parts", "origin"),
+    [
+        (("HTTP", "Example.COM", None), "http://example.com:80"),
+        (("https", "example.com", None), "https://example.com:443"),
+        (("https", "::1", 8443), "https://[::1]:8443"),
+        (("http", "[::1]", 80), "http://[::1]:80"),
+        (("ws", "example.com", None), "ws://example.com"),
+    ],
+)
+def test_an_origin_is_lower_case_with_its_port(parts, origin):
+    """One origin is written in one way."""
+    assert origin_of(*parts) == origin
+
+
+def test_each_module_imports_its_own_client_only():
+    """The package imports no client, each module only its own."""
+    clients = {"httpx", "httpx2", "requests", "aiohttp"}
+    for module in (None, *sorted(clients)):
+        if module is not None:
+            pytest.importorskip(module)
+        others = sorted(clients - {module})
+        ours = "booking_resilience.http" + (f".{module}" if module else "")
+        code = f"import {ours}, sys; print([name for name in {others!r} if name in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.strip() == "[]"

@@ -1,0 +1,301 @@
+"""Journals of both kinds: pages, order, repeats, what is removed, and what a journal in trouble costs."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from booking_resilience import ErrorMonitor
+from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
+from booking_resilience.journal.entries import CLAIM, RECORD, entry
+from booking_resilience.journal.writer import place_of
+from journaling import QUIET, ListJournal, record
+from redisserver import RedisServer, eventually, needs_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Run a Redis of the test's own."""
+    made = RedisServer()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=needs_redis)])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Makes journals of one kind that are all the same log."""
+    made: list[Any] = []
+
+    def new(**settings: Any) -> Any:
+        if request.param == "sqlite":
+            journal: Any = SQLiteJournal(tmp_path / "errors.db", **settings)
+        else:
+            journal = RedisJournal(request.getfixturevalue("server").url, **settings)
+        made.append(journal)
+        return journal
+
+    yield new
+    for journal in made:
+        journal.close()
+
+
+def some(number: int, kind: bytes = RECORD) -> list[bytes]:
+    """Make so many entries."""
+    return [entry(kind, b"w" * 8 + place.to_bytes(8, "big"), place) for place in range(number)]
+
+
+def read_all(journal: Any, limit: int = 7) -> list[bytes]:
+    """Read a journal from its beginning to its end."""
+    found, cursor = [], None
+    while True:
+        page, cursor = journal.read(cursor, limit)
+        if not page:
+            return found
+        assert len(page) <= limit
+        found += page
+
+
+class TestBothKinds:
+    def test_what_is_appended_is_read_in_order(self, make):
+        """Pages follow one another in the order of the log, records and others alike."""
+        journal = make()
+        entries = [*some(20), *some(3, CLAIM), *some(20)]
+        journal.append(entries)
+        assert read_all(journal) == entries
+        assert read_all(make()) == entries
+
+    def test_at_the_end_the_cursor_stays(self, make):
+        """At the end, and in an empty journal, there is nothing, and the cursor is the one that was given."""
+        journal = make()
+        assert journal.read() == ([], None)
+        journal.append(some(3))
+        _, cursor = journal.read()
+        assert journal.read(cursor) == ([], cursor)
+        journal.append(some(1))
+        assert journal.read(cursor)[0] == some(1)
+
+    def test_a_batch_is_appended_whole_or_not_at_all(self, make):
+        """An entry that is no bytes spoils its batch, and nothing else."""
+        journal = make()
+        with pytest.raises(TypeError, match="bytes"):
+            journal.append([some(1)[0], "text"])
+        assert journal.read() == ([], None)
+
+    def test_no_more_than_max_records_stay(self, make):
+        """The oldest records go, others stay."""
+        journal = make(max_records=10)
+        journal.append([*some(1, CLAIM), *some(8)])
+        journal.append(some(50)[8:])
+        assert read_all(journal) == [*some(1, CLAIM), *some(50)[40:]]
+
+    def test_records_go_after_max_age(self, make):
+        """Records older than `max_age` go with the next batch."""
+        journal = make(max_age=0.05)
+        journal.append(some(3))
+        time.sleep(0.06)
+        journal.append(some(4)[3:])
+        assert read_all(journal) == some(4)[3:]
+
+    def test_a_closed_journal_takes_nothing(self, make):
+        """Closing twice is harmless; then appending and reading raise."""
+        journal = make()
+        journal.close()
+        journal.close()
+        with pytest.raises(ValueError, match="closed"):
+            journal.append(some(1))
+        with pytest.raises(ValueError, match="closed"):
+            journal.read()
+
+    def test_closing_writes_what_waits(self, make):
+        """What was recorded before `close` is in the journal; what comes after is counted."""
+        journal = make()
+        monitor = ErrorMonitor(journal=journal)
+        record(monitor, 5)
+        journal.close()
+        record(monitor, 2)
+        assert monitor.stats().unjournaled == 2
+        assert sum(data.startswith(RECORD) for data in read_all(make())) == 5
+
+    def test_settings_are_checked(self, make):
+        """A setting of the wrong type or out of its range is refused with an error that names it."""
+        for settings in ({"max_age": 0}, {"max_records": 0}):
+            with pytest.raises(ValueError, match=next(iter(settings))):
+                make(**settings)
+        for settings in ({"max_age": "1"}, {"max_records": None}):
+            with pytest.raises(TypeError, match=next(iter(settings))):
+                make(**settings)
+
+    def test_the_fleet_counts_what_was_removed(self, make):
+        """`dropped` is the records that the reader knew and the journal no longer has; `total` has them, too."""
+        monitor = ErrorMonitor(journal=make(max_records=10))
+        with FleetMonitor(make(), alert=QUIET) as fleet:
+            for total in (10, 20, 30):
+                record(monitor, 10)
+                assert monitor.flush(20)
+                eventually(lambda total=total: fleet.stats().total == total)
+            eventually(lambda: fleet.stats().dropped == 20)
+            assert fleet.stats().total == 30
+
+
+class TestFile:
+    def test_only_its_owner_may_read_it(self, tmp_path):
+        """The file has the mode 0600."""
+        journal = SQLiteJournal(tmp_path / "a.db")
+        journal.append(some(1))
+        assert stat.S_IMODE((tmp_path / "a.db").stat().st_mode) == 0o600
+        journal.close()
+        assert [found.name for found in tmp_path.iterdir()] == ["a.db"]
+
+    @pytest.mark.parametrize("kind", ["text", "database", "folder"])
+    def test_another_file_is_refused_and_left_alone(self, tmp_path, kind):
+        """A file that is no journal raises a ValueError that names it, and nothing is written."""
+        path = tmp_path / "other.db"
+        if kind == "text":
+            path.write_text("hello" * 1000)
+        elif kind == "database":
+            with sqlite3.connect(path) as db:
+                db.execute("CREATE TABLE mine (a)")
+            db.close()
+        else:
+            path.mkdir()
+        before = None if kind == "folder" else path.read_bytes()
+        with pytest.raises(ValueError, match=r"other\.db"):
+            SQLiteJournal(path)
+        assert before is None or path.read_bytes() == before
+        assert [found.name for found in tmp_path.iterdir()] == ["other.db"]
+
+    def test_what_is_no_path_is_refused(self):
+        """A number is no path."""
+        with pytest.raises(TypeError, match="path"):
+            SQLiteJournal(5)  # type: ignore[arg-type] # that is the point
+
+    @pytest.mark.parametrize("rest", ["", "*"])
+    def test_a_deleted_file_is_made_anew(self, tmp_path, rest):
+        """Writers and readers go on in a new file, with or without what is left of the old one's log."""
+        path = tmp_path / "a.db"
+        monitor = ErrorMonitor(journal=SQLiteJournal(path))
+        with FleetMonitor(SQLiteJournal(path), alert=QUIET) as fleet:
+            record(monitor, 3)
+            assert monitor.flush(20)
+            eventually(lambda: fleet.stats().total == 3)
+            for found in tmp_path.glob(f"a.db{rest}"):
+                found.unlink()
+            eventually(lambda: fleet.stats().dropped == 3)
+            record(monitor, 4)
+            assert monitor.flush(20)
+            eventually(lambda: fleet.stats().total == 7)
+            assert sum(data.startswith(RECORD) for data in read_all(SQLiteJournal(path))) == 4
+
+    def test_a_damaged_file_counts_as_gone(self, tmp_path, caplog):
+        """While the file is damaged records wait, and it is said once; when it is deleted they are written."""
+        path = tmp_path / "a.db"
+        monitor = ErrorMonitor(journal=SQLiteJournal(path))
+        record(monitor, 1)
+        assert monitor.flush(20)
+        for found in tmp_path.glob("a.db*"):
+            found.unlink()
+        path.write_bytes(b"no journal" * 1000)
+        record(monitor, 5)
+        assert not monitor.flush(1.5)
+        assert path.read_bytes() == b"no journal" * 1000
+        assert sum("cannot be written" in line for line in caplog.messages) == 1
+        path.unlink()
+        assert monitor.flush(20)
+        assert sum(data.startswith(RECORD) for data in read_all(SQLiteJournal(path))) == 5
+
+    def test_a_locked_file_only_delays(self, tmp_path):
+        """While another process holds the write lock records wait."""
+        path = tmp_path / "a.db"
+        journal = SQLiteJournal(path)
+        monitor = ErrorMonitor(journal=journal)
+        record(monitor)
+        assert monitor.flush(20)
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        record(monitor, 5)
+        assert not monitor.flush(1)
+        other.execute("ROLLBACK")
+        other.close()
+        assert monitor.flush(20)
+        assert sum(data.startswith(RECORD) for data in read_all(journal)) == 6
+        journal.close()
+
+
+@needs_redis
+class TestRedis:
+    def test_a_frozen_redis_only_delays(self, server, caplog):
+        """While Redis stands still the fleet says since when, and records wait."""
+        journal = RedisJournal(server.url)
+        monitor = ErrorMonitor(journal=journal)
+        with FleetMonitor(journal, alert=QUIET) as fleet:
+            record(monitor)
+            eventually(lambda: fleet.stats().total == 1 and fleet.stale_since is None)
+            server.freeze()
+            begin = time.monotonic()
+            record(monitor, 50)
+            fleet.stats()
+            assert time.monotonic() - begin < 1.5
+            eventually(lambda: fleet.stale_since is not None)
+            server.thaw()
+            eventually(lambda: fleet.stats().total == 51 and fleet.stale_since is None)
+            assert monitor.stats().unjournaled == 0
+        journal.close()
+
+    def test_an_emptied_redis_is_said(self, server):
+        """What was only in an emptied Redis is gone, and the fleet's numbers say so."""
+        journal = RedisJournal(server.url)
+        monitor = ErrorMonitor(journal=journal)
+        with FleetMonitor(journal, alert=QUIET) as fleet:
+            record(monitor, 3)
+            eventually(lambda: fleet.stats().total == 3)
+            server.client().flushall()
+            eventually(lambda: fleet.stats().dropped == 3)
+            record(monitor, 2)
+            eventually(lambda: fleet.stats().total == 5)
+        journal.close()
+
+    def test_a_full_redis_only_delays(self, server):
+        """While Redis refuses writes records wait."""
+        journal = RedisJournal(server.url)
+        monitor = ErrorMonitor(journal=journal)
+        record(monitor)
+        assert monitor.flush(20)
+        client = server.client()
+        client.config_set("maxmemory", "1")
+        record(monitor, 5)
+        assert not monitor.flush(1)
+        client.config_set("maxmemory", "0")
+        assert monitor.flush(20)
+        assert sum(data.startswith(RECORD) for data in read_all(journal)) == 6
+        client.close()
+        journal.close()
+
+    @pytest.mark.parametrize(("url", "error"), [(5, TypeError), ("", ValueError), ("http://x", ValueError)])
+    def test_a_wrong_url(self, url, error):
+        """A URL that is none is refused, and the error has nothing of it."""
+        with pytest.raises(error, match="url"):
+            RedisJournal(url)
+
+    def test_a_password_is_told_nowhere(self, server):
+        """The journal's name for people has no password."""
+        journal = RedisJournal("redis://:hunter2@127.0.0.1:1/0")
+        assert "hunter2" not in repr(journal) + place_of(journal)
+        journal.close()
+
+
+def test_a_list_is_journal_enough():
+    """A journal of one's own needs the three methods, and nothing else."""
+    journal = ListJournal()
+    monitor = ErrorMonitor(journal=journal)
+    with FleetMonitor(journal, alert=QUIET) as fleet:
+        record(monitor, 100)
+        eventually(lambda: fleet.stats().total == 100)
+        assert journal.appends < 50

@@ -1,0 +1,294 @@
+"""Races for the limits: threads, tasks of two event loops, cancellations, deadlines, signals and forks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+
+from booking_resilience import LimitExceededError, deadline
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit, priority
+from booking_resilience.load.rate import Turns
+from drivers import LOOPS, no_cycles
+
+LIMIT = 7
+
+
+class Gauge:
+    """Counts who is inside."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.now = self.most = self.total = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.now += 1
+            self.total += 1
+            self.most = max(self.most, self.now)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.now -= 1
+
+
+class StrikeError(BaseException):
+    """What the signal's handler raises."""
+
+
+def assert_whole(limit: ConcurrencyLimit, places: int) -> None:
+    """Fail unless exactly so many calls can run at once, and nobody waits."""
+    gc.collect()
+    until(lambda: (limit.snapshot().in_flight, limit.snapshot().queued) == (0, 0))
+    taken = [limit._take() for _ in range(places + 1)]
+    assert [place is not None for place in taken] == [True] * places + [False]
+    for place in taken[:places]:
+        limit._give_back(place, None, lost=True)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_threads_and_tasks_of_two_loops() -> None:
+    """50 threads, 500 tasks of asyncio and of trio, cancelled and timed out at random, share one limit."""
+    limit, gauge = ConcurrencyLimit("l", limit=LIMIT, max_queue=2_000), Gauge()
+    refused = threading.Semaphore(0)
+
+    def in_a_thread(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(20):
+            try:
+                with deadline(rng.choice([0.0, 0.002, 60.0])), priority(rng.randrange(3)), limit.guard(), gauge:
+                    time.sleep(rng.choice([0.0, 0.0005]))
+            except LimitExceededError:
+                refused.release()
+
+    async def in_a_task(sleep: Callable[[float], Any], rng: random.Random) -> None:
+        for _ in range(2):
+            with contextlib.suppress(LimitExceededError), deadline(rng.choice([0.002, 60.0])):
+                async with limit.guard():
+                    with gauge:
+                        await sleep(rng.choice([0.0, 0.0005]))
+
+    async def in_asyncio() -> None:
+        rng = random.Random(1)
+        tasks = [asyncio.ensure_future(in_a_task(asyncio.sleep, rng)) for _ in range(250)]
+        await asyncio.sleep(0.02)
+        for task in tasks[::3]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def in_trio() -> None:
+        rng = random.Random(2)
+
+        async def cancelled() -> None:
+            with trio.move_on_after(rng.random() / 20):
+                await in_a_task(trio.sleep, rng)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(250):
+                nursery.start_soon(cancelled if number % 3 else in_a_task, *([] if number % 3 else [trio.sleep, rng]))
+
+    jobs: list[Callable[[], object]] = [lambda seed=seed: in_a_thread(seed) for seed in range(50)]  # type: ignore[misc] # mypy can't infer a lambda with a default
+    jobs += [lambda: asyncio.run(in_asyncio()), lambda: trio.run(in_trio)]
+    threads = [threading.Thread(target=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert 0 < gauge.most <= LIMIT
+    assert gauge.now == 0
+    assert_whole(limit, LIMIT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
+@pytest.mark.parametrize("max_queue", [0, 50])
+def test_signals_lose_no_place(max_queue: int) -> None:
+    """A signal whose handler raises, between any two instructions, leaves every place and nobody in line."""
+    limit = ConcurrencyLimit("l", limit=2, max_queue=max_queue)
+    stop = threading.Event()
+
+    def others() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(LimitExceededError):
+                limit.call(time.sleep, 0.0001)
+
+    is_armed = False
+
+    def strike(*_: object) -> None:
+        nonlocal is_armed
+        if is_armed:
+            is_armed = False
+            raise StrikeError
+
+    threads = [threading.Thread(target=others) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    before = signal.signal(signal.SIGALRM, strike)
+    struck, end = 0, time.monotonic() + 1.5
+    try:
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0008))
+                is_armed = True
+                for _ in range(30):
+                    with contextlib.suppress(LimitExceededError):
+                        limit.call(int)
+                is_armed = False
+            except StrikeError:
+                struck += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert struck
+    assert_whole(limit, 2)
+
+
+def test_an_adaptive_limit_that_moves_keeps_its_places() -> None:
+    """While answers and refusals move the limit up and down, no place is lost and none invented."""
+    limit = AdaptiveLimit("l", initial=20, minimum=2, maximum=40, max_queue=200)
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+
+        def call() -> None:
+            if rng.random() < 0.01:
+                raise TimeoutError
+
+        for _ in range(300):
+            with contextlib.suppress(TimeoutError):
+                limit.call(call)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert 2 <= limit.snapshot().limit <= 40
+    assert_whole(limit, limit.snapshot().limit)
+
+
+def test_turns_that_many_threads_take() -> None:
+    """Threads that take turns without a lock get exactly as many as there are."""
+    turns, got = Turns(1_000, 5_000), []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def take() -> None:
+        got.append(sum(turns.take_one(0) for _ in range(1_000)))
+
+    try:
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(before)
+    assert sum(got) == 5_000
+
+
+def test_a_waiter_whose_loop_is_closed_is_passed_over() -> None:
+    """A task that waited in a loop that is gone gets no place; the next in line does."""
+    limit = ConcurrencyLimit("l", limit=1, max_queue=5)
+    loop = asyncio.new_event_loop()
+
+    async def wait() -> None:
+        async with limit.guard():
+            pass
+
+    guard = limit.guard()
+    guard.__enter__()
+    task = loop.create_task(wait())
+    loop.run_until_complete(asyncio.sleep(0))
+    assert limit.snapshot().queued == 1
+    loop.close()
+    guard.__exit__(None, None, None)
+    assert limit.call(int) == 0
+    task.get_coro().close()  # type: ignore[union-attr] # so that it isn't reported as never finished
+    task._log_destroy_pending = False  # type: ignore[attr-defined] # as above
+    assert_whole(limit, 1)
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
+def test_a_higher_priority_comes_while_the_first_sleeps(loop: Any) -> None:
+    """A task that was first for a rate's turn, and no longer is, waits without keeping the event loop busy."""
+    rate, order = RateLimit("r", rate=2, burst=1, max_queue=9), list[int]()
+    assert rate.try_acquire()
+
+    async def take(rank: int) -> None:
+        with priority(rank):
+            async with rate.guard():
+                order.append(rank)
+
+    async def main() -> None:
+        if loop is LOOPS[1]:
+            async with trio.open_nursery() as nursery:
+                for rank in range(3):
+                    nursery.start_soon(take, rank)
+                    while rate.snapshot().queued <= rank:
+                        await trio.lowlevel.checkpoint()
+        else:
+            tasks = []
+            for rank in range(3):
+                tasks.append(asyncio.ensure_future(take(rank)))
+                while rate.snapshot().queued <= rank:  # noqa: ASYNC110 - what is waited for is state
+                    await asyncio.sleep(0)
+            await asyncio.gather(*tasks)
+
+    loop.run(main)
+    assert order == [2, 1, 0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_begins_with_all_places() -> None:
+    """A child has every place and every turn, also those that its parent's calls hold; the parent keeps its own."""
+    limit, rate = ConcurrencyLimit("l", limit=1), RateLimit("r", rate=0.001)
+    assert rate.try_acquire()
+    with limit.guard():
+        child = os.fork()
+        if not child:
+            code = 1
+            with contextlib.suppress(BaseException):
+                limit.call(int)
+                code = 0 if rate.try_acquire() and limit.snapshot().in_flight == 0 else 2
+            os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert limit.snapshot().in_flight == 1
+    assert_whole(limit, 1)
+
+
+def test_no_circles() -> None:
+    """A limit that is dropped leaves nothing to the cycle collector, nor do refusals and waits."""
+
+    def all_ways() -> None:
+        limit = AdaptiveLimit("l", initial=1, max_queue=1, max_wait=0.0)
+        limit.call(int)
+        with limit.guard(), contextlib.suppress(LimitExceededError):
+            limit.call(int)
+        RateLimit("r", rate=1).try_acquire()
+
+    all_ways()
+    with no_cycles():
+        all_ways()

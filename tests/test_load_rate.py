@@ -1,0 +1,92 @@
+"""`RateLimit` and its pure core."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from booking_resilience import LimitExceededError, deadline
+from booking_resilience.load import RateLimit
+from booking_resilience.load.rate import Turns
+from booking_resilience.testing import virtual_time
+
+SECOND = 1_000_000_000
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "take", "take", "pause", "back"]), st.integers(0, 3 * SECOND), st.integers(1, 3)
+    ),
+    max_size=80,
+)
+
+
+@given(interval=st.integers(1, SECOND), burst=st.integers(1, 8), steps=steps)
+def test_no_span_holds_too_many_turns(interval: int, burst: int, steps: list[tuple[str, int, int]]) -> None:
+    """In any span of time no more turns are taken than the burst and one for each interval in it."""
+    turns, now, taken = Turns(interval, burst), 0, list[int]()
+    for what, wait, tokens in steps:
+        now += wait
+        if what == "pause":
+            turns.pause(now, tokens * SECOND // 4)
+        elif what == "take" and turns.take(now, min(tokens, burst)):
+            taken += [now] * min(tokens, burst)
+    for first, start in enumerate(taken):
+        for last in range(first, len(taken)):
+            assert last - first + 1 <= burst + (taken[last] - start) / interval
+
+
+@given(interval=st.integers(1, SECOND), burst=st.integers(1, 8), steps=steps, tokens=st.integers(1, 8))
+def test_the_wait_is_exact(interval: int, burst: int, steps: list[tuple[str, int, int]], tokens: int) -> None:
+    """A turn is free exactly after the time that `wait` says, also when time stepped back."""
+    turns, now, tokens = Turns(interval, burst), 0, min(tokens, burst)
+    for what, wait, many in steps:
+        now += -wait if what == "back" else wait
+        if what == "pause":
+            turns.pause(now, wait)
+        else:
+            turns.take(now, min(many, burst))
+    wait = turns.wait(now, tokens)
+    assert wait <= burst * interval + 3 * SECOND
+    if wait:
+        assert not turns.take(now + wait - 1, tokens)
+    assert turns.take(now + wait, tokens)
+
+
+@given(
+    spent=st.integers(0, 5), pauses=st.lists(st.tuples(st.integers(0, SECOND), st.integers(0, 2 * SECOND)), min_size=1)
+)
+def test_nothing_accrues_in_a_pause(spent: int, pauses: list[tuple[int, int]]) -> None:
+    """At the end of pauses that overlap as many turns are free as when the first began, and at most one more."""
+    turns, now, end = Turns(SECOND // 10, 5), 0, 0
+    assert all(turns.take(now) for _ in range(spent))
+    for wait, length in pauses:
+        now = min(now + wait, end)  # a pause is always under way
+        turns.pause(now, length)
+        end = max(end, now + length)
+    free = sum(turns.take(end) for _ in range(9))
+    assert 5 - spent <= free <= 5 - spent + 1
+
+
+def test_a_clock_that_was_ahead_is_forgotten() -> None:
+    """After virtual time the limit lets calls through as a fresh one does, an interval later at most."""
+    limit = RateLimit("backend", rate=1000, burst=2)
+    with virtual_time() as clock:
+        clock.advance(10_000_000)
+        limit.pause(0.0)
+        assert limit.try_acquire(2)
+    assert limit._turns.wait(0) <= 2 * limit._interval
+
+
+def test_a_waiter_that_would_be_too_late_is_rejected_at_once() -> None:
+    """A call whose turn comes after its time to wait is rejected before it waits, and the others keep their turns."""
+    with virtual_time() as clock:
+        limit = RateLimit("backend", rate=1, max_queue=5, max_wait=1.5)
+        limit.call(int)
+        limit.call(int)
+        assert clock.now() == pytest.approx(1.0)
+        with deadline(0.5), pytest.raises(LimitExceededError) as caught:
+            limit.call(int)
+        assert caught.value.retry_after == pytest.approx(1.0)
+        assert clock.now() == pytest.approx(1.0)
+        assert limit.snapshot().refused == 1

@@ -1,0 +1,142 @@
+"""The context of a block joins every record that a monitor makes in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+
+import pytest
+import trio
+
+from booking_resilience import ErrorMonitor, Pipeline, RetryPolicy, run_batch, run_batch_async
+
+
+@pytest.fixture
+def monitor():
+    """A fresh monitor."""
+    return ErrorMonitor()
+
+
+def record(monitor, **context):
+    """Record an error and return the record's context."""
+    return monitor.record(ConnectionError("down"), operation="op", context=context or None).context
+
+
+def test_records_of_a_block_have_its_context(monitor):
+    """A record made inside has the values, one made after it has none."""
+    with monitor.context(request_id="r1", path="/book"):
+        assert record(monitor) == {"request_id": "r1", "path": "/book"}
+        assert record(monitor, slot=9) == {"request_id": "r1", "path": "/book", "slot": 9}
+    assert record(monitor) == {}
+
+
+def test_inner_values_go_over_outer_ones_and_a_records_own_over_both(monitor):
+    """Of the same name the innermost value counts."""
+    with monitor.context(a=1, b=1, c=1), monitor.context(b=2, c=2):
+        assert record(monitor, c=3) == {"a": 1, "b": 2, "c": 3}
+    with monitor.context(a=1):
+        with monitor.context(a=2):
+            pass
+        assert record(monitor) == {"a": 1}
+
+
+def test_the_context_is_redacted(monitor):
+    """Secrets in a block's values stay out, as in a record's own."""
+    with monitor.context(password="hunter2", note="api_key=abcdef123456"):
+        assert "hunter2" not in str(record(monitor))
+    assert "hunter2" not in monitor.to_json()
+
+
+def test_other_monitors_have_nothing_of_it(monitor):
+    """A block is one monitor's; blocks of several monitors nest."""
+    other = ErrorMonitor()
+    with monitor.context(a=1), other.context(b=2):
+        assert record(monitor) == {"a": 1}
+        assert record(other) == {"b": 2}
+
+
+def test_records_of_every_way_have_it(monitor):
+    """What a pipeline, a capture, a batch or a log record makes has the context, too."""
+    pipeline = Pipeline(retry=RetryPolicy(max_attempts=2, base_delay=0.0), monitor=monitor)
+
+    def fails(_=None):
+        raise ConnectionError("down")
+
+    with monitor.context(request_id="r1"):
+        with pytest.raises(ConnectionError):
+            pipeline.call("op", fails)
+        with pytest.raises(ConnectionError), monitor.capture("block"):
+            fails()
+        run_batch(fails, [1, 2], pipeline=pipeline)
+        monitor.log_chat_error("chat", ConnectionError())
+    assert {found.context["request_id"] for found in monitor.recent()} == {"r1"}
+    assert len(monitor.recent()) == 5
+
+
+def test_it_holds_in_tasks_threads_and_copied_contexts(monitor):
+    """Asyncio's tasks and threads, asynchronous batches and copies of the context take it along; a bare thread not."""
+    pipeline = Pipeline(retry=RetryPolicy(max_attempts=1), monitor=monitor)
+
+    async def work(name):
+        with monitor.context(task=name):
+            await asyncio.sleep(0)
+            return record(monitor)
+
+    async def fails(_):
+        raise ConnectionError("down")
+
+    async def main():
+        async with monitor.context(request_id="r1"):
+            found = await asyncio.gather(work("a"), work("b"))
+            found.append(await asyncio.to_thread(record, monitor))
+            await run_batch_async(fails, [1], pipeline=pipeline)
+            return found, contextvars.copy_context()
+
+    found, copied = asyncio.run(main())
+    assert found == [
+        {"request_id": "r1", "task": "a"},
+        {"request_id": "r1", "task": "b"},
+        {"request_id": "r1"},
+    ]
+    assert monitor.recent(1)[0].context == {"request_id": "r1"}
+    assert copied.run(record, monitor) == {"request_id": "r1"}
+    seen = []
+    with monitor.context(request_id="r2"):
+        thread = (
+            threading.Thread(target=lambda: seen.append(record(monitor)), context=contextvars.Context())
+            if ("context" in threading.Thread.__init__.__code__.co_varnames)
+            else threading.Thread(target=lambda: seen.append(record(monitor)))
+        )
+        thread.start()
+        thread.join()
+    assert seen == [{}]
+
+
+def test_it_holds_in_trio_and_its_worker_threads(monitor):
+    """Trio's tasks and worker threads take it along."""
+
+    async def main():
+        with monitor.context(request_id="r1"):
+            found = [await trio.to_thread.run_sync(record, monitor)]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(child, found)
+            return found
+
+    async def child(found):
+        found.append(record(monitor))
+
+    assert trio.run(main) == [{"request_id": "r1"}] * 2
+
+
+def test_a_context_that_is_left_elsewhere_hurts_nobody(monitor):
+    """A generator that is closed in another context leaves nothing behind and raises nothing."""
+
+    def generator():
+        with monitor.context(a=1):
+            yield
+
+    held = generator()
+    contextvars.copy_context().run(next, held)
+    held.close()
+    assert record(monitor) == {}
