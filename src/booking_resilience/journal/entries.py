@@ -125,7 +125,8 @@ class StackEntries:
 
 def _stack_entry(kind: Kind, causes: list[Any]) -> StackEntry:
     cleaner = Cleaner(kind.redact)
-    *texts, own = [frames_of(stack, cleaner) for stack in reversed([kind.stack, *causes])]
+    stacks: list[Any] = [kind.stack, *causes]  # of a record that was made here, so no text
+    *texts, own = [frames_of(stack, cleaner) for stack in reversed(stacks)]
     facts = [*kind[: Kind._fields.index("stack")], kind.group, own, texts[::-1]]
     stack = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).digest()
     return StackEntry(stack, entry(STACK, stack * 2, facts), (kind, causes))
