@@ -1,6 +1,6 @@
 """Bookings that survive outages and crashes: `python examples/durable_booking.py [--bookings 20] [--kill]`.
 
-A booking is a workflow. The customer gets "received" as soon as it is kept; the booking's row, its chat room and two
+A booking is a workflow. The customer gets "received" as soon as it is kept; its slots and row, its chat room and two
 messages follow. One that is refused for good is told to `on_refused`; one that is cancelled is undone. With `--kill`
 the worker is killed and started again while it works, and what is stored is counted at the end.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import os
 import random
 import signal
@@ -16,25 +17,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from appwrite.exception import AppwriteException
 from appwrite.query import Query
 from appwrite.services.tables_db import TablesDB
 
-from booking_resilience import Pipeline
+from booking_resilience import Pipeline, message_for
 from booking_resilience.appwrite import (
     AppwriteClient,
+    NewRow,
+    RowConflictError,
+    SlotTakenError,
     appwrite_breaker,
     appwrite_retry,
     create_row_once,
+    create_rows_once,
+    delete_row_once,
+    time_slots,
 )
-from booking_resilience.durable import CallError, Durable, WorkflowCancelledError
+from booking_resilience.durable import CallError, Durable, GaveUpError, WorkflowCancelledError
 from booking_resilience.testing import AppwriteServer, Fault
 
 DATABASE = "durable"
-ROWS = (("bookings", ""), ("rooms", "room-"), ("messages", "welcome-"), ("messages", "received-"))
+ROWS = (("rooms", "room-"), ("messages", "welcome-"), ("messages", "received-"))
+OPENING = datetime.datetime(2027, 1, 4, 8, 0, tzinfo=datetime.UTC)
+HALF_AN_HOUR = datetime.timedelta(minutes=30)
+REFUSED = (CallError, SlotTakenError, RowConflictError, GaveUpError, WorkflowCancelledError)
 FAULTS = [Fault.status(503), Fault.reset(), Fault.close(after_commit=True), Fault.cut_body(after_commit=True)]
 
 
@@ -57,16 +67,20 @@ def bookings(database: str, client: AppwriteClient, on_refused: OnRefused = prin
     pipeline = Pipeline(retry=appwrite_retry(), breaker=appwrite_breaker(cooldown=2.0))
     durable = Durable(database, version="1", pipeline=pipeline)
 
-    def delete(table: str, row_id: str) -> None:
-        try:
-            tables.delete_row(DATABASE, table, row_id)
-        except AppwriteException as error:
-            if error.code != 404:
-                raise
+    async def undo(table: str, row_id: str, expected: Mapping[str, Any]) -> None:
+        place = {"database_id": DATABASE, "table_id": table, "row_id": row_id}
+        with contextlib.suppress(RowConflictError):  # it is somebody else's: a slot, say
+            await durable.call_once(delete_row_once, tables, operation=f"undo {table}", expected=expected, **place)
 
     @durable.workflow
-    async def book(booking_id: str, customer: str) -> str:
+    async def book(booking_id: str, therapist: str, start: str) -> str:
+        begin, data = datetime.datetime.fromisoformat(start), {"booking": booking_id}
+        slots = time_slots(
+            database_id=DATABASE, resource_id=therapist, holder=booking_id, start=begin, end=begin + HALF_AN_HOUR
+        )
+        rows = [NewRow(DATABASE, "bookings", booking_id, data), *slots]
         try:
+            await durable.call_once(create_rows_once, tables, rows, operation="create the booking")
             for table, prefix in ROWS:
                 await durable.call_once(
                     create_row_once,
@@ -75,13 +89,15 @@ def bookings(database: str, client: AppwriteClient, on_refused: OnRefused = prin
                     database_id=DATABASE,
                     table_id=table,
                     row_id=f"{prefix}{booking_id}",
-                    data={"booking": booking_id, "customer": customer},
+                    data=data,
                 )
-        except (CallError, WorkflowCancelledError) as error:
+        except REFUSED as error:
             for table, prefix in reversed(ROWS):  # also the write that was under way
-                await durable.call(f"undo {table}", delete, table, f"{prefix}{booking_id}")
-            if isinstance(error, CallError):
-                await durable.call("tell", on_refused, booking_id, error.text)
+                await undo(table, f"{prefix}{booking_id}", data)
+            for row in reversed(rows):
+                await undo(row.table_id, row.row_id, {"holder": booking_id} if row in slots else data)
+            if not isinstance(error, WorkflowCancelledError):
+                await durable.call("tell", on_refused, booking_id, message_for(error))
             raise
         return booking_id
 
@@ -101,9 +117,10 @@ def work(database: str, endpoint: str, count: int) -> None:
     with durable:
         for number in range(count):
             key = f"request-{number}"  # the request's idempotency key: a double click is one booking
-            durable.submit(book, key, f"customer {number}", id=key)
+            start = OPENING + number * HALF_AN_HOUR
+            durable.submit(book, key, "therapist", start.isoformat(), id=key)
         for number in range(count):
-            with contextlib.suppress(CallError, WorkflowCancelledError):
+            with contextlib.suppress(*REFUSED):
                 durable.result(f"request-{number}")
 
 
@@ -111,10 +128,13 @@ def make_tables(client: AppwriteClient) -> Any:
     """Make the example's tables."""
     tables: Any = TablesDB(client)
     tables.create(DATABASE, DATABASE)
-    for table in dict.fromkeys(table for table, _ in ROWS):
+    for table in ("bookings", "rooms", "messages"):
         tables.create_table(DATABASE, table, table)
-        for column in ("booking", "customer"):
-            tables.create_varchar_column(DATABASE, table, column, 64, True)
+        tables.create_varchar_column(DATABASE, table, "booking", 64, True)
+    tables.create_table(DATABASE, "slots", "slots")
+    tables.create_varchar_column(DATABASE, "slots", "resource", 64, True)
+    tables.create_varchar_column(DATABASE, "slots", "holder", 64, True)
+    tables.create_datetime_column(DATABASE, "slots", "start", True)
     return tables
 
 
@@ -143,9 +163,11 @@ def main() -> int:
         database = f"sqlite:///{Path(folder) / 'bookings.db'}"
         kills = _run(database, server.endpoint, options)
         server.faults.clear()
-        counts = {table: stored(tables, table) for table in ("bookings", "rooms", "messages")}
+        counts = {table: stored(tables, table) for table in ("bookings", "slots", "rooms", "messages")}
     print(f"{options.bookings} bookings, {kills} kills: stored {counts}")
-    wanted = {"bookings": options.bookings, "rooms": options.bookings, "messages": 2 * options.bookings}
+    wanted = dict.fromkeys(("bookings", "rooms"), options.bookings) | dict.fromkeys(
+        ("slots", "messages"), 2 * options.bookings
+    )
     return 0 if counts == wanted else 1
 
 

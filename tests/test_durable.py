@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import pickle
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import CircuitBreaker, Pipeline, RetryPolicy, classify
-from booking_resilience.appwrite import Row
+from booking_resilience.appwrite import Row, RowConflictError, SlotTakenError
 from booking_resilience.durable import CallError, Durable, DurableStoreError, GaveUpError, WorkflowCancelledError
 from booking_resilience.durable.schedule import Schedule
 from booking_resilience.durable.values import canonical, decode, encode
@@ -159,6 +160,30 @@ def test_a_final_error_comes_out_as_facts(bench: Callable[..., Bench]) -> None:
     assert isinstance(causes[0], ValueError)
     assert (caught.value.operation, caught.value.type) == ("store", "ValueError")
     assert not caught.value.verdict.transient
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RowConflictError("b1", Row("b1", {"slot": "s"}, None, "1")),
+        SlotTakenError("t1", datetime.datetime(2026, 11, 29, 12, 0, tzinfo=datetime.UTC)),
+    ],
+    ids=["row", "slot"],
+)
+def test_conflicts_come_out_as_themselves(bench: Callable[..., Bench], error: Any) -> None:
+    """A row or a slot that is somebody else's comes out as that error, with its facts, also of `result`."""
+    made = bench()
+    with pytest.raises(type(error)) as caught:
+        made.durable.result(made.call(failing(1, lambda: error)), timeout=20)
+    assert caught.value.__reduce__()[1] == error.__reduce__()[1]
+
+
+def test_a_shadow_breaker_is_not_waited_for(bench: Callable[..., Bench]) -> None:
+    """A breaker that refuses nothing holds nothing up."""
+    breaker = CircuitBreaker("backend", shadow=True)
+    breaker.isolate("trying it out")
+    made = bench(pipeline=Pipeline(breaker=breaker))
+    assert made.durable.result(made.call(failing(0)), timeout=20) == "done"
 
 
 def test_it_gives_up(bench: Callable[..., Bench]) -> None:

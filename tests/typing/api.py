@@ -89,6 +89,7 @@ from booking_resilience import (
 )
 from booking_resilience.dashboard import Health, HealthCheck, dashboard, dashboard_wsgi, health
 from booking_resilience.dashboard.mount import Receive, Send
+from booking_resilience.durable import Durable, Waiting
 from booking_resilience.http import HTTP_RETRY
 from booking_resilience.http.httpx2 import ResilientTransport
 from booking_resilience.http.requests import ResilientAdapter
@@ -587,3 +588,24 @@ assert_type(health().checks, tuple[HealthCheck, ...])
 assert_type(health().status, Literal["ok", "degraded", "down"])
 ErrorMonitor().subscribe(SentrySink(interval=60.0))
 ErrorMonitor().subscribe(LogRecords())
+
+
+def durable_bookings(durable: Durable) -> None:
+    """What a `Durable` gives."""
+
+    async def store(booking: str) -> int:
+        return len(booking)
+
+    def store_now(booking: str) -> int:
+        return len(booking)
+
+    @durable.workflow
+    async def book(booking: str) -> int:
+        assert_type(await durable.call("store", store_now, booking), int)
+        return assert_type(await durable.call("store", store, booking), int)
+
+    assert_type(durable.submit(book, "b1", id="b1"), str)
+    assert_type(durable.waiting(), list[Waiting])
+    assert_type(durable.waiting()[0].next_try, datetime.datetime | None)
+    assert_type(durable.try_now("b1"), bool)
+    assert_type(durable.cancel("b1"), bool)

@@ -13,6 +13,7 @@ from typing import Any
 
 from booking_resilience import deadlines
 from booking_resilience.awaitables import refuse_awaitable
+from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import is_coroutine_function
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
 from booking_resilience.events import BreakerState
@@ -106,8 +107,8 @@ async def _in_thread(fn: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 def refusal_of(pipeline: Pipeline) -> CircuitOpenError | None:
     """Return the error with which the pipeline's breaker would reject a call now; None if it must be asked."""
-    breaker = pipeline.breaker
-    if breaker is None or getattr(breaker, "shadow", False):
+    breaker = _guard(pipeline)
+    if breaker is None:
         return None
     snapshot = breaker.snapshot()
     if snapshot.state is BreakerState.ISOLATED:
@@ -115,6 +116,12 @@ def refusal_of(pipeline: Pipeline) -> CircuitOpenError | None:
     if snapshot.state is BreakerState.OPEN and snapshot.retry_after:
         return CircuitOpenError(breaker.name, snapshot.retry_after)
     return None
+
+
+def _guard(pipeline: Pipeline) -> CircuitBreaker | None:
+    """Return the pipeline's breaker if it rejects calls: a shadow never does."""
+    breaker = pipeline.breaker
+    return None if breaker is None or breaker._core.is_shadow else breaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,8 @@ def setback_of(error: BaseException, pipeline: Pipeline) -> Setback | None:
     refused = _refusal_in(error)
     if refused is None and not _may_succeed_later(error, pipeline):
         return None
-    snapshot = None if pipeline.breaker is None else pipeline.breaker.snapshot()
+    breaker = _guard(pipeline)
+    snapshot = None if breaker is None else breaker.snapshot()
     state = None if snapshot is None else snapshot.state
     open_for = snapshot.retry_after if snapshot is not None and state is BreakerState.OPEN else None
     half_open = state is BreakerState.HALF_OPEN
