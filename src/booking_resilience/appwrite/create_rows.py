@@ -63,7 +63,7 @@ def create_rows_once(
         The rows as they are stored, in the order given.
 
     Raises:
-        SlotTakenError: If another has a time that one of the `SlotRow`s claims.
+        SlotTakenError: If another has a time that one of the slot rows claims.
         RowConflictError: If the row of one of the IDs is another's. What this call had stored was deleted again; if
             that failed, `outcome_unknown` is true.
         AppwriteException: If the rows could not be created; `outcome_unknown` tells whether they may be there all the

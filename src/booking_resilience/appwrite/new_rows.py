@@ -1,4 +1,4 @@
-"""Rows that are to be created, as values: `NewRow`, and the `SlotRow`s of the times that a booking takes."""
+"""Rows that are to be created, as values: `NewRow`, and each `SlotRow` of the times that a booking takes."""
 
 from __future__ import annotations
 

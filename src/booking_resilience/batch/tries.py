@@ -39,7 +39,7 @@ class Try:
     def __init__(self, gate: Gate | None, before: int) -> None:
         self._gate = gate
         self.before: int = before
-        self.attempts = 1
+        self.attempts: int = 1
         self.made: int = 0
         self.event: RetryEvent | None = None  # the last one of a try that is sent back
 

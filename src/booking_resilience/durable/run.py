@@ -56,7 +56,7 @@ class Run:
         self._rung = asyncio.Event()
         self._waits = self._is_woken = False
         self._original: BaseException | None = None
-        self.operation = ""
+        self.operation: str = ""
         self.attempts: int = 0
         self.setbacks: int = 0
         self.error: str | None = None

@@ -42,8 +42,9 @@ class Store:
 
     def __init__(self, url: Any) -> None:
         import sqlalchemy as sa
+        from sqlalchemy.exc import SQLAlchemyError
 
-        self._sa = sa
+        self._sa, self._failure = sa, SQLAlchemyError
         self.url: Any = url
         self.is_sqlite: bool = url.get_backend_name() == "sqlite"
         self.path: Path | None = Path(url.database) if self.is_sqlite else None
@@ -59,7 +60,7 @@ class Store:
         try:
             with self.engine.begin() as connection:
                 yield connection
-        except self._sa.exc.SQLAlchemyError as error:
+        except self._failure as error:
             raise trouble(error) from error
 
     def _run(self, sql: str, facts: Any = None, *, expand: str | None = None) -> Any:
@@ -104,7 +105,7 @@ class Store:
                     yield
                 finally:
                     connection.execute(self._sa.text(f"SELECT pg_advisory_unlock({_ALONE})"))
-        except self._sa.exc.SQLAlchemyError as error:
+        except self._failure as error:
             raise trouble(error) from error
 
     def probe(self, *, is_new: bool = False) -> None:

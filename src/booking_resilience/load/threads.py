@@ -50,7 +50,8 @@ class ThreadCall:
         self._call: Callable[[], Any] | None = call
         self._signal, self._abandoned, self._places = signal, abandoned, places
         self._lock = threading.RLock()
-        self._is_abandoned = self.is_over = False
+        self._is_abandoned = False
+        self.is_over: bool = False
         self.value: Any = None
         self.error: BaseException | None = None
         context = contextvars.copy_context()

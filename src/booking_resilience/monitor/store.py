@@ -87,7 +87,7 @@ class _Ring:
     __slots__ = ("_by_size", "capacity", "dropped", "size")
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+        self.capacity: int = capacity
         # Ordered, since a plain dictionary that is emptied from its beginning gets slow to look at there.
         self._by_size: list[OrderedDict[int, list[ErrorRecord]]] = [OrderedDict() for _ in range(_QUOTA + 1)]
         self.size: int = 0
