@@ -597,6 +597,7 @@ def test_logging_handler_records_exceptions_only(capsys: pytest.CaptureFixture[s
     monitor = ErrorMonitor()
     monitor.subscribe(lambda record: 1 / 0)
     logger = logging.getLogger("shop.checkout")
+    logger.setLevel(logging.WARNING)  # whatever level the root has been given meanwhile
     handler = monitor.logging_handler()
     logging.getLogger().addHandler(handler)
     try:

@@ -8,3 +8,7 @@ from booking_resilience.durable.errors import CallError, DurableStoreError, Gave
 from booking_resilience.durable.waiting import Waiting
 
 __all__ = ["CallError", "Durable", "DurableStoreError", "GaveUpError", "Waiting", "WorkflowCancelledError"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

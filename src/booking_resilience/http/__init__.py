@@ -7,3 +7,7 @@ client.
 from booking_resilience.http.rules import HTTP_RETRY
 
 __all__ = ["HTTP_RETRY"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,3 +7,7 @@ from booking_resilience.journal.redis import RedisJournal
 from booking_resilience.journal.sqlite import SQLiteJournal
 
 __all__ = ["FleetMonitor", "Journal", "ProcessStatus", "RedisJournal", "SQLiteJournal"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,8 +18,9 @@ T = TypeVar("T")
 
 IN_CODE: frozenset[str] = frozenset(
     {"retry_on", "retry_on_result", "failure_on", "ignore", "shared", "redact", "on_alert", "journal", "name"}
+    | {"limit", "rate", "fallback", "hedge", "timeout"}
 )
-"""Functions, types and connections, which no file can tell; the name is the table's."""
+"""Functions, types, connections and parts for load, which are given in code; the name is the table's."""
 
 NESTED: dict[str, type] = {
     "retry": RetryPolicy,

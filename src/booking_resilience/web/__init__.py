@@ -25,3 +25,7 @@ __all__ = [
     "problem_for",
     "request_fingerprint",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
