@@ -66,8 +66,11 @@ def run(request: pytest.FixtureRequest) -> Run:
 class Outage:
     """A backend that is down for so many seconds, on the virtual clock; it notes every call."""
 
-    def __init__(self, clock: VirtualClock, seconds: float, breaker: CircuitBreaker | None = None) -> None:
+    def __init__(
+        self, clock: VirtualClock, seconds: float, breaker: CircuitBreaker | None = None, *, well: int = 0
+    ) -> None:
         self._clock, self._end, self._breaker = clock, seconds, breaker
+        self._well = well  # calls that it answers before it goes down
         self._lock, self.calls = threading.Lock(), Counter[Any]()
         self.failed: list[Any] = []
         self.trials: list[Any] = []
@@ -82,7 +85,7 @@ class Outage:
                 self._trials_now += 1
                 self.trials_at_once = max(self.trials_at_once, self._trials_now)
         try:
-            if self._clock.now() < self._end:
+            if self._clock.now() < self._end and self.calls.total() > self._well:
                 self.failed.append(item)
                 raise ConnectionError("down")
             return item
@@ -100,7 +103,7 @@ def pipeline(breaker: CircuitBreaker | None = None, *, attempts: int = 3, **part
 def test_an_outage_fails_no_item(run: Run, virtual_clock: VirtualClock) -> None:
     """Of 5,000 items every one succeeds in spite of an outage of 2 s; one trial at a time, each of another item."""
     breaker, monitor = CircuitBreaker("b", cooldown=0.5), ErrorMonitor()
-    backend = Outage(virtual_clock, 2.0, breaker)
+    backend = Outage(virtual_clock, 2.0, breaker, well=500)  # by then all threads run, and items have been drawn ahead
     result = run(backend, range(5_000), pipeline=pipeline(breaker, attempts=9, monitor=monitor))
     assert [type(outcome.error) for outcome in result.failed] == []
     assert result.values() == list(range(5_000))
