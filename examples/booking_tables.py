@@ -49,7 +49,7 @@ TABLES: dict[str, dict[str, Any]] = {
 def bootstrap(client: AppwriteClient, *, timeout: float = 30.0) -> None:
     """Make the database, its tables, columns and indexes, as far as they are not there yet; the same for any Appwrite.
 
-    What may pass by itself is tried again.
+    Transient failures are retried.
 
     Args:
         client: A client with a key that may do so.
