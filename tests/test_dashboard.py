@@ -445,9 +445,7 @@ class TestChanges:
             assert act(app).status == 200
             assert ask(app, "/api/state").json()["stale_since"] is not None
             end = time.monotonic() + 10
-            while (
-                not caplog.text and time.monotonic() < end
-            ):  # told once a process, by a thread
+            while not caplog.text and time.monotonic() < end:  # told once a process, by a thread
                 time.sleep(0.01)
         assert "hunter2" not in caplog.text
 
