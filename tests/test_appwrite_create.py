@@ -223,7 +223,7 @@ def test_permissions_are_sent_and_not_compared(backend):
 
 @SERVICES
 def test_refused_data_fails_at_once(backend, service):
-    """What does not pass by itself is not tried again, and nothing is read."""
+    """An error that isn't transient is not retried, and nothing is read."""
     client = Losing(backend.client)
     error = Place(backend, client, service=service).fails(unknown=1)
     assert (error.code, [method for method, _ in client.calls]) == (400, ["post"])

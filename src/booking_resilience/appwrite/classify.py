@@ -1,4 +1,4 @@
-"""What an error of a call to Appwrite means: may it pass by itself, did the request arrive, how long to wait.
+"""What an error of a call to Appwrite means: is it transient, did the request arrive, how long to wait.
 
 The verdicts know most of it. Here an error is one of a call to Appwrite: any answer is taken for Appwrite's, and what
 isn't known is the calling program's mistake.
@@ -37,7 +37,7 @@ def classify(error: BaseException) -> Verdict:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether an error may pass by itself; what `appwrite_retry` retries on."""
+    """Tell whether an error is transient; what `appwrite_retry` retries on."""
     return classify(error).transient
 
 

@@ -1,4 +1,4 @@
-"""Trying again what may pass by itself."""
+"""Retrying what failed for a moment."""
 
 from booking_resilience.retry.budget import RetryBudget
 from booking_resilience.retry.calls import retrying, with_retry, with_retry_async

@@ -149,7 +149,7 @@ def decide(
 
     Args:
         policy: The policy.
-        error: What the attempt raised; None if its result was found wanting.
+        error: What the attempt raised; None if its result was rejected.
         attempt: The attempt's number, from 1.
         now: The monotonic time, in seconds.
         end: When the operation must have ended, on the same clock; None for never.
