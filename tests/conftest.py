@@ -11,8 +11,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Machines are slow and noisy: no example is too slow. HYPOTHESIS_PROFILE=thorough looks longer.
-settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+# Machines are slow and noisy: no example is too slow. Each run tries the same examples, so that what it says is about
+# the change and not about its luck; HYPOTHESIS_PROFILE=thorough tries others, and more of them.
+settings.register_profile(
+    "default", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 # The mutation tester runs a test twice in a process, and must get the same verdict each time.
 settings.register_profile(

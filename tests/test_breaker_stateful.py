@@ -42,6 +42,7 @@ class Model:
     until: float = 0.0
     length: float = 0.0
     trials: dict[int, float] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
     told: list[tuple[BreakerState, BreakerState]] = field(default_factory=list)
 
     def go(self, new: BreakerState) -> None:
@@ -72,6 +73,7 @@ class Model:
 
     def acquire(self, number: int, now: float) -> int | None:
         """Return the epoch of the permit, None if refused."""
+        self.trials = {trial: since for trial, since in self.trials.items() if trial not in self.dropped}
         self.lose(now)
         if self.state is OPEN and now >= self.until:
             self.go(HALF_OPEN)
@@ -127,6 +129,7 @@ class BreakerComparison(RuleBasedStateMachine):
         )  # fmt: skip
         self.permits: list[tuple[int, int, Permit]] = []
         self.settled: list[Permit] = []
+        self.lost: list[Permit] = []
         self.events: list[BreakerEvent] = []
         self.breaker.subscribe(self.events.append)
         self.number = 0
@@ -146,12 +149,24 @@ class BreakerComparison(RuleBasedStateMachine):
             self.permits.append((self.number, epoch, self.breaker.acquire()))
 
     @precondition(lambda self: self.permits)
-    @rule(data=st.data(), verdict=st.sampled_from(["success", "failure", "ignored", "release", "cancelled", "lost"]))
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
+        """Never end one of the calls under way: somebody holds its permit for ever."""
+        *_, permit = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
+        self.lost.append(permit)
+
+    @precondition(lambda self: self.permits)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        """Drop the permit of one of the calls under way: it comes back by itself."""
+        number, *_ = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
+        self.model.dropped.add(number)
+
+    @precondition(lambda self: self.permits)
+    @rule(data=st.data(), verdict=st.sampled_from(["success", "failure", "ignored", "release", "cancelled"]))
     def settle(self, data: st.DataObject, verdict: str) -> None:
-        """End one of the calls under way, or lose its permit."""
+        """End one of the calls under way."""
         number, epoch, permit = self.permits.pop(data.draw(st.integers(0, len(self.permits) - 1)))
-        if verdict == "lost":
-            return
         self.model.settle(number, epoch, "release" if verdict == "cancelled" else verdict, self.clock.now())
         match verdict:
             case "success":

@@ -200,8 +200,10 @@ class Core:
         if moment.after:
             moment = self.newest()
         state = moment.state
+        if state.trials and self.take_back():
+            return self.knock()
         refusal = self.machine.refusal(state, now)
-        if refusal is None or self.is_shadow or (state.trials and self.take_back()):
+        if refusal is None or self.is_shadow:
             return now
         if moment.tally is None:
             self._put(moment, state, moment.news, Tally())
