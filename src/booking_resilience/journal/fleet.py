@@ -105,9 +105,9 @@ class FleetMonitor(MonitorReader):
 
     @property
     def stale_since(self) -> datetime.datetime | None:
-        """Since when it is not up to date, aware UTC: when reading began to fail; None if it is up to date.
+        """When reading began to fail (aware UTC), or None if the monitor is up to date.
 
-        Until the first reading is through this is when the monitor was made.
+        Until the first reading is through, it is the moment when the monitor was made.
         """
         return self._reader.stale_since()
 
