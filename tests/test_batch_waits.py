@@ -265,7 +265,7 @@ def test_a_strange_limit_fails_the_item(virtual_clock: VirtualClock) -> None:
 
 
 def test_a_batch_that_waits_can_be_left() -> None:
-    """Whoever leaves the loop waits for nobody, and the threads that waited end."""
+    """Leaving the loop early doesn't wait, and the threads that waited end."""
     breaker = CircuitBreaker("b", failure_threshold=1, cooldown=600.0)
     before = threading.active_count()
 

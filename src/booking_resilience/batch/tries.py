@@ -82,7 +82,7 @@ class Ending:
         item.last = None
         if last is not None and self._gate is not None and self._gate.gives_up():
             event, attempts = last
-            self._pipeline._tell(event)
+            self._pipeline._plan.tell(event)
             self.outcome = BatchOutcome(self._index, item.value, None, cast("Exception", event.error), attempts)
         return self
 

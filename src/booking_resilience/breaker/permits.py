@@ -9,12 +9,12 @@ from typing import NoReturn
 
 from booking_resilience import clock
 from booking_resilience.breaker.core import Core, ErrorFilter, logger
-from booking_resilience.breaker.states import Acquire, Settle, Trial, Verdict
+from booking_resilience.breaker.states import CLOSED, Acquire, Settle, Trial, Verdict
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type, is_a
 from booking_resilience.cutoff import timeout_behind
 from booking_resilience.errors import CircuitOpenError
-from booking_resilience.events import BreakerState, log_raised
+from booking_resilience.events import log_raised
 from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
 
 SUCCESS, FAILURE, IGNORED, NOTHING = Verdict
@@ -67,7 +67,7 @@ class Permit:
         """Have it admitted, or raise `CircuitOpenError`."""
         core = self._core
         state = core.state
-        if state.kind is BreakerState.CLOSED:
+        if state.kind is CLOSED:
             self.epoch = state.epoch
             core.calm_down()
             return

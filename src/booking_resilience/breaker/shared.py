@@ -152,7 +152,7 @@ def _at_exit() -> None:
     for agent in agents:
         for owner in agent.owners():
             owner._closed = True
-        agent.contact.inbox.put("")
+        agent.contact.ring()
     end = time.monotonic() + FAREWELL
     while any(agent.links for agent in agents) and time.monotonic() < end:
         time.sleep(0.002)

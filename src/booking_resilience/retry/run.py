@@ -16,7 +16,6 @@ from typing import Any
 from booking_resilience import clock
 from booking_resilience.awaitables import not_awaitable, refuse_awaitable
 from booking_resilience.callbacks import is_awaitable
-from booking_resilience.checks import is_a
 from booking_resilience.cutoff import cut_off
 from booking_resilience.deadlines import Node, get_node, leave, set_node
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
@@ -62,14 +61,15 @@ class Run:
         policy, halted = plan.policy, plan.circuit_open
         self.attempt = attempt = self.attempt + 1
         self.is_paid = time_is_up = False
-        if is_a(error, ResilienceError):
+        if issubclass(type(error), ResilienceError):
             with contextlib.suppress(Exception):  # a subclass that refuses attributes
                 time_is_up = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == end
                 if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
                     error.__cause__ = self.failures[-1][1]
         self.error = error
         step: float | Reason
-        step = decide(policy, error, attempt, now, end, random.random(), halted is not None and halted(), time_is_up)
+        draw = random.random() if policy.base_delay else 0.0
+        step = decide(policy, error, attempt, now, end, draw, halted is not None and halted(), time_is_up)
         if policy.budget is not None and not isinstance(step, str):
             self.is_paid = policy.budget.try_spend()
             step = step if self.is_paid else "budget"
@@ -90,7 +90,7 @@ class Run:
 
     def goes_on_with(self, result: object) -> bool:
         """Note that the attempt returned; tell whether there will be another all the same."""
-        if self.plan.policy.rejects(result):
+        if self.plan.policy.retry_on_result is not None and self.plan.policy.rejects(result):
             return self.goes_on_after(None)
         self.succeeded()
         return False
