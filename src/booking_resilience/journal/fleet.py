@@ -117,7 +117,7 @@ class FleetMonitor(MonitorReader):
         return self._reader.teller.raised
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
-        """Have the listener told of each record that any process makes from now on.
+        """Call the listener with each record that any process makes from now on.
 
         It is called on the thread that reads, under no lock; what it raises is logged.
         """

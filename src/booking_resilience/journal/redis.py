@@ -122,7 +122,7 @@ class RedisJournal:
         """Append all entries, in one script.
 
         Raises:
-            TypeError: If an entry is no bytes.
+            TypeError: If an entry isn't bytes.
             Exception: The client's, if Redis does not answer or refuses.
         """
         for data in entries:

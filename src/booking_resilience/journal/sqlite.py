@@ -59,7 +59,7 @@ class SQLiteJournal:
         """Append all entries in one transaction.
 
         Raises:
-            TypeError: If an entry is no bytes.
+            TypeError: If an entry isn't bytes.
             sqlite3.Error: If the file cannot be written.
         """
         for data in entries:
