@@ -19,7 +19,7 @@ Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 
 
 class ErrorRecorder(Protocol):
-    """What a pipeline asks of its monitor; `ErrorMonitor` is one, and so is what adds a context and hands on to it."""
+    """What a pipeline needs of its monitor: an `ErrorMonitor`, or a wrapper that adds context and passes it on."""
 
     def record(
         self,
@@ -31,7 +31,16 @@ class ErrorRecorder(Protocol):
         attempts: int | tuple[FailedAttempt, ...] | None,
         outcome: Outcome,
     ) -> object:
-        """Record how an operation ended."""
+        """Record how an operation ended.
+
+        Args:
+            error: What came out of it, or of its last failed attempt.
+            operation: Its name.
+            category: The pipeline's category.
+            severity: `ERROR`, or `WARNING` for an operation that recovered, fell back, or met a full limit.
+            attempts: The failed attempts, or how many there were; None if it isn't known.
+            outcome: `failed`, `recovered`, `refused` or `fell_back`.
+        """
         ...
 
 

@@ -44,7 +44,7 @@ class Permit:
         self._judge(None)
 
     def failure(self, error: BaseException | None = None) -> None:
-        """The call failed; the breaker's `ignore` and `failure_on` judge the error, if there is one.
+        """Report that the call failed; the breaker's `ignore` and `failure_on` judge the `error`, if there is one.
 
         Raises:
             TypeError: If the error is no exception.

@@ -64,7 +64,7 @@ class Fallback:
         return f"Fallback({self._value!r})"
 
     def accepts(self, error: BaseException) -> bool:
-        """Tell whether it stands in for the error; if `on` raises, that is logged, and the answer is no."""
+        """Tell whether it replaces the error; if `on` raises, that is logged, and the answer is no."""
         if not issubclass(type(error), Exception):
             return False
         if isinstance(self._on, (type, tuple)):

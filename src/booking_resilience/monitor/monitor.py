@@ -165,10 +165,10 @@ class ErrorMonitor(Recorder, MonitorReader):
         return self._read(lambda ledger: ledger.history(minutes))
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
-        """Have the listener told of each record, on the thread that recorded it, until the subscription is closed.
+        """Call the listener with each `ErrorRecord`, on the thread that recorded it, until the subscription is closed.
 
-        It is called under no lock; what it records itself is not told to anybody, so that nothing goes round in
-        circles; what it raises is logged.
+        It runs under no lock. What it records itself reaches no listener, so that nothing goes round in circles. What
+        it raises is logged.
         """
         return self._teller.subscribe(listener)
 

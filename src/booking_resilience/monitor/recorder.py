@@ -40,7 +40,7 @@ class Recorder:
         severity: Severity | str = Severity.ERROR,
         **context: Any,
     ) -> Capture:
-        """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
+        """Return a context manager (`with`, `async with`) and decorator that records an exception and lets it pass.
 
         Cancellation, interrupts and exits pass unrecorded.
         """

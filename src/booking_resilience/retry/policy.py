@@ -104,7 +104,7 @@ class RetryPolicy:
             return self.max_delay
 
     def jittered(self, delay: float, draw: float) -> float:
-        """Return the delay with jitter, from the `draw` of a random number in [0, 1); never above `max_delay`."""
+        """Return the `delay` (seconds) with jitter, from a random `draw` in [0, 1); never above `max_delay`."""
         if self.jitter == "full":
             return delay * draw
         low, high = delay * (1 - self.jitter), min(delay * (1 + self.jitter), self.max_delay)

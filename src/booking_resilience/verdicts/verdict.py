@@ -89,9 +89,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_backend_failure(error: BaseException) -> bool:
-    """Tell whether an error says that the backend is in trouble, or is of a kind that isn't known.
+    """Tell whether an error counts as a failure of the backend. Errors of an unknown kind do.
 
-    What a backend answers in good health (a refused login, a 404, a conflict) isn't, nor is what is no evidence.
+    The answers of a healthy backend (a refused login, a 404, a conflict) don't, nor does what is no evidence.
     """
     _check(error)
     return any(MEANINGS[find(leaf).meaning].failure for leaf in leaves(error))
@@ -100,7 +100,7 @@ def is_backend_failure(error: BaseException) -> bool:
 def is_no_evidence(error: BaseException) -> bool:
     """Tell whether an error says nothing of the backend's health.
 
-    That are requests to slow down, refusals of this library's own breakers and limits, the end of an enclosing
+    These are requests to slow down, rejections by this library's own breakers and limits, the end of an enclosing
     deadline, mistakes of the program, and interrupts.
     """
     _check(error)
