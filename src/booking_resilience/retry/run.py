@@ -195,42 +195,36 @@ def drive(
         end = None if limit is None else started + limit
         if outer is not None:
             outer, end = plan.ends(started, outer)
-        run: Run | None = None
+        run = Run(plan, started, end, began) if is_judged else None
         node: Node | None = None
         result: Any = None
         try:
             while True:
                 try:
-                    if is_limited:
-                        stop = end if timeout is None else plan.stop(end)
-                        node = [object, stop, outer, stop is not end]
-                        set_node(node)
-                    result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                    try:
+                        if is_limited:
+                            stop = end if timeout is None else plan.stop(end)
+                            set_node(node := [object, stop, outer, stop is not end])
+                        result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                    finally:
+                        if node is not None:
+                            node[0] = None
+                            if get_node() is not node:
+                                leave(node)
                 except Exception as error:
-                    if node is not None:
-                        node[0] = None
                     run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
                     if type(result) is not plain:
                         plain = refuse_awaitable(result, called, instead, args[0] if applies else fn)
-                    if run is None and not is_judged:
-                        return result
-                    if node is not None:
-                        node[0] = None
-                    run = run or Run(plan, started, end, began)
-                    if not run.goes_on_with(result):
+                    if run is None or not run.goes_on_with(result):
                         return result
                 if run.delay and not run.pause():
                     if run.error is None:
                         return result
                     raise run.error
         finally:
-            if node is not None:
-                node[0] = None
-                if get_node() is not node:
-                    leave(node)
             if run is not None:
                 run.close()
 
@@ -257,49 +251,43 @@ def drive_async(
         end = None if limit is None else started + limit
         if outer is not None:
             outer, end = plan.ends(started, outer)
-        run: Run | None = None
+        run = Run(plan, started, end, began) if is_judged else None
         node: Node | None = None
         result: Any = None
         try:
             while True:
                 try:
-                    stop = end if timeout is None else plan.stop(end)
-                    if is_limited:
-                        node = [object, stop, outer, stop is not end]
-                        set_node(node)
-                    result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
-                    if awaited := type(result) is CoroutineType or is_awaitable(result):
-                        if stop is None:
-                            result = await result
-                        else:
-                            kind = DeadlineExceededError if stop is end else TimeoutError
-                            is_own = outer is None or stop is not outer[1]
-                            result = await cut_off(result, stop, kind, plan.operation, is_own)
+                    try:
+                        stop = end if timeout is None else plan.stop(end)
+                        if is_limited:
+                            set_node(node := [object, stop, outer, stop is not end])
+                        result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                        if awaited := type(result) is CoroutineType or is_awaitable(result):
+                            if stop is None:
+                                result = await result
+                            else:
+                                kind = DeadlineExceededError if stop is end else TimeoutError
+                                is_own = outer is None or stop is not outer[1]
+                                result = await cut_off(result, stop, kind, plan.operation, is_own)
+                    finally:
+                        if node is not None:
+                            node[0] = None
+                            if get_node() is not node:
+                                leave(node)
                 except Exception as error:
-                    if node is not None:
-                        node[0] = None
                     run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
                     if not awaited:
                         raise not_awaitable(args[0] if applies else fn, called, instead)
-                    if run is None and not is_judged:
-                        return result
-                    if node is not None:
-                        node[0] = None
-                    run = run or Run(plan, started, end, began)
-                    if not run.goes_on_with(result):
+                    if run is None or not run.goes_on_with(result):
                         return result
                 if not await run.pause_async():
                     if run.error is None:
                         return result
                     raise run.error
         finally:
-            if node is not None:
-                node[0] = None
-                if get_node() is not node:
-                    leave(node)
             if run is not None:
                 run.close()
 
