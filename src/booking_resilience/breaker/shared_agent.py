@@ -62,7 +62,9 @@ class Agent:
         self._warned: set[str] = set()
         self._ending: float | None = None  # until when it tells what is left to tell; None while it has an owner
         self._wire: Wire | None = None
-        self._bell: Bell = Bell(self._connect, self._channels, self.contact.ring, self._deaf)
+        self._bell: Bell = Bell(
+            self._connect, lambda: [link.channel for link in self.links], self.contact.ring, self._deaf
+        )
         self._thread: threading.Thread | None = None
         self._listener: threading.Thread | None = None
 
@@ -119,9 +121,9 @@ class Agent:
             try:
                 with self.gate:
                     self._wire = Wire(self._connect())
-                news = self._talk(set(), everyone=True)
+                self._talk(set(), everyone=True)
                 self._reached()
-                self._tell(news)
+                self._tell()
                 self._serve(life)
             except Exception as error:  # noqa: BLE001 - whatever it is, the breakers go on by themselves
                 self._lost(error)
@@ -144,16 +146,14 @@ class Agent:
             now = time.monotonic()
             is_due = now >= next_read
             next_read = now + READ_EVERY if is_due else next_read
-            self._tell(self._talk(rang, everyone=is_due))
+            self._talk(rang, everyone=is_due)
+            self._tell()
             now = time.monotonic()
             dues = [max(link.asks_at(now), now + 0.001) for link in self.links]
             rang = self.contact.wait(min(next_read, *dues, next_read) - now)
 
-    def _channels(self) -> list[str]:
-        return [link.channel for link in self.links]
-
-    def _talk(self, rang: set[str], *, everyone: bool) -> list[Core]:
-        """Tell Redis what there is to tell, read what is due, and follow it; return the breakers with news."""
+    def _talk(self, rang: set[str], *, everyone: bool) -> None:
+        """Tell Redis what there is to tell, read what is due, and follow it."""
         now, batch = time.monotonic(), []
         for link in self.links:
             messages = link.messages(now)
@@ -162,7 +162,7 @@ class Agent:
                 messages = [Message("read", now)]
             batch += [(link, message) for message in messages]
         if not batch:
-            return []
+            return
         answers = self._run_script([self._call(link, message, now) for link, message in batch])
         failed: dict[Link, Exception] = {}
         for (link, message), answer in zip(batch, answers, strict=True):
@@ -181,13 +181,12 @@ class Agent:
             raise next(iter(failed.values()))
         new = {link: error for link, error in failed.items() if not link.is_refused}
         if new and not everyone:  # is it the Redis, or these breakers alone?
-            return self._talk(set(), everyone=True)
+            self._talk(set(), everyone=True)
+            return
         for link, error in new.items():
             link.is_refused = True
             text = "Redis at %s refuses (%s) the breaker %r, which goes by itself"
             self._warn(f"refused {link.channel}", text, error, link.name)
-        cores = [core for core in [link.core() for link in self.links] if core is not None]
-        return [core for core in cores if _untold(core)]
 
     def _call(self, link: Link, message: Message, now: float) -> tuple[str, ...]:
         owner, fresh = link.owner, f"{self._life}-{next(self._numbers)}-"
@@ -210,14 +209,16 @@ class Agent:
                 answers[at] = loaded if isinstance(loaded, Exception) else wire.read()
         return answers
 
-    def _tell(self, cores: list[Core]) -> None:
+    def _tell(self) -> None:
         """Have the listeners told, each breaker's on a thread of its own: one that takes long delays nobody else's."""
-        for core in cores:
+        for link in self.links:
+            core = link.core()
+            if core is None or not _untold(core):
+                continue
             try:
                 start_thread(functools.partial(_tell, core), f"booking-resilience tells {core.name}")
             except RuntimeError:  # no more threads
                 _tell(core)
-        cores.clear()
 
     def _ends(self, life: str) -> bool:
         """Let go who has left, and tell whether nobody is left; the agent's life ends with that."""
