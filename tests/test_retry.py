@@ -556,9 +556,9 @@ def test_exhausted_calls_leave_nothing_behind(caplog: pytest.LogCaptureFixture) 
 
     tracemalloc.start()
     try:
-        calls(2000)  # Python's own caches fill up first
+        calls(1000)  # Python's own caches fill up first
         before = tracemalloc.get_traced_memory()[0]
-        calls(5000)
+        calls(1500)
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
