@@ -925,8 +925,8 @@ def test_recording_while_the_same_thread_reads_or_enters() -> None:
     monitor = ErrorMonitor()
     records = [monitor.record(ValueError(number), operation="x") for number in range(3)]
 
-    def interrupted(store: Any) -> list[ErrorRecord]:
-        kept: list[ErrorRecord] = store.recent()
+    def interrupted(ledger: Any) -> list[ErrorRecord]:
+        kept: list[ErrorRecord] = ledger.records()
         monitor.record(ValueError("in between"), operation="handler")
         assert monitor.recent() == kept
         return kept

@@ -115,8 +115,7 @@ class Books:
         self._records.append(record)
         tally = kind.category, kind.severity, kind.outcome
         self._tallies[tally] = self._tallies.get(tally, 0) + 1
-        minutes = self.minutes.turn(kind.fingerprint, kind.severity, moment)
-        minutes.counts[minutes.slot] += 1
+        self.minutes.add(kind.fingerprint, kind.severity, moment)
         if kind.severity in _COUNTED and moment > now - self.rate.window:
             self.rate.add_late(moment)
         group = self._groups.get(kind.fingerprint)

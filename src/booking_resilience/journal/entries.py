@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.record import Details, ErrorRecord, Kind, Severity, make_record
+from booking_resilience.monitor.record import Details, ErrorRecord, Kind, Origin, Severity, make_record
 from booking_resilience.monitor.redact import Cleaner
 from booking_resilience.monitor.stacks import Frames, frames_of
 
@@ -119,12 +119,12 @@ class StackEntries:
         if found is None:
             if len(self._known) >= _CLAIMS:
                 self._known.clear()
-            found = self._known[key] = _stack_entry(kind, [stack for _, stack in causes])
+            found = self._known[key] = _stack_entry(kind, [stack for _, stack in causes], record._origin)
         return found
 
 
-def _stack_entry(kind: Kind, causes: list[Any]) -> StackEntry:
-    cleaner = Cleaner(kind.redact)
+def _stack_entry(kind: Kind, causes: list[Any], origin: Origin) -> StackEntry:
+    cleaner = Cleaner(origin.redact)
     own_stack: Any = kind.stack  # of a record that was made here, so no text
     *texts, own = [frames_of(stack, cleaner) for stack in (*reversed(causes), own_stack)]
     facts = [*kind[: Kind._fields.index("stack")], kind.group, own, texts[::-1]]
@@ -147,7 +147,7 @@ def record_entry(record: ErrorRecord, id: bytes, stack: bytes, offset: float) ->
         for name, value in details._asdict().items()
         if name != "id" and value != _DEFAULTS[name]
     }
-    facts = [record.id, record._moment, offset, *record._kind.source, record.message, *([rare] if rare else [])]
+    facts = [record.id, record._moment, offset, record.host, record.pid, record.message, *([rare] if rare else [])]
     return entry(RECORD, id, facts, stack)
 
 
@@ -167,7 +167,7 @@ class Stacks:
 
     def __init__(self) -> None:
         self._facts: dict[bytes, list[Any]] = {}
-        self._kinds: dict[tuple[bytes, str, int], Kind] = {}
+        self._kinds: dict[bytes, Kind] = {}
 
     def __contains__(self, stack: bytes) -> bool:
         return stack in self._facts
@@ -189,21 +189,20 @@ class Stacks:
             for name in ("attempt_errors", "notes"):
                 details[name] = tuple(details.get(name, ()))
         return ReadRecord(
-            make_record(self._kind(needs, facts, host, pid), Details(**details, id=id_), message, moment),
+            make_record(self._kind(needs, facts), Details(**details, id=id_), message, moment, Origin(host, pid)),
             moment + offset,
         )
 
-    def _kind(self, needs: bytes, facts: list[Any], host: str, pid: int) -> Kind:
-        kind = self._kinds.get((needs, host, pid))
+    def _kind(self, needs: bytes, facts: list[Any]) -> Kind:
+        kind = self._kinds.get(needs)
         if kind is None:
             named = dict(zip(Kind._fields, facts[:-3], strict=False))
             named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
-            key = f"{named['fingerprint']}{named['severity']}{named['outcome']}"
             group, frames, _ = facts[-3:]
-            kind = Kind(**named, stack=Frames(frames), group=group, key=key, source=(host, pid))
+            kind = Kind(**named, stack=Frames(frames), group=group)
             if len(self._kinds) >= _STACKS:
                 self._kinds.clear()
-            self._kinds[needs, host, pid] = kind
+            self._kinds[needs] = kind
         return kind
 
 

@@ -21,8 +21,7 @@ from booking_resilience import clock
 from booking_resilience.journal import forks
 from booking_resilience.journal.entries import HEARTBEAT, STACK_AGAIN, StackEntries, StackEntry, entry, record_entry
 from booking_resilience.journal.outbox import Outbox, check_journal
-from booking_resilience.monitor.record import ErrorRecord
-from booking_resilience.monitor.source import this_process
+from booking_resilience.monitor.record import ErrorRecord, this_process
 
 MOST_WAITING = 10_000
 GATHER = 0.05  # seconds that a batch gathers: what a SIGKILL costs
