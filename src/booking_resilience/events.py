@@ -90,7 +90,14 @@ class BreakerState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerEvent:
-    """A circuit breaker changed its state; `reason` says why, without the text of any error."""
+    """A circuit breaker changed its state.
+
+    Attributes:
+        name: The breaker's name.
+        old: The state before.
+        new: The state now.
+        reason: Why it changed; never the text of an error, which may hold secrets.
+    """
 
     name: str
     old: BreakerState

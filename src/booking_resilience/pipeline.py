@@ -161,7 +161,9 @@ class Pipeline:
         return result
 
     def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Return a decorator for a function, a method or a coroutine function; its signature stays.
+        """Return a decorator for a function, a method or a coroutine function, which keeps its signature.
+
+        Each call is then an operation of this name.
 
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
@@ -182,7 +184,7 @@ class Pipeline:
         return functools.partial(within, decorate)
 
     def part(self, role: Role) -> Any:
-        """Return the part that was given as this keyword (`limit`, `rate`, `fallback`, `hedge`, `timeout`), or None."""
+        """Return the part for a `role` (`limit`, `rate`, `fallback`, `hedge` or `timeout`), or None if it has none."""
         return self._parts.get(role)
 
     def __repr__(self) -> str:

@@ -87,7 +87,8 @@ async def create_rows_once_async(
 ) -> list[Row]:
     """Do as `create_rows_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
-    A call that is cancelled may have been carried out; the same call with the same IDs finds out.
+    Arguments, result and errors are those of `create_rows_once`. A call that is cancelled may have been carried out;
+    the same call with the same IDs finds out.
     """
     check_colour(tables, is_async=True, called="create_rows_once_async", instead="create_rows_once")
     return await Creations(tables, rows, pipeline, operation, compare).run(ASYNC)

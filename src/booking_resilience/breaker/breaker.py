@@ -210,9 +210,9 @@ class CircuitBreaker:
         )
 
     def subscribe(self, listener: Listener[BreakerEvent]) -> Subscription:
-        """Have the listener told of every transition, in order, until the subscription is closed.
+        """Call the listener with a `BreakerEvent` for every transition, in order, until the subscription is closed.
 
-        It is called by the thread that made the transition, or by one that is telling of an earlier one just then;
+        It runs on the thread that made the transition, or on one that is reporting an earlier one at that moment, and
         never under a lock, so it may use the breaker. What it raises is logged.
         """
         check_callback("listener", listener, "a function of the event")

@@ -39,6 +39,11 @@ class Gradient:
         self._best = 0.0
         self._answered = self._cut = -math.inf
 
+    def go_on_from(self, old: Gradient) -> None:
+        """Take over what another one has learned, within these bounds."""
+        self.limit = min(max(old.limit, self.minimum), self.maximum)
+        self.mean, self._best, self._answered, self._cut = old.mean, old._best, old._answered, old._cut
+
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
         mean, best, limit = self.mean, self._best, self.limit
@@ -111,7 +116,7 @@ class AdaptiveLimit(ConcurrencyLimit):
         super().__init__(name, limit=initial, max_queue=max_queue, max_wait=max_wait)
 
     def _learn(self, started: float, now: float, error: BaseException | None) -> None:
-        gradient = self._gradient
+        gradient: Gradient = self._gradient
         if error is None:
             gradient.answered(now - started, self._places - len(self._free), now)
         else:
@@ -123,4 +128,5 @@ class AdaptiveLimit(ConcurrencyLimit):
                     gradient.overloaded(started, now)
         if not 0.0 <= gradient.limit - self._limit < 1.0:
             with self._lock:
-                self._resize(int(gradient.limit))
+                if gradient is self._gradient and isinstance(self, AdaptiveLimit):  # no new settings came meanwhile
+                    self._resize(int(gradient.limit))

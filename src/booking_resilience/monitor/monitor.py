@@ -137,7 +137,7 @@ class ErrorMonitor(MonitorReader):
         severity: Severity | str = Severity.ERROR,
         **context: Any,
     ) -> Capture:
-        """Return a context manager (`with`, `async with`) and decorator that records what comes out, and lets it.
+        """Return a context manager (`with`, `async with`) and decorator that records an exception and lets it pass.
 
         Cancellation, interrupts and exits pass unrecorded.
         """
@@ -199,10 +199,10 @@ class ErrorMonitor(MonitorReader):
         return self._outbox is None or bool(self._outbox.flush(timeout))
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
-        """Have the listener told of each record, on the thread that recorded it, until the subscription is closed.
+        """Call the listener with each `ErrorRecord`, on the thread that recorded it, until the subscription is closed.
 
-        It is called under no lock; what it records itself is not told to anybody, so that nothing goes round in
-        circles; what it raises is logged.
+        It runs under no lock. What it records itself reaches no listener, so that nothing goes round in circles. What
+        it raises is logged.
         """
         return self._teller.subscribe(listener)
 

@@ -46,7 +46,7 @@ class MonitorReader(abc.ABC):
         category: ErrorCategory | str | None = None,
         severity: Severity | str | None = None,
     ) -> list[ErrorRecord]:
-        """Return the newest records that are kept, newest first; of one category or severity, if it is given.
+        """Return at most `limit` of the kept records, newest first; only of a `category` or `severity`, if given.
 
         Raises:
             ValueError: If `limit` is below 0, or category or severity is unknown.
@@ -103,7 +103,7 @@ class MonitorReader(abc.ABC):
         return exports.to_jsonl(*self._exported(), fleet=self._fleet)
 
     def to_csv(self, *, excel: bool = False) -> str:
-        """Return the records that are kept as CSV; for Excel with a byte order mark and at most 32,767 signs a cell."""
+        """Return the kept records as CSV; with `excel`, with a byte order mark and at most 32,767 characters a cell."""
         return exports.to_csv(self._exported()[1], excel=excel, fleet=self._fleet)
 
     def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:

@@ -292,7 +292,7 @@ class ErrorStats:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSnapshot:
-    """What a dashboard shows, all of one moment; `recent_errors` are the newest 50, newest first."""
+    """All that a dashboard shows, of one moment; `recent_errors` are the newest 50, `error_rate` is per minute."""
 
     stats: ErrorStats
     recent_errors: list[ErrorRecord]
