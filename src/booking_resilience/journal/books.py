@@ -177,7 +177,7 @@ class Books:
         kind = shelf.stack.kind
         self.minutes.add(kind.fingerprint, kind.severity, moment)
         if shelf.is_counted and moment > now - self.rate.window:
-            self.rate.add_late(moment)
+            self.rate.add(moment)
         group = self._groups.get(kind.fingerprint)
         if group is None:
             group = self._groups[kind.fingerprint] = _Group(read)

@@ -14,6 +14,7 @@ _ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers'
     r"|(?:60|81|82|508)\d{13,14}(?<=\d{16})"  # RuPay
     r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15})\Z"  # Maestro
 )
+_FIRST_DIGITS = "234568"
 
 
 def without_cards(text: str, *, is_fraction: bool = False) -> str:
@@ -31,10 +32,8 @@ def without_cards(text: str, *, is_fraction: bool = False) -> str:
             added.append(added[-1] + (digit if place % 2 != parity else digit * 2 - 9 * (digit > 4)))
     kept, begin, end = [], 0, 0
     while begin < len(places):
-        size = 0
-        if (begin == 0 and not is_fraction) or (begin and places[begin] - places[begin - 1] > 1):
-            sizes = (size for size in range(19, 11, -1) if _is_card(digits, places, sums, begin, begin + size))
-            size = next(sizes, 0)
+        can_begin = places[begin] - places[begin - 1] > 1 if begin else not is_fraction
+        size = _card_size(digits, places, sums, begin) if can_begin and digits[begin] in _FIRST_DIGITS else 0
         if size:
             kept += [text[end : places[begin]], REDACTED]
             end = places[begin + size - 1] + 1
@@ -42,9 +41,11 @@ def without_cards(text: str, *, is_fraction: bool = False) -> str:
     return "".join([*kept, text[end:]])
 
 
-def _is_card(digits: str, places: list[int], sums: tuple[list[int], list[int]], begin: int, end: int) -> bool:
-    """Tell whether the digits from `begin` to `end` end where a number ends, add up (ISO/IEC 7812-1), and are one's."""
-    if end > len(places) or (end < len(places) and places[end] - places[end - 1] == 1):
-        return False
-    added = sums[end % 2]  # the last digit is not doubled, the one before it is
-    return (added[end] - added[begin]) % 10 == 0 and _ISSUERS.match(digits[begin:end]) is not None
+def _card_size(digits: str, places: list[int], sums: tuple[list[int], list[int]], begin: int) -> int:
+    """Return how many digits from `begin` on are a card: they end where a number ends, add up, and are an issuer's."""
+    for end in range(min(begin + 19, len(places)), begin + 11, -1):
+        added = sums[end % 2]  # the last digit is not doubled, the one before it is (ISO/IEC 7812-1)
+        adds_up = (added[end] - added[begin]) % 10 == 0
+        if adds_up and (end == len(places) or places[end] - places[end - 1] > 1) and _ISSUERS.match(digits[begin:end]):
+            return end - begin
+    return 0

@@ -36,7 +36,7 @@ _START = r"(?!(?<=%)[0-9A-Fa-f]{2})(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![
 _CREDENTIALS = "|".join(
     (
         r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
-        r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}(?=@)",  # with a bad password
+        r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}+(?=@)",  # with a bad password
         r"(?<=%3[Aa]%2[Ff]%2[Ff])(?:[^\s/?#\"'<>&%]|%(?!2[Ff]|40)){1,512}(?=%40|@)",
         r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*){0,3}",  # a JSON Web Token
         r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic)_[0-9A-Fa-f]{16,}\w*",  # Appwrite's keys and sessions
@@ -202,9 +202,8 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
     is_head = _HEAD.search(key) is not None
     if is_head and separator == ":" and not match["close"] and not is_container:
         return begin, _end_of_head(text, match.start(), begin)
-    end = _end(text, begin, is_escaped=separator.startswith("%"))
-    if is_shown and end == len(text):  # shortened in the middle of a quotation
-        end = (text.find("\n", begin) + 1 or end + 1) - 1
+    is_escaped = separator.startswith("%")
+    end = _end_of_shown(text, begin) if is_shown else _end(text, begin, is_escaped=is_escaped)
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
         return at, at
     return begin, _end_of_credentials(text, begin, end, is_head=is_head)
@@ -245,6 +244,14 @@ def _end_of_head(text: str, key: int, begin: int) -> int:
     rest = _REST_OF_HEAD.match(text, begin)
     end = begin if rest is None else rest.end()
     return end if end > begin else _end(text, begin, is_escaped=False)
+
+
+def _end_of_shown(text: str, begin: int) -> int:
+    """Return where a value ends that pydantic shows: with its line, if it is shortened in a quotation or bracket."""
+    shown = text[begin : begin + 4 * _SHOWN]
+    end = _end(shown, 0, is_escaped=False)
+    line = text.find("\n", begin)
+    return begin + end if end < len(shown) else len(text) if line < 0 else line
 
 
 def _end(text: str, begin: int, *, is_escaped: bool) -> int:
