@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import celery  # type: ignore[import-untyped] # it has no annotations, nor has what follows
-from celery.exceptions import TaskPredicate  # type: ignore[import-untyped] # as above
+import celery
+from celery.exceptions import TaskPredicate
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_number

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import TypeVar
+
+from typing_extensions import TypeIs
+
+T = TypeVar("T")
 
 
 def check(name: str, value: object, ok: bool, allowed: str) -> None:
@@ -54,6 +59,11 @@ def check_text(name: str, value: object) -> None:
     """Check for a string that isn't empty."""
     check_type(name, value, isinstance(value, str), "a string")
     check(name, value, value != "", "a string that isn't empty")
+
+
+def is_a(value: object, kind: type[T]) -> TypeIs[T]:
+    """Tell whether a value is of a type, as `except` does: it isn't asked for its `__class__`, which may raise."""
+    return issubclass(type(value), kind)
 
 
 def is_whole(value: object, least: int = 1) -> bool:

@@ -10,11 +10,11 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from booking_resilience import clock
+from booking_resilience.checks import is_a
 from booking_resilience.errors import DeadlineExceededError
 
 T = TypeVar("T")
 
-_CANCELLATIONS = frozenset({"CancelledError", "Cancelled"})  # asyncio's and trio's
 _COUNTS_EXACTLY = sys.version_info >= (3, 13)  # asyncio's cancellations (python/cpython#133747)
 
 
@@ -121,6 +121,11 @@ def _leave(inner: _Scope, outer: weakref.ref[_Scope] | None) -> None:
         _innermost.set(outer)
 
 
+def _is_cancellation(error: BaseException) -> bool:
+    """Tell whether an error is asyncio's or trio's cancellation, neither of which is an `Exception`."""
+    return not is_a(error, Exception) and type(error).__name__ in ("CancelledError", "Cancelled")
+
+
 def timeout_behind(error: BaseException) -> BaseException:
     """Return the `TimeoutError` that a cancellation stands for, or the error itself if it is no such cancellation.
 
@@ -129,7 +134,7 @@ def timeout_behind(error: BaseException) -> BaseException:
     enclosing deadline, say nothing of what was called.
     """
     innermost = _innermost.get()
-    if innermost is None or type(error).__name__ not in _CANCELLATIONS:
+    if innermost is None or not _is_cancellation(error):
         return error
     scope = innermost()
     if scope is None or not scope.is_own or not scope.has_struck():
@@ -145,7 +150,7 @@ def is_within_cut_off() -> bool:
 
 def is_cut_off(error: BaseException) -> bool:
     """Tell whether a cancellation comes from `cut_off`, the innermost or one around it, and from nobody else."""
-    if type(error).__name__ not in _CANCELLATIONS:
+    if not _is_cancellation(error):
         return False
     struck, outer = 0, _innermost.get()
     while outer is not None and (scope := outer()) is not None:
@@ -182,7 +187,7 @@ class _Requests:
         if self._task.cancelling() > self._known:
             return True
         earlier = cancelled.__context__
-        while earlier is not None and type(earlier).__name__ not in _CANCELLATIONS:
+        while earlier is not None and not _is_cancellation(earlier):
             earlier = earlier.__context__
         return earlier is not None  # the task was still cleaning up after a request
 

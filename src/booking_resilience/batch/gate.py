@@ -14,6 +14,7 @@ from threading import RLock
 from typing import Any, TypeAlias
 
 from booking_resilience import clock
+from booking_resilience.checks import is_a
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent
@@ -63,9 +64,9 @@ class Gate:
         error, breaker = event.error, self._breaker
         if made >= self._max_attempts or self._has_given_up():
             return False
-        if breaker is not None and isinstance(error, CircuitOpenError) and error.name == breaker.name:
+        if breaker is not None and is_a(error, CircuitOpenError) and error.name == breaker.name:
             return error.retry_after is not None  # else it is isolated
-        if isinstance(error, LimitExceededError):
+        if is_a(error, LimitExceededError):
             return error.name in self._names or error.retry_after is not None
         return event.reason == "circuit_open" and breaker is not None and breaker.state in _TRIED
 
@@ -92,7 +93,7 @@ class Gate:
             now = clock.monotonic()
             if self._prober is signal:
                 self._prober = None
-            if isinstance(error, LimitExceededError):
+            if is_a(error, LimitExceededError):
                 self._due = now + (error.retry_after or 0.0)
                 self._is_trial_out = False
                 self._needs_place = self._limit is not None and error.name == self._limit.name

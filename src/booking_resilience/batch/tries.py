@@ -8,9 +8,12 @@ from typing import Any, Self, cast
 
 from booking_resilience.batch.gate import Gate
 from booking_resilience.batch.outcomes import BatchOutcome
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.checks import is_a
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import RetryEvent
 from booking_resilience.pipeline import Pipeline
+from booking_resilience.recording import was_refused
 from booking_resilience.thread_crew import SentBack, Task
 
 
@@ -34,10 +37,10 @@ class WorkItem:
 class Try:
     """One try of an item: notes its attempts (a success at the first makes no event) and whether it is sent back."""
 
-    __slots__ = ("_gate", "attempts", "before", "event", "made")
+    __slots__ = ("_breaker", "_gate", "attempts", "before", "event", "made")
 
-    def __init__(self, gate: Gate | None, before: int) -> None:
-        self._gate = gate
+    def __init__(self, gate: Gate | None, before: int, breaker: CircuitBreaker | None) -> None:
+        self._gate, self._breaker = gate, breaker
         self.before: int = before
         self.attempts: int = 1
         self.made: int = 0
@@ -45,9 +48,9 @@ class Try:
 
     def __call__(self, event: RetryEvent) -> bool:
         """Take an event; return True if nobody else is to be told of it."""
-        self.attempts = event.attempt
+        self.attempts = 0 if was_refused(event.error, event.attempt, self._breaker) else event.attempt
         if event.outcome != "recovered":
-            self.made += not isinstance(event.error, (CircuitOpenError, LimitExceededError))
+            self.made += not (is_a(event.error, CircuitOpenError) or is_a(event.error, LimitExceededError))
         gate = self._gate
         if event.outcome == "gave_up" and gate is not None and gate.takes_back(event, self.before + self.made):
             self.event = event
@@ -69,7 +72,7 @@ class Ending:
         self._gate, self._passed, self._pipeline = gate, passed, pipeline
         self._index, self._item = task
         item: WorkItem = self._item
-        self._try = Try(gate, item.made)
+        self._try = Try(gate, item.made, pipeline.breaker)
         self.call: Callable[[Any], Any] = bind(item, self._try)
         self.value: Any = None
         self.outcome: Any = None
@@ -96,17 +99,14 @@ class Ending:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
         item, gate, tried = self._item, self._gate, self._try
         attempts = tried.before + tried.attempts
-        if tried.event is not None and gate is not None and isinstance(error, Exception):
-            item.made, item.last, self.outcome = (
-                tried.before + tried.made,
-                (tried.event, attempts),
-                SentBack((self._index, item)),
-            )
+        if tried.event is not None and gate is not None and is_a(error, Exception):
+            item.made, item.last = tried.before + tried.made, (tried.event, attempts)
+            self.outcome = SentBack((self._index, item))
             tried.event = None  # the error leads to the frame that holds this
             gate.sent_back(self._passed, error)
             return True
         if gate is not None:
             gate.ended(self._passed, succeeded=kind is None and self.outcome is None)
-        if self.outcome is None and (error is None or isinstance(error, Exception)):
+        if self.outcome is None and (error is None or is_a(error, Exception)):
             self.outcome = BatchOutcome(self._index, item.value, self.value, error, attempts)
-        return isinstance(error, Exception)
+        return is_a(error, Exception)

@@ -11,7 +11,7 @@ from booking_resilience import clock
 from booking_resilience.breaker.core import Core, ErrorFilter, logger
 from booking_resilience.breaker.states import Acquire, Settle, Trial, Verdict
 from booking_resilience.callbacks import ask
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check_type, is_a
 from booking_resilience.cutoff import timeout_behind
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerState, log_raised
@@ -50,7 +50,7 @@ class Permit:
             TypeError: If the error is no exception.
         """
         allowed = "an exception that was raised, or None"
-        check_type("error", error, error is None or isinstance(error, BaseException), allowed)
+        check_type("error", error, error is None or is_a(error, BaseException), allowed)
         if error is None:
             self._settle(FAILURE, clock.monotonic())
         else:
@@ -183,7 +183,7 @@ def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: Error
 
 def _matches(error: BaseException, errors: ErrorFilter, *, unknown: bool) -> bool:
     if isinstance(errors, (type, tuple)):
-        return isinstance(error, errors)
+        return issubclass(type(error), errors)  # as `except` does: neither is asked anything
     return bool(ask(errors, error, unknown=unknown, logger=logger))
 
 

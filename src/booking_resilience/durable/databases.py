@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 2.0  # seconds: as long as another may hold the database without a commit
 _LOAD: Final = 8.0  # seconds to wait for one's turn among others that do commit
-_CHECKPOINT: Final = 200  # pages after which what was written ahead goes into the file: it stays below 1 MB
+_AHEAD: Final = 262_144  # bytes after which what was written ahead goes into the file
 _ROOM: Final = 65_536  # bytes: what one commit may take
 _UNTOUCHED: Final = "ro&immutable=1"  # takes no lock, makes no file beside, and reads the file as it lies there
 
@@ -50,6 +50,8 @@ def url_of(database: str) -> Any:
 def connect_file(path: Path, *, mode: str = "rw", timeout: float = PATIENCE) -> sqlite3.Connection:
     """Connect to a SQLite file, which isn't made anew where it is gone.
 
+    What the connection writes ahead stays there until `checkpoint`, or until the last connection is closed.
+
     Args:
         path: The file.
         mode: Of SQLite's URI: `rw`, `ro` or `rwc`.
@@ -59,7 +61,7 @@ def connect_file(path: Path, *, mode: str = "rw", timeout: float = PATIENCE) -> 
 
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=False)
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
 
@@ -72,9 +74,11 @@ def prepare_file(path: Path) -> None:
     import sqlite3
 
     try:
-        if path.exists() and path.stat().st_size:
-            _refuse_foreign(path)
+        if not path.exists() and _ahead_of(path).exists():
+            raise DurableStoreError(f"{path} is gone, but what was written ahead of it is there")
+        if path.exists() and (path.stat().st_size or _ahead_of(path).exists()):
             _check_header(path)
+            _refuse_foreign(path)
         with contextlib.closing(connect_file(path, mode="rwc")) as connection:
             _take_lock(connection, path)
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -100,15 +104,34 @@ def probe_file(path: Path) -> None:
         raise trouble(error) from error
 
 
+def checkpoint(path: Path) -> None:
+    """Put what was written ahead into the file if it has grown, unless the file is damaged: it may be put right."""
+    import sqlite3
+
+    try:
+        if _ahead_of(path).stat().st_size > _AHEAD:
+            _check_header(path)
+            with contextlib.closing(connect_file(path)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except FileNotFoundError:  # nothing is open
+        pass
+    except (sqlite3.Error, OSError) as error:
+        raise trouble(error) from error
+
+
+def _ahead_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 def _refuse_foreign(path: Path) -> None:
     import sqlite3
 
     def is_unclean() -> bool:  # in use, or a process died in the middle
-        return any(path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-journal"))
+        return _ahead_of(path).exists() or path.with_name(f"{path.name}-journal").exists()
 
     try:
         names = _tables_of(path, "ro" if is_unclean() else _UNTOUCHED)
-    except sqlite3.DatabaseError:
+    except sqlite3.OperationalError:
         if not is_unclean():
             raise
         names = _tables_of(path, "rw")

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from booking_resilience.durable.databases import (
     PATIENCE,
+    checkpoint,
     connect_file,
     postgres_settings,
     prepare_file,
@@ -122,6 +123,11 @@ class Store:
         with self._begin() as connection:
             self._on(connection, f"LOCK TABLE {SCHEMA}.workflow_status IN ROW EXCLUSIVE MODE")
             connection.rollback()
+
+    def tidy(self) -> None:
+        """Put what was written ahead of a SQLite file into the file, now and then."""
+        if self.path is not None:
+            checkpoint(self.path)
 
     # Calls that wait
 

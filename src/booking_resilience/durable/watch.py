@@ -70,6 +70,7 @@ class Watch:
     def look(self) -> None:
         """Look once."""
         self._lives.hold()
+        self._store.tidy()
         self._hand_on()
         self._tie()
         if self._is_due("adopt", _ADOPT_EVERY):

@@ -27,9 +27,9 @@ def is_outage(error: BaseException) -> bool:
     Rejections by breakers and limits, deadlines, transient errors and answers with a status of 500 or more are. An
     unknown error is not: a fallback must not hide a mistake.
     """
-    if isinstance(error, _REFUSED):
+    if issubclass(type(error), _REFUSED):
         return True
-    if not isinstance(error, Exception):
+    if not issubclass(type(error), Exception):
         return False
     verdict = classify(error)
     return verdict.transient or (verdict.status or 0) >= 500
@@ -65,10 +65,10 @@ class Fallback:
 
     def accepts(self, error: BaseException) -> bool:
         """Tell whether it replaces the error; if `on` raises, that is logged, and the answer is no."""
-        if not isinstance(error, Exception):
+        if not issubclass(type(error), Exception):
             return False
         if isinstance(self._on, (type, tuple)):
-            return isinstance(error, self._on)
+            return issubclass(type(error), self._on)
         try:
             return bool(ask(self._on, error, unknown=False, logger=logger))
         except Exception as raised:  # noqa: BLE001 - a filter's error must not replace the caller's

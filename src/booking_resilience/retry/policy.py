@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from booking_resilience.callbacks import ask, check_callback
-from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter, is_number
+from booking_resilience.checks import check, check_number, check_type, check_whole, is_a, is_error_filter, is_number
 from booking_resilience.errors import CircuitOpenError, LimitExceededError, TransientError
 from booking_resilience.events import Reason, log_raised
 from booking_resilience.retry.budget import RetryBudget
@@ -114,7 +114,7 @@ class RetryPolicy:
         """Tell whether `retry_on` accepts the error; if it raises, that is logged, and the answer is no."""
         retry_on = self.retry_on
         if isinstance(retry_on, (type, tuple)):
-            return isinstance(error, retry_on)
+            return issubclass(type(error), retry_on)  # as `except` does: neither is asked anything
         if retry_on is is_transient:  # our own, which neither raises nor awaits
             return is_transient(error)
         return _ruled("retry_on", retry_on, error)
@@ -162,11 +162,12 @@ def decide(
     """
     if time_is_up:
         return "deadline"
-    says_nothing = type(error) in _PLAIN and not error.__dict__
+    kind = type(error)
+    says_nothing = type(kind) is type and kind in _PLAIN and not error.__dict__  # a metaclass may refuse to be compared
     if error is not None and not (says_nothing and policy.retry_on is is_transient):
         if holds(error, CircuitOpenError):
             return "circuit_open"
-        is_endless = isinstance(error, LimitExceededError) and error.retry_after is None
+        is_endless = is_a(error, LimitExceededError) and retry_after_of(error) is None
         if is_endless or holds_interrupt(error) or not policy.passes(error):
             return "not_transient"
     if circuit_open:
