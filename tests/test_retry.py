@@ -376,7 +376,7 @@ def test_what_is_no_policy_is_refused(call: Any) -> None:
 
 def test_what_is_no_function_is_refused() -> None:
     """A value in the place of the function, or of the listener, is refused by name."""
-    with pytest.raises(TypeError, match="fn must be a function, not 42; give the function, not what"):
+    with pytest.raises(TypeError, match="fn must be a function, not 42; pass the function itself, not its result"):
         with_retry(42)  # type: ignore[arg-type] # that is the point
     for call in (lambda: with_retry(int, on_event=3), lambda: retrying(on_event=3), lambda: retry_attempts(on_event=3)):
         with pytest.raises(TypeError, match="on_event must be a function of the event or None, not 3"):
