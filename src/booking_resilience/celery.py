@@ -65,7 +65,7 @@ def resilient_task(
     if "max_retries" in options:
         raise TypeError("max_retries can't be given: the policy's max_attempts says how often a task is tried")
     if retry.retry_on_result is not None:
-        raise ValueError("retry must be a policy without retry_on_result: a task's result is its own")
+        raise ValueError("retry must be a policy without retry_on_result: the results of tasks aren't judged")
     is_bound = options.pop("bind", False)
     tries = _Tries(retry, breaker, monitor, max_open_wait)
 

@@ -242,7 +242,7 @@ class Creations(Once[list[Row]]):
         try:
             return await self._read(colour)
         except Exception as error:  # noqa: BLE001 - then the first look stands
-            logger.info("%s: the second look failed (%s)", self.operation, type(error).__name__)
+            logger.info("%s: reading the rows once more failed (%s)", self.operation, type(error).__name__)
             return findings
 
     async def _made_whole(self, colour: Colour, findings: Findings) -> Findings:

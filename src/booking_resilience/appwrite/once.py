@@ -135,7 +135,7 @@ class Once(ABC, Generic[T]):
 
     def left_open(self, failure: Exception, why: str) -> Exception:
         """Return what to raise where it stays open what became of the attempts, and log it."""
-        logger.warning("%s: it is open whether it was carried out (%s)", self.operation, why)
+        logger.warning("%s: it may or may not have been carried out (%s)", self.operation, why)
         return self.doubts.open_error(failure)
 
 

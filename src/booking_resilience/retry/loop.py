@@ -121,7 +121,7 @@ class Attempt:
 
     def __enter__(self) -> Self:
         if self._run is None or self._is_entered:
-            raise RuntimeError("an attempt of retry_attempts can be entered once")
+            raise RuntimeError("an attempt of retry_attempts can be entered only once")
         self._is_entered = True
         stop = self._run.plan.stop(self._run.end)
         if stop is not None:
@@ -132,7 +132,7 @@ class Attempt:
         # The run leads to the errors, their tracebacks to the frame of the loop, and that to this attempt.
         run, self._run = self._run, None
         if run is None or not self._is_entered:
-            raise RuntimeError("an attempt of retry_attempts is left once, after it was entered")
+            raise RuntimeError("an attempt of retry_attempts must be entered before it is left, and left only once")
         if self._node is not None:
             self._node[0] = None
             leave(self._node)
