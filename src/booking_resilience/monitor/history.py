@@ -81,10 +81,10 @@ class MinuteTable:
         check_whole("minutes", minutes)
         check("minutes", minutes, minutes <= MOST_MINUTES, f"a whole number from 1 to {MOST_MINUTES}")
         first = int(now // 60) - minutes + 1
-        by_severity = dict.fromkeys(Severity, (0,) * minutes)
-        by_group = {}
+        none = tuple([0] * minutes)
+        by_severity, by_group = dict.fromkeys(Severity, none), {}
         for fingerprint, rows in (*reversed(self._groups.items()), ("", self._others)):
-            group = (0,) * minutes
+            group = none
             for severity, row in rows.items():
                 counts = [row.get(minute, 0) for minute in range(first, first + minutes)]
                 by_severity[severity] = tuple(map(operator.add, by_severity[severity], counts))

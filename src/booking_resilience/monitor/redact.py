@@ -59,7 +59,7 @@ class Redaction:
     patterns: Iterable[re.Pattern[str] | str] = ()
     exact_keys: Iterable[str] = ("key",)
     last_keys: Iterable[str] = LAST_KEYS
-    sensitivity: Callable[[str], int] = field(init=False, repr=False, compare=False)
+    _judge: Callable[[str], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("keys", "exact_keys", "last_keys", "patterns"):
@@ -71,11 +71,15 @@ class Redaction:
             check_type(name, items, is_text, "strings")
             made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
             object.__setattr__(self, name, made)
-        object.__setattr__(self, "sensitivity", judge_of(self.keys, self.last_keys, self.exact_keys))
+        object.__setattr__(self, "_judge", judge_of(self.keys, self.last_keys, self.exact_keys))
 
     def hides(self, key: str) -> bool:
         """Tell whether the key's value is taken out (if it is a string, for `last_keys`)."""
         return self.sensitivity(key) != NEVER
+
+    def sensitivity(self, key: str) -> int:
+        """Tell whether the key's value is taken out, as a number of `scanner`'s."""
+        return self._judge(key)
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
         return type(self), (self.keys, self.patterns, self.exact_keys, self.last_keys)
