@@ -687,3 +687,27 @@ class TestDemo:
         page.sees("result", "Failed")
         assert page.run("return document.documentElement.scrollWidth") <= width
         assert violations(page) == []
+
+    def test_what_waits_can_be_tried_and_cancelled(self, page: Page, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """With `--durable` a booking is received in an outage, waits with its reason, and can be tried or cancelled."""
+        pytest.importorskip("dbos", reason="the extra `durable` is not installed")
+        settings = {"path": str(tmp_path_factory.mktemp("kept") / "bookings.db"), "base_delay": 600.0}
+        with demo_host(cooldown=0.05, durable=settings) as host:
+            page.driver.get(host.url)
+            page.sees("waiting", "None: all that were received are stored")
+            with host.appwrite.outage():
+                page.click("#book")
+                page.sees("result", "Received; it will be stored")
+                page.sees("waiting-list", r"since \d+:\d\d:\d\d.*\n*.*createBooking, 1 try, next try .*: ")
+                for width, scheme in ((390, "light"), (1280, "dark")):
+                    page.device(width, 900, scheme=scheme, motion="reduce")
+                    assert page.run("return document.documentElement.scrollWidth") <= width
+                    assert not AXE.exists() or violations(page) == []
+            page.click("[aria-label^='Try now']")
+            page.sees("waiting", "None: all that were received are stored")
+            with host.appwrite.outage():
+                page.click("#book")
+                page.sees("waiting-list", "createBooking")
+                page.click("[aria-label^='Cancel']")
+                page.sees("waiting-list", "undoBooking")
+            page.leave()  # before the server stops

@@ -169,7 +169,7 @@ class Dashboard:
         fingerprint = request.path_params["fingerprint"]
         found = await to_thread.run_sync(group_record, self._monitor, fingerprint, _filter(request), int(index))
         if found is None:
-            raise HTTPException(404, "no record of this group is kept any more that passes the filters")
+            raise HTTPException(404, "none of this group's kept records passes the filters")
         return _json(found)
 
     async def _errors_json(self, _request: Request) -> Response:

@@ -61,7 +61,7 @@ class Connection:
         db = _connect(self._path)
         try:
             if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
-                raise sqlite3.DatabaseError("the file is no journal")
+                raise sqlite3.DatabaseError("the file isn't a journal")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 4194304")
         except BaseException:

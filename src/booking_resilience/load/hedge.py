@@ -124,6 +124,10 @@ class Hedge:
         self._observe(clock.monotonic() - started)
         return result
 
+    def _take_settings(self, other: Hedge) -> None:
+        """Go on with the settings of another one; durations that were seen and what is saved up stay."""
+        self._delay, self._percentile, self._gain = other._delay, other._percentile, other._gain
+
     def _race(self, call: Callable[[], Any], delay: float | None) -> Any:
         signal = ThreadSignal()
         racers = [start_call(call, signal, self._abandoned)]

@@ -82,7 +82,7 @@ class Telemetry:
         return measured
 
     def on_event(self, event: RetryEvent) -> None:
-        """Count a retry; for the `on_event=` of `with_retry` and its kin. A measured pipeline does it by itself."""
+        """Count a retry, as the `on_event=` of `with_retry` and its kin. A measured pipeline does that by itself."""
         operation, kind = self._operations(event.operation), self._type_of(event.error)
         if event.outcome == "retrying":
             self._retries.add(1, {OPERATION: operation, "error.type": kind})
@@ -228,7 +228,8 @@ class _MeasuredPipeline(Pipeline):
     def _watch(self, event: RetryEvent) -> None:
         with contextlib.suppress(Exception):  # telemetry must not hurt
             self._telemetry.on_event(event)
-        super()._watch(event)
+        if self._records is not None:
+            self._records.on_event(event)
 
     def _around(self, operation: str, fn: Callable[P, R], *, is_async: bool | None = None) -> Callable[P, R]:
         if inspect.iscoroutinefunction(fn) if is_async is None else is_async:
