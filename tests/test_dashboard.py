@@ -186,7 +186,7 @@ class TestPage:
             assert answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
 
     def test_a_wheel_has_the_pages_files(self) -> None:
-        """They lie in the package that is built, and nothing that git ignores is among them: a build leaves that out."""
+        """They lie in the package that is built, and git ignores none of them: a build leaves out what it does."""
         root = Path(__file__).parent.parent
         if shutil.which("git") is None or not (root / ".git").exists() or not (root / "pyproject.toml").exists():
             pytest.skip("the tests are not in the source tree")
