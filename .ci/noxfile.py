@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+import zipfile
 from pathlib import Path
 
 import nox
@@ -91,6 +92,10 @@ def wheel(session: nox.Session) -> None:
         session.error("two builds of the same tree differ")
     session.run("python", "-m", "twine", "check", "--strict", *map(str, out.iterdir()))
     built = next(out.glob("*.whl"))
+    files = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*") if path.is_file()}
+    missing = {name for name in files if "__pycache__" not in name} - set(zipfile.ZipFile(built).namelist())
+    if missing:
+        session.error(f"the wheel lacks {', '.join(sorted(missing))}")
     session.install("-q", f"booking-resilience[test] @ {built.as_uri()}")
     away = Path(session.create_tmp()) / "away"
     session.run("cp", "-r", str(ROOT / "tests"), str(ROOT / "examples"), str(ROOT / "docs"), str(away), external=True)
