@@ -146,7 +146,7 @@ WRONG = {
     "adaptive": ({"limits": {"db": {"minimun": 5}}}, "limits.db.minimun is unknown; .* is 'minimum'"),
     "fixed and adaptive": (
         {"limits": {"db": {"limit": 5, "minimum": 2}}},
-        "limits.db.minimum can't stand beside limit",
+        "limits.db.minimum can't be combined with limit",
     ),
     "no limit": ({"limits": {"db": {"limit": 0}}}, "limits.db.limit must be a whole number, 1 or more, not 0"),
     "no rate": ({"rates": {"mails": {"per": 60}}}, "rates.mails.rate is missing$"),

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import celery  # type: ignore[import-untyped] # it has no annotations, nor has what follows
-from celery.exceptions import TaskPredicate  # type: ignore[import-untyped] # as above
+import celery
+from celery.exceptions import TaskPredicate
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_number
@@ -65,7 +65,7 @@ def resilient_task(
     if "max_retries" in options:
         raise TypeError("max_retries can't be given: the policy's max_attempts says how often a task is tried")
     if retry.retry_on_result is not None:
-        raise ValueError("retry must be a policy without retry_on_result: a task's result is its own")
+        raise ValueError("retry must be a policy without retry_on_result: the results of tasks aren't judged")
     is_bound = options.pop("bind", False)
     tries = _Tries(retry, breaker, monitor, max_open_wait)
 

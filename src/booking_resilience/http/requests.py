@@ -52,7 +52,7 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
         super().__init__(**options)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a ResilientAdapter can't be copied or pickled, its breakers would not be shared; make another")
+        raise TypeError("a ResilientAdapter can't be copied or pickled: its breakers would not be shared; make another")
 
     def send(
         self,

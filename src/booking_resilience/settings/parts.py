@@ -115,7 +115,7 @@ def _kind_of_limit(place: Place, settings: Mapping[str, Any]) -> str:
         if key not in fixed and key not in adaptive:
             raise place.at(key).unknown({**fixed, **adaptive})
         if "limit" in settings and key not in fixed:
-            raise place.at(key).wrong("can't stand beside limit: a limit that is given does not adapt")
+            raise place.at(key).wrong("can't be combined with limit: a fixed limit doesn't adapt")
     return FIXED if "limit" in settings else ADAPTIVE
 
 

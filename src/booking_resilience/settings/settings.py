@@ -60,18 +60,18 @@ class Settings:
         """Return the pipeline of that name, always the same object.
 
         Raises:
-            ValueError: If there is none of that name, as from the others.
+            ValueError: If there is none of that name.
         """
         pipeline: Pipeline = self._get("pipelines", name)
         return pipeline
 
     def breaker(self, name: str) -> CircuitBreaker:
-        """Return the breaker of that name, always the same object."""
+        """Return the breaker of that name, always the same object; `ValueError` if there is none."""
         breaker: CircuitBreaker = self._get("breakers", name)
         return breaker
 
     def monitor(self, name: str) -> ErrorMonitor:
-        """Return the monitor of that name, always the same object."""
+        """Return the monitor of that name, always the same object; `ValueError` if there is none."""
         monitor: ErrorMonitor = self._get("monitors", name)
         return monitor
 
@@ -81,7 +81,7 @@ class Settings:
         return limit
 
     def rate(self, name: str) -> RateLimit:
-        """Return the rate limit of that name, always the same object."""
+        """Return the rate limit of that name, always the same object; `ValueError` if there is none."""
         rate: RateLimit = self._get("rates", name)
         return rate
 
