@@ -154,6 +154,19 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
+def edge(session: nox.Session) -> None:
+    """Make 10,000 requests with faults through each HTTP client, and through three processes; reload 1,000 times."""
+    _install(session, what=".[test,frameworks]")
+    tests = [
+        "tests/test_http.py::test_nothing_is_left_over_after_many_requests_with_faults",
+        "tests/test_http_chain.py",
+    ]
+    tests.append("tests/test_settings.py::test_reloads_under_load_lose_no_call")
+    sizes = {"HTTP_REQUESTS": "10000", "BOOKING_RELOADS": "1000"}
+    session.run("python", "-m", "pytest", "-s", "--timeout", "3600", *tests, *session.posargs, env=sizes)
+
+
+@nox.session(python="3.11")
 def once(session: nox.Session) -> None:
     """Try every exactly-once operation under 2,000 scripts of faults, and 100 rounds of each race."""
     _install(session)
