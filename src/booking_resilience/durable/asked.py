@@ -99,12 +99,12 @@ class Asked:
         return open_outcome(outcome)
 
     def waiting(self, limit: int = 100) -> list[Waiting]:
-        """Return the workflows of all processes that wait, oldest first, at most `limit`."""
+        """Return at most `limit` (1 or more) of the workflows that wait in any process, oldest first."""
         check_whole("limit", limit)
         return waiting_of(self._started().crew, limit)
 
     def try_now(self, id: str) -> bool:
-        """End a workflow's pause; tell whether it waits.
+        """End the pause of the workflow with this `id`; return whether it was waiting.
 
         Raises:
             KeyError: If there is no such workflow.
@@ -122,7 +122,7 @@ class Asked:
         return True
 
     def cancel(self, id: str) -> bool:
-        """Have a workflow's next call raise `WorkflowCancelledError`; tell whether the workflow hasn't ended.
+        """Cancel the workflow with this `id`: its next call raises `WorkflowCancelledError`. False if it has ended.
 
         Raises:
             KeyError: If there is no such workflow.

@@ -64,7 +64,7 @@ class Watch:
                 self._is_troubled = True
             else:
                 if self._is_troubled:
-                    logger.info("durable workflows: the database is well again")
+                    logger.info("durable workflows: the database works again")
                 self._is_troubled = False
 
     def look(self) -> None:
