@@ -101,7 +101,7 @@ def note_runs(durable: Durable, settings: dict[str, Any]) -> None:
     """Note when so many workflows run, or all wait, in this process."""
 
     def count() -> int:
-        runs = list(durable._parts.crew.runs.values()) if durable._parts is not None else []
+        runs = list(durable._crew.runs.values()) if durable._crew is not None else []
         return sum(run.waits or not settings.get("all_wait") for run in runs)
 
     while count() < settings["runs"]:
