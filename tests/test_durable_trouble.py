@@ -166,9 +166,9 @@ def test_a_full_disk_loses_nothing(benches: Benches, tmp_path: Path, caplog: pyt
     """On a full disk submissions are rejected and calls whose end can't be kept wait; with room all goes on."""
     benches.stop()
     with small_disk(tmp_path) as disk:
+        begun, gate = threading.Event(), threading.Event()
         bench = Bench(f"sqlite:///{disk}/durable.sqlite")
         try:
-            begun, gate = threading.Event(), threading.Event()
 
             async def body(durable: Durable) -> str:
                 for _ in range(150):
