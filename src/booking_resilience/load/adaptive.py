@@ -50,7 +50,9 @@ class Gradient:
     def go_on_from(self, old: Gradient) -> None:
         """Take over what another one has learned, within these bounds."""
         self.limit = min(max(old.limit, self.minimum), self.maximum)
-        self.mean, self._best, self._answered, self._cut = old.mean, old._best, old._answered, old._cut
+        self._mean, self._deviation, self._best = old._mean, old._deviation, old._best
+        self._answers, self._before_cut, self._threshold = old._answers, old._before_cut, old._threshold
+        self._answered, self._cut = old._answered, old._cut
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
