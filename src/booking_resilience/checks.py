@@ -78,20 +78,6 @@ def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool
     return least <= value <= most and value <= sys.float_info.max  # an int may be larger than any float
 
 
-def is_positive(value: object) -> bool:
-    """Tell whether the value is a finite number above 0."""
-    return is_number(value) and value != 0
-
-
-def is_error_filter(value: object) -> bool:
-    """Tell whether the value is an exception type, a tuple of them (an empty one, too), or something to call."""
-    if isinstance(value, tuple):
-        return all(isinstance(item, type) and issubclass(item, BaseException) for item in value)
-    if isinstance(value, type):
-        return issubclass(value, BaseException)
-    return callable(value)
-
-
 def is_text(value: object) -> bool:
     """Tell whether the value is a string that isn't empty."""
     return isinstance(value, str) and value != ""

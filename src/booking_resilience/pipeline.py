@@ -109,10 +109,10 @@ class Pipeline:
         self._records: Records | None = None
         if monitor is not None:
             self._records = Records(monitor, self.category, breaker, is_replaced=fallback is not None)
-        listener = None if monitor is None else self._watch
+        listener = None if self._records is None else self._records.on_event
         self._drivers: dict[str, Callable[..., Any]] = {}
         self._drivers_async: dict[str, Callable[..., Any]] = {}
-        self._plan = Plan(retry, "", listener, None if breaker is None else self._circuit_open)
+        self._plan = Plan(retry, "", listener, None if breaker is None else breaker._is_shut)
 
     @property
     def retry(self) -> RetryPolicy:
@@ -255,21 +255,11 @@ class Pipeline:
 
         def listener(event: RetryEvent) -> None:
             if on_event(event) is not True:
-                self._tell(event)
+                self._plan.tell(event)
 
         policy = self._retry if max_attempts is None else dataclasses.replace(self._retry, max_attempts=max_attempts)
         plan = dataclasses.replace(self._plan, policy=policy, operation=operation, listener=listener, is_logged=False)
         return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
-
-    def _tell(self, event: RetryEvent) -> None:
-        dataclasses.replace(self._plan, listener=self._watch).tell(event)
-
-    def _circuit_open(self) -> bool:
-        return self._breaker is not None and self._breaker._is_shut()
-
-    def _watch(self, event: RetryEvent) -> None:
-        if self._records is not None:
-            self._records.on_event(event)
 
 
 def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

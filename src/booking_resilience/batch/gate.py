@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import logging
 from collections.abc import Generator
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, TypeAlias
 
 from booking_resilience import clock
@@ -52,7 +52,8 @@ class Gate:
         self._is_trial_out = False  # whether it waits for the end of somebody else's trial, which is real time
         self._prober: object = None  # who makes it
         self._since: float | None = None  # when waiting began without a success since
-        self._told: list[str] = []  # what the log is to be told
+        self._told: collections.deque[str] = collections.deque()  # what the log is to be told
+        self._is_logging = Lock()
         self._ends: list[Any] = []
         if self._breaker is not None:
             self._ends.append(self._breaker.subscribe(self._on_event).close)
@@ -201,5 +202,10 @@ class Gate:
                 self._wake()
 
     def _log(self) -> None:
-        while self._told:
-            logger.info("%s: the batch %s", self._operation, self._told.pop(0))
+        """Log what happened, in order; a thread that finds another one at it leaves it to that."""
+        while self._told and self._is_logging.acquire(blocking=False):
+            try:
+                if self._told:
+                    logger.info("%s: the batch %s", self._operation, self._told.popleft())
+            finally:
+                self._is_logging.release()

@@ -33,8 +33,8 @@ def iter_batch(
     """Call `fn` for each item in threads, and yield the outcomes as they finish.
 
     Items are drawn as outcomes are taken, so the input may be endless: at most `2 * max_concurrency` items are ahead
-    of what was yielded. Leaving early (`break`, `close()`, an interrupt) begins no further item or attempt, and waits
-    for none: a call under way cannot be interrupted, and its thread, a daemon, ends after it.
+    of what was yielded. Leaving early (`break`, `close()`, an interrupt) starts no new items or attempts and doesn't
+    wait: a call under way can't be interrupted, and its thread, a daemon, ends after it.
 
     Args:
         fn: What to do with an item.

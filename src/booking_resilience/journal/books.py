@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Seen, Stack, facts_of
-from booking_resilience.monitor.history import Minutes, MinuteTable
+from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.rate import SlidingRate
 from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, Outcome, Severity, as_datetime, set_number
 from booking_resilience.monitor.store import ErrorGroup
@@ -90,10 +90,10 @@ class _Group:
 class _Shelf:
     """A stack with where its records are counted."""
 
-    __slots__ = ("is_counted", "minutes", "stack", "tally")
+    __slots__ = ("is_counted", "stack", "tally")
 
     def __init__(self, stack: Stack, tally: list[int]) -> None:
-        self.stack, self.tally, self.minutes = stack, tally, Minutes()
+        self.stack, self.tally = stack, tally
         self.is_counted = stack.kind.severity in (Severity.ERROR, Severity.CRITICAL)
 
 
@@ -174,12 +174,10 @@ class Books:
         self._records.append(read)
         if position:
             self._positions.append(position)
-        kind, minutes = shelf.stack.kind, shelf.minutes
-        if not minutes.begin <= moment < minutes.end:
-            minutes = shelf.minutes = self.minutes.turn(kind.fingerprint, kind.severity, moment)
-        minutes.counts[minutes.slot] += 1
+        kind = shelf.stack.kind
+        self.minutes.add(kind.fingerprint, kind.severity, moment)
         if shelf.is_counted and moment > now - self.rate.window:
-            self.rate.add_late(moment)
+            self.rate.add(moment)
         group = self._groups.get(kind.fingerprint)
         if group is None:
             group = self._groups[kind.fingerprint] = _Group(read)

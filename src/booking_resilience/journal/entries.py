@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from booking_resilience.callbacks import is_coroutine_function
 from booking_resilience.checks import check_type
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.record import Details, ErrorRecord, Kind, Severity, make_record
+from booking_resilience.monitor.record import Details, ErrorRecord, Kind, Origin, Severity, make_record
 from booking_resilience.monitor.redact import Cleaner
 from booking_resilience.monitor.stacks import Frames, frames_of
 
@@ -122,12 +122,12 @@ class StackEntries:
         if found is None:
             if len(self._known) >= _CLAIMS:
                 self._known.clear()
-            found = self._known[key] = _stack_entry(kind, [stack for _, stack in causes])
+            found = self._known[key] = _stack_entry(kind, [stack for _, stack in causes], record._origin)
         return found
 
 
-def _stack_entry(kind: Kind, causes: list[Any]) -> StackEntry:
-    cleaner = Cleaner(kind.redact)
+def _stack_entry(kind: Kind, causes: list[Any], origin: Origin) -> StackEntry:
+    cleaner = Cleaner(origin.redact)
     own_stack: Any = kind.stack  # of a record that was made here, so no text
     *texts, own = [frames_of(stack, cleaner) for stack in (*reversed(causes), own_stack)]
     facts = [*kind[: Kind._fields.index("stack")], kind.group, own, texts[::-1]]
@@ -156,25 +156,23 @@ def record_entry(record: ErrorRecord, writer: bytes, number: int, stack: bytes, 
     }
     moment: Any = record._moment  # of a record that was made here, so seconds
     head = RECORD_HEAD.pack(RECORD, writer, number, stack, moment, ahead)
-    return head + _json([record.id, *record._kind.source, record.message, *([rare] if rare else [])])
+    return head + _json([record.id, record.host, record.pid, record.message, *([rare] if rare else [])])
 
 
 class Stack:
     """A stack that a reader has met: what its records have in common.
 
     Attributes:
-        kind: The kind of its records, but for their process.
+        kind: The kind of its records.
     """
 
-    __slots__ = ("_causes", "_kinds", "kind")
+    __slots__ = ("_causes", "kind")
 
     def __init__(self, data: bytes) -> None:
         *plain, group, frames, self._causes = facts_of(data)
         named = dict(zip(Kind._fields, plain, strict=False))
         named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
-        key = f"{named['fingerprint']}{named['severity']}{named['outcome']}"
-        self.kind: Kind = Kind(**named, stack=Frames(frames), group=group, key=key)
-        self._kinds: dict[tuple[str, int], Kind] = {}
+        self.kind: Kind = Kind(**named, stack=Frames(frames), group=group)
 
     def record(self, moment: float, data: bytes) -> ErrorRecord:
         """Return the record of an entry.
@@ -183,17 +181,12 @@ class Stack:
             Exception: If it is none.
         """
         id_, host, pid, message, *rare = json.loads(data[RECORD_HEAD.size :])
-        kind = self._kinds.get((host, pid))
-        if kind is None:
-            if len(self._kinds) >= _CLAIMS:
-                self._kinds.clear()
-            kind = self._kinds[host, pid] = self.kind._replace(source=(host, pid))
         details: dict[str, Any] = {**rare[0]} if rare else {}
         if details:
             details["causes"] = tuple(zip(details.get("causes", ()), map(Frames, self._causes), strict=False))
             for name in ("attempt_errors", "notes"):
                 details[name] = tuple(details.get(name, ()))
-        return make_record(kind, Details(**details, id=id_), message, moment)
+        return make_record(self.kind, Details(**details, id=id_), message, moment, Origin(host, pid))
 
 
 def surplus(

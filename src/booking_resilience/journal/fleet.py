@@ -82,21 +82,6 @@ class FleetMonitor(MonitorReader):
                 groups=books.group_count(),
             )
 
-    def history(self, minutes: int = 60) -> History:
-        """Return how many records there were in each of the last minutes, and what the fleet's alert did meanwhile.
-
-        Args:
-            minutes: How many minutes, the running one included; a whole number from 1 to 1440.
-
-        Raises:
-            ValueError: If `minutes` is out of its range.
-        """
-        reader = self._reader
-        with reader.lock:
-            now = reader.now()
-            reader.alert.look(now)
-            return reader.books.minutes.read(now, minutes, reader.alert.transitions())
-
     def processes(self) -> list[ProcessStatus]:
         """Return the processes that write the journal, the one seen last first; forgotten after its `max_age`."""
         with self._reader.lock:
@@ -149,5 +134,9 @@ class FleetMonitor(MonitorReader):
         with self._reader.lock:
             return self.stats(), self._groups(), self._records()
 
-    def _seconds(self) -> float:
-        return self._window
+    def _history(self, minutes: int) -> History:
+        reader = self._reader
+        with reader.lock:
+            now = reader.now()
+            reader.alert.look(now)
+            return reader.books.minutes.read(now, minutes, reader.alert.transitions())

@@ -29,8 +29,7 @@ from booking_resilience.journal.entries import (
 )
 from booking_resilience.journal.outbox import Outbox
 from booking_resilience.journal.trouble import Trouble
-from booking_resilience.monitor.record import ErrorRecord
-from booking_resilience.monitor.source import this_process
+from booking_resilience.monitor.record import ErrorRecord, this_process
 
 MOST_WAITING = 10_000
 GATHER = 0.05  # seconds that a batch gathers: what a SIGKILL costs

@@ -16,7 +16,6 @@ from typing import Any
 from booking_resilience import clock
 from booking_resilience.awaitables import not_awaitable, refuse_awaitable
 from booking_resilience.callbacks import is_awaitable
-from booking_resilience.checks import is_a
 from booking_resilience.cutoff import cut_off
 from booking_resilience.deadlines import Node, get_node, leave, set_node
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
@@ -62,14 +61,15 @@ class Run:
         policy, halted = plan.policy, plan.circuit_open
         self.attempt = attempt = self.attempt + 1
         self.is_paid = time_is_up = False
-        if is_a(error, ResilienceError):
+        if issubclass(type(error), ResilienceError):
             with contextlib.suppress(Exception):  # a subclass that refuses attributes
                 time_is_up = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == end
                 if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
                     error.__cause__ = self.failures[-1][1]
         self.error = error
         step: float | Reason
-        step = decide(policy, error, attempt, now, end, random.random(), halted is not None and halted(), time_is_up)
+        draw = random.random() if policy.base_delay else 0.0
+        step = decide(policy, error, attempt, now, end, draw, halted is not None and halted(), time_is_up)
         if policy.budget is not None and not isinstance(step, str):
             self.is_paid = policy.budget.try_spend()
             step = step if self.is_paid else "budget"
@@ -90,7 +90,7 @@ class Run:
 
     def goes_on_with(self, result: object) -> bool:
         """Note that the attempt returned; tell whether there will be another all the same."""
-        if self.plan.policy.rejects(result):
+        if self.plan.policy.retry_on_result is not None and self.plan.policy.rejects(result):
             return self.goes_on_after(None)
         self.succeeded()
         return False
@@ -195,42 +195,36 @@ def drive(
         end = None if limit is None else started + limit
         if outer is not None:
             outer, end = plan.ends(started, outer)
-        run: Run | None = None
+        run = Run(plan, started, end, began) if is_judged else None
         node: Node | None = None
         result: Any = None
         try:
             while True:
                 try:
-                    if is_limited:
-                        stop = end if timeout is None else plan.stop(end)
-                        node = [object, stop, outer, stop is not end]
-                        set_node(node)
-                    result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                    try:
+                        if is_limited:
+                            stop = end if timeout is None else plan.stop(end)
+                            set_node(node := [object, stop, outer, stop is not end])
+                        result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                    finally:
+                        if node is not None:
+                            node[0] = None
+                            if get_node() is not node:
+                                leave(node)
                 except Exception as error:
-                    if node is not None:
-                        node[0] = None
                     run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
                     if type(result) is not plain:
                         plain = refuse_awaitable(result, called, instead, args[0] if applies else fn)
-                    if run is None and not is_judged:
-                        return result
-                    if node is not None:
-                        node[0] = None
-                    run = run or Run(plan, started, end, began)
-                    if not run.goes_on_with(result):
+                    if run is None or not run.goes_on_with(result):
                         return result
                 if run.delay and not run.pause():
                     if run.error is None:
                         return result
                     raise run.error
         finally:
-            if node is not None:
-                node[0] = None
-                if get_node() is not node:
-                    leave(node)
             if run is not None:
                 run.close()
 
@@ -257,49 +251,43 @@ def drive_async(
         end = None if limit is None else started + limit
         if outer is not None:
             outer, end = plan.ends(started, outer)
-        run: Run | None = None
+        run = Run(plan, started, end, began) if is_judged else None
         node: Node | None = None
         result: Any = None
         try:
             while True:
                 try:
-                    stop = end if timeout is None else plan.stop(end)
-                    if is_limited:
-                        node = [object, stop, outer, stop is not end]
-                        set_node(node)
-                    result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
-                    if awaited := type(result) is CoroutineType or is_awaitable(result):
-                        if stop is None:
-                            result = await result
-                        else:
-                            kind = DeadlineExceededError if stop is end else TimeoutError
-                            is_own = outer is None or stop is not outer[1]
-                            result = await cut_off(result, stop, kind, plan.operation, is_own)
+                    try:
+                        stop = end if timeout is None else plan.stop(end)
+                        if is_limited:
+                            set_node(node := [object, stop, outer, stop is not end])
+                        result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                        if awaited := type(result) is CoroutineType or is_awaitable(result):
+                            if stop is None:
+                                result = await result
+                            else:
+                                kind = DeadlineExceededError if stop is end else TimeoutError
+                                is_own = outer is None or stop is not outer[1]
+                                result = await cut_off(result, stop, kind, plan.operation, is_own)
+                    finally:
+                        if node is not None:
+                            node[0] = None
+                            if get_node() is not node:
+                                leave(node)
                 except Exception as error:
-                    if node is not None:
-                        node[0] = None
                     run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
                     if not awaited:
                         raise not_awaitable(args[0] if applies else fn, called, instead)
-                    if run is None and not is_judged:
-                        return result
-                    if node is not None:
-                        node[0] = None
-                    run = run or Run(plan, started, end, began)
-                    if not run.goes_on_with(result):
+                    if run is None or not run.goes_on_with(result):
                         return result
                 if not await run.pause_async():
                     if run.error is None:
                         return result
                     raise run.error
         finally:
-            if node is not None:
-                node[0] = None
-                if get_node() is not node:
-                    leave(node)
             if run is not None:
                 run.close()
 

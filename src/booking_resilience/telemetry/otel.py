@@ -228,7 +228,8 @@ class _MeasuredPipeline(Pipeline):
     def _watch(self, event: RetryEvent) -> None:
         with contextlib.suppress(Exception):  # telemetry must not hurt
             self._telemetry.on_event(event)
-        super()._watch(event)
+        if self._records is not None:
+            self._records.on_event(event)
 
     def _around(self, operation: str, fn: Callable[P, R], *, is_async: bool | None = None) -> Callable[P, R]:
         if inspect.iscoroutinefunction(fn) if is_async is None else is_async:
