@@ -41,9 +41,9 @@ class Durable(Asked):
         database: `"sqlite:///bookings.db"` or `"postgresql://…"`.
         version: The version of the workflows' code; say another one when the code changes.
         pipeline: What the calls go through.
-        give_up_after: Seconds since a call's first try after which no pause is begun.
+        give_up_after: Seconds since a call's first try after which no pause is begun, 0 or more.
         base_delay: Seconds of the first pause, and the least of all, 0 or more.
-        max_delay: Seconds of the longest pause that grows by itself, 0 or more.
+        max_delay: Seconds that doubling makes a pause at most, 0 or more.
         max_in_flight: How many tries may run at once in this process, 1 or more.
         keep_finished: Seconds after which finished workflows are removed, 0 or more.
 
@@ -131,8 +131,8 @@ class Durable(Asked):
         """Begin no more tries and let those under way end; workflows go on at the next start, here or elsewhere.
 
         Args:
-            timeout: Seconds to wait for tries under way. Those that take longer run again later: an asynchronous one
-                is cancelled now, a synchronous one left to its daemon thread.
+            timeout: Seconds to wait for tries under way, 0 or more. Those that take longer run again later: an
+                asynchronous one is cancelled now, a synchronous one left to its daemon thread.
         """
         check_number("timeout", timeout)
         with self._lock:
@@ -173,7 +173,7 @@ class Durable(Asked):
         its calls alone, since it runs again from its beginning after a crash.
 
         Raises:
-            TypeError: If it is no coroutine function.
+            TypeError: If it isn't a coroutine function.
             ValueError: If there is one of that name.
             RuntimeError: If this Durable is started.
         """
