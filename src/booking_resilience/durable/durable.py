@@ -7,6 +7,7 @@ what is kept beside its tables, `watch` the thread that takes over from dead pro
 from __future__ import annotations
 
 import functools
+import importlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
@@ -89,6 +90,7 @@ class Durable(Asked):
         with self._lock:
             if self._parts is not None:
                 raise RuntimeError("this Durable is started already")
+            importlib.import_module("dbos")  # a first import takes seconds, which are not the database's
             abandoned = threading.Event()
             try:
                 self._parts = in_thread(functools.partial(self._open, abandoned), WITHIN)
