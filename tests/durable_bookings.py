@@ -88,6 +88,9 @@ def child(settings: dict[str, Any]) -> None:
     for booking in settings["bookings"]:
         durable.submit(book, booking, id=booking)
         note(settings["folder"], "acknowledged", booking)
+    for number, booking in enumerate(settings.get("wanted", []), 1):
+        durable.result(booking)
+        note(settings["folder"], "finished", f"{os.getpid()} {number}")
     while True:
         time.sleep(60)
 

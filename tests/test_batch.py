@@ -246,7 +246,7 @@ def test_breaker_and_budget_are_shared(virtual_clock: VirtualClock) -> None:
     result = run_batch(work, range(10), pipeline=pipeline, operation="store", max_concurrency=1, max_open_wait=0)
     assert len(calls) == 5
     assert [type(outcome.error) for outcome in result.outcomes] == [ConnectionError] * 4 + [CircuitOpenError] * 6
-    assert [outcome.attempts for outcome in result.outcomes] == [2] + [1] * 9
+    assert [outcome.attempts for outcome in result.outcomes] == [2, 1, 1, 1] + [0] * 6
     assert len(monitor.recent(100)) == 10
     assert {record.operation for record in monitor.recent(100)} == {"store"}
 

@@ -30,6 +30,7 @@ from asking import LOCAL, Answer, ask, ask_wsgi
 from booking_resilience.dashboard import dashboard, dashboard_wsgi, keeping
 from booking_resilience.dashboard.keeping import Secret
 from booking_resilience.journal import FleetMonitor, SQLiteJournal
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit
 from dashboardhost import fail_all
 from demohost import until
 
@@ -175,7 +176,7 @@ class TestPage:
         assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page)
         names = set(re.findall(r'(?:src|href)="(static/[\w.]+)"', page))
         names |= {f"static/{name}" for name in re.findall(r'from "\./(\w+\.js)"', ask(app, "/static/page.js").text)}
-        assert len(names) == 8
+        assert len(names) == 9
         kinds = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
         for name in names:
             answer = ask(app, f"/{name}")
@@ -534,6 +535,31 @@ class TestChanges:
         assert len(ask(app, "/api/state").json()["chart"]["marks"]) == 1
 
 
+class TestLimits:
+    """The limits and rates of this process."""
+
+    def test_each_limit_is_shown_as_it_is(self, monitor: ErrorMonitor) -> None:
+        """A limit tells how full it is, a rate its burst, and both how many calls they rejected."""
+        rows, mails = ConcurrencyLimit("rows", limit=1), RateLimit("mails", rate=2, per=3600.0)
+        app = dashboard(monitor, limits={"database": rows, "mails": mails})
+        assert mails.try_acquire(2)
+        assert not mails.try_acquire()
+        with rows.guard():
+            found = ask(app, "/api/state").json()["limits"]
+        facts = {"in_flight": 1, "limit": 1, "queued": 0, "refused": 0, "is_rate": False, "is_full": True}
+        assert found[0] == {"name": "database", "nth": 0, **facts}
+        facts = {"in_flight": 0, "limit": 2, "queued": 0, "refused": 1, "is_rate": True, "is_full": False}
+        assert found[1] == {"name": "mails", "nth": 0, **facts}
+        assert ask(app, "/api/state").json()["limits"][0]["is_full"] is False
+
+    def test_limits_of_one_name_are_told_apart(self, monitor: ErrorMonitor) -> None:
+        """`nth` counts the limits of a name, and a collection that grows is followed."""
+        grown = [AdaptiveLimit("same")]
+        app = dashboard(monitor, limits=grown)
+        grown.append(AdaptiveLimit("same"))
+        assert [row["nth"] for row in ask(app, "/api/state").json()["limits"]] == [0, 1]
+
+
 class TestArguments:
     """Wrong arguments are rejected when it is made."""
 
@@ -549,6 +575,8 @@ class TestArguments:
             ({"secret": 5}, TypeError),
             ({"breakers": 5}, TypeError),
             ({"breakers": ["appwrite"]}, TypeError),
+            ({"limits": 5}, TypeError),
+            ({"limits": [CircuitBreaker("appwrite")]}, TypeError),
         ],
     )
     @pytest.mark.parametrize("make", [dashboard, dashboard_wsgi])

@@ -74,7 +74,7 @@ async def delete_row_once_async(
 ) -> bool:
     """Do as `delete_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
-    A call that is cancelled may have been carried out.
+    Arguments, result and errors are those of `delete_row_once`. A call that is cancelled may have been carried out.
     """
     check_colour(tables, is_async=True, called="delete_row_once_async", instead="delete_row_once")
     return await Deletion(tables, (database_id, table_id, row_id), expected, pipeline, operation).run(ASYNC)

@@ -50,8 +50,8 @@ def message_for(error: BaseException) -> str:
     that has one of the first three texts.
 
     Returns:
-        One of the four texts: the data was refused; the network failed or nobody answered in time; the service is
-        overloaded, down, or its breaker open; anything else.
+        One of four texts, for refused data, for a network that failed or timed out, for a service that is overloaded,
+        down or behind an open breaker, and for anything else.
 
     >>> message_for(TimeoutError())
     'Network error. Please check your connection and try again.'

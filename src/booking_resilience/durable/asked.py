@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,7 +17,7 @@ from booking_resilience.durable.engine import WITHIN, in_thread
 from booking_resilience.durable.errors import CallError, DurableStoreError
 from booking_resilience.durable.outcomes import open_outcome
 from booking_resilience.durable.parts import Parts, name_of, off_loop, sleep
-from booking_resilience.durable.values import canonical, encode
+from booking_resilience.durable.values import canonical, encode, is_same
 from booking_resilience.durable.waiting import Waiting, waiting_of
 from booking_resilience.verdicts import classify
 
@@ -51,16 +52,15 @@ class Asked:
             raise ValueError(f"workflow must be declared by `@durable.workflow`, not {workflow!r}")
         inspect.signature(workflow).bind(*args, **kwargs)
         written = [encode("args", args), {key: encode(key, value) for key, value in kwargs.items()}]
-        arguments = canonical(written)
         parts = self._started()
 
         def keep() -> tuple[str, str] | None:
             parts.store.probe()
-            parts.engine.enqueue(id, name, arguments)
+            parts.engine.enqueue(id, name, canonical(written))
             return parts.engine.arguments(id)
 
         kept = in_thread(keep, WITHIN)
-        if kept is None or kept == (name, arguments):
+        if kept is None or (kept[0] == name and is_same(json.loads(kept[1]), written)):
             return id
         raise ValueError(
             f"id must be new: there is a workflow {id!r} of {kept[0]} with other arguments or another name"
@@ -99,12 +99,12 @@ class Asked:
         return open_outcome(outcome)
 
     def waiting(self, limit: int = 100) -> list[Waiting]:
-        """Return the workflows of all processes that wait, oldest first, at most `limit`."""
+        """Return at most `limit` (1 or more) of the workflows that wait in any process, oldest first."""
         check_whole("limit", limit)
         return waiting_of(self._started().crew, limit)
 
     def try_now(self, id: str) -> bool:
-        """End a workflow's pause; tell whether it waits.
+        """End the pause of the workflow with this `id`; return whether it was waiting.
 
         Raises:
             KeyError: If there is no such workflow.
@@ -122,7 +122,7 @@ class Asked:
         return True
 
     def cancel(self, id: str) -> bool:
-        """Have a workflow's next call raise `WorkflowCancelledError`; tell whether the workflow hasn't ended.
+        """Cancel the workflow with this `id`: its next call raises `WorkflowCancelledError`. False if it has ended.
 
         Raises:
             KeyError: If there is no such workflow.

@@ -64,12 +64,13 @@ class Watch:
                 self._is_troubled = True
             else:
                 if self._is_troubled:
-                    logger.info("durable workflows: the database is well again")
+                    logger.info("durable workflows: the database works again")
                 self._is_troubled = False
 
     def look(self) -> None:
         """Look once."""
         self._lives.hold()
+        self._store.tidy()
         self._hand_on()
         self._tie()
         if self._is_due("adopt", _ADOPT_EVERY):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
 import math
 import os
 import threading
@@ -16,20 +15,11 @@ from booking_resilience import clock
 from booking_resilience.events import AlertEvent, Listener
 from booking_resilience.journal import forks
 from booking_resilience.journal.alerting import FleetAlert
-from booking_resilience.journal.books import Books
+from booking_resilience.journal.books import Books, ReadRecord
 from booking_resilience.journal.claims import Transition
-from booking_resilience.journal.entries import (
-    CLAIM,
-    HEARTBEAT,
-    RECORD,
-    STACK,
-    TOLD,
-    Page,
-    ReadRecord,
-    entry,
-    head_of,
-)
-from booking_resilience.journal.writer import AGAIN, logger, place_of, writer_of
+from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, Page, entry
+from booking_resilience.journal.trouble import Trouble
+from booking_resilience.journal.writer import AGAIN, writer_of
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
 from booking_resilience.monitor.record import ErrorRecord
 from booking_resilience.monitor.telling import Teller
@@ -91,7 +81,7 @@ class Reader:
         self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
         self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way
         self.alert.forget_mine()
-        self._is_warned = False
+        self._trouble = Trouble(self._journal, "read")
 
     def start(self) -> None:
         """Start the thread, unless it is closed."""
@@ -145,19 +135,26 @@ class Reader:
                     self._set_clock(page.now, begin, time.monotonic())
                     new = self._take(page)
                     self._begun = None
-                for read in new:
-                    told = [listener for since, listener in self._listeners if self._is_after(read, since)]
-                    with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
-                        self.teller.tell_listeners(told, read.record)
+                if self._listeners:
+                    self._tell_listeners(new)
                 if not page.entries:
+                    if not self._is_through:
+                        self.books.records()  # makes them now, so that who asks first need not wait for it
                     self._is_through, self._failing_since = True, None
-                    self._say_back()
+                    self._trouble.worked()
                     if not self._see_to_alert():
                         break
         except BaseException as error:  # noqa: BLE001 - whatever it is, a listener's SystemExit, too: it goes on
             self._failed(error)
             return AGAIN
         return POLL
+
+    def _tell_listeners(self, new: list[ReadRecord]) -> None:
+        for read in new:
+            told = [listener for since, listener in self._listeners if self._is_after(read, since)]
+            if told and (record := read.record()) is not None:
+                with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
+                    self.teller.tell_listeners(told, record)
 
     def _page(self) -> Page:
         page = getattr(self._journal, "_page", None)
@@ -182,27 +179,25 @@ class Reader:
         """Take in what was read; return the new records."""
         new: list[ReadRecord] = []
         with self.lock:
-            now = self.now()
+            now, books = self.now(), self.books
             if page.entries and self._cursor is not None and 0 < page.entries[0][0] <= self._cursor:
-                self.books.remove_before(None)  # another log: its positions begin anew
+                books.remove_before(None)  # another log: its positions begin anew
             for position, data in page.entries:
                 with contextlib.suppress(Exception):  # what is no entry of ours costs itself
-                    new += self._take_entry(position, data, now)
-            self.books.remove_before(page.oldest)
+                    kind = data[:1]
+                    if kind == RECORD:
+                        read = books.record(data, position, now)
+                        if read is not None:
+                            new.append(read)
+                    elif kind == STACK:
+                        new += books.stack(data, now)
+                    elif kind == HEARTBEAT:
+                        books.heartbeat(data)
+                    elif kind in (CLAIM, TOLD):
+                        self.alert.read(data)
+            books.remove_before(page.oldest)
             self._cursor = page.cursor
         return new
-
-    def _take_entry(self, position: int, data: bytes, now: float) -> list[ReadRecord]:
-        head = head_of(data)
-        if head.kind == RECORD:
-            return self.books.record(head, data, position, now)
-        if head.kind == STACK:
-            return self.books.stack(head, data, now)
-        if head.kind == HEARTBEAT:
-            self.books.heartbeat(head, data)
-        elif head.kind in (CLAIM, TOLD):
-            self.alert.read(head, data)
-        return []
 
     # -- the alert
 
@@ -241,24 +236,12 @@ class Reader:
             else:
                 return
 
-    # -- a journal in trouble
-
     def _failed(self, error: BaseException) -> None:
         begun, self._begun = self._begun, None
         if self._failing_since is None:
             self._failing_since = begun[1] if begun else clock.utc_now()
-        if not self._is_warned and not self._is_closed:
-            self._is_warned = True
-            self._log(logging.WARNING, "%s cannot be read (%s)", place_of(self._journal), type(error).__name__)
-
-    def _say_back(self) -> None:
-        if self._is_warned:
-            self._is_warned = False
-            self._log(logging.INFO, "%s is read again", place_of(self._journal))
-
-    def _log(self, level: int, text: str, *facts: str) -> None:
-        with contextlib.suppress(Exception):  # a logging handler that raises
-            logger.log(level, text, *facts, extra={"journal": facts[0]})
+        if not self._is_closed:
+            self._trouble.failed(error)
 
     # -- forks
 

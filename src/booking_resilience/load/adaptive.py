@@ -9,8 +9,10 @@ from booking_resilience.load.concurrency import ConcurrencyLimit
 from booking_resilience.load.judge import Sign, sign_of
 
 _WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
-_OUTLIER = 8.0  # an answer counts as at most so many times the mean: one that stalled tells of itself alone
+_FIRST = 5  # answers whose mean is the first best: a single one may be quick by chance
+_OUTLIER = 7.0  # an answer counts as at most so many means above the mean: one that stalled tells of itself alone
 _TOLERANCE = 2.0  # how many times the best mean latency the present one may be before the limit falls
+_SLACK = 4.0  # calls that may wait in the backend beyond that: a few do so by chance
 _FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: ten minutes of trouble change little
 _LONGEST_GAP = 1.0  # seconds between two answers that count as time; a quiet night forgets nothing
 _CUT = 0.5  # what is left of the limit after a refusal or a timeout
@@ -19,9 +21,13 @@ _CUT = 0.5  # what is left of the limit after a refusal or a timeout
 class Gradient:
     """How the limit follows the backend. Pure: times come in as arguments.
 
-    The mean latency is set against the best mean so far: above `_TOLERANCE` times of it the limit falls with the
-    ratio. Otherwise it grows by its square root within a round trip, as long as at least half of it is used. After
-    Netflix's concurrency limits (their "gradient2"), with a best mean that a long incident hardly moves.
+    The mean latency is set against the best mean so far: above `_TOLERANCE` times of it, and the usual deviation, the
+    limit falls with the ratio. Otherwise it grows, as long as at least half of it is used: by its square root within
+    a round trip, and twofold below the threshold, which is what the last cut left of a limit that got answers. So a
+    limit that a stall has cut again and again is soon back, and a new one finds its level soon.
+
+    The best mean after Netflix's concurrency limits (their "gradient2"), but hardly moved by a long incident; slack as
+    in TCP Vegas; deviation, slow start and threshold as in TCP (RFC 6298, RFC 5681).
 
     Two threads may tell it of their answers at once, without a lock: then one answer is lost, of many.
 
@@ -29,42 +35,58 @@ class Gradient:
         limit: The limit, a float from `minimum` to `maximum`.
     """
 
-    __slots__ = ("_answered", "_best", "_cut", "limit", "maximum", "mean", "minimum")
+    __slots__ = ("_answered", "_answers", "_before_cut", "_best", "_cut", "_deviation", "_mean", "_threshold",
+                 "limit", "maximum", "minimum")  # fmt: skip
 
     def __init__(self, initial: int, minimum: int, maximum: int) -> None:
         self.limit: float = float(initial)
         self.minimum: int = minimum
         self.maximum: int = maximum
-        self.mean: float = 0.0  # seconds; 0 before the first answer
-        self._best = 0.0
+        self._mean = self._deviation = self._best = 0.0  # seconds
+        self._answers = self._before_cut = 0
         self._answered = self._cut = -math.inf
+        self._threshold = math.inf
+
+    def go_on_from(self, old: Gradient) -> None:
+        """Take over what another one has learned, within these bounds."""
+        self.limit = min(max(old.limit, self.minimum), self.maximum)
+        self._mean, self._deviation, self._best = old._mean, old._deviation, old._best
+        self._answers, self._before_cut, self._threshold = old._answers, old._before_cut, old._threshold
+        self._answered, self._cut = old._answered, old._cut
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
-        mean, best, limit = self.mean, self._best, self.limit
-        if not best:
-            mean = best = latency + 1e-9
-        if latency > _OUTLIER * mean:
-            latency = _OUTLIER * mean
-        mean += _WEIGHT * (latency - mean)
+        mean, best, limit = self._mean, self._best, self.limit
+        self._answers = answers = self._answers + 1
+        if not mean:
+            mean = latency + 1e-9
+        weight = _WEIGHT if answers * _WEIGHT > 1.0 else 1.0 / answers
+        off = latency - mean
+        if off > _OUTLIER * mean:
+            off = _OUTLIER * mean
+        mean += weight * off
+        self._mean = mean = mean if mean > 1e-9 else 1e-9  # noqa: FURB136 - `max` costs as much as the rest
+        self._deviation += weight * ((off if off > 0.0 else -off) - self._deviation)
         since, self._answered = now - self._answered, now
         if since > 0.0:
-            gap = since if since < _LONGEST_GAP else _LONGEST_GAP  # noqa: FURB136 - `min` costs as much as the rest
-            best += best / _FORGETTING * gap
-        self.mean = mean = mean if mean > 1e-9 else 1e-9  # noqa: FURB136 - as above
-        self._best = best = best if best < mean else mean  # noqa: FURB136 - as above
-        is_used = in_flight * 2 >= limit
-        if is_used or mean > _TOLERANCE * best:
-            gradient = min(1.0, max(_CUT, _TOLERANCE * best / mean))
-            step = gradient - 1.0 + limit**-0.5  # a round trip has `limit` answers, which add `limit` times that
-            if is_used or step < 0.0:
-                self.limit = min(max(limit + step, self.minimum), self.maximum)
+            best += best / _FORGETTING * (since if since < _LONGEST_GAP else _LONGEST_GAP)  # noqa: FURB136 - as above
+        self._best = best = best if best < mean and answers > _FIRST else mean
+        bound = _TOLERANCE * best + self._deviation
+        if mean > bound:
+            step = max(_CUT, bound / mean) - 1.0 + min(1.0, _SLACK / limit)
+            self._threshold = min(self._threshold, limit)
+        else:
+            step = 1.0 if limit < self._threshold else limit**-0.5
+        if in_flight * 2 >= limit or step < 0.0:  # a round trip has `limit` answers
+            self.limit = min(max(limit + step, self.minimum), self.maximum)
 
     def overloaded(self, started: float, now: float) -> None:
         """Take the refusal or the timeout of a call that was begun at `started`: once in a round trip it cuts."""
         if started >= self._cut:
             self._cut = now
             self.limit = max(self.limit * _CUT, self.minimum)
+            if self._answers > self._before_cut:  # else it is the same trouble still
+                self._threshold, self._before_cut = self.limit, self._answers
 
 
 class AdaptiveLimit(ConcurrencyLimit):
@@ -111,7 +133,7 @@ class AdaptiveLimit(ConcurrencyLimit):
         super().__init__(name, limit=initial, max_queue=max_queue, max_wait=max_wait)
 
     def _learn(self, started: float, now: float, error: BaseException | None) -> None:
-        gradient = self._gradient
+        gradient: Gradient = self._gradient
         if error is None:
             gradient.answered(now - started, self._places - len(self._free), now)
         else:
@@ -123,4 +145,5 @@ class AdaptiveLimit(ConcurrencyLimit):
                     gradient.overloaded(started, now)
         if not 0.0 <= gradient.limit - self._limit < 1.0:
             with self._lock:
-                self._resize(int(gradient.limit))
+                if gradient is self._gradient and isinstance(self, AdaptiveLimit):  # no new settings came meanwhile
+                    self._resize(int(gradient.limit))

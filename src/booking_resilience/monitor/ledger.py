@@ -60,16 +60,12 @@ class Ledger:
         build: Makes a record.
     """
 
-    __slots__ = (
-        "__weakref__", "_alert", "_busy", "_inbox", "_key", "_lock", "_rate", "_room", "_since", "_store",
-        "_transitions", "alerts", "build",
-    )  # fmt: skip
-
-    def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor) -> None:
+    def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, outbox: Any) -> None:
         self._lock = threading.RLock()
         self._busy = False
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
+        self._outbox = outbox  # of the journal, or None
         self.alerts: deque[AlertEvent] = deque()
         self._key = next(_keys)
         _ledgers[self._key] = self
@@ -119,52 +115,60 @@ class Ledger:
         self._inbox.append((record, now))
         if len(self._inbox) > self._room or now >= self._alert.due:
             self._drain()
+        if self._outbox is not None:
+            self._outbox.put(record)
 
-    def read(self, what: Callable[[RecordStore], T]) -> T:
-        """Return what there is to read in the store, with all that was put entered before."""
+    def read(self, what: Callable[[Ledger], T]) -> T:
+        """Return what there is to read, all of one moment: all that was put is entered, and the alert is looked at."""
         with self._lock:
             if self._busy:
-                return what(self._store)
+                return what(self)
             self._busy = True
             try:
                 self._enter()
-                found = what(self._store)
+                self._look()
+                found = what(self)
             finally:
                 self._busy = False
         self._drain()  # what was put meanwhile, by those who found the lock taken
         return found
 
-    def look(self, what: Callable[[RecordStore], T]) -> T:
-        """Do as `read`, and see what has become of the alert."""
-
-        def looked(store: RecordStore) -> T:
-            self._look(self._now())
-            return what(store)
-
-        return self.read(looked)
+    # What `read` may call:
 
     def stats(self) -> ErrorStats:
-        """Return the numbers, all of one moment, with the alert as it is now."""
-        return self.read(self._stats)
+        """Return the numbers."""
+        now, store = clock.monotonic(), self._store
+        counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
+        return ErrorStats(
+            total=sum(counts.values()),
+            **counts,
+            by_category={category: store.count(category) for category in ErrorCategory},
+            by_severity={severity: store.count(severity) for severity in Severity},
+            error_rate=self._rate.per_minute(now),
+            alert=self._event("firing", now) if self._alert.firing else None,
+            dropped=store.dropped,
+            unjournaled=0 if self._outbox is None else self._outbox.unjournaled,
+            groups=store.group_count(),
+        )
+
+    def records(self) -> list[ErrorRecord]:
+        """Return the records that are kept, newest first."""
+        return self._store.records()
+
+    def groups(self) -> list[ErrorGroup]:
+        """Return the groups, the one seen last first."""
+        return self._store.groups()
 
     def history(self, minutes: int) -> History:
         """Return how many records there were in each of the last minutes, and what the alert did."""
-        return self.look(lambda store: store.minutes.read(clock.timestamp(), minutes, self._transitions))
-
-    def overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        """Return the numbers, the groups and the records, all of one moment."""
-        return self.read(lambda store: (self._stats(store), store.groups(), store.recent()))
+        return self._store.history(clock.timestamp(), minutes, self._transitions)
 
     def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
         """Go on with other settings."""
-
-        def taken(store: RecordStore) -> None:
-            store.resize(capacity)
-            self._alert = self._alert.renewed(rule, window)
-            self._rate.resize(window, self._alert.exact)
-            self._room = 0
-
-        self.read(taken)
+        self._store.resize(capacity)
+        self._alert = self._alert.renewed(rule, window)
+        self._rate.resize(window, self._alert.exact)
+        self._room = 0
 
     def _drain(self) -> None:
         while self._inbox and self._lock.acquire(False):
@@ -213,26 +217,11 @@ class Ledger:
         alert = self._alert
         self._room = _BATCH if alert.firing else max(0, min(_BATCH, alert.top - self._rate.kept))
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
+        now = self._now()
         self._tell(self._alert.before(self._rate, now), now)
         self._tell(self._alert.after(self._rate, now, self._rate.count(now)), now)
         self._make_room()
-
-    def _stats(self, store: RecordStore) -> ErrorStats:
-        now = self._now()
-        self._look(now)
-        counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
-        return ErrorStats(
-            total=sum(counts.values()),
-            **counts,
-            by_category={category: store.count(category) for category in ErrorCategory},
-            by_severity={severity: store.count(severity) for severity in Severity},
-            error_rate=self._rate.per_minute(now),
-            alert=self._event("firing", now) if self._alert.firing else None,
-            dropped=store.dropped,
-            unjournaled=0,
-            groups=store.group_count(),
-        )
 
     def _tell(self, states: tuple[State, ...], now: float) -> None:
         for state in states:

@@ -57,7 +57,7 @@ class Teller:
         try:
             self._tell_alerts(alerts)
             if record is not None and self.listeners:
-                self._notify(self.listeners, record)
+                self.tell_listeners(self.listeners, record)
                 self._tell_alerts(alerts)  # those that the listeners have set off
         finally:
             self._here.telling = False
@@ -70,10 +70,6 @@ class Teller:
             finally:
                 self._alerting.release()
 
-    def tell_listeners(self, listeners: Iterable[Listener[ErrorRecord]], record: ErrorRecord) -> None:
-        """Tell some listeners of a record."""
-        self._notify(listeners, record)
-
     def tell_alert(self, event: AlertEvent) -> None:
         """Log a transition of the alert, and tell its owner."""
         level = logging.INFO if event.state == "resolved" else logging.WARNING
@@ -81,9 +77,10 @@ class Teller:
         with contextlib.suppress(Exception):  # a logging handler that raises
             logger.log(level, "error alert %s: %.1f errors per minute, peak %.1f", *facts.values(), extra=facts)
         if self._on_alert is not None:
-            self._notify((self._on_alert,), event)
+            self.tell_listeners((self._on_alert,), event)
 
-    def _notify(self, listeners: Iterable[Listener[E]], event: E) -> None:
+    def tell_listeners(self, listeners: Iterable[Listener[E]], event: E) -> None:
+        """Call listeners with an event; what they raise is logged and counted."""
         for listener in listeners:
             try:
                 raised = notify((listener,), event, logger)
