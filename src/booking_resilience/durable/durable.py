@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
@@ -92,6 +93,7 @@ class Durable(Asked):
         with self._lock:
             if self._crew is not None:
                 raise RuntimeError("this Durable is started already")
+            importlib.import_module("dbos")  # a first import takes seconds, which are not the database's
             abandoned = threading.Event()
             try:
                 self._crew, self._lives, self._watch = in_thread(functools.partial(self._open, abandoned), WITHIN)
