@@ -79,7 +79,8 @@ def runner(*, eager):
     go.app, go.eager = app, eager
     with contextlib.ExitStack() as stack:
         if not eager:
-            worker = stack.enter_context(start_worker(app, perform_ping_check=False, shutdown_timeout=20))
+            how = {"loglevel": "WARNING", "perform_ping_check": False, "shutdown_timeout": 20}  # it sets the root's level
+            worker = stack.enter_context(start_worker(app, **how))
         yield go
     app.close()
 
