@@ -79,8 +79,8 @@ def runner(*, eager):
     go.app, go.eager = app, eager
     with contextlib.ExitStack() as stack:
         if not eager:
-            how = {"loglevel": "WARNING", "perform_ping_check": False, "shutdown_timeout": 20}  # it sets the root's level
-            worker = stack.enter_context(start_worker(app, **how))
+            how = {"perform_ping_check": False, "shutdown_timeout": 20}
+            worker = stack.enter_context(start_worker(app, loglevel="WARNING", **how))  # which is the root logger's
         yield go
     app.close()
 
