@@ -23,7 +23,11 @@ Rows: TypeAlias = dict[Severity, dict[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class AlertTransition(AlertEvent):
-    """A start, repeat or end of the alert, and when it was noticed, aware UTC."""
+    """An `AlertEvent` of the past.
+
+    Attributes:
+        at: When it was noticed, aware UTC.
+    """
 
     at: datetime.datetime
 

@@ -58,7 +58,7 @@ class MonitorReader(abc.ABC):
         return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
 
     def groups(self, limit: int = 20) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first.
+        """Return at most `limit` groups, the one seen last first.
 
         Raises:
             ValueError: If `limit` is below 0.
