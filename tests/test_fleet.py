@@ -118,8 +118,8 @@ class TestAlert:
         """While a storm lasts it is told again every `repeat_every` seconds."""
         journal, told = ListJournal(), []
         monitor = ErrorMonitor(journal=journal)
-        rule = AlertRule(threshold=3, clear_threshold=3, keep_firing=0, repeat_every=0.3)
-        with FleetMonitor(journal, window=3.0, alert=rule, on_alert=lambda event: told.append(event.state)):
+        rule = AlertRule(threshold=3, clear_threshold=3, keep_firing=0, repeat_every=0.1)
+        with FleetMonitor(journal, window=2.0, alert=rule, on_alert=lambda event: told.append(event.state)):
             record(monitor, 10)
             eventually(lambda: told[-1:] == ["resolved"])
         assert told[0] == "firing"
@@ -150,19 +150,13 @@ class TestAlert:
 
 
 class TestProcesses:
-    def test_each_process_is_told_of(self, tmp_path):
+    @needs_fork
+    def test_each_process_is_told_of(self, tmp_path, crew):
         """Processes are there with their numbers, and records know their process."""
-        path = str(tmp_path / "a.db")
-        source = f"""
-import sys; sys.path.insert(0, {TESTS!r})
-from booking_resilience import ErrorMonitor
-from booking_resilience.journal import SQLiteJournal
-from journaling import record
-record(ErrorMonitor(journal=SQLiteJournal(sys.argv[1])), 7)
-import os; print(os.getpid())
-"""
-        pids = {int(run(source, path)) for _ in range(2)}
-        with FleetMonitor(SQLiteJournal(path), alert=QUIET) as fleet:
+        two = crew(2)
+        two.record(7)
+        pids = set(two.pids)
+        with FleetMonitor(SQLiteJournal(tmp_path / "errors.db"), alert=QUIET) as fleet:
             eventually(lambda: fleet.stats().total == 14)
             eventually(lambda: [status.records for status in fleet.processes()] == [7, 7])
             assert {status.pid for status in fleet.processes()} == pids == {record.pid for record in fleet.recent()}
