@@ -34,8 +34,9 @@ def crew(tmp_path: Path) -> Iterator[Callable[..., Crew]]:
     """Makes processes that record and watch, and ends them."""
     made: list[Crew] = []
 
-    def new(number: int, kind: str = "sqlite", where: str = "", **settings: Any) -> Crew:
-        made.append(Crew(kind, where or str(tmp_path / "errors.db"), tmp_path, number, **settings))
+    def new(number: int, *urls: str, **settings: Any) -> Crew:
+        places = list(urls or [str(tmp_path / "errors.db")]) * number
+        made.append(Crew("redis" if urls else "sqlite", places, tmp_path, **settings))
         return made[-1]
 
     yield new
@@ -63,15 +64,11 @@ class TestCrowd:
     @needs_redis
     def test_two_times_four_processes_on_redis(self, crew, server):
         """The same over Redis, for processes of two kinds of clients."""
-        first, second = (crew(4, "redis", url, rule=STORM) for url in (server.url, f"{server.url}?client_name=b"))
-        threads = [threading.Thread(target=each.record, args=(1250,)) for each in (first, second)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        crowd = crew(4, server.url, f"{server.url}?client_name=b", rule=STORM)
+        crowd.record(1250)
         journal = RedisJournal(server.url)
         with FleetMonitor(journal, alert=QUIET) as fleet:
-            self.check(fleet, first)
+            self.check(fleet, crowd)
         journal.close()
 
     def check(self, fleet: FleetMonitor, crowd: Crew) -> None:
