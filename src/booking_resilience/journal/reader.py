@@ -112,14 +112,14 @@ class Reader:
         return self._failing_since
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Any:
-        """Have a listener told of records that are made from now on; return what `unsubscribe` wants."""
+        """Call a listener with the records made from now on; return the key for `unsubscribe`."""
         with self.lock:
             told = (time.monotonic(), clock.timestamp()), listener
             self._listeners = (*self._listeners, told)
         return told
 
     def unsubscribe(self, told: Any) -> None:
-        """Have a listener told of nothing more."""
+        """End a listener's subscription."""
         with self.lock:
             self._listeners = tuple(kept for kept in self._listeners if kept is not told)
 
