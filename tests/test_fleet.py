@@ -79,7 +79,8 @@ class TestCrowd:
         assert len({record.id for record in fleet.recent(10_000)}) == 10_000
         eventually(lambda: crowd.told()[-1:] == ["resolved"], within=40)
         passed(0.5)
-        assert crowd.told() == ["firing", "resolved"]
+        claimed = [change.state for change in fleet.history().alerts]  # on a busy machine it may be several storms
+        assert crowd.told() == claimed == ["firing", "resolved"] * (len(claimed) // 2)
 
 
 class TestAlert:
