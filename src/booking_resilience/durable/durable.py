@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
@@ -41,9 +42,9 @@ class Durable(Asked):
         database: `"sqlite:///bookings.db"` or `"postgresql://…"`.
         version: The version of the workflows' code; say another one when the code changes.
         pipeline: What the calls go through.
-        give_up_after: Seconds since a call's first try after which no pause is begun.
+        give_up_after: Seconds since a call's first try after which no pause is begun, 0 or more.
         base_delay: Seconds of the first pause, and the least of all, 0 or more.
-        max_delay: Seconds of the longest pause that grows by itself, 0 or more.
+        max_delay: Seconds that doubling makes a pause at most, 0 or more.
         max_in_flight: How many tries may run at once in this process, 1 or more.
         keep_finished: Seconds after which finished workflows are removed, 0 or more.
 
@@ -92,6 +93,7 @@ class Durable(Asked):
         with self._lock:
             if self._crew is not None:
                 raise RuntimeError("this Durable is started already")
+            importlib.import_module("dbos")  # a first import takes seconds, which are not the database's
             abandoned = threading.Event()
             try:
                 self._crew, self._lives, self._watch = in_thread(functools.partial(self._open, abandoned), WITHIN)
@@ -131,8 +133,8 @@ class Durable(Asked):
         """Begin no more tries and let those under way end; workflows go on at the next start, here or elsewhere.
 
         Args:
-            timeout: Seconds to wait for tries under way. Those that take longer run again later: an asynchronous one
-                is cancelled now, a synchronous one left to its daemon thread.
+            timeout: Seconds to wait for tries under way, 0 or more. Those that take longer run again later: an
+                asynchronous one is cancelled now, a synchronous one left to its daemon thread.
         """
         check_number("timeout", timeout)
         with self._lock:
@@ -173,7 +175,7 @@ class Durable(Asked):
         its calls alone, since it runs again from its beginning after a crash.
 
         Raises:
-            TypeError: If it is no coroutine function.
+            TypeError: If it isn't a coroutine function.
             ValueError: If there is one of that name.
             RuntimeError: If this Durable is started.
         """

@@ -66,7 +66,7 @@ class Run:
     # Asked and told by other threads
 
     def cancel(self) -> None:
-        """Have the next call raise `WorkflowCancelledError`."""
+        """Make the next call raise `WorkflowCancelledError`."""
         self.is_cancelled = True
         self.ring()
 
