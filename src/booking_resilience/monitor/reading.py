@@ -1,4 +1,4 @@
-"""How a monitor is asked: what `ErrorMonitor` and `FleetMonitor` have in common."""
+"""How to query a monitor: what `ErrorMonitor` and `FleetMonitor` share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 50
 
 
 class MonitorReader(abc.ABC):
-    """Numbers, records, groups, history and exports of a monitor. Every question also sees to the alert."""
+    """Numbers, records, groups, history and exports of a monitor. Every query also updates the alert."""
 
     _fleet = False  # whether exports have host and pid
     _window: float
