@@ -87,7 +87,6 @@ def floors(*extras: str) -> list[str]:
         if match is None:
             raise ValueError(f"{need} has no lower bound")
         name, version = match.groups()
-        versions = (found.get(name, version), version)
         found[name] = max(
             found.get(name, version), version, key=lambda text: [int(n) for n in re.findall(r"\d+", text)]
         )
