@@ -322,6 +322,11 @@ def test_the_conclusion_says_what_happened() -> None:
     assert create_booking.conclusion(options, good, good) == (
         "With resilience and without it all 20 bookings were stored."
     )
+    readme = Path(__file__).resolve().parent.parent / "README.md"
+    if readme.exists():
+        default = create_booking.parse([])
+        runs = booking_runs.Run(succeeded=200), booking_runs.Run(succeeded=194, failed=6, degraded=25)
+        assert create_booking.conclusion(default, *runs) in " ".join(readme.read_text(encoding="utf-8").split())
 
 
 def test_the_kinds_of_faults_are_listed_with_their_meanings() -> None:

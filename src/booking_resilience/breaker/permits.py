@@ -39,6 +39,11 @@ class Permit:
         self._trial: Trial | None = None
         self._claims: dict[str, object] = {}  # who settles it: whoever claims it first
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has been settled."""
+        return bool(self._claims)
+
     def success(self) -> None:
         """The call succeeded; if it took longer than the breaker's `slow_call`, that is a failure."""
         self._judge(None)
