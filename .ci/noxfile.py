@@ -172,10 +172,9 @@ def campaign(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def durable(session: nox.Session) -> None:
-    """Kill durable workers 1,000 times over 600 bookings; takes about half an hour."""
+    """Run the campaigns on durable bookings, about an hour; `-- NAME … --kills N --outage S` for some, `-- --help`."""
     _install(session)
-    figures = {"DURABLE_KILLS": "1000", "DURABLE_BOOKINGS": "600", "DURABLE_CREWS": "3", "DURABLE_TIMEOUT": "7200"}
-    session.run("python", "-m", "pytest", "-s", "tests/test_durable_kills.py", *session.posargs, env=figures)
+    session.run("python", "tests/durable_campaign.py", *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -203,6 +202,19 @@ def fuzz(session: nox.Session) -> None:
     """Give what takes input from outside random input for ten minutes, or `-- --minutes N`."""
     _install(session)
     session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def edge(session: nox.Session) -> None:
+    """Make 10,000 requests with faults through each HTTP client, and through three processes; reload 1,000 times."""
+    _install(session, what=".[test,frameworks]")
+    tests = [
+        "tests/test_http.py::test_nothing_is_left_over_after_many_requests_with_faults",
+        "tests/test_http_chain.py",
+    ]
+    tests.append("tests/test_settings.py::test_reloads_under_load_lose_no_call")
+    sizes = {"HTTP_REQUESTS": "10000", "BOOKING_RELOADS": "1000"}
+    session.run("python", "-m", "pytest", "-s", "--timeout", "3600", *tests, *session.posargs, env=sizes)
 
 
 @nox.session(python="3.11")

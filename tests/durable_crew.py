@@ -142,6 +142,10 @@ class Crew:
         """Tell whether all these bookings have ended, for a worker that was started with them as `wanted`."""
         return f"{pid} {len(bookings)}" in notes(self.folder, "finished")
 
+    def has_runs(self, pid: int) -> bool:
+        """Tell whether a worker has as many runs as its setting `runs` says."""
+        return str(pid) in notes(self.folder, "runs")
+
     def has_started(self, pid: int) -> bool:
         """Tell whether a child has started to work."""
         return str(pid) in notes(self.folder, "started")
@@ -194,10 +198,10 @@ def takes_over(crew: Crew, backend: Backend, *, others: int, within: float = 100
     """
     names = [f"t{number}" for number in range(20)]
     with backend.server.outage():
-        first = crew.start(names)
+        first = crew.start(names, runs=len(names))
+        eventually(lambda: crew.has_runs(first), 60, "it has begun all of them")
         for pid in [crew.start() for _ in range(others)]:
             eventually(lambda pid=pid: crew.has_started(pid), 60, "another worker has started")
-        eventually(lambda: len(crew.acknowledged()) == len(names), 60, "all are acknowledged")
         crew.kill(first)
     killed = time.monotonic()
     eventually(lambda: backend.stored() == Counter(dict.fromkeys(names, 4)), within, "all bookings are stored")

@@ -11,10 +11,12 @@ import json
 import logging
 import multiprocessing
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -182,6 +184,18 @@ class TestPage:
             answer = ask(app, f"/{name}")
             assert answer.status == 200, name
             assert answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
+
+    def test_a_wheel_has_the_pages_files(self) -> None:
+        """They lie in the package that is built, and git ignores none of them: a build leaves out what it does."""
+        root = Path(__file__).parent.parent
+        if shutil.which("git") is None or not (root / ".git").exists() or not (root / "pyproject.toml").exists():
+            pytest.skip("the tests are not in the source tree")
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        (package,) = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+        files = [path for path in (root / package / "dashboard" / "static").iterdir() if path.is_file()]
+        assert {path.suffix for path in files} == {".css", ".html", ".js", ".svg"}
+        command = ["git", "check-ignore", "--no-index", *map(str, files)]
+        assert subprocess.run(command, cwd=root, capture_output=True, check=False).stdout == b""
 
     def test_titles_and_names_are_text(self, monitor: ErrorMonitor) -> None:
         """Markup, and what looks like the page's own holes, stands in the title as it is."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from booking_resilience import CircuitBreaker, Pipeline, classify
 from booking_resilience.appwrite import Row
 from booking_resilience.durable import CallError, Durable, DurableStoreError, GaveUpError
-from booking_resilience.durable.schedule import Schedule
+from booking_resilience.durable.schedule import Schedule, Setback
 from booking_resilience.durable.tries import refusal_of
 from booking_resilience.durable.values import canonical, decode, encode
 
@@ -63,7 +63,7 @@ def test_a_pause_keeps_its_bounds(
 ) -> None:
     """No pause is shorter than base_delay, the error's retry_after or the breaker's cooldown, nor longer by 15 %."""
     schedule = Schedule(1.0, 300.0, 86_400.0)
-    pause = schedule.pause(setbacks, draw, asked=asked, open_for=open_for, half_open=half_open)
+    pause = schedule.pause(setbacks, draw, Setback(True, True, asked, open_for, half_open))
     least = max(1.0, asked or 0, open_for or 0)
     assert least <= pause <= max(least, 300.0) * 1.15
 

@@ -359,24 +359,16 @@ def test_listeners_are_told_of_what_comes_from_now_on():
     assert told == ["after"] * 3
 
 
-def threads(name: str) -> int:
-    """Return how many threads of that name there are."""
-    return sum(thread.name == name for thread in threading.enumerate())
-
-
 def test_threads_end_with_their_owners():
     """Without its monitors a writer's thread ends, and without its fleet monitor a reader's, also unclosed."""
-    gc.collect()
-    others = threads("booking-resilience journal")  # of monitors that other tests still hold
+    others = set(threading.enumerate())  # of monitors that other tests still hold
     journal = ListJournal()
     monitor, fleet = ErrorMonitor(journal=journal), FleetMonitor(journal, alert=QUIET)
-    assert threads("booking-resilience journal") == others + 1
-    assert threads("booking-resilience fleet") >= 1
-    before = threads("booking-resilience fleet")
+    mine = set(threading.enumerate()) - others
+    assert sorted(thread.name for thread in mine) == ["booking-resilience fleet", "booking-resilience journal"]
     del monitor, fleet
     gc.collect()
-    eventually(lambda: threads("booking-resilience journal") <= others)
-    eventually(lambda: threads("booking-resilience fleet") < before)
+    eventually(lambda: not any(thread.is_alive() for thread in mine))
 
 
 def test_monitors_of_a_process_share_a_writer():

@@ -485,7 +485,7 @@ class TestSignatures:
         async def later() -> int:
             return 1
 
-        said = r"fn must be a function, not <coroutine .*later.*>; give the function, not what"
+        said = r"fn must be a function, not <coroutine .*later.*>; pass the function itself, not"
         for pipeline in (Pipeline(), Pipeline(breaker=CircuitBreaker("b"))):
             with pytest.raises(TypeError, match=said):
                 pipeline.call("op", later())  # type: ignore[arg-type] # that is the point

@@ -40,7 +40,10 @@ set_node: Callable[[Node | None], object] = _innermost.set
 
 def in_force(node: Node | None) -> Node | None:
     """Return the innermost deadline that is not over: this one, or one around it."""
-    while node is not None and (node[0] is None or node[0]() is None):
+    while node is not None:
+        holder = node[0]  # read once: another thread may end it meanwhile
+        if holder is not None and holder() is not None:
+            break
         node = node[2]
     return node
 

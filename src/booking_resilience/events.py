@@ -150,9 +150,12 @@ def call_began() -> int:
     been raised again.
     """
     beginning = _call_began.get()
-    while beginning is not None and beginning[0] is None:
+    while beginning is not None:
+        number: int | None = beginning[0]
+        if number is not None:
+            return number
         beginning = beginning[1]
-    return 0 if beginning is None else int(beginning[0])
+    return 0
 
 
 def tell_began(number: int, tell: Callable[..., object], *args: Any, **kwargs: Any) -> None:

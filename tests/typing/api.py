@@ -105,6 +105,7 @@ from booking_resilience.load import (
 )
 from booking_resilience.sentry import SentrySink
 from booking_resilience.telemetry.logs import LogRecords
+from booking_resilience.telemetry.otel import Telemetry
 from booking_resilience.web import Problem, idempotent_id, problem_for
 
 
@@ -586,6 +587,9 @@ assert_type(app, Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[N
 wsgi = dashboard_wsgi(ErrorMonitor(), breakers=[CircuitBreaker("appwrite")], title="Errors", secret=b"s")
 assert_type(wsgi({}, print), Iterable[bytes])
 assert_type(health(breakers=[CircuitBreaker("appwrite")], monitor=ErrorMonitor()), Health)
+dashboard(ErrorMonitor(), limits=[ConcurrencyLimit("rows", limit=2)])
+assert_type(health(limits={"mails": RateLimit("mails", rate=1)}), Health)
+assert_type(Telemetry().watch_limit(ConcurrencyLimit("rows", limit=2)), Subscription)
 assert_type(health().checks, tuple[HealthCheck, ...])
 assert_type(health().status, Literal["ok", "degraded", "down"])
 ErrorMonitor().subscribe(SentrySink(interval=60.0))

@@ -1,4 +1,4 @@
-"""Deleting a row exactly once: of many callers, one is told that it did.
+"""Deleting a row exactly once: of many callers, one gets True.
 
 A plain DELETE tells several callers that they did it. A deletion that is staged in a transaction does not, so this is
 what is used where the server has transactions.
@@ -36,7 +36,7 @@ def delete_row_once(
 ) -> bool:
     """Delete a row, and tell whether this call did it.
 
-    Of many callers one is told True, as long as no answer is lost. Where the server has no transactions, several may
+    Of many callers one gets True, as long as no answer is lost. Where the server has no transactions, several may
     be. The commit has what is left of the deadline, `attempt_timeout` bounds the other requests.
 
     Args:

@@ -86,7 +86,7 @@ class RedisBreaker:
             self._agent.own(self)
 
     def close(self) -> None:
-        """End the sharing: from now on each of its breakers goes by itself. Closing twice is harmless.
+        """End the sharing: from now on each of its breakers is on its own. Closing twice is harmless.
 
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """

@@ -105,9 +105,15 @@ def probe_file(path: Path) -> None:
 
 
 def checkpoint(path: Path) -> None:
-    """Put what was written ahead into the file if it has grown, unless the file is damaged: it may be put right."""
+    """Put what was written ahead into the file if it has grown.
+
+    Raises:
+        DurableStoreError: If the file is gone or damaged, and may be put right.
+    """
     import sqlite3
 
+    if not path.exists():
+        raise DurableStoreError(f"{path} is gone")
     try:
         if _ahead_of(path).stat().st_size > _AHEAD:
             _check_header(path)

@@ -53,6 +53,7 @@ class Engine:
     ) -> None:
         self._url, self._process, self._body = url, process, body
         self.queue: str = f"{QUEUE}{version}"
+        self._dbos: Any = None
         self._queue: Any = None
         self._closing: threading.Thread | None = None
 
@@ -83,7 +84,7 @@ class Engine:
             settings: dict[str, Any] = {"creator": functools.partial(connect_file, path, timeout=_SQLITE_PATIENCE)}
         else:
             settings = {"pool_pre_ping": True, "connect_args": postgres_settings(5.0)}
-        dbos: Any = DBOS(
+        dbos = self._dbos = DBOS(
             config={
                 "name": _NAME,
                 "system_database_url": self._url.render_as_string(hide_password=False),
@@ -158,6 +159,14 @@ class Engine:
         found = DBOS.list_workflows(workflow_ids=[id], load_input=load_input, load_output=load_output)
         return found[0] if found else None
 
+    def _stop_dequeuing(self) -> None:
+        """End the thread that takes workflows from the queue, before the event loop that runs them ends."""
+        for event in getattr(self._dbos, "background_thread_stop_events", ()):
+            event.set()
+        for thread in threading.enumerate():
+            if thread.name == f"queue-worker-{self.queue}":
+                thread.join(1.0)
+
     def close(self, timeout: float) -> None:
         """End DBOS; a thread goes on with that if it takes longer."""
 
@@ -165,6 +174,7 @@ class Engine:
             from dbos import DBOS
 
             try:
+                self._stop_dequeuing()
                 DBOS.destroy()
             finally:
                 _closing.discard(self)

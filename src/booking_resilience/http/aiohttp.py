@@ -65,6 +65,12 @@ class _Exchange(Exchange):
         can_repeat = isinstance(request.body, (bytes, aiohttp.BytesPayload))
         super().__init__(rules, request, origin, handle, can_repeat=can_repeat)
 
+    def goes_on_after(self, error: BaseException) -> bool:
+        timer = getattr(self.request, "_timer", None)
+        if getattr(timer, "_cancelled", False):  # the session's `total` is over, and another attempt would be in vain
+            self.end_now()
+        return super().goes_on_after(error)
+
     def error_of(self, response: aiohttp.ClientResponse) -> Exception | None:
         return None if response.status < 400 else _StatusError(response)
 

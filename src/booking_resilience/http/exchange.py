@@ -90,7 +90,7 @@ class Exchange:
                     self._begin()
                     response = self._once()
                 except BaseException as error:
-                    if not self._goes_on_after(error):
+                    if not self.goes_on_after(error):
                         raise
                 else:
                     if not self._goes_on_with(self.error_of(response)):
@@ -114,7 +114,7 @@ class Exchange:
                         is_own = self._stop != self._caller
                         response = await cut_off(self._once(), self._stop, kind, self._operation, is_own)
                 except BaseException as error:
-                    if not self._goes_on_after(error):
+                    if not self.goes_on_after(error):
                         raise
                 else:
                     if not self._goes_on_with(self.error_of(response)):
@@ -124,6 +124,15 @@ class Exchange:
                     raise self._given_up()
         finally:
             self.close()
+
+    def goes_on_after(self, error: BaseException) -> bool:
+        """Note that the attempt raised; tell whether there will be another."""
+        self._settle(self._evidence(error))
+        return isinstance(error, Exception) and self._known().goes_on_after(error)
+
+    def end_now(self) -> None:
+        """Let the attempt under way be the last one."""
+        self._known().end = self._end = self._started
 
     def close(self) -> None:
         """Give the request its own headers again, and let go of the errors."""
@@ -160,11 +169,6 @@ class Exchange:
             if self._caller is not None and clock.monotonic() >= self._caller:
                 raise self._too_late("had passed before the attempt")
         return self._handle(self.request, *self.arguments)
-
-    def _goes_on_after(self, error: BaseException) -> bool:
-        """Note that the attempt raised; tell whether there will be another."""
-        self._settle(self._evidence(error))
-        return isinstance(error, Exception) and self._known().goes_on_after(error)
 
     def _goes_on_with(self, error: Exception | None) -> bool:
         """Note that the attempt was answered; tell whether there will be another all the same.

@@ -1,4 +1,4 @@
-"""What may be sent again, through which breaker, and who hears of it: the settings of every client's transport."""
+"""The settings of every client's transport: what may be sent again, through which breaker, and what is recorded."""
 
 from __future__ import annotations
 

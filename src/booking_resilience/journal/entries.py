@@ -83,15 +83,15 @@ class Page(NamedTuple):
 
 
 def entry(kind: bytes, id: bytes, facts: Any) -> bytes:  # noqa: A002 - the field's own name
-    """Return an entry that is no record; its ID has 16 bytes."""
+    """Return an entry that isn't a record; its ID has 16 bytes."""
     return kind + id + _json(facts)
 
 
 def facts_of(data: bytes) -> Any:
-    """Return what stands in an entry that is no record.
+    """Return the content of an entry that isn't a record.
 
     Raises:
-        ValueError: If it is no JSON.
+        ValueError: If it isn't JSON.
     """
     return json.loads(data[HEAD:])
 

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, cast
+from typing import Any
 
 from booking_resilience import clock
 from booking_resilience.events import AlertEvent, Listener
@@ -28,6 +28,7 @@ POLL = 0.1  # seconds between two readings at the end of the log
 _PAGE = 1000
 _SLOW = 2.0  # seconds after which a reading that has not come back counts as failed
 _MEASURED_FOR = 30.0  # seconds after which the clocks are compared anew, however inaccurately
+_COMPARED = 3  # short readings that compare the clocks before the first one
 _APART = 0.05  # seconds that the clocks of several machines, as they are measured, may differ
 
 
@@ -111,14 +112,14 @@ class Reader:
         return self._failing_since
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Any:
-        """Have a listener told of records that are made from now on; return what `unsubscribe` wants."""
+        """Call a listener with the records made from now on; return the key for `unsubscribe`."""
         with self.lock:
             told = (time.monotonic(), clock.timestamp()), listener
             self._listeners = (*self._listeners, told)
         return told
 
     def unsubscribe(self, told: Any) -> None:
-        """Have a listener told of nothing more."""
+        """End a listener's subscription."""
         with self.lock:
             self._listeners = tuple(kept for kept in self._listeners if kept is not told)
 
@@ -129,11 +130,11 @@ class Reader:
         try:
             while not self._stop.is_set():
                 with self._step:
-                    begin = time.monotonic()
-                    self._begun = begin, clock.utc_now()
-                    page = self._page()
-                    self._set_clock(page.now, begin, time.monotonic())
-                    new = self._take(page)
+                    self._begun = time.monotonic(), clock.utc_now()
+                    if self.has_clock and self._accuracy == math.inf:
+                        for _ in range(_COMPARED):
+                            self._page(1)
+                    new = self._take(page := self._page(_PAGE))
                     self._begun = None
                 if self._listeners:
                     self._tell_listeners(new)
@@ -156,17 +157,19 @@ class Reader:
                 with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
                     self.teller.tell_listeners(told, record)
 
-    def _page(self) -> Page:
-        page = getattr(self._journal, "_page", None)
-        if page is not None:
-            return cast("Page", page(self._cursor, _PAGE))
-        entries, cursor = self._journal.read(self._cursor, _PAGE)
-        return Page([(0, data) for data in entries], cursor, clock.timestamp(), 0)
-
-    def _set_clock(self, now: float, begin: float, end: float) -> None:
-        """Take what the journal's clock said between two moments; the best of the last measurements counts."""
+    def _page(self, limit: int) -> Page:
+        """Read a page, and compare the journal's clock; the best of the last measurements counts."""
+        begin = time.monotonic()
+        read = getattr(self._journal, "_page", None)
+        if read is None:
+            entries, cursor = self._journal.read(self._cursor, limit)
+            page = Page([(0, data) for data in entries], cursor, clock.timestamp(), 0)
+        else:
+            page = read(self._cursor, limit)
+        end = time.monotonic()
         if not self.has_clock or end - begin <= self._accuracy or end >= self._measured + _MEASURED_FOR:
-            self._ahead, self._accuracy, self._measured = now - (begin + end) / 2, end - begin, end
+            self._ahead, self._accuracy, self._measured = page.now - (begin + end) / 2, end - begin, end
+        return page
 
     def _is_after(self, read: ReadRecord, since: tuple[float, float]) -> bool:
         """Tell whether a record was made, and came into the journal, after a moment of this machine's two clocks."""

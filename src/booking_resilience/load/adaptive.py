@@ -1,4 +1,4 @@
-"""A concurrency limit that finds its number by itself, from the latencies and refusals of the backend."""
+"""A concurrency limit that finds its own number, from the latencies and refusals of the backend."""
 
 from __future__ import annotations
 

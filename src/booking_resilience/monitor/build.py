@@ -1,4 +1,4 @@
-"""Making a record of an error: what is read off it, redacted, and cut to size. Cheap, since the caller waits."""
+"""Make a record of an error: read it, redact it, cut it to size. Cheap, because the caller waits."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ Attempts: TypeAlias = "int | Sequence[FailedAttempt] | None"
 
 
 class RecordBuilder:
-    """Makes records; what many of them have in common is kept once, in tables of bounded size.
+    """Makes records. What many of them share is kept once, in bounded tables.
 
     Args:
-        redact: What takes the secrets out.
+        redact: Takes the secrets out.
     """
 
     def __init__(self, redact: Redactor) -> None:
@@ -78,7 +78,7 @@ class RecordBuilder:
         attempts: Attempts,
         outcome: Outcome,
     ) -> ErrorRecord:
-        """Return the record of an error with these attributes, without a number yet.
+        """Return the record of an error that has these attributes; it has no number yet.
 
         Raises:
             ValueError: If category, severity or outcome is unknown.
@@ -123,7 +123,7 @@ class RecordBuilder:
         self, error: BaseException, root: BaseException, place: Place,
         operation: str, category: ErrorCategory | str, severity: Severity | str, outcome: Outcome,
     ) -> Known:  # fmt: skip
-        """Return what is known of such errors, and note it where `build` finds it the next time, if it may."""
+        """Return what such records share, and note it where `build` finds it the next time."""
         type_, facts, root_name = type(error), self._facts_of(type(error)), self._facts_of(type(root)).name
         member, outcome = member_of(ErrorCategory, category), outcome_of(outcome)
         told = level = member_of(Severity, severity)
@@ -202,7 +202,7 @@ class RecordBuilder:
         return len(text) <= MESSAGE_LENGTH and text.isascii() and self._finds(text) is None
 
     def _text_of(self, error: BaseException) -> str:
-        """Return the error's text. One that is made by recording another error, and so on, ends here."""
+        """Return the error's text; a marker if making it records an error whose text does the same, and so on."""
         if self._facts_of(type(error)).text_is_builtin and len(error.args) == 1 and type(error.args[0]) is str:
             return text_of(error)
         depth = getattr(self._busy, "depth", 0)
@@ -218,7 +218,7 @@ class RecordBuilder:
         return self._find(traceback_of(error)).stack
 
     def _facts_of(self, kind: type) -> TypeFacts:
-        """Return what is known of an exception type. One with a metaclass of its own is looked at anew each time."""
+        """Return the facts of an exception type; those of a type with its own metaclass are never remembered."""
         found = self._types.get(kind) if type(kind) is type else None
         if found is None:
             found = TypeFacts(kind)
@@ -229,7 +229,7 @@ class RecordBuilder:
 
 
 def _ends(items: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the first and the last of very many."""
+    """Return the items; of very many, the first and the last."""
     shown = tuple(items)
     return shown if len(shown) <= _FIRST_TEXTS + _LAST_TEXTS else (*shown[:_FIRST_TEXTS], *shown[-_LAST_TEXTS:])
 
@@ -240,5 +240,5 @@ def _refuser(error: Any) -> str:
 
 
 def _seconds(value: Any) -> float | None:
-    """Return seconds if JSON could tell them: no infinity and no NaN."""
+    """Return the seconds if JSON can represent them, which it can't for infinity and NaN."""
     return value if type(value) in (int, float) and abs(value) < _MOST_SECONDS else None

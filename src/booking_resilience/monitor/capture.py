@@ -1,4 +1,4 @@
-"""What an error monitor can be told by: blocks whose errors it records or knows more about, and a logging handler."""
+"""Blocks that record errors or add context to their records, and a logging handler."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ R = TypeVar("R")
 Surroundings: TypeAlias = "dict[object, dict[str, Any]]"
 
 surroundings: ContextVar[Surroundings | None] = ContextVar("booking_resilience_monitor_context", default=None)
-"""The values around the calling code, by the key of the monitor whose they are; never changed, only replaced."""
+"""The context around the running code, by each monitor's key; replaced, never changed."""
 _SEVERITIES = ((50, Severity.CRITICAL), (40, Severity.ERROR), (30, Severity.WARNING))
 
 
 class Capture:
-    """Records what its block raises, and lets it pass; a decorator, too. Made by `ErrorMonitor.capture`."""
+    """Records an exception that its block raises and lets it pass; also a decorator. Made by `ErrorMonitor.capture`."""
 
     __slots__ = ("_began", "_facts", "_record")
 
@@ -75,10 +75,7 @@ class Capture:
 
 
 class MonitorContext:
-    """A block whose values join the context of the records made in it; made by `ErrorMonitor.context`.
-
-    It may be entered as often as wanted, one after the other.
-    """
+    """Adds values to the context of records made in its block. Made by `ErrorMonitor.context`; can be entered again."""
 
     __slots__ = ("_key", "_tokens", "_values")
 
@@ -104,7 +101,7 @@ class MonitorContext:
 
 
 def with_context(record: ErrorRecord, outer: dict[str, Any]) -> ErrorRecord:
-    """Return a record that has no number yet with more context; its own goes before."""
+    """Return a record that has no number yet, with more context; its own values win."""
     details = record._details
     context = {**outer, **(details.context or {})}
     return make_record(record._kind, details._replace(context=context), record.message, record._moment, record._origin)

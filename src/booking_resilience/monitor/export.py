@@ -49,7 +49,7 @@ _RISKY = re.compile(  # at the start of a cell, wherever a spreadsheet may split
 
 
 def head_of(now: datetime.datetime, window: float, stats: ErrorStats, groups: Iterable[ErrorGroup]) -> dict[str, Any]:
-    """Return what an export says beside the records."""
+    """Return what an export contains beside the records."""
     return {
         "generated_at": now,
         "window_seconds": window,
@@ -114,7 +114,7 @@ def guarded(value: object) -> str:
 
 
 def _context_text(context: dict[str, Any], limit: int) -> str:
-    """Return the context as JSON; of one that is too long only as many values as fit, the first ones."""
+    """Return the context as JSON; if that is too long, only its first values, as many as fit."""
     text = json.dumps(context, allow_nan=False)
     if len(guarded(text)) <= limit:
         return text
@@ -143,14 +143,14 @@ def _first_values(value: Any, left: list[int]) -> Any:
 
 
 def load_json(source: Path | str) -> list[ErrorRecord]:
-    """Return the records of what `to_json` or `to_jsonl` made.
+    """Read back the records that `to_json` or `to_jsonl` wrote.
 
     Args:
-        source: A path to read, or the text itself.
+        source: The path of a file, or the text itself.
 
     Raises:
         TypeError: If it is neither.
-        ValueError: If it is not an export of this library's.
+        ValueError: If it is not an export of this library, or a field is missing, unknown or impossible.
         OSError: If the file cannot be read.
     """
     check_type("source", source, isinstance(source, (str, Path)), _SOURCES)
@@ -180,10 +180,10 @@ def _no_number(name: str) -> NoReturn:
 
 
 def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
-    """Return the record that an export has as these facts; `notes`, which 0.1 did not write, may be missing.
+    """Return the record that these fields of an export describe; `notes`, which 0.1 did not write, may be missing.
 
     Raises:
-        ValueError: If a field is missing, unknown, or cannot be what it says.
+        ValueError: If a field is missing, unknown or impossible.
     """
     facts = {"notes": [], **facts} if isinstance(facts, dict) else facts
     wrong = set(fields) ^ set(facts) if isinstance(facts, dict) else {type(facts).__name__}

@@ -23,7 +23,11 @@ Rows: TypeAlias = dict[Severity, dict[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class AlertTransition(AlertEvent):
-    """A start, repeat or end of the alert, and when it was noticed, aware UTC."""
+    """An `AlertEvent` of the past.
+
+    Attributes:
+        at: When it was noticed, aware UTC.
+    """
 
     at: datetime.datetime
 
@@ -35,8 +39,8 @@ class History:
     Attributes:
         minutes: When each minute began, aware UTC, oldest first; the last one is still running.
         by_severity: The records of each minute, for every severity.
-        by_group: The records of each minute by the group's fingerprint, for the 200 groups that were last seen; groups
-            without a record in these minutes are left out.
+        by_group: The records of each minute by the group's fingerprint, for the 200 groups seen last; groups without a
+            record in these minutes are left out.
         alerts: What the alert did in these minutes, oldest first.
     """
 
@@ -52,7 +56,7 @@ def new_transitions() -> deque[AlertTransition]:
 
 
 class MinuteTable:
-    """Records per minute, of each of the groups last seen and of all others together. Not safe to share by itself."""
+    """Records per minute, of each of the groups last seen and of all others together. Not thread-safe by itself."""
 
     def __init__(self) -> None:
         self._groups: OrderedDict[str, Rows] = OrderedDict()
@@ -81,10 +85,10 @@ class MinuteTable:
         check_whole("minutes", minutes)
         check("minutes", minutes, minutes <= MOST_MINUTES, f"a whole number from 1 to {MOST_MINUTES}")
         first = int(now // 60) - minutes + 1
-        by_severity = dict.fromkeys(Severity, (0,) * minutes)
-        by_group = {}
+        none = tuple([0] * minutes)
+        by_severity, by_group = dict.fromkeys(Severity, none), {}
         for fingerprint, rows in (*reversed(self._groups.items()), ("", self._others)):
-            group = (0,) * minutes
+            group = none
             for severity, row in rows.items():
                 counts = [row.get(minute, 0) for minute in range(first, first + minutes)]
                 by_severity[severity] = tuple(map(operator.add, by_severity[severity], counts))

@@ -1,10 +1,10 @@
-"""The books of a monitor: records, groups, numbers, rate and alert, under one lock.
+"""A monitor's records, groups, numbers, rate and alert, under one lock.
 
-`put` appends to an inbox. What is in it is entered when somebody reads, when the alert may have to change, or when
-there are some, by whoever gets the lock at once, without waiting. So recording waits for nothing: not a thread for
-another, and not a signal handler, a finaliser or a listener for the very call that it interrupted. The lock is
-re-entrant, so that these may also read; who has interrupted the entering or the reading of its own thread enters
-nothing, and what it put is entered by the one that it interrupted.
+`put` appends to an inbox. Its records are entered when somebody reads, when the alert may change, or when enough of
+them wait, by whichever thread gets the lock without waiting. So recording never waits: no thread for another, and no
+signal handler, finaliser or listener for the call that it interrupted. The lock is re-entrant, so that these may also
+read. Code that has interrupted its own thread while that was entering or reading enters nothing; the interrupted call
+enters what it put.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _keys = itertools.count(1)
 
 
 class Marked(dict[Any, Any]):
-    """The attributes of an error that has been recorded, and its newest record in each ledger.
+    """The attributes of an error that was recorded, with its newest record in each ledger.
 
-    The records hang on the error, since errors of builtin types cannot be referred to weakly, and a table beside them
-    would keep them alive. They are no attributes, and a copy of the error has plain attributes again: so it is an
-    error of its own, wherever in memory it lies.
+    The error itself carries its records, since errors of builtin types can't be weakly referenced and a table would
+    keep them alive. The records are no attributes of the error, and a copy has plain attributes again: so it counts as
+    another error, whatever its address.
     """
 
     __slots__ = ("owner", "records")
@@ -53,10 +53,10 @@ class Marked(dict[Any, Any]):
 
 
 class Ledger:
-    """What a monitor knows; `clear` and a fork replace it by a new one.
+    """All that a monitor knows; `clear` and a fork replace it.
 
     Attributes:
-        alerts: What there is to tell of the alert, oldest first.
+        alerts: Events of the alert that nobody has been told of, oldest first.
         build: Makes a record.
     """
 
@@ -77,7 +77,7 @@ class Ledger:
         self._transitions = new_transitions()
 
     def known(self, error: BaseException, attributes: dict[Any, Any]) -> ErrorRecord | None:
-        """Return the record of an error that was made since the call began that it came out of; None if there is none.
+        """Return the error's record if it was made since the current call began, else None.
 
         Args:
             error: The error.
@@ -89,7 +89,7 @@ class Ledger:
         return record if record is None or record._number > call_began() else None
 
     def mark(self, error: BaseException, record: ErrorRecord) -> ErrorRecord:
-        """Number the record and mark the error with it; return it, or the one of a thread that was faster."""
+        """Number the record and mark the error with it; return it, or the record of a thread that was faster."""
         with recorded.lock:
             attributes = attributes_of(error)
             if type(attributes) is not Marked or attributes.owner != id(error):
@@ -110,7 +110,7 @@ class Ledger:
         return record
 
     def put(self, record: ErrorRecord) -> None:
-        """Enter a record: now if the alert may have to change, else soon."""
+        """Enter a record: now if the alert may change, else soon."""
         now = clock.monotonic()
         self._inbox.append((record, now))
         if len(self._inbox) > self._room or now >= self._alert.due:
@@ -119,7 +119,7 @@ class Ledger:
             self._outbox.put(record)
 
     def read(self, what: Callable[[Ledger], T]) -> T:
-        """Return what there is to read, all of one moment: all that was put is entered, and the alert is looked at."""
+        """Return what `what` reads, all of one moment, once all that was put is entered and the alert updated."""
         with self._lock:
             if self._busy:
                 return what(self)
@@ -133,7 +133,7 @@ class Ledger:
         self._drain()  # what was put meanwhile, by those who found the lock taken
         return found
 
-    # What `read` may call:
+    # What `read` is given:
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
@@ -204,6 +204,7 @@ class Ledger:
                 self._tell(alert.after(rate, now, count), now)
             elif count > alert.top:
                 alert.top = count
+        self._store.settle()
         self._make_room()
 
     def _now(self) -> float:

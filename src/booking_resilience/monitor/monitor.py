@@ -78,7 +78,7 @@ class ErrorMonitor(MonitorReader):
         _monitors.add(self)
 
     def _begin(self) -> None:
-        """Be as new, and without listeners: also what a forked child does."""
+        """Start afresh, without listeners: also what a forked child does."""
         self._teller = Teller(self._on_alert)
         if self._journal is not None:
             self._outbox = self._journal.outbox()
@@ -148,13 +148,13 @@ class ErrorMonitor(MonitorReader):
     def context(self, **values: Any) -> MonitorContext:
         """Return a context manager whose values join the context of every record that this monitor makes inside.
 
-        Also in tasks and threads that take the block's context variables along. The values of an inner block go before
-        those of an outer one, a record's own before both.
+        It also covers tasks and threads that inherit the block's context variables. An inner block's values win over
+        an outer one's, and a record's own over both.
         """
         return MonitorContext(self._key, values)
 
     def logging_handler(self) -> logging.Handler:
-        """Return a handler that records what is logged with an exception; the operation is the logger's name."""
+        """Return a handler that records log records with an exception; the operation is the logger's name."""
         return MonitorHandler(self.record)
 
     def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
@@ -187,7 +187,7 @@ class ErrorMonitor(MonitorReader):
         return self._read(Ledger.stats)
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was recorded so far is in the journal; tell whether it is. Without a journal it is.
+        """Wait until the journal has everything that was recorded so far; tell whether it has. True without a journal.
 
         Args:
             timeout: Seconds to wait at most; 0 or more.
@@ -219,12 +219,12 @@ class ErrorMonitor(MonitorReader):
         return f"<ErrorMonitor: {stats.total} records, {stats.error_rate:g} errors per minute{alert}>"
 
     def _take_settings(self, other: ErrorMonitor) -> None:
-        """Go on with the settings of another one; what was recorded, and an alert that fires, stay."""
+        """Take over another monitor's settings; records, and an alert that fires, stay."""
         self._capacity, self._window, self._rule = other._capacity, other._window, other._rule
         self._ledger.read(lambda ledger: ledger.take_settings(other._capacity, other._window, other._rule))
 
     def _read(self, what: Callable[[Ledger], T]) -> T:
-        """Return what there is to read; a read tells of the alert, too."""
+        """Return what `what` reads, and tell of the alert."""
         ledger = self._ledger
         found = ledger.read(what)
         self._teller.tell(ledger.alerts, None)

@@ -1,4 +1,4 @@
-"""How a monitor is asked: what `ErrorMonitor` and `FleetMonitor` have in common."""
+"""How to query a monitor: what `ErrorMonitor` and `FleetMonitor` share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOWN = 50
 
 
 class MonitorReader(abc.ABC):
-    """Numbers, records, groups, history and exports of a monitor. Every question also sees to the alert."""
+    """Numbers, records, groups, history and exports of a monitor. Every query also updates the alert."""
 
     _fleet = False  # whether exports have host and pid
     _window: float
@@ -58,7 +58,7 @@ class MonitorReader(abc.ABC):
         return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
 
     def groups(self, limit: int = 20) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first.
+        """Return at most `limit` groups, the one seen last first.
 
         Raises:
             ValueError: If `limit` is below 0.

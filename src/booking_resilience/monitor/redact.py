@@ -37,7 +37,7 @@ _logger = logging.getLogger("booking_resilience.monitor")
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """What is taken out: the values of sensitive keys, and what looks like a secret in any text.
+    """What is redacted: the values of sensitive keys, and whatever looks like a secret in any text.
 
     Keys are split into words at `_`, `-`, `.`, spaces, digits and camel humps; case doesn't matter, and each word
     counts in the plural, too.
@@ -59,7 +59,7 @@ class Redaction:
     patterns: Iterable[re.Pattern[str] | str] = ()
     exact_keys: Iterable[str] = ("key",)
     last_keys: Iterable[str] = LAST_KEYS
-    sensitivity: Callable[[str], int] = field(init=False, repr=False, compare=False)
+    _judge: Callable[[str], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("keys", "exact_keys", "last_keys", "patterns"):
@@ -71,11 +71,15 @@ class Redaction:
             check_type(name, items, is_text, "strings")
             made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
             object.__setattr__(self, name, made)
-        object.__setattr__(self, "sensitivity", judge_of(self.keys, self.last_keys, self.exact_keys))
+        object.__setattr__(self, "_judge", judge_of(self.keys, self.last_keys, self.exact_keys))
 
     def hides(self, key: str) -> bool:
         """Tell whether the key's value is taken out (if it is a string, for `last_keys`)."""
         return self.sensitivity(key) != NEVER
+
+    def sensitivity(self, key: str) -> int:
+        """Tell whether the key's value is taken out, as a number of `scanner`'s."""
+        return self._judge(key)
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
         return type(self), (self.keys, self.patterns, self.exact_keys, self.last_keys)
@@ -102,7 +106,7 @@ _NOTHING = re.compile(r"(?!)")
 
 
 def finder(redact: Redactor) -> Callable[[str], object]:
-    """Return what says None of a text in which the redactor would find nothing; it may doubt, but must be quick."""
+    """Return a quick test: None for a text in which the redactor would find nothing; false alarms are allowed."""
     if redact is None:
         return _NOTHING.search
     if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
@@ -171,7 +175,7 @@ class Cleaner:
         return ask(cast("Callable[[str, Any], Any]", self._redact), key, value, unknown=REDACTED, logger=_logger)
 
     def context(self, context: object) -> dict[str, Any]:
-        """Return a redacted copy of plain values."""
+        """Return a redacted copy that consists of plain values."""
         if context is None:
             return {}
         copy = self._copy(context, "", 0)
@@ -264,7 +268,7 @@ class Cleaner:
 
 
 def _first(items: Iterable[Any]) -> list[Any]:
-    """Return the first items and one more, if there are; of what another thread changes meanwhile, as of one moment."""
+    """Return the first items, one more than are kept, as of one moment: another thread may change them meanwhile."""
     for _ in range(_RETRIES):
         try:
             return list(itertools.islice(items, _BREADTH + 1))

@@ -1,4 +1,4 @@
-"""What is read off an error: type, causes, stack and span. A stack is code positions, kept once, and text when read."""
+"""Read an error's type, causes, stack and span. A stack is kept as code positions, once, and becomes text when read."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def type_name(kind: type) -> str:
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """Return the error and what it was raised from or during, nearest first; of a group its leaves. A few at most."""
+    """Return the error and what it was raised from or during, nearest first, or a group's leaves; a few at most."""
     links: list[BaseException] = []
     seen: set[int] = set()
     link: BaseException | None = error
@@ -94,7 +94,7 @@ def _leaves(group: BaseException) -> Iterator[BaseException]:
 
 
 def fingerprint(facts: Iterable[str], stack: Stack = ()) -> str:
-    """Return what errors of one kind have in common, as 16 hexadecimal digits; the line is no part of it."""
+    """Return 16 hexadecimal digits that errors of one kind have in common; the line doesn't matter."""
     places = [f"{module}:{code.co_qualname}" for code, _, module in stack[-_TOP_FRAMES:]]
     text = "\0".join([*facts, *places]).encode("utf-8", "backslashreplace")
     return hashlib.blake2b(text, digest_size=8).hexdigest()
@@ -208,7 +208,7 @@ def positions_of(tb: TracebackType | None) -> Stack:
 
 
 def callers(tb: TracebackType | None) -> Stack:
-    """Return the stack of the code that called this library, outermost first, and what of a traceback isn't its own."""
+    """Return the stack of the code that called this library, outermost first, then the traceback's other frames."""
     frames: list[Position] = []
     frame: FrameType | None = sys._getframe()
     first = None if tb is None else tb.tb_frame
@@ -226,7 +226,7 @@ def _module_of(frame: FrameType) -> str:
 
 
 def place_of(code: CodeType) -> tuple[str, str]:
-    """Return function and file, as texts that a file can hold: a path need be no Unicode."""
+    """Return function and file as strings that can be encoded: a path need not be valid Unicode."""
     return cut_to(code.co_name), cut_to(code.co_filename, _PATH)
 
 
@@ -240,7 +240,7 @@ def _source_of(code: CodeType, line: int) -> str:
 
 
 class Frames(str):
-    """The text of a stack, without the line of its error: what another process has made of it."""
+    """A stack that another process has turned into text, without the line of its error."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""Where records are kept: bounded, and so that one kind of error never pushes out the others."""
+"""Keep records, bounded, and so that one kind of error never displaces the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from booking_resilience.monitor.record import ErrorRecord, Outcome, Severity, as
 
 _FIRST, _LAST = 5, 20
 _QUOTA = _FIRST + _LAST
-_MOST_NEW = 1000
 _COUNTED = (Severity.ERROR, Severity.CRITICAL)  # for the rate
 
 
@@ -98,10 +97,10 @@ class _Ring:
 
 
 class RecordStore:
-    """Keeps `capacity` records, and critical ones beside them in a ring of their own of the same size.
+    """Keeps `capacity` records, and as many critical ones in a ring of their own.
 
-    Of each group the first 5 and the last 20 are kept in each ring. Where all that is still too much, the largest
-    group loses one, so that none ever pushes out another that is smaller. Not safe to share by itself.
+    Each ring keeps the first 5 and the last 20 of each group. If that is still too much, the largest group loses one,
+    so that no group ever displaces a smaller one. Not thread-safe by itself.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -111,7 +110,7 @@ class RecordStore:
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
         self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], int] = {}
         self._minutes = MinuteTable()
-        self._new: dict[int, list[Any]] = {}  # kind, and how many of it came in this minute that are not yet counted
+        self._new: dict[int, list[Any]] = {}  # a kind, and how many of it came in this minute since `settle`
         self._minute = 0.0
 
     def add(self, record: ErrorRecord) -> bool:
@@ -123,13 +122,9 @@ class RecordStore:
         group.count += 1
         group.last = record
         if not self._minute <= cast("float", record._moment) < self._minute + 60.0:
-            self._settle()
+            self.settle()
             self._minute = cast("float", record._moment) // 60 * 60
-        new = self._new.get(id(kind))
-        if new is None:
-            if len(self._new) >= _MOST_NEW:
-                self._settle()
-            new = self._new[id(kind)] = [kind, 0]
+        new = self._new.get(id(kind)) or self._new.setdefault(id(kind), [kind, 0])
         new[1] += 1
         is_critical = kind.severity is Severity.CRITICAL
         ring, records = (self._critical, group.critical) if is_critical else (self._common, group.common)
@@ -144,8 +139,8 @@ class RecordStore:
                 self._forget(gone._kind.fingerprint)
         return kind.severity in _COUNTED
 
-    def _settle(self) -> None:
-        """Count what came since the last time: not for each record, since that takes longer than keeping it."""
+    def settle(self) -> None:
+        """Count the records that were added since the last time; counting each by itself would take longer."""
         for kind, count in self._new.values():
             tally = kind.category, kind.severity, kind.outcome
             self._tallies[tally] = self._tallies.get(tally, 0) + count
@@ -175,12 +170,10 @@ class RecordStore:
 
     def count(self, what: object) -> int:
         """Return how many records there were of a category, a severity or an outcome."""
-        self._settle()
         return sum(count for tally, count in self._tallies.items() if what in tally)
 
     def history(self, now: float, minutes: int, transitions: Iterable[AlertTransition]) -> History:
         """Return what there was in the last minutes."""
-        self._settle()
         return self._minutes.read(now, minutes, transitions)
 
     def records(self) -> list[ErrorRecord]:

@@ -1,4 +1,4 @@
-"""Telling a monitor's listeners of records, and its owner of alerts, under no lock."""
+"""Notify a monitor's listeners of records and its owner of alerts, without holding a lock."""
 
 from __future__ import annotations
 
@@ -20,29 +20,26 @@ logger: logging.Logger = logging.getLogger("booking_resilience.monitor")
 
 
 class Teller:
-    """Who is told.
-
-    What is recorded on a thread that is telling just now is told to nobody in turn, so that nothing goes round in
-    circles.
+    """Notifies listeners. What they record themselves reaches no listener, so that nothing goes round in circles.
 
     Args:
-        on_alert: Told of alerts.
+        on_alert: Called with each event of the alert, or None.
 
     Attributes:
-        listeners: Told of records.
+        listeners: Called with each record.
         raised: How often one of them has raised.
     """
 
     def __init__(self, on_alert: Listener[AlertEvent] | None) -> None:
         self._on_alert = on_alert
         self._lock = threading.RLock()
-        self._alerting = threading.Lock()  # a claim that nobody waits for: one thread tells of alerts, so in order
+        self._alerting = threading.Lock()  # never waited for: one thread at a time tells of alerts, in order
         self._here = threading.local()
         self.listeners: tuple[Listener[ErrorRecord], ...] = ()
         self.raised: int = 0
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
-        """Have the listener told of each record, until the subscription is closed."""
+        """Call the listener with each record, until the subscription is closed."""
         check_callback("listener", listener, "a function of the record")
         entry: Listener[ErrorRecord] = functools.partial(listener)  # an identity of its own: one may listen twice
         with self._lock:

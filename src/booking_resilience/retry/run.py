@@ -39,10 +39,11 @@ class Run:
         delay: Seconds to wait before the next one.
         error: What the last one raised; None if `retry_on_result` rejected its result.
         failures: What `attempts_of` tells of.
+        is_heard: Whether anybody hears of a retry or a recovery.
         is_paid: Whether the next attempt is paid from the budget, and not yet made.
     """
 
-    __slots__ = ("attempt", "began", "delay", "end", "error", "failures", "is_paid", "plan", "started")
+    __slots__ = ("attempt", "began", "delay", "end", "error", "failures", "is_heard", "is_paid", "plan", "started")
 
     def __init__(self, plan: Plan, started: float, end: float | None, began: int) -> None:
         self.plan: Plan = plan
@@ -53,6 +54,7 @@ class Run:
         self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
         self.delay: float = 0.0
+        self.is_heard: bool = plan.is_heard()
         self.is_paid: bool = False
 
     def goes_on_after(self, error: Exception | None) -> bool:
@@ -80,7 +82,7 @@ class Run:
         self.delay = step
         if error is not None:
             self.failures.append((attempt, error, step, elapsed))
-        if plan.is_heard():
+        if self.is_heard:
             try:
                 self._tell("retrying", None, step, elapsed)
             except BaseException:  # an interrupt
@@ -101,7 +103,7 @@ class Run:
         if plan.policy.budget is not None:
             plan.policy.budget.deposit()
         self.attempt += 1
-        if self.attempt > 1 and plan.is_heard():
+        if self.attempt > 1 and self.is_heard:
             if self.failures:
                 self.error = self.failures[-1][1]
             self._tell("recovered", None, None, clock.monotonic() - self.started)

@@ -21,7 +21,7 @@ _rules: weakref.WeakKeyDictionary[type, Rule] = weakref.WeakKeyDictionary()
 
 
 def find(error: BaseException) -> Found:
-    """Return what is known of an error that is no group: nothing, if it can't be looked at."""
+    """Return what is known of an error that isn't a group; nothing, if it can't be inspected."""
     try:
         is_sdk = rule_of(type(error)).reads == "appwrite"
         return find_appwrite(error, is_sdk, _of_any_library) or _of_any_library(error)

@@ -58,7 +58,7 @@ def classify(error: BaseException) -> Verdict:
 
 
 def judge(error: BaseException, find_one: Callable[[BaseException], Found]) -> Verdict:
-    """Return what an error means, by what `find_one` knows of one that is no group."""
+    """Return what an error means, by what `find_one` knows of errors that aren't groups."""
     _check(error)
     if not is_a(error, BaseExceptionGroup):
         found = find_one(error)
