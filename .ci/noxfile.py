@@ -87,9 +87,8 @@ def floors(*extras: str) -> list[str]:
         if match is None:
             raise ValueError(f"{need} has no lower bound")
         name, version = match.groups()
-        found[name] = max(
-            found.get(name, version), version, key=lambda text: [int(n) for n in re.findall(r"\d+", text)]
-        )
+        versions = (found.get(name, version), version)
+        found[name] = max(versions, key=lambda text: [int(number) for number in re.findall(r"\d+", text)])
     return [f"{name}=={version}" for name, version in found.items()]
 
 
