@@ -87,9 +87,8 @@ def floors(*extras: str) -> list[str]:
         if match is None:
             raise ValueError(f"{need} has no lower bound")
         name, version = match.groups()
-        found[name] = max(
-            found.get(name, version), version, key=lambda text: [int(n) for n in re.findall(r"\d+", text)]
-        )
+        versions = (found.get(name, version), version)
+        found[name] = max(versions, key=lambda text: [int(number) for number in re.findall(r"\d+", text)])
     return [f"{name}=={version}" for name, version in found.items()]
 
 
@@ -159,7 +158,7 @@ def wheel(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
     """Build the documentation; warnings are errors."""
-    _install(session, what=".[docs]")
+    _install(session, what=".[docs,durable,frameworks,test]")  # the reference imports every module
     session.run("python", "-m", "sphinx", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
 
 

@@ -1,4 +1,6 @@
-"""What each extra brings: `python tests/extras.py EXTRA` where that extra alone is installed; "" for none, or `all`.
+"""What each extra brings: `python tests/extras.py EXTRA`, in an environment with that extra alone.
+
+No argument is no extra, `all` is all of them.
 
 Imports every module of the package. Those that the extra is for, and those that need no extra, must import; others may
 miss what belongs to another extra, and nothing else. Then the extra is used, since much is imported late.

@@ -31,6 +31,7 @@ BREAKERS: Mapping[str, Callable[[str], object]] = {
     "aiobreaker": peers_breaker.new_aiobreaker,
     "interlock": peers_breaker.new_interlock,
     "fluxgate": peers_breaker.new_fluxgate,
+    "nopanic": peers_breaker.new_nopanic,
 }
 RETRIES: Mapping[str, Callable[[Callable[..., Any]], Target]] = {
     OURS: ours.retried(ours.AT_ONCE),
@@ -42,6 +43,7 @@ RETRIES: Mapping[str, Callable[[Callable[..., Any]], Target]] = {
     "redress": peers_retry.redress_at_once,
     "stamina": peers_retry.stamina_at_once,
     "tenacity": peers_retry.tenacity,
+    "nopanic": peers_retry.nopanic_at_once,
 }
 IMPORTS = {
     "ours": "import booking_resilience",
@@ -51,6 +53,9 @@ IMPORTS = {
     "backoff": "import backoff",
     "pybreaker": "import pybreaker",
     "circuitbreaker": "import circuitbreaker",
+    "nopanic": "import nopanic",
+    "interlock": "import interlock",
+    "hyx": "import hyx.retry, hyx.circuitbreaker",
 }
 Figures = tuple[dict[str, float], dict[str, str]]
 """The figure of each contestant, and why others have none."""

@@ -178,3 +178,38 @@ def new_fluxgate(name: str) -> object:
     from fluxgate import CircuitBreaker
 
     return CircuitBreaker()
+
+
+def nopanic(fn: Callable[..., Any]) -> Target:
+    """Decorate with nopanic's breaker, which judges by rates."""
+    from nopanic import circuit_breaker
+
+    return Target(circuit_breaker()(fn))
+
+
+def nopanic_call(fn: Callable[..., Any]) -> Target:
+    """Call through nopanic's breaker."""
+    from nopanic import circuit_breaker
+
+    return Target(circuit_breaker().call, (fn,))
+
+
+def nopanic_both(fn: Callable[..., Any]) -> Target:
+    """Retry with nopanic around its breaker, in one stack."""
+    from nopanic import circuit_breaker, compose, retry
+
+    return Target(compose(retry(attempts=3, on=ConnectionError), circuit_breaker())(fn))
+
+
+def interlock_both(fn: Callable[..., Any]) -> Target:
+    """Retry with interlock's pipeline around its breaker."""
+    from interlock import CircuitBreaker, Pipeline
+
+    return Target(Pipeline.builder().retry(attempts=3).circuit_breaker(CircuitBreaker(name="both")).build()(fn))
+
+
+def new_nopanic(name: str) -> object:
+    """Make a nopanic breaker."""
+    from nopanic import circuit_breaker
+
+    return circuit_breaker(name=name)

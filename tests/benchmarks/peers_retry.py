@@ -127,3 +127,15 @@ def hyx(fn: Callable[..., Any]) -> Target:
     from hyx.retry import retry
 
     return Target(retry(on=ConnectionError, attempts=3)(fn))
+
+
+def nopanic(fn: Callable[..., Any], **changes: Any) -> Target:
+    """Decorate with nopanic."""
+    from nopanic import retry
+
+    return Target(retry(attempts=3, on=ConnectionError, **changes)(fn))
+
+
+def nopanic_at_once(fn: Callable[..., Any]) -> Target:
+    """Decorate with nopanic, without waiting."""
+    return nopanic(fn, backoff=0.0)

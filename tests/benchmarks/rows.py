@@ -194,7 +194,8 @@ def raises(fn: Callable[..., Any]) -> Target:
     return Target(refuse)
 
 
-def _of(decorate: Callable[..., Any]) -> Make:
+def of(decorate: Callable[..., Any]) -> Make:
+    """Return what makes a target of a decorator."""
     return lambda fn: Target(decorate(fn))
 
 
@@ -203,7 +204,7 @@ ROWS = (
         "retry_sync",
         "retry, success, sync decorated",
         succeeds,
-        _of(limits.retry),
+        of(limits.retry),
         {
             "ours, no deadline": ours.retried(ours.NO_DEADLINE),
             "ours, default policy": ours.retried(ours.DEFAULT),
@@ -211,6 +212,7 @@ ROWS = (
         {
             "resilient-circuit": peers_retry.resilient_circuit,
             "tenaz": peers_retry.tenaz,
+            "nopanic": peers_retry.nopanic,
             "pyresilience": peers_retry.pyresilience,
             "backoff": peers_retry.backoff,
             "retrying": peers_retry.retrying,
@@ -223,7 +225,7 @@ ROWS = (
         "retry_async",
         "retry, success, async decorated",
         succeeds_async,
-        _of(limits.retry_async),
+        of(limits.retry_async),
         {
             "ours, no deadline": ours.retried(ours.NO_DEADLINE),
             "ours, default policy": ours.retried(ours.DEFAULT),
@@ -231,6 +233,7 @@ ROWS = (
         {
             "resilient-circuit": peers_retry.resilient_circuit,
             "tenaz": peers_retry.tenaz,
+            "nopanic": peers_retry.nopanic,
             "hyx": peers_retry.hyx,
             "backoff": peers_retry.backoff,
             "stamina": peers_retry.stamina,
@@ -242,7 +245,7 @@ ROWS = (
         "retry_failures",
         "two failures, then success, no sleep",
         fails_twice,
-        _of(limits.retry),
+        of(limits.retry),
         {
             "ours, no deadline": ours.retried(ours.AT_ONCE_NO_DEADLINE),
             "ours, default policy": ours.retried(ours.AT_ONCE),
@@ -250,6 +253,7 @@ ROWS = (
         {
             "resilient-circuit": peers_retry.resilient_circuit,
             "tenaz": peers_retry.tenaz_at_once,
+            "nopanic": peers_retry.nopanic_at_once,
             "backoff": peers_retry.backoff_at_once,
             "retrying": peers_retry.retrying,
             "pyresilience": peers_retry.pyresilience_at_once,
@@ -264,10 +268,12 @@ ROWS = (
         "both_sync",
         "retry + breaker, success, sync",
         succeeds,
-        _of(limits.both),
+        of(limits.both),
         {"ours, call": ours.pipeline_call, "ours, decorated": ours.pipeline_protect},
         {
             "tenaz": peers_retry.tenaz_breaker,
+            "nopanic": peers_breaker.nopanic_both,
+            "interlock": peers_breaker.interlock_both,
             "pyresilience": peers_retry.pyresilience_breaker,
             "backoff+circuitbreaker": peers_breaker.backoff_circuitbreaker,
             "stamina+circuitbreaker": peers_breaker.stamina_circuitbreaker,
@@ -278,10 +284,12 @@ ROWS = (
         "both_async",
         "retry + breaker, success, async",
         succeeds_async,
-        _of(limits.both_async),
+        of(limits.both_async),
         {"ours, call": ours.pipeline_call_async, "ours, decorated": ours.pipeline_protect},
         {
             "tenaz": peers_retry.tenaz_breaker,
+            "nopanic": peers_breaker.nopanic_both,
+            "interlock": peers_breaker.interlock_both,
             "hyx": peers_breaker.hyx_both,
             "backoff+circuitbreaker": peers_breaker.backoff_circuitbreaker,
         },
@@ -291,10 +299,11 @@ ROWS = (
         "breaker_decorated",
         "breaker closed, success, decorated",
         succeeds,
-        _of(limits.breaker),
+        of(limits.breaker),
         {"ours": ours.breaker},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
+            "nopanic": peers_breaker.nopanic,
             "purgatory": peers_breaker.purgatory,
             "aiobreaker": peers_breaker.aiobreaker,
             "pybreaker": peers_breaker.pybreaker,
@@ -311,6 +320,7 @@ ROWS = (
         lambda fn: Target(limits.Breaker().call, (fn,)),
         {"ours": ours.breaker_call},
         {
+            "nopanic": peers_breaker.nopanic_call,
             "purgatory": peers_breaker.purgatory_block,
             "aiobreaker": peers_breaker.aiobreaker_call,
             "tenaz": peers_breaker.tenaz,
@@ -321,10 +331,12 @@ ROWS = (
         "breaker_async",
         "breaker closed, success, async",
         succeeds_async,
-        _of(limits.breaker_async),
+        of(limits.breaker_async),
         {"ours, decorated": ours.breaker, "ours, call": ours.breaker_call_async},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
+            "nopanic": peers_breaker.nopanic,
+            "interlock": peers_breaker.interlock,
             "hyx": peers_breaker.hyx,
             "tenaz": peers_breaker.tenaz,
             "purgatory": peers_breaker.purgatory_async,
@@ -335,10 +347,11 @@ ROWS = (
         "breaker_refusal",
         "breaker open, refusal",
         failing,
-        _of(limits.breaker),
+        of(limits.breaker),
         {"ours": ours.breaker},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
+            "nopanic": peers_breaker.nopanic,
             "fluxgate": peers_breaker.fluxgate,
             "pyresilience": peers_breaker.pyresilience,
             "pybreaker": peers_breaker.pybreaker,
@@ -351,10 +364,11 @@ ROWS = (
         "breaker_threads",
         "breaker closed, success, 8 threads",
         succeeds,
-        _of(limits.breaker),
+        of(limits.breaker),
         {"ours": ours.breaker},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
+            "nopanic": peers_breaker.nopanic,
             "purgatory": peers_breaker.purgatory,
             "pybreaker": peers_breaker.pybreaker,
             "interlock": peers_breaker.interlock,

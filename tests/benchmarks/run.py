@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import costs
 import table
 from measure import Spread
+from peers_load import LOAD_ROWS
 from rows import ROWS, measure
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 PEERS = (
     "tenacity", "stamina", "backoff", "retrying", "pybreaker", "circuitbreaker", "aiobreaker", "purgatory", "hyx",
-    "pyresilience", "interlock-cb", "tenaz", "redress", "resilient-circuit", "fluxgate",
+    "pyresilience", "interlock-cb", "tenaz", "redress", "resilient-circuit", "fluxgate", "nopanic",
 )  # fmt: skip
 ROUNDS, BLOCK = 60, 0.004  # seconds of each timing
 QUICK_ROUNDS, QUICK_BLOCK = 5, 0.0005
@@ -60,7 +61,7 @@ def measured(rounds: int | None, *, quick: bool, only: Sequence[str] | None = No
     """Return the report: where it was measured, and the rows."""
     rounds, block = rounds or (QUICK_ROUNDS if quick else ROUNDS), QUICK_BLOCK if quick else BLOCK
     rows: list[dict[str, Any]] = []
-    for row in ROWS:
+    for row in (*ROWS, *LOAD_ROWS):
         if only is None or row.key in only:
             _progress(row.what)
             result = measure(row, rounds=rounds, block=block)

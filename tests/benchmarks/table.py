@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 COLUMNS = ("what", "limit", "ours", "best peer", "the others")
+COMPARED = ("tenacity", "stamina", "backoff", "pybreaker", "nopanic", "interlock", "hyx")
+"""The columns of the table in the comparison; of ours, the decorated function with the default settings."""
+COMPARED_ROWS = ("retry_sync", "retry_async", "retry_failures", "both_sync", "both_async", "breaker_decorated",
+                 "breaker_async", "breaker_refusal", "limit", "everything")  # fmt: skip
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -12,7 +16,21 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *(_line(row) for row in report["rows"])]
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     about = f"{report['python']}, {report['rounds']} rounds; medians, quartiles in brackets. Versions: {versions}."
-    return "\n".join([about, "", *lines, *_monitor(report), *_missing(report)])
+    return "\n".join([about, "", *lines, *_monitor(report), *_comparison(report), *_missing(report)])
+
+
+def _comparison(report: dict[str, Any]) -> list[str]:
+    """Return the table of the page that compares libraries: one figure for each."""
+    rows = [row for row in report["rows"] if row["key"] in COMPARED_ROWS]
+    lines = ["", f"| × bare | this library | {' | '.join(COMPARED)} |", "|---" * (len(COMPARED) + 2) + "|"]
+    for row in rows:
+        values = row["values"]
+        mine = [name for name in values if name.startswith("ours")]
+        best = next((name for name in mine if name.endswith(("default policy", "decorated"))), mine[0])
+        others = [next((name for name in values if name.split(",")[0] == peer), None) for peer in COMPARED]
+        figures = [_number(values[name]) if name else "" for name in others]
+        lines.append(f"| {row['what']} | {_number(values[best])} | {' | '.join(figures)} |")
+    return lines if rows else []
 
 
 def _monitor(report: dict[str, Any]) -> list[str]:

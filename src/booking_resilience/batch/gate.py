@@ -95,7 +95,8 @@ class Gate:
             if self._prober is signal:
                 self._prober = None
             if is_a(error, LimitExceededError):
-                self._due = now + (error.retry_after or 0.0)
+                # A rate counts in nanoseconds: the last of them must be slept, or no virtual time passes.
+                self._due = now + (max(error.retry_after, 2 * _SLACK) if error.retry_after else 0.0)
                 self._is_trial_out = False
                 self._needs_place = self._limit is not None and error.name == self._limit.name
                 self._shut(now, "a limit is full")
