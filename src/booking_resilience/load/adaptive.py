@@ -45,7 +45,7 @@ class Gradient:
         self._mean = self._deviation = self._best = 0.0  # seconds
         self._answers = self._before_cut = 0
         self._answered = self._cut = -math.inf
-        self._threshold = math.inf
+        self._threshold = 0.0  # below it the limit grows fast
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
