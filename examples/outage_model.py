@@ -1,9 +1,9 @@
 """A backend in trouble and its clients, as a discrete-event simulation in virtual time.
 
 Clients start operations at random moments. The library's own objects decide about each attempt: a `RetryPolicy` asked
-through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled, an `AdaptiveLimit` with a guard
-around each attempt. The backend serves requests from a queue, one at a time or a few; as on a real server, a client that
-gives up leaves its request in the queue. Everything follows from the settings and the seed.
+through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled, and an `AdaptiveLimit`. The
+backend serves requests from a queue, one at a time or a few; as on a real server, a client that gives up leaves its
+request in the queue. Everything follows from the settings and the seed.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def outcome_of(**settings: Any) -> Any:
         mine = file.with_name(f"{file.name}-{os.getpid()}")
         mine.write_bytes(pickle.dumps(model.simulate(scenario)))
         mine.replace(file)
-    return pickle.loads(file.read_bytes())  # noqa: S301 - written above
+    return pickle.loads(file.read_bytes())
 
 
 def run(*arguments: str, expect: int = 0, **environment: str) -> tuple[str, str]:
