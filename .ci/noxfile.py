@@ -14,7 +14,7 @@ import nox
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-nox.options.sessions = ["tests", "free_threaded", "minimum", "sdk", "wheel"]
+nox.options.sessions = ["tests", "free_threaded", "extras", "minimum", "sdk", "wheel"]
 nox.options.default_venv_backend = "venv"
 NOT_FREE_THREADED = ("import-linter", "mypy", "pyright", "ruff")
 """Left out on free-threaded builds: import-linter's grimp has no build for 3.13t, the others need not run there."""
@@ -24,6 +24,32 @@ FREE_THREADED_PINS = ("pydantic<=2.12.3",)
 
 SDK_TESTS = ("async_client", "chat", "conformance", "example_backends", "faults", "sdk_services")
 """Tests that meet the SDK beside those named after the adapter."""
+
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+MINIMUM = {
+    "aiohttp": ("", "http"),
+    "appwrite": (
+        "anyio httpx2 trio",
+        "appwrite_chat",
+        "appwrite_classify",
+        "appwrite_client",
+        "appwrite_create",
+        "faults",
+    ),
+    "appwrite-async": ("trio", "async_client", "colours"),
+    "celery": ("", "celery"),
+    "dashboard": ("requests httpx appwrite rich flask django", "dashboard", "dashboard_frameworks", "health"),
+    "durable": ("trio redis psycopg[binary]", "durable"),
+    "httpx": ("trio", "http", "http_chain"),
+    "httpx2": ("trio", "http", "http_chain"),
+    "otel": ("trio opentelemetry-sdk opentelemetry-exporter-prometheus", "otel", "otel_files"),
+    "redis": ("trio", "shared_*", "journal", "fleet"),
+    "requests": ("", "http"),
+    "sentry": ("", "sentry"),
+}
+"""The extras that are adapters: what their tests need besides, and which these are."""
+NEED_A_SERVER = ("appwrite", "appwrite-async", "durable")
+MINIMUM_TOOLS = ("freezegun", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 
 
 def _install(session: nox.Session, *extra: str, what: str = ".[test]") -> None:
@@ -47,16 +73,46 @@ def free_threaded(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+def floors(*extras: str) -> list[str]:
+    """Return the oldest versions that pyproject.toml allows for the package with these extras, as requirements."""
+    found: dict[str, str] = {}
+    waiting = [*PROJECT["dependencies"], *(need for extra in extras for need in EXTRAS[extra])]
+    while waiting:
+        need = waiting.pop()
+        own = re.fullmatch(rf"{PROJECT['name']}(?:\[(.*)\])?", need)
+        if own is not None:
+            waiting += [inner for extra in (own[1] or "").split(",") if extra for inner in EXTRAS[extra]]
+            continue
+        match = re.match(r"([\w.-]+)(?:\[.*?\])?>=([\w.]+)", need)
+        if match is None:
+            raise ValueError(f"{need} has no lower bound")
+        name, version = match.groups()
+        found[name] = max(
+            found.get(name, version), version, key=lambda text: [int(n) for n in re.findall(r"\d+", text)]
+        )
+    return [f"{name}=={version}" for name, version in found.items()]
+
+
 @nox.session(python="3.11")
-def minimum(session: nox.Session) -> None:
-    """Run the tests with the oldest versions that pyproject.toml allows of what the package itself needs."""
-    extras = PROJECT["optional-dependencies"]
-    needs = PROJECT["dependencies"] + extras["appwrite"] + extras["testing"] + extras["redis"] + extras["otel"]
-    floors = [re.sub(r">=([\w.]+).*", r"==\1", need) for need in needs if not need.startswith(PROJECT["name"])]
-    constraints = Path(session.create_tmp()) / "constraints.txt"
-    constraints.write_text("\n".join(floors), encoding="utf-8")
-    _install(session, "-c", str(constraints))
-    session.run("python", "-m", "pytest", *session.posargs)
+@nox.parametrize("extra", ["", *MINIMUM, "testing"])
+def extras(session: nox.Session, extra: str) -> None:
+    """Install each extra alone in a fresh environment, import every module of the package there, and use the extra."""
+    _install(session, what=f".[{extra}]" if extra else ".")
+    session.run("python", "-W", "error", "tests/extras.py", extra)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("extra", list(MINIMUM))
+def minimum(session: nox.Session, extra: str) -> None:
+    """Run the tests of each adapter with the oldest versions that pyproject.toml allows."""
+    more, *tests = MINIMUM[extra]
+    both = [extra, *(["testing"] if extra in NEED_A_SERVER else [])]
+    pins = floors(*both)
+    _install(session, *pins, what=f".[{','.join(both)}]")
+    session.run("python", "-W", "ignore", "tests/extras.py", extra)  # before the tools bring more
+    session.install("-q", *MINIMUM_TOOLS, *pins, *more.split())
+    files = [str(path) for name in tests for path in sorted((ROOT / "tests").glob(f"test_{name}.py"))]
+    session.run("python", "-m", "pytest", "-p", "no:anyio", *(session.posargs or files))
 
 
 @nox.session(python="3.11")
@@ -81,7 +137,7 @@ def conformance(session: nox.Session) -> None:
 def wheel(session: nox.Session) -> None:
     """Build, check and test the wheel where the source tree is not to be found; build twice, the same must come out."""
     session.chdir(ROOT)
-    session.install("-q", "build", "twine")
+    session.install("-q", "build", "check-wheel-contents", "twine")
     digests = []
     for name in ("first", "second"):
         out = Path(session.create_tmp()) / name
@@ -91,6 +147,8 @@ def wheel(session: nox.Session) -> None:
         session.error("two builds of the same tree differ")
     session.run("python", "-m", "twine", "check", "--strict", *map(str, out.iterdir()))
     built = next(out.glob("*.whl"))
+    session.run("check-wheel-contents", str(built))
+    session.run("python", "tests/packed.py", str(built), str(next(out.glob("*.tar.gz"))))
     session.install("-q", f"booking-resilience[test] @ {built.as_uri()}")
     away = Path(session.create_tmp()) / "away"
     session.run("cp", "-r", str(ROOT / "tests"), str(ROOT / "examples"), str(ROOT / "docs"), str(away), external=True)
@@ -115,10 +173,9 @@ def campaign(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def durable(session: nox.Session) -> None:
-    """Kill durable workers 1,000 times over 600 bookings; takes about half an hour."""
+    """Run the campaigns on durable bookings, about an hour; `-- NAME … --kills N --outage S` for some, `-- --help`."""
     _install(session)
-    figures = {"DURABLE_KILLS": "1000", "DURABLE_BOOKINGS": "600", "DURABLE_CREWS": "3", "DURABLE_TIMEOUT": "7200"}
-    session.run("python", "-m", "pytest", "-s", "tests/test_durable_kills.py", *session.posargs, env=figures)
+    session.run("python", "tests/durable_campaign.py", *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -146,6 +203,19 @@ def fuzz(session: nox.Session) -> None:
     """Give what takes input from outside random input for ten minutes, or `-- --minutes N`."""
     _install(session)
     session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
+@nox.session(python="3.11")
+def edge(session: nox.Session) -> None:
+    """Make 10,000 requests with faults through each HTTP client, and through three processes; reload 1,000 times."""
+    _install(session, what=".[test,frameworks]")
+    tests = [
+        "tests/test_http.py::test_nothing_is_left_over_after_many_requests_with_faults",
+        "tests/test_http_chain.py",
+    ]
+    tests.append("tests/test_settings.py::test_reloads_under_load_lose_no_call")
+    sizes = {"HTTP_REQUESTS": "10000", "BOOKING_RELOADS": "1000"}
+    session.run("python", "-m", "pytest", "-s", "--timeout", "3600", *tests, *session.posargs, env=sizes)
 
 
 @nox.session(python="3.11")

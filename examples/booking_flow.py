@@ -60,14 +60,14 @@ MOST_OPEN = 1_000
 
 
 class _Recorder:
-    """Hands errors on to a monitor with a booking's context."""
+    """Hands the pipelines' errors on to a monitor, and says which leave the outcome unknown."""
 
-    def __init__(self, monitor: ErrorMonitor, context: dict[str, object]) -> None:
-        self._monitor, self._context = monitor, context
+    def __init__(self, monitor: ErrorMonitor) -> None:
+        self._monitor = monitor
 
     def record(self, error: BaseException, **facts: Any) -> object:
-        unknown = {"outcome_unknown": True} if outcome_unknown(error) and facts.get("outcome") == "failed" else {}
-        return self._monitor.record(error, context={**self._context, **unknown}, **facts)
+        is_unknown = facts["outcome"] == "failed" and outcome_unknown(error)
+        return self._monitor.record(error, context={"outcome_unknown": True} if is_unknown else None, **facts)
 
 
 class _Flow:
@@ -86,18 +86,19 @@ class _Flow:
     ) -> None:
         self.monitor = monitor
         self.breaker = appwrite_breaker() if breaker is None else breaker
-        self._retry = appwrite_retry() if retry is None else retry
+        one_row = appwrite_retry() if retry is None else retry
         # An attempt to store several rows takes three requests, each of which may fail: more attempts, shorter pauses.
-        count = 2 * self._retry.max_attempts - 1
-        self._together = dataclasses.replace(self._retry, max_attempts=count, base_delay=self._retry.base_delay / 2)
-        self._hands = Hands(TablesDB(client), provider, is_async=is_async)
-        self._steps = Flow(monitor, self._pipeline, is_stepwise=steps)
-        self._open: OrderedDict[str, BookingRequest] = OrderedDict()
+        count = 2 * one_row.max_attempts - 1
+        several = dataclasses.replace(one_row, max_attempts=count, base_delay=one_row.base_delay / 2)
+        recorder = _Recorder(monitor)
 
-    def _pipeline(self, request: BookingRequest, category: ErrorCategory, *, together: bool = False) -> Pipeline:
-        recorder = _Recorder(self.monitor, request.context())
-        retry = self._together if together else self._retry
-        return Pipeline(retry=retry, breaker=self.breaker, monitor=recorder, category=category)
+        def pipeline(retry: RetryPolicy, category: ErrorCategory) -> Pipeline:
+            return Pipeline(retry=retry, breaker=self.breaker, monitor=recorder, category=category)
+
+        one, together = pipeline(one_row, ErrorCategory.BOOKING), pipeline(several, ErrorCategory.BOOKING)
+        self._steps = Flow(monitor, one, together, is_stepwise=steps)
+        self._hands = Hands(TablesDB(client), pipeline(one_row, ErrorCategory.CHAT), provider, is_async=is_async)
+        self._open: OrderedDict[str, BookingRequest] = OrderedDict()
 
     def _keep(self, request: BookingRequest, error: BookingError) -> None:
         """Keep a booking whose outcome is unknown, so that it can be resumed."""

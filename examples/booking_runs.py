@@ -139,7 +139,8 @@ class Run:
         unknown: Bookings whose callers were told that the outcome is unknown.
         retries: Operations tried again.
         recovery_ms: How long each operation took that succeeded on a retry.
-        latency_ms: How long each booking took, all steps together.
+        latency_ms: How long each booking took, all steps together, failed ones included.
+        complete_ms: How long each took that was stored with its whole chat.
         call_ms: How long each call to Appwrite took.
         messages: What people were told, and how often.
         categories: The error monitor's records by category.
@@ -156,10 +157,16 @@ class Run:
     retries: int = 0
     recovery_ms: list[float] = field(default_factory=list)
     latency_ms: list[float] = field(default_factory=list)
+    complete_ms: list[float] = field(default_factory=list)
     call_ms: list[float] = field(default_factory=list)
     messages: Counter[str] = field(default_factory=Counter)
     categories: dict[str, int] = field(default_factory=dict)
     breaker: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> int:
+        """Bookings in the table with their whole chat."""
+        return self.succeeded - self.degraded
 
     def take(self, outcome: Any) -> BookingRequest | None:
         """Count one booking's outcome; return its request if its caller was told that it is stored."""
@@ -168,6 +175,8 @@ class Run:
             self.latency_ms.append(elapsed * 1000)
         if isinstance(result, BookingResult):
             self.degraded += bool(result.missing)
+            if not result.missing:
+                self.complete_ms.append(self.latency_ms[-1])
             return result.request
         error = outcome.error if result is None else result
         self.unknown += isinstance(error, BookingError) and error.unknown

@@ -6,6 +6,7 @@ returned, or thrown what it raised. `run` and `run_async` drive it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -23,7 +24,7 @@ from booking_request import (
     slot_rows,
     written,
 )
-from booking_resilience import BookingSuccess, ErrorCategory, Pipeline, appwrite, message_for
+from booking_resilience import BookingSuccess, appwrite, message_for
 from booking_resilience.appwrite import RowConflictError, SlotRow, SlotTakenError, classify, outcome_unknown
 from booking_resilience.appwrite.rows import row_of
 from booking_tables import BOOKINGS, DATABASE_ID, SLOTS
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import datetime
     from collections.abc import Awaitable, Callable, Generator, Sequence
 
-    from booking_resilience import ErrorMonitor
+    from booking_resilience import ErrorMonitor, Pipeline
     from booking_resilience.appwrite import NewRow, Row
 
     Ask: TypeAlias = Callable[["Hands"], Any]
@@ -48,17 +49,18 @@ class Hands:
 
     Args:
         tables: The SDK's service.
+        chat: The pipeline of the chat.
         provider: The chat provider, or None.
         is_async: Whether they give awaitables.
     """
 
-    def __init__(self, tables: Any, provider: Any, *, is_async: bool) -> None:
+    def __init__(self, tables: Any, chat: Pipeline, provider: Any, *, is_async: bool) -> None:
         end, prefix = ("_async", "Async") if is_async else ("", "")
         self.create_row = partial(getattr(appwrite, f"create_row_once{end}"), tables)
         self.create_rows = partial(getattr(appwrite, f"create_rows_once{end}"), tables)
         self.update_row = partial(getattr(appwrite, f"update_row_once{end}"), tables)
         self.delete_row = partial(getattr(appwrite, f"delete_row_once{end}"), tables)
-        self.chat = partial(getattr(appwrite, f"{prefix}AppwriteChatService"), tables, database_id=DATABASE_ID)
+        self.chat = getattr(appwrite, f"{prefix}AppwriteChatService")(tables, database_id=DATABASE_ID, pipeline=chat)
         self.provider = provider
         self._tables, self._is_async = tables, is_async
 
@@ -74,50 +76,48 @@ class Hands:
 class Flow:
     """The operations on bookings, as steps.
 
+    What is known of a booking joins every record that the monitor makes meanwhile, those of the pipelines too.
+
     Args:
         monitor: Gets every failure with the booking's context.
-        pipeline: Makes the pipeline of a category for a booking.
+        one: The pipeline for one row.
+        together: The pipeline for several rows in a transaction.
         is_stepwise: Whether rows are stored one by one, even if the server has transactions.
     """
 
-    def __init__(
-        self,
-        monitor: ErrorMonitor,
-        pipeline: Callable[..., Pipeline],
-        *,
-        is_stepwise: bool,
-    ) -> None:
-        self._monitor, self._pipeline, self._is_stepwise = monitor, pipeline, is_stepwise
+    def __init__(self, monitor: ErrorMonitor, one: Pipeline, together: Pipeline, *, is_stepwise: bool) -> None:
+        self._monitor, self._one, self._together, self._is_stepwise = monitor, one, together, is_stepwise
 
     def create(self, request: BookingRequest) -> Steps[BookingResult]:
         """Store a booking with its slots, and open its chat."""
         data = booking_data(request)
-        try:
-            with_chat = yield from self._store(request)
-        except Exception as error:
-            raise self._refused("createBooking", request, error) from error
-        result = BookingResult(request=request, data=data, chat_room_id=None)
-        if not with_chat:
-            return (yield from self.open_chat(result))
-        return (yield from self._tell_provider(dataclasses.replace(result, chat_room_id=with_chat)))
+        with self._monitor.context(**request.context()):
+            try:
+                with_chat = yield from self._store(request)
+            except Exception as error:
+                raise self._refused("createBooking", error) from error
+            result = BookingResult(request=request, data=data, chat_room_id=None)
+            if not with_chat:
+                return (yield from self.open_chat(result))
+            return (yield from self._tell_provider(dataclasses.replace(result, chat_room_id=with_chat)))
 
     def _store(self, request: BookingRequest) -> Steps[str | None]:
         """Store the rows of a booking, all or none; return its room's ID if the chat is among them."""
         booking, slots, chat = booking_row(request), slot_rows(request), rows_of_chat(request)
         if not self._is_stepwise:
             try:
-                yield from self._store_together(request, [booking, *slots, *chat])
+                yield from self._store_together([booking, *slots, *chat])
             except ValueError:
                 self._is_stepwise = True  # this server has no transactions
             except Exception as error:
                 if not _may_be_the_chats(error, chat):
                     raise
-                yield from self._store_together(request, [booking, *slots])
+                yield from self._store_together([booking, *slots])
                 return None
             else:
                 return chat[0].row_id
         yield from self._claim(request, slots)
-        arguments = self._arguments(request, "createBooking")
+        arguments = self._arguments("createBooking")
         try:
             yield lambda hands: hands.create_row(**_place(booking), data=booking.data, **arguments)
         except Exception as error:
@@ -125,13 +125,12 @@ class Flow:
             raise
         return None
 
-    def _store_together(self, request: BookingRequest, rows: Sequence[NewRow]) -> Steps[None]:
-        pipeline = self._pipeline(request, ErrorCategory.BOOKING, together=True)
-        yield lambda hands: hands.create_rows(rows, pipeline=pipeline, operation="createBooking")
+    def _store_together(self, rows: Sequence[NewRow]) -> Steps[None]:
+        yield lambda hands: hands.create_rows(rows, pipeline=self._together, operation="createBooking")
 
     def _claim(self, request: BookingRequest, slots: Sequence[SlotRow]) -> Steps[None]:
         """Claim the slots, one by one in the order of their IDs, so that of two bookings one gets all it needs."""
-        arguments = self._arguments(request, "claimSlot")
+        arguments = self._arguments("claimSlot")
         for number, slot in enumerate(slots):
             try:
                 yield partial(_create, slot, arguments)
@@ -151,7 +150,7 @@ class Flow:
         """
         if outcome_unknown(error):
             return
-        arguments = self._arguments(request, "giveSlotBack")
+        arguments = self._arguments("giveSlotBack")
         for slot in slots:
             try:
                 yield partial(_delete, slot, {"expected": {"holder": str(request.booking_id)}, **arguments})
@@ -160,8 +159,11 @@ class Flow:
 
     def open_chat(self, result: BookingResult) -> Steps[BookingResult]:
         """Open the chat of a stored booking, step by step; what is there already stays as it is."""
-        request = result.request
-        pipeline, missing, told = self._pipeline(request, ErrorCategory.CHAT), list[str](), result
+        with self._monitor.context(**result.request.context()):
+            return (yield from self._open_chat(result))
+
+    def _open_chat(self, result: BookingResult) -> Steps[BookingResult]:
+        request, missing, told = result.request, list[str](), result
         participants = [request.user_id, request.therapist_id]
         booking_id = str(request.booking_id)
         room: Any = None
@@ -172,9 +174,9 @@ class Flow:
         )
         for name, call in zip(_CHAT, calls, strict=True):
             try:
-                answer = yield partial(_in_chat, call, pipeline)
+                answer = yield partial(_in_chat, call)
             except Exception as error:  # noqa: BLE001 - the booking stands
-                self._monitor.log_chat_error(name, error, **request.context())
+                self._monitor.log_chat_error(name, error)
                 missing.append(name)
                 if room is None:
                     return dataclasses.replace(told, missing=(*_CHAT, "handleBookingSuccess"))
@@ -192,7 +194,7 @@ class Flow:
         try:
             yield lambda hands: None if hands.provider is None else hands.provider.handle_booking_success(event)
         except Exception as error:  # noqa: BLE001 - the booking stands
-            self._monitor.log_chat_error(name, error, **request.context())
+            self._monitor.log_chat_error(name, error)
             return dataclasses.replace(result, missing=(*result.missing, name))
         return result
 
@@ -209,11 +211,16 @@ class Flow:
         row = yield from self._read(booking_id)
         before = request_of(row)
         after = dataclasses.replace(before, start=start, duration=duration or before.duration)
+        with self._monitor.context(**after.context()):
+            yield from self._move(row, before, after)
+        return after
+
+    def _move(self, row: Row, before: BookingRequest, after: BookingRequest) -> Steps[None]:
         kept = {slot.row_id for slot in slot_rows(before)}
         new = [slot for slot in slot_rows(after) if slot.row_id not in kept]
-        arguments = self._arguments(after, "rescheduleBooking")
-        data = {"start": written(start), "duration": after.duration}
-        place = {"database_id": DATABASE_ID, "table_id": BOOKINGS, "row_id": booking_id}
+        arguments = self._arguments("rescheduleBooking")
+        data = {**({} if after.start is None else {"start": written(after.start)}), "duration": after.duration}
+        place = {"database_id": DATABASE_ID, "table_id": BOOKINGS, "row_id": row.id}
         try:
             if new:
                 yield from self._claim_together(after, new)
@@ -224,35 +231,33 @@ class Flow:
                 yield from self._undo_claims(after, [slot for slot in new if slot.row_id not in needed], error)
                 raise
         except Exception as error:
-            raise self._refused("rescheduleBooking", after, error) from error
+            raise self._refused("rescheduleBooking", error) from error
         needed = {slot.row_id for slot in slot_rows(after)}
-        yield from self._drop("rescheduleBooking", after, needed, changed)
-        return after
+        yield from self._drop("rescheduleBooking", row.id, needed, changed)
 
     def cancel(self, booking_id: str) -> Steps[bool]:
         """Delete the booking, then its slots; tell whether the booking was there."""
-        request = BookingRequest(therapist_id="", therapist_name="", user_id="", booking_id=booking_id)
-        arguments = self._arguments(request, "cancelBooking")
+        arguments = self._arguments("cancelBooking")
         place = {"database_id": DATABASE_ID, "table_id": BOOKINGS, "row_id": booking_id}
-        try:
-            was_there: bool = yield lambda hands: hands.delete_row(**place, **arguments)
-        except Exception as error:
-            raise self._refused("cancelBooking", request, error) from error
-        yield from self._drop("cancelBooking", request, set(), None)
+        with self._monitor.context(booking_id=booking_id):
+            try:
+                was_there: bool = yield lambda hands: hands.delete_row(**place, **arguments)
+            except Exception as error:
+                raise self._refused("cancelBooking", error) from error
+            yield from self._drop("cancelBooking", booking_id, set(), None)
         return was_there
 
     def _claim_together(self, request: BookingRequest, slots: Sequence[SlotRow]) -> Steps[None]:
         if not self._is_stepwise:
-            pipeline = self._pipeline(request, ErrorCategory.BOOKING, together=True)
             try:
-                yield lambda hands: hands.create_rows(slots, pipeline=pipeline, operation="claimSlots")
+                yield lambda hands: hands.create_rows(slots, pipeline=self._together, operation="claimSlots")
             except ValueError:
                 self._is_stepwise = True  # this server has no transactions
             else:
                 return
         yield from self._claim(request, slots)
 
-    def _drop(self, operation: str, request: BookingRequest, needed: set[str], changed: Row | None) -> Steps[None]:
+    def _drop(self, operation: str, booking_id: str, needed: set[str], changed: Row | None) -> Steps[None]:
         """Delete the slots that a booking holds and no longer needs.
 
         Those that were claimed after a change stay: a later one needs them.
@@ -260,13 +265,10 @@ class Flow:
         Raises:
             BookingError: If some could not be deleted; the booking has been changed all the same.
         """
-        pipeline, arguments = (
-            self._pipeline(request, ErrorCategory.BOOKING),
-            self._arguments(request, "giveSlotBack"),
-        )
-        queries = [Query.equal("holder", [str(request.booking_id)]), Query.limit(200)]
+        arguments = self._arguments("giveSlotBack")
+        queries = [Query.equal("holder", [str(booking_id)]), Query.limit(200)]
         try:
-            answer = yield lambda hands: hands.list_rows(pipeline, "readSlots", SLOTS, queries)
+            answer = yield lambda hands: hands.list_rows(self._one, "readSlots", SLOTS, queries)
             since = None if changed is None else changed.updated_at
             for slot in map(row_of, answer.rows):
                 is_newer = since is not None and slot.created_at is not None and slot.created_at >= since
@@ -274,31 +276,28 @@ class Flow:
                     place = {"database_id": DATABASE_ID, "table_id": SLOTS, "row_id": slot.id}
                     yield partial(_delete_at, place, {"expected": slot, **arguments})
         except Exception as error:
-            raise self._refused(operation, request, LeftOverError(error)) from error
+            raise self._refused(operation, LeftOverError(error)) from error
 
     def _read(self, booking_id: str) -> Steps[Row]:
-        request = BookingRequest(therapist_id="", therapist_name="", user_id="", booking_id=booking_id)
-        pipeline = self._pipeline(request, ErrorCategory.BOOKING)
         queries = [Query.equal("$id", [str(booking_id)]), Query.limit(1)]
-        try:
-            answer = yield lambda hands: hands.list_rows(pipeline, "readBooking", BOOKINGS, queries)
-        except Exception as error:
-            raise self._refused("readBooking", request, error) from error
+        with self._monitor.context(booking_id=booking_id):
+            try:
+                answer = yield lambda hands: hands.list_rows(self._one, "readBooking", BOOKINGS, queries)
+            except Exception as error:
+                raise self._refused("readBooking", error) from error
         rows = [row_of(row) for row in answer.rows if row.id == str(booking_id)]
         if not rows:
             raise LookupError(f"there is no booking {booking_id!r}")
         return rows[0]
 
-    def _arguments(self, request: BookingRequest, operation: str) -> dict[str, Any]:
-        return {"pipeline": self._pipeline(request, ErrorCategory.BOOKING), "operation": operation}
+    def _arguments(self, operation: str) -> dict[str, Any]:
+        return {"pipeline": self._one, "operation": operation}
 
-    def _refused(self, operation: str, request: BookingRequest, error: Exception) -> BookingError:
+    def _refused(self, operation: str, error: Exception) -> BookingError:
         """Return the error of an operation that failed, recorded."""
         unknown = isinstance(error, LeftOverError) or outcome_unknown(error)
         error = error.reason if isinstance(error, LeftOverError) else error
-        self._monitor.log_booking_error(
-            operation, error, **request.context(), **({"outcome_unknown": True} if unknown else {})
-        )
+        self._monitor.log_booking_error(operation, error, **({"outcome_unknown": True} if unknown else {}))
         return BookingError(message_for(error), unknown=unknown)
 
 
@@ -318,35 +317,37 @@ def run(steps: Steps[T], hands: Hands) -> T:
     """Take the steps in the calling thread."""
     answer: Any = None
     failure: Exception | None = None
-    while True:
-        try:
-            ask = steps.send(answer) if failure is None else steps.throw(failure)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        try:
-            answer, failure = ask(hands), None
-        except Exception as error:  # noqa: BLE001 - the steps decide
-            failure = error
+    with contextlib.closing(steps):  # an interrupt must not leave the booking's context behind
+        while True:
+            try:
+                ask = steps.send(answer) if failure is None else steps.throw(failure)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                answer, failure = ask(hands), None
+            except Exception as error:  # noqa: BLE001 - the steps decide
+                failure = error
 
 
 async def run_async(steps: Steps[T], hands: Hands) -> T:
     """Take the steps in an event loop."""
     answer: Any = None
     failure: Exception | None = None
-    while True:
-        try:
-            ask: Callable[[Hands], Awaitable[Any] | None] = (
-                steps.send(answer) if failure is None else steps.throw(failure)
-            )
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        try:
-            waiting = ask(hands)
-            answer, failure = None if waiting is None else await waiting, None
-        except Exception as error:  # noqa: BLE001 - the steps decide
-            failure = error
+    with contextlib.closing(steps):  # as above, for a cancellation
+        while True:
+            try:
+                ask: Callable[[Hands], Awaitable[Any] | None] = (
+                    steps.send(answer) if failure is None else steps.throw(failure)
+                )
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            try:
+                waiting = ask(hands)
+                answer, failure = None if waiting is None else await waiting, None
+            except Exception as error:  # noqa: BLE001 - the steps decide
+                failure = error
 
 
 def _may_be_the_chats(error: Exception, chat: Sequence[NewRow]) -> bool:
@@ -376,8 +377,8 @@ def _delete(row: NewRow, arguments: dict[str, Any], hands: Hands) -> Any:
     return hands.delete_row(**_place(row), **arguments)
 
 
-def _in_chat(call: Callable[[Any], Any], pipeline: Pipeline, hands: Hands) -> Any:
-    return call(hands.chat(pipeline=pipeline))
+def _in_chat(call: Callable[[Any], Any], hands: Hands) -> Any:
+    return call(hands.chat)
 
 
 def _delete_at(place: dict[str, str], arguments: dict[str, Any], hands: Hands) -> Any:

@@ -30,7 +30,7 @@ from booking_runs import Run, run_all
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from booking_resilience import ErrorMonitor
 
@@ -98,54 +98,52 @@ def summary(options: argparse.Namespace, run: Run, plain: Run, together: Run | N
 
 
 def table_of(options: argparse.Namespace, run: Run, plain: Run, together: Run | None) -> Table:
-    """Return the runs side by side, for people."""
+    """Return the runs side by side, for people: the same bookings, the same faults, the same figure of each."""
     rate = f"{options.fault_rate:.2%}".replace(".00%", "%")
     title = f"{options.bookings} bookings, {rate} of the calls fail" if options.endpoint is None else options.endpoint
     table = Table(title=title)
-    table.add_column("")
-    table.add_column("with resilience", justify="right")
-    table.add_column("without", justify="right")
-    runs = [run, plain]
+    runs = {"without": plain, "with resilience": run}
     if together is not None:
-        table.add_column("in one transaction", justify="right")
-        runs.append(together)
+        runs["transaction"] = together
+    table.add_column("")
+    for name in runs:
+        table.add_column(name, justify="right")
 
-    def row(name: str, *figures: object) -> None:
-        table.add_row(name, *map(str, figures))
+    def row(name: str, figure: Callable[[Run], object]) -> None:
+        table.add_row(name, *(str(figure(one)) for one in runs.values()))
 
-    def both(name: str, *values: str) -> None:
-        """Add the same figure of all runs."""
-        texts = []
-        for one in runs:
-            numbers = [len(found) if isinstance(found := getattr(one, value), list) else found for value in values]
-            texts.append(" / ".join(map(str, numbers)))
-        row(name, *texts)
-
-    def timed(name: str, value: str) -> None:
-        pairs = [latencies(getattr(one, value)) for one in runs]
-        row(f"{name}, p50 / p99", *(f"{pair['p50']:.0f} / {pair['p99']:.0f} ms" for pair in pairs))
-
-    stored = [f"{one.succeeded} ({command.percent(one.succeeded, options.bookings)})" for one in runs]
-    row("bookings stored", *stored)
-    both("  of these reported as failed", "unconfirmed")
-    both("  of these with an incomplete chat", "degraded")
-    both("bookings not stored", "failed")
-    both("told that the outcome is unknown", "unknown")
-    both("bookings lost / stored twice", "lost", "duplicates")
-    timed("a booking", "latency_ms")
+    row(
+        "stored, with all of the chat",
+        lambda one: f"{one.complete} ({command.percent(one.complete, options.bookings)})",
+    )
+    row("stored, chat incomplete", lambda one: one.degraded)
+    row("not stored", lambda one: one.failed)
     table.add_section()
-    both("calls to Appwrite", "call_ms")
-    timed("a call", "call_ms")
+    row("stored, reported as failed", lambda one: one.unconfirmed)
+    row("reported as stored, but lost", lambda one: one.lost)
+    row("stored twice", lambda one: one.duplicates)
+    row("outcome unknown to caller", lambda one: one.unknown)
     table.add_section()
-    mean = statistics.fmean(run.recovery_ms) if run.recovery_ms else 0.0
-    row("retries / operations recovered by one", f"{run.retries} / {len(run.recovery_ms)}")
-    row("  until they had, mean / max", f"{mean:.0f} / {max(run.recovery_ms, default=0.0):.0f} ms")
-    row("breaker", f"{run.breaker['state']}, opened {run.breaker['trips']} times")
-    for category, number in run.categories.items():
-        row(f"error records, category {category}", number)
-    for text in sorted(set().union(*(one.messages for one in runs))):
-        row(f"told: {text}", *(one.messages[text] for one in runs))
+    row("complete booking, p50 / p99", lambda one: pair(one.complete_ms))
+    row("calls to Appwrite", lambda one: len(one.call_ms))
+    row("a call, p50 / p99", lambda one: pair(one.call_ms))
     return table
+
+
+def pair(values: Sequence[float]) -> str:
+    """Return the median and the 99th percentile as text."""
+    found = latencies(values)
+    return f"{found['p50']:.0f} / {found['p99']:.0f} ms"
+
+
+def effort(run: Run, together: Run | None) -> str:
+    """Return what retry and breaker did, and what the last column is."""
+    mean = statistics.fmean(run.recovery_ms) if run.recovery_ms else 0.0
+    operations = "1 operation" if len(run.recovery_ms) == 1 else f"{len(run.recovery_ms)} operations"
+    opened = {0: "never opened", 1: "opened once"}.get(run.breaker["trips"], f"opened {run.breaker['trips']} times")
+    took = f", within {mean:.0f} ms on average and {max(run.recovery_ms):.0f} ms at most" if run.recovery_ms else ""
+    last = " The last column stores each booking and its chat in one transaction." if together is not None else ""
+    return f"With resilience: {run.retries} retries, {operations} recovered{took}; the breaker {opened}.{last}"
 
 
 def conclusion(options: argparse.Namespace, run: Run, plain: Run) -> str:
@@ -242,7 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if options.json == "-":
         command.say(json.dumps(summary(options, run, plain, together), indent=2))
-    command.show(console, table_of(options, run, plain, together), conclusion(options, run, plain))
+    table = table_of(options, run, plain, together)
+    command.show(console, table, effort(run, together), conclusion(options, run, plain))
     return 0 if run.succeeded == options.bookings else 1
 
 

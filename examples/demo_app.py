@@ -21,7 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from booking_flow import BookingError
-from booking_resilience import CircuitOpenError, message_for
+from booking_resilience import CircuitOpenError, ResilienceError, message_for
 from booking_resilience.appwrite import RowConflictError, SlotTakenError
 from booking_resilience.dashboard import dashboard
 from booking_resilience.web import IdempotencyKey, problem_for
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from booking_flow import BookingRequest
+    from demo_durable import KeptBookings
     from demo_parts import Demo
 
 PAGE = Path(__file__).with_name("demo.html")
@@ -66,6 +68,8 @@ class Api:
             Route("/api/test-retry", self.simulate_retry, methods=["POST"]),
             Route("/api/test-fail", self.simulate_failure, methods=["POST"]),
             Route("/api/bookings", self.book, methods=["POST"]),
+            Route("/api/waiting", self.waiting),
+            Route("/api/waiting/{id}/{action}", self.hurry_or_cancel, methods=["POST"]),
             Route("/api/stats", self.stats),
             Route("/api/stream", self.stream),
             Route("/api/errors.json", self.errors_json),
@@ -108,6 +112,8 @@ class Api:
             asked = parse_booking(body)
         except FormError as error:
             return JSONResponse({"message": DATA_MESSAGE, "errors": error.problems}, 422)
+        if self._demo.kept is not None:
+            return await self._receive(self._demo.kept, asked)
         if self._under_way >= MOST_BOOKINGS:
             return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
         self._under_way += 1
@@ -126,6 +132,39 @@ class Api:
         finally:
             self._under_way -= 1
         return JSONResponse(result.to_payload(), 201)
+
+    async def _receive(self, kept: KeptBookings, asked: BookingRequest) -> Response:
+        """Answer as soon as a booking is kept."""
+        try:
+            booking_id = await kept.receive(asked)
+        except ValueError:
+            return JSONResponse({"message": DATA_MESSAGE, "errors": {"body": "differs from this key's booking"}}, 422)
+        except ResilienceError:  # the file is in trouble
+            return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
+        return JSONResponse({"id": booking_id, "received": True}, 202)
+
+    async def waiting(self, _request: Request) -> Response:
+        """The bookings that wait, since when and why."""
+        kept = self._demo.kept
+        if kept is None:
+            return JSONResponse({"durable": False, "waiting": []})
+        try:
+            return JSONResponse({"durable": True, "waiting": await kept.waiting()})
+        except ResilienceError:
+            return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
+
+    async def hurry_or_cancel(self, request: Request) -> Response:
+        """Try a booking now, or cancel it; tell whether that was accepted."""
+        kept, action = self._demo.kept, request.path_params["action"]
+        if kept is None or action not in ("try-now", "cancel"):
+            raise HTTPException(404, "there is no such thing here")
+        ask = kept.durable.try_now_async if action == "try-now" else kept.durable.cancel_async
+        try:
+            return JSONResponse({"accepted": await ask(request.path_params["id"])})
+        except KeyError:
+            raise HTTPException(404, "there is no such booking") from None
+        except ResilienceError:
+            return JSONResponse({"message": BUSY_MESSAGE}, 503, {"Retry-After": "1"})
 
     async def stats(self, _request: Request) -> Response:
         """The numbers, once."""

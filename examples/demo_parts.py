@@ -25,7 +25,8 @@ from booking_resilience.appwrite import appwrite_breaker
 if TYPE_CHECKING:
     from booking_flow import BookingRequest, BookingResult
     from booking_resilience import BookingSuccess, ErrorRecord, MonitorSnapshot, RetryEvent
-    from booking_resilience.appwrite import AsyncAppwriteClient
+    from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
+    from demo_durable import KeptBookings
 
 BOOKING_TIME = 8.0
 """Seconds that a booking may take, all steps together; steps not done by then are missing."""
@@ -97,6 +98,20 @@ class Demo:
         self._flow = AsyncBookingFlow(client, monitor=self.monitor, breaker=self.breaker, chat_provider=self.tally)
         self._once = Pipeline(retry=RetryPolicy(max_attempts=1), breaker=self.breaker, monitor=self.monitor)
         self.monitor.subscribe(self.tally.take)
+        self.kept: KeptBookings | None = None
+
+    def keep_bookings(self, path: str, client: AppwriteClient, **settings: Any) -> KeptBookings:
+        """Keep bookings in a file from now on, until they are stored; its `durable` is to be started.
+
+        Args:
+            path: The SQLite file.
+            client: Where the bookings go.
+            settings: Of `Durable`.
+        """
+        from demo_durable import KeptBookings  # needs the extra `durable`
+
+        self.kept = KeptBookings(path, client, self.breaker, self.monitor, **settings)
+        return self.kept
 
     async def book(self, request: BookingRequest) -> BookingResult:
         """Make a booking; takes `BOOKING_TIME` at most.

@@ -22,6 +22,7 @@ from appwrite.exception import AppwriteException
 
 import command
 from booking_flow import bootstrap
+from booking_resilience import ResilienceError
 from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
 from booking_resilience.testing import AppwriteServer
 from demo_app import create_app
@@ -80,11 +81,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--endpoint", help="use this Appwrite server, with --project and --key, not the embedded one")
     parser.add_argument("--project")
     parser.add_argument("--key")
+    parser.add_argument("--durable", metavar="FILE", help="keep bookings in this SQLite file until they are stored")
     options = parser.parse_args(arguments)
     if not 0 <= options.port <= 65535:
         parser.error(f"--port must be from 0 to 65535, not {options.port}")
     if not options.host.strip():
         parser.error("--host must not be empty")
+    if options.durable is not None and options.host not in LOOPBACK:
+        parser.error(f"--durable is served on the loopback only, not on {options.host}")
     if options.endpoint is not None:
         if not options.project or not options.key:
             parser.error("--endpoint needs --project and --key")
@@ -94,14 +98,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def backend(options: argparse.Namespace) -> Iterator[AsyncAppwriteClient]:
-    """Give a client of the Appwrite that was asked for, its tables made."""
+def backend(options: argparse.Namespace) -> Iterator[tuple[AppwriteClient, AsyncAppwriteClient]]:
+    """Give clients of the Appwrite that was asked for, its tables made."""
     with contextlib.ExitStack() as stack:
         endpoint, project, key = options.endpoint, options.project, options.key
         if endpoint is None:
             endpoint, project, key = stack.enter_context(AppwriteServer()).endpoint, "demo", "demo-key"
-        bootstrap(AppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key))
-        yield AsyncAppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key)
+        client = AppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key)
+        bootstrap(client)
+        yield client, AsyncAppwriteClient().set_endpoint(endpoint).set_project(project).set_key(key)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -117,13 +122,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(listening: socket.socket, client: AsyncAppwriteClient, host: str) -> None:
+def serve(listening: socket.socket, demo: Demo, host: str) -> None:
     """Serve until a signal comes.
 
     Raises:
         KeyboardInterrupt: On Ctrl-C, once everything has ended.
     """
-    demo = Demo(client)
     hub = Hub(demo)
     server = DemoServer(create_app(demo, hub, host=host), hub)
     shown = f"[{host}]" if ":" in host else host
@@ -150,8 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace, listening: socket.socket) -> int:
     """Serve with the backend asked for; return the exit code."""
     try:
-        with backend(options) as client:
-            serve(listening, client, options.host)
+        with backend(options) as (client, async_client), contextlib.ExitStack() as stack:
+            demo = Demo(async_client)
+            if options.durable is not None:
+                stack.enter_context(demo.keep_bookings(options.durable, client).durable)
+            serve(listening, demo, options.host)
+    except ResilienceError as error:
+        print(f"{PROGRAM}: --durable: {command.one_line(error)}", file=sys.stderr)
+        return 1
     except (AppwriteException, OSError) as error:
         print(f"{PROGRAM}: {options.endpoint or 'the embedded server'}: {command.one_line(error)}", file=sys.stderr)
         return 1

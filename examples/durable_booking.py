@@ -10,13 +10,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import os
+import multiprocessing
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,6 +42,7 @@ ROWS = (("rooms", "room-"), ("messages", "welcome-"), ("messages", "received-"))
 OPENING = datetime.datetime(2027, 1, 4, 8, 0, tzinfo=datetime.UTC)
 HALF_AN_HOUR = datetime.timedelta(minutes=30)
 REFUSED = (CallError, SlotTakenError, RowConflictError, GaveUpError, WorkflowCancelledError)
+KILLS = 3
 FAULTS = [Fault.status(503), Fault.reset(), Fault.close(after_commit=True), Fault.cut_body(after_commit=True)]
 
 
@@ -151,12 +149,7 @@ def main() -> int:
     parser.add_argument("--fault-rate", type=float, default=0.2)
     parser.add_argument("--kill", action="store_true", help="kill the worker again and again while it works")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worker", nargs=2, metavar=("DATABASE", "ENDPOINT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        database, endpoint = options.worker
-        work(database, endpoint, options.bookings)
-        return 0
     with tempfile.TemporaryDirectory() as folder, AppwriteServer() as server:
         tables = make_tables(server.client())
         server.faults.rate(options.fault_rate, seed=options.seed, kinds=FAULTS)
@@ -172,20 +165,22 @@ def main() -> int:
 
 
 def _run(database: str, endpoint: str, options: argparse.Namespace) -> int:
-    """Run workers until one has ended by itself; return how many were killed."""
+    """Run workers until one has ended by itself; return how many were killed.
+
+    They are forked from a process that has imported what they need, so that they begin at once.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__, "dbos"])
     draw, kills = random.Random(options.seed), 0
-    command = [sys.executable, __file__, "--worker", database, endpoint, "--bookings", str(options.bookings)]
     while True:
-        worker = subprocess.Popen(command, env=dict(os.environ))  # noqa: S603 - this file
-        try:
-            worker.wait(draw.uniform(2.0, 6.0) if options.kill and kills < 3 else None)
-        except subprocess.TimeoutExpired:
-            worker.send_signal(signal.SIGKILL)
-            worker.wait()
-            kills += 1
-            time.sleep(0.1)
-        else:
+        worker = processes.Process(target=work, args=(database, endpoint, options.bookings))
+        worker.start()
+        worker.join(draw.uniform(0.5, 2.0) if options.kill and kills < KILLS else None)
+        if worker.exitcode is not None:
             return kills
+        worker.kill()
+        worker.join()
+        kills += 1
 
 
 if __name__ == "__main__":

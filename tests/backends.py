@@ -108,8 +108,8 @@ class Backend:
         return make_table(self.client, self.database_id, table_id, SLOTS if columns is None else columns, indexes or {})
 
     def rows(self, table_id: str) -> dict[str, dict[str, Any]]:
-        """Return the data of up to 100 rows, by their IDs."""
-        listed = self.tables.list_rows(self.database_id, table_id, [Query.limit(100)])
+        """Return the data of up to 5,000 rows, by their IDs."""
+        listed = self.tables.list_rows(self.database_id, table_id, [Query.limit(5000)])
         return {row.id: dict(row.data) for row in map(row_of, listed.rows)}
 
 

@@ -77,6 +77,7 @@ class DemoHost:
         port: int = 0,
         interval: float = 0.1,
         send_buffer: int | None = None,
+        durable: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         import booking_flow
@@ -88,6 +89,8 @@ class DemoHost:
         self.appwrite = appwrite
         booking_flow.bootstrap(appwrite.client())
         self.demo = demo_parts.Demo(appwrite.async_client(), **settings)
+        if durable is not None:
+            self.demo.keep_bookings(client=appwrite.client(), **durable).durable.start()
         self.hub = demo_stream.Hub(self.demo, interval=interval)
         self._listening = demo_server.listen("127.0.0.1", port)
         if send_buffer is not None:  # accepted connections have it from the listening one
@@ -113,6 +116,8 @@ class DemoHost:
         self.server.should_exit = True
         self._thread.join(30)
         assert not self._thread.is_alive(), "the server does not stop"
+        if self.demo.kept is not None:
+            self.demo.kept.durable.stop(timeout=2.0)
         return time.perf_counter() - started
 
     def call(self, fn: Callable[[], Any]) -> Any:

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,34 @@ def notes(folder: Path, name: str) -> list[str]:
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
+class NotingClient(AppwriteClient):
+    """Notes when each request began and ended."""
+
+    folder = ""
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a request."""
+        began = time.monotonic()
+        try:
+            return super().call(*args, **kwargs)
+        finally:
+            note(self.folder, "requests", f"{began} {time.monotonic()}")
+
+
 def make(settings: dict[str, Any]) -> tuple[Durable, Any]:
     """Return a Durable and its workflow of four rows, undone if it is cancelled."""
-    client: Any = AppwriteClient(connect_timeout=1.0, read_timeout=2.0, pool_size=32)
+    client: Any = (NotingClient if settings.get("noted") else AppwriteClient)(
+        connect_timeout=1.0, read_timeout=2.0, pool_size=32
+    )
+    client.folder = settings["folder"]
     tables = TablesDB(client.set_endpoint(settings["endpoint"]).set_project("demo").set_key("demo-key"))
     retry = appwrite_retry(max_attempts=2, base_delay=0.02, max_delay=0.1, deadline=3.0)
-    pipeline = Pipeline(retry=retry, breaker=appwrite_breaker("durable", cooldown=0.3))
+    pipeline = Pipeline(retry=retry, breaker=appwrite_breaker("durable", cooldown=settings.get("cooldown", 0.3)))
     durable = Durable(
         settings["url"],
         version=settings.get("version", "1"),
         pipeline=pipeline,
-        base_delay=0.1,
-        max_delay=1.0,
+        **{"base_delay": 0.1, "max_delay": 1.0, **settings.get("durable", {})},
     )
 
     async def keep(table: str, row_id: str, data: dict[str, str]) -> None:
@@ -80,14 +97,31 @@ def make(settings: dict[str, Any]) -> tuple[Durable, Any]:
     return durable, book
 
 
+def note_runs(durable: Durable, settings: dict[str, Any]) -> None:
+    """Note when so many workflows run, or all wait, in this process."""
+
+    def count() -> int:
+        runs = list(durable._crew.runs.values()) if durable._crew is not None else []
+        return sum(run.waits or not settings.get("all_wait") for run in runs)
+
+    while count() < settings["runs"]:
+        time.sleep(0.05)
+    note(settings["folder"], "runs", str(os.getpid()))
+
+
 def child(settings: dict[str, Any]) -> None:
     """Submit and work until somebody kills this process."""
     durable, book = make(settings)
     durable.start()
     note(settings["folder"], "started", str(os.getpid()))
+    if settings.get("runs"):
+        threading.Thread(target=note_runs, args=(durable, settings), daemon=True).start()
     for booking in settings["bookings"]:
         durable.submit(book, booking, id=booking)
         note(settings["folder"], "acknowledged", booking)
+    for number, booking in enumerate(settings.get("wanted", []), 1):
+        durable.result(booking)
+        note(settings["folder"], "finished", f"{os.getpid()} {number}")
     while True:
         time.sleep(60)
 

@@ -22,11 +22,12 @@ from appwrite.query import Query
 from appwrite.services.tables_db import TablesDB
 
 from booking_resilience.testing import AppwriteServer, Fault
+from durable_bench import eventually
 from durable_bookings import DATABASE, notes
 from redisserver import SOURCE, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 HERE = Path(__file__).resolve().parent
 TABLES = ("bookings", "rooms", "messages")
@@ -40,15 +41,6 @@ FAULTS = [
     Fault.cut_body(after_commit=True),
     Fault.rate_limited(reset_in=0.2),
 ]
-
-
-def eventually(condition: Callable[[], Any], within: float, what: str) -> Any:
-    """Return the first true value of a condition; fail after so many seconds."""
-    end = time.monotonic() + within
-    while not (value := condition()):
-        assert time.monotonic() < end, f"not within {within} s: {what}"
-        time.sleep(0.05)
-    return value
 
 
 class Backend:
@@ -85,17 +77,13 @@ class Backend:
         return row.removeprefix(next(prefix for prefix in ROWS[table] if row.startswith(prefix)))
 
 
-class Crew:
-    """Children of a process that has imported all it needs, on one database."""
+class Forge:
+    """A process that has imported all that a worker needs, and forks workers."""
 
-    def __init__(self, url: str, folder: Path, endpoint: str) -> None:
-        self.url, self.folder, self.endpoint = url, folder, endpoint
-        self.pids: list[int] = []
-
-    def __enter__(self) -> Crew:
-        self._errors = (self.folder / "errors").open("ab")
+    def __init__(self, folder: Path) -> None:
+        self._errors = (folder / "errors").open("ab")
         path = os.pathsep.join([str(SOURCE), str(HERE), os.environ.get("PYTHONPATH", "")])
-        self.parent = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, str(HERE / "durable_bookings.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -104,28 +92,41 @@ class Crew:
             text=True,
         )
         self._lock = threading.Lock()
+
+    def fork(self, settings: dict[str, Any]) -> int:
+        """Fork a worker with these settings; return its process ID."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write(json.dumps(settings) + "\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=60)
+        self._errors.close()
+
+
+class Crew:
+    """Workers on one database."""
+
+    def __init__(self, forge: Forge, url: str, folder: Path, endpoint: str) -> None:
+        self.forge, self.url, self.folder, self.endpoint = forge, url, folder, endpoint
+        self.pids: list[int] = []
+
+    def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
         for pid in self.pids:
             self.kill(pid)
-        assert self.parent.stdin is not None
-        assert self.parent.stdout is not None
-        self.parent.stdin.close()
-        self.parent.stdout.close()
-        self.parent.wait(10)
-        self._errors.close()
 
     def start(self, bookings: list[str] = [], **more: Any) -> int:  # noqa: B006 - it is not changed
-        """Start a child that submits these bookings; return its process ID."""
+        """Start a worker that submits these bookings; return its process ID."""
         settings = {"url": self.url, "folder": str(self.folder), "endpoint": self.endpoint, "bookings": bookings}
-        assert self.parent.stdin is not None
-        assert self.parent.stdout is not None
-        with self._lock:
-            self.parent.stdin.write(json.dumps({**settings, **more}) + "\n")
-            self.parent.stdin.flush()
-            pid = int(self.parent.stdout.readline())
-            self.pids.append(pid)
+        pid = self.forge.fork({**settings, **more})
+        self.pids.append(pid)
         return pid
 
     def kill(self, pid: int) -> None:
@@ -137,6 +138,14 @@ class Crew:
         """Return the bookings that were acknowledged."""
         return notes(self.folder, "acknowledged")
 
+    def has_finished(self, pid: int, bookings: list[str]) -> bool:
+        """Tell whether all these bookings have ended, for a worker that was started with them as `wanted`."""
+        return f"{pid} {len(bookings)}" in notes(self.folder, "finished")
+
+    def has_runs(self, pid: int) -> bool:
+        """Tell whether a worker has as many runs as its setting `runs` says."""
+        return str(pid) in notes(self.folder, "runs")
+
     def has_started(self, pid: int) -> bool:
         """Tell whether a child has started to work."""
         return str(pid) in notes(self.folder, "started")
@@ -145,24 +154,26 @@ class Crew:
 def campaign(crew: Crew, backend: Backend, *, bookings: int, kills: int, crews: int, seed: int, within: float) -> float:
     """Kill workers at random moments while faults are in force; every booking must be stored once, whole.
 
+    The bookings come bit by bit, so that all the workers have work when they are killed.
+
     Returns:
         The seconds that it took.
     """
     began, names = time.monotonic(), [f"b{number}" for number in range(bookings)]
     backend.server.faults.rate(0.3, seed=seed, kinds=FAULTS)
-    left = [kills]
-    lock = threading.Lock()
+    lock, begun = threading.Lock(), [0]
 
     def work(number: int) -> None:
         draw = random.Random(seed + number)
         while True:
             with lock:
-                if left[0] <= 0:
+                if begun[0] >= kills:
                     return
-                left[0] -= 1
-                mine = [name for name in names[number::crews] if name not in crew.acknowledged()]
-            pid = crew.start(mine)
-            time.sleep(draw.uniform(0.05, 1.2))
+                begun[0] += 1
+                due = names[: -(-bookings * begun[0] // kills)]
+            done = set(crew.acknowledged())
+            pid = crew.start([name for name in due[number::crews] if name not in done])
+            time.sleep(draw.uniform(0.05, 1.0))
             crew.kill(pid)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(crews)]
@@ -170,28 +181,45 @@ def campaign(crew: Crew, backend: Backend, *, bookings: int, kills: int, crews: 
         thread.start()
     for thread in threads:
         thread.join()
-    crew.start([name for name in names if name not in crew.acknowledged()])
+    last = crew.start([name for name in names if name not in crew.acknowledged()], wanted=names)
     eventually(lambda: set(names) <= set(crew.acknowledged()), within, "all bookings are acknowledged")
-
-    def requests() -> int:
-        return len(backend.server.requests)
-
-    def is_calm() -> bool:
-        before = requests()
-        time.sleep(2.0)
-        return requests() == before
-
-    eventually(is_calm, within, "nobody writes any more")
+    eventually(lambda: crew.has_finished(last, names), within, "all bookings have ended")
     backend.server.faults.clear()
-    eventually(lambda: backend.stored() == Counter(dict.fromkeys(names, 4)), within, "every booking is stored, whole")
+    assert backend.stored() == Counter(dict.fromkeys(names, 4)), "every booking is stored, whole"
     assert sorted(backend.rows("bookings")) == sorted(names)
     return time.monotonic() - began
 
 
+def takes_over(crew: Crew, backend: Backend, *, others: int, within: float = 100.0) -> float:
+    """Kill one of several workers; the others must store what it had taken.
+
+    Returns:
+        The seconds that it took.
+    """
+    names = [f"t{number}" for number in range(20)]
+    with backend.server.outage():
+        first = crew.start(names, runs=len(names))
+        eventually(lambda: crew.has_runs(first), 60, "it has begun all of them")
+        for pid in [crew.start() for _ in range(others)]:
+            eventually(lambda pid=pid: crew.has_started(pid), 60, "another worker has started")
+        crew.kill(first)
+    killed = time.monotonic()
+    eventually(lambda: backend.stored() == Counter(dict.fromkeys(names, 4)), within, "all bookings are stored")
+    return time.monotonic() - killed
+
+
 class Postgres:
-    """A PostgreSQL on a free port, in a folder of its own."""
+    """A PostgreSQL on a free port, in a folder of its own.
+
+    Args:
+        fsync: Whether it waits for the disk.
+    """
 
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+
+    def __init__(self, *, fsync: bool = False) -> None:
+        self.url = ""  # of a database, where a test keeps it
+        self._fsync = "on" if fsync else "off"  # no test cuts the machine's power
 
     @classmethod
     def missing(cls) -> str | None:
@@ -232,6 +260,7 @@ class Postgres:
     def start(self) -> None:
         """Start the server."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        options += f" -c fsync={self._fsync} -c max_connections=200"
         log = f"{self.folder}/log"
         assert self.programs is not None
         user: dict[str, Any] = {}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
+_MOVES = {(old, new) for (old, _), new in TRANSITIONS.items()}
+_TRIALS = State._fields.index("trials")
 TICK = 10.0  # seconds: a cooldown, and half of a trial's timeout
 
 
@@ -175,19 +177,22 @@ def key_of(world: World) -> tuple[object, ...]:
     Of a trial it only matters to its own caller whether, and where, it is among those under way.
     """
 
+    def place_of(actor: Actor, state: State) -> int:
+        return state.trials.index(actor.trial) if state.trials and actor.trial in state.trials else -1
+
     def seen_by(actor: Actor, state: State | None) -> tuple[object, ...]:
         if state is None:
             return ()
-        place = state.trials.index(actor.trial) if actor.trial in state.trials else -1
-        return (*state._replace(trials=tuple(trial.started for trial in state.trials)), place)
+        started = tuple([trial.started for trial in state.trials]) if state.trials else ()
+        return (*state[:_TRIALS], started, *state[_TRIALS + 1 :], place_of(actor, state))
 
     def key(actor: Actor) -> tuple[object, ...]:
         event = getattr(actor.event, "verdict", actor.event)
         event = Acquire if isinstance(event, Acquire) else event
         read = "as it is" if actor.fresh else seen_by(actor, actor.read)
-        return actor.left, event, type(event), seen_by(actor, world.state)[-1], read, actor.now, actor.epoch
+        return actor.left, event, type(event), place_of(actor, world.state), read, actor.now, actor.epoch
 
-    callers = tuple(sorted((key(actor) for actor in world.callers), key=hash))
+    callers = tuple(sorted([key(actor) for actor in world.callers], key=hash))
     state = seen_by(world.operator, world.state)
     return state, world.told, world.now, world.ticks, callers, key(world.operator)
 
@@ -204,8 +209,7 @@ def put(world: World, number: int, actor: Actor) -> World:
 def check_change(machine: Machine, change: Change) -> None:
     """The invariants of every single change, in one place."""
     before, after, event = change.before, change.after, change.event
-    allowed = {(old, new) for (old, _), new in TRANSITIONS.items()}
-    assert all((old, new) in allowed for old, new, _ in change.told), "only moves of the table"
+    assert all((old, new) in _MOVES for old, new, _ in change.told), "only moves of the table"
     assert after.epoch >= before.epoch + len(change.told), "every transition begins an epoch"
     assert len(after.trials) <= machine.trial_calls, "at most so many trials are out"
     assert not after.trials or after.kind is HALF_OPEN, "trials are out while it's half-open"

@@ -132,7 +132,10 @@ def read_request(sock):
     length = next((int(x.split(b":")[1]) for x in head.lower().split(b"\r\n") if x.startswith(b"content-length")), 0)
     is_chunked = b"transfer-encoding: chunked" in head.lower()
     while len(body) < length or (is_chunked and not body.endswith(b"0\r\n\r\n")):
-        body += sock.recv(65536)
+        chunk = sock.recv(65536)
+        if not chunk:
+            return None
+        body += chunk
     return head + b"\r\n\r\n" + body
 
 

@@ -8,7 +8,17 @@ import pathlib
 import typing
 
 import booking_resilience.settings
-from booking_resilience.settings.parts import NESTED, REFERENCES, SECTIONS, may_be_none, settings_of
+from booking_resilience.settings.parts import (
+    ADAPTIVE,
+    FIXED,
+    NESTED,
+    PIPELINE,
+    REFERENCES,
+    SECTIONS,
+    load,
+    may_be_none,
+    settings_of,
+)
 
 PATH = pathlib.Path(booking_resilience.settings.__file__).with_name("schema.json")
 _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string"}
@@ -18,8 +28,8 @@ _CATEGORIES = ["booking", "chat", "payment", "appwrite", "network"]
 def schema():
     """Return the schema."""
     tables = {
-        section: {"type": "object", "additionalProperties": _table(make), "description": _summary(make)}
-        for section, make in SECTIONS.items()
+        section: {"type": "object", "additionalProperties": _kinds(kind), "description": _summary(kind)}
+        for section, kind in SECTIONS.items()
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -30,17 +40,25 @@ def schema():
     }
 
 
-def _table(make):
-    known = settings_of(make)
-    hints = typing.get_type_hints(make if hasattr(make, "__dataclass_fields__") else make.__init__)
-    settings = {name: _setting(name, parameter, hints[name]) for name, parameter in known.items()}
-    return {"type": "object", "additionalProperties": False, "properties": settings}
+def _kinds(kind):
+    return {"anyOf": [_table(FIXED), _table(ADAPTIVE)]} if kind == ADAPTIVE else _table(kind)
 
 
-def _setting(name, parameter, hint):
+def _table(kind):
+    known, made = settings_of(kind), load(kind)
+    hints = typing.get_type_hints(made if hasattr(made, "__dataclass_fields__") else made.__init__)
+    settings = {name: _setting(kind, name, parameter, hints[name]) for name, parameter in known.items()}
+    table = {"type": "object", "additionalProperties": False, "properties": settings}
+    required = [name for name, parameter in known.items() if parameter.default is inspect.Parameter.empty]
+    return {**table, "required": required} if required else table
+
+
+def _setting(kind, name, parameter, hint):
+    if name == "timeout":
+        return {"anyOf": [{"type": "number"}, _table(NESTED[name])]}
     if name in NESTED:
         return _table(NESTED[name])
-    if name in REFERENCES:
+    if kind == PIPELINE and name in REFERENCES:
         return {"type": "string", "description": f"A name in {REFERENCES[name]}."}
     if name == "category":
         return {"enum": _CATEGORIES}
@@ -53,8 +71,8 @@ def _setting(name, parameter, hint):
     return setting if default is inspect.Parameter.empty else {**setting, "default": default}
 
 
-def _summary(make):
-    return inspect.getdoc(make).partition("\n")[0]
+def _summary(kind):
+    return inspect.getdoc(load(kind)).partition("\n")[0]
 
 
 if __name__ == "__main__":

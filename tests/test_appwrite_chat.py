@@ -459,5 +459,5 @@ class PagingMachine(RuleBasedStateMachine):
 
 
 TestPaging = PagingMachine.TestCase
-TestPaging.settings = settings(stateful_step_count=30, deadline=None)
+TestPaging.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestPaging.__doc__ = "Whatever comes and goes meanwhile, every reader gets what stayed, once and in order."

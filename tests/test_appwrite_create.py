@@ -679,7 +679,7 @@ def test_what_is_logged_names_the_operation_and_no_data(embedded, caplog):
     texts = [record.getMessage() for record in caplog.records if record.name == "booking_resilience.appwrite"]
     assert texts == [
         "createBooking: an earlier attempt had been carried out",
-        "createBooking: it is open whether it was carried out (AppwriteConnectionError)",
+        "createBooking: it may or may not have been carried out (AppwriteConnectionError)",
     ]
     assert "Secret" not in caplog.text
 

@@ -507,11 +507,11 @@ def test_memory_stays_flat(loop: Loop) -> None:
     async def main() -> None:
         nonlocal early, late
         number = 0
-        async for _ in iter_batch_async(double, iter(range(4_000))):
+        async for _ in iter_batch_async(double, iter(range(2_500))):
             number += 1
-            if number == 1_000:
+            if number == 800:
                 early = tracemalloc.get_traced_memory()[0]
-            if number == 3_900:
+            if number == 2_450:
                 late = tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()

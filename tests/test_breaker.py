@@ -756,7 +756,7 @@ def test_awaitables_and_generators_are_refused() -> None:
 def test_what_is_no_function_is_named() -> None:
     """A value instead of a function is refused with what to give, by a calm breaker and by one that watches."""
     for breaker in (CircuitBreaker("calm"), CircuitBreaker("watched", slow_call=1.0)):
-        with pytest.raises(TypeError, match="fn must be a function, not 42; give the function, not what"):
+        with pytest.raises(TypeError, match="fn must be a function, not 42; pass the function itself, not"):
             breaker.call(42)  # type: ignore[arg-type] # that is the point
         with pytest.raises(TypeError, match="fn must be a function, not 42"):
             LOOPS[0].run(lambda breaker=breaker: breaker.call_async(42))

@@ -165,26 +165,30 @@ OUTER = ("acquire", "isolate", "reset", "success", "failure", "ignored", "releas
 NESTED = ("acquire", "isolate", "reset", "success", "failure", "again")
 
 
-@pytest.mark.parametrize("variant", ["plain", "lost", "rate", "two trials"])
+VARIANTS = ("plain", "lost", "rate", "two trials")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("state", list(BreakerState))
 def test_an_operation_inside_another_happens_before_or_after_it(clock: Any, state: BreakerState, variant: str) -> None:
     """A signal handler that uses the breaker anywhere inside an operation changes it as if it came before or after."""
+    shift = VARIANTS.index(variant) + list(BreakerState).index(state)
     for outer in OUTER:
-        for number, nested in enumerate(NESTED):
+        for number, nested in enumerate(NESTED, shift):
             allowed = []
             for order in ((False, True), (True, False)):
                 scene = Scene(clock, state, variant)
                 for is_nested in order:
                     scene.run(nested if is_nested else outer, is_nested)
                 allowed.append(scene.picture())
-            point = 1 + number % 3  # a third of the points each: every point meets two of the nested operations
+            point = 1 + number % len(NESTED)  # every point meets one of the nested operations, in each case another
             while True:
                 scene = Scene(clock, state, variant)
                 fired = at_point(partial(scene.run, outer, False), partial(scene.run, nested, True), point)
                 if not fired:
                     break
                 assert with_moment(scene.picture()) in map(with_moment, allowed), (state, variant, outer, nested, point)
-                point += 3
+                point += len(NESTED)
 
 
 def with_moment(picture: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -18,6 +19,10 @@ QUICK = RetryPolicy(max_attempts=3, base_delay=0.01, max_delay=0.02, jitter=0.0)
 
 
 _NUMBERS = itertools.count()
+
+
+class DownError(ConnectionError):
+    """The backend is down."""
 
 
 class Function:
@@ -40,16 +45,22 @@ class Function:
         return work
 
 
-@pytest.fixture(params=["eager", "worker"])
-def run(request):
-    """Run a task to its end, in this process or by a worker."""
-    yield from runner(eager=request.param == "eager")
+@pytest.fixture(scope="module")
+def by_worker():
+    """Run a task to its end by one worker for all tests: it takes seconds to stop."""
+    yield from runner(eager=False)
 
 
 @pytest.fixture
 def run_eagerly():
-    """Run a task to its end in this process; a worker takes seconds to stop."""
+    """Run a task to its end in this process."""
     yield from runner(eager=True)
+
+
+@pytest.fixture(params=["run_eagerly", "by_worker"])
+def run(request):
+    """Run a task to its end, in this process or by a worker."""
+    return request.getfixturevalue(request.param)
 
 
 def runner(*, eager):
@@ -62,19 +73,27 @@ def runner(*, eager):
         task = function.task(app, **settings)
         if eager:
             return task.delay(21).get(timeout=20, disable_sync_subtasks=False)
-        with start_worker(app, perform_ping_check=False, shutdown_timeout=20):
-            return task.delay(21).get(timeout=20)
+        worker.consumer.update_strategies()  # it knows the tasks of when it began
+        return task.delay(21).get(timeout=20)
 
     go.app, go.eager = app, eager
-    yield go
+    with contextlib.ExitStack() as stack:
+        if not eager:
+            worker = stack.enter_context(start_worker(app, perform_ping_check=False, shutdown_timeout=20))
+        yield go
     app.close()
 
 
 def test_a_transient_error_is_tried_again_by_the_policy(run):
-    """Two failures and a success are three tries of the same task."""
-    function = Function(ConnectionError("down"), ConnectionError("down"))
-    assert run(function) == 42
+    """Two failures and a success are three tries of the same task, and one record of a recovery."""
+    monitor, function = ErrorMonitor(), Function(ConnectionError("down"), DownError("still down, token=s3cret"))
+    assert run(function, monitor=monitor) == 42
     assert function.calls == [21, 21, 21]
+    (record,) = monitor.recent()
+    assert (record.outcome, record.severity.value, record.attempts) == ("recovered", "warning", 3)
+    assert (record.error_type, record.operation[:4]) == (f"{__name__}.DownError", "work")
+    assert record.message.startswith("still down")
+    assert "s3cret" not in monitor.to_json()
 
 
 def test_the_policys_attempts_are_the_last_word(run_eagerly):

@@ -11,10 +11,12 @@ import json
 import logging
 import multiprocessing
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from asking import LOCAL, Answer, ask, ask_wsgi
 from booking_resilience.dashboard import dashboard, dashboard_wsgi, keeping
 from booking_resilience.dashboard.keeping import Secret
 from booking_resilience.journal import FleetMonitor, SQLiteJournal
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit
 from dashboardhost import fail_all
 from demohost import until
 
@@ -175,12 +178,24 @@ class TestPage:
         assert not re.search(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=", page)
         names = set(re.findall(r'(?:src|href)="(static/[\w.]+)"', page))
         names |= {f"static/{name}" for name in re.findall(r'from "\./(\w+\.js)"', ask(app, "/static/page.js").text)}
-        assert len(names) == 8
+        assert len(names) == 9
         kinds = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
         for name in names:
             answer = ask(app, f"/{name}")
             assert answer.status == 200, name
             assert answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
+
+    def test_a_wheel_has_the_pages_files(self) -> None:
+        """They lie in the package that is built, and git ignores none of them: a build leaves out what it does."""
+        root = Path(__file__).parent.parent
+        if shutil.which("git") is None or not (root / ".git").exists() or not (root / "pyproject.toml").exists():
+            pytest.skip("the tests are not in the source tree")
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        (package,) = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+        files = [path for path in (root / package / "dashboard" / "static").iterdir() if path.is_file()]
+        assert {path.suffix for path in files} == {".css", ".html", ".js", ".svg"}
+        command = ["git", "check-ignore", "--no-index", *map(str, files)]
+        assert subprocess.run(command, cwd=root, capture_output=True, check=False).stdout == b""
 
     def test_titles_and_names_are_text(self, monitor: ErrorMonitor) -> None:
         """Markup, and what looks like the page's own holes, stands in the title as it is."""
@@ -534,6 +549,31 @@ class TestChanges:
         assert len(ask(app, "/api/state").json()["chart"]["marks"]) == 1
 
 
+class TestLimits:
+    """The limits and rates of this process."""
+
+    def test_each_limit_is_shown_as_it_is(self, monitor: ErrorMonitor) -> None:
+        """A limit tells how full it is, a rate its burst, and both how many calls they rejected."""
+        rows, mails = ConcurrencyLimit("rows", limit=1), RateLimit("mails", rate=2, per=3600.0)
+        app = dashboard(monitor, limits={"database": rows, "mails": mails})
+        assert mails.try_acquire(2)
+        assert not mails.try_acquire()
+        with rows.guard():
+            found = ask(app, "/api/state").json()["limits"]
+        facts = {"in_flight": 1, "limit": 1, "queued": 0, "refused": 0, "is_rate": False, "is_full": True}
+        assert found[0] == {"name": "database", "nth": 0, **facts}
+        facts = {"in_flight": 0, "limit": 2, "queued": 0, "refused": 1, "is_rate": True, "is_full": False}
+        assert found[1] == {"name": "mails", "nth": 0, **facts}
+        assert ask(app, "/api/state").json()["limits"][0]["is_full"] is False
+
+    def test_limits_of_one_name_are_told_apart(self, monitor: ErrorMonitor) -> None:
+        """`nth` counts the limits of a name, and a collection that grows is followed."""
+        grown = [AdaptiveLimit("same")]
+        app = dashboard(monitor, limits=grown)
+        grown.append(AdaptiveLimit("same"))
+        assert [row["nth"] for row in ask(app, "/api/state").json()["limits"]] == [0, 1]
+
+
 class TestArguments:
     """Wrong arguments are rejected when it is made."""
 
@@ -549,6 +589,8 @@ class TestArguments:
             ({"secret": 5}, TypeError),
             ({"breakers": 5}, TypeError),
             ({"breakers": ["appwrite"]}, TypeError),
+            ({"limits": 5}, TypeError),
+            ({"limits": [CircuitBreaker("appwrite")]}, TypeError),
         ],
     )
     @pytest.mark.parametrize("make", [dashboard, dashboard_wsgi])

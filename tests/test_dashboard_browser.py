@@ -9,14 +9,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from booking_resilience import BreakerState, CircuitBreaker, ErrorMonitor, load_json
+from booking_resilience import BreakerState, CircuitBreaker, ErrorMonitor, LimitExceededError, load_json
 
 pytest.importorskip("starlette", reason="the extra `dashboard` is not installed")
 pytest.importorskip("selenium", reason="selenium is not installed")
@@ -28,8 +28,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from booking_resilience.dashboard import dashboard, dashboard_wsgi
+from booking_resilience.journal import FleetMonitor, SQLiteJournal
+from booking_resilience.load import ConcurrencyLimit, RateLimit
 from dashboardhost import DashboardHost, dashboard_host, fail_all, wsgi_host
 from demohost import DemoHost, demo_host, moved_clock, until
+from journaling import run
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 AXE = Path(os.environ.get("AXE_CORE", Path(__file__).parent.parent / "node_modules" / "axe-core" / "axe.min.js"))
@@ -183,7 +186,9 @@ def showing(page: Page, **settings: Any) -> Iterator[Shown]:
     """Serve a dashboard with errors and one breaker; the page leaves it before it goes."""
     monitor, breaker = ErrorMonitor(), CircuitBreaker("appwrite", cooldown=30.0)
     fail_all(monitor)
-    with dashboard_host(dashboard(monitor, breakers=[breaker], title="Booking errors", **settings)) as host:
+    limits = [ConcurrencyLimit("rows", limit=2), RateLimit("mails", rate=5)]
+    app = dashboard(monitor, breakers=[breaker], limits=limits, title="Booking errors", **settings)
+    with dashboard_host(app) as host:
         yield Shown(monitor, breaker, host)
         page.leave()
 
@@ -276,6 +281,85 @@ class TestNumbers:
             page.sees("groups", r"last (just now|\d+ s ago)")
         finally:
             page.driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
+
+
+class TestLimits:
+    """The limits and rates beside the breakers."""
+
+    def test_a_limit_that_fills_up_is_seen(self, page: Page) -> None:
+        """A full limit is marked, with how many calls are in flight and were rejected; a rate tells its burst."""
+        rows, mails = ConcurrencyLimit("rows", limit=1), RateLimit("mails", rate=1, per=3600.0)
+        with dashboard_host(dashboard(ErrorMonitor(), limits=[rows, mails])) as host:
+            page.open(host.url)
+            page.sees("limits", r"rows\s+free\s+0 of 1 in flight · 0 queued · 0 refused")
+            with rows.guard():
+                with pytest.raises(LimitExceededError):
+                    rows.call(int)
+                page.sees("limits", r"rows\s+full\s+1 of 1 in flight · 0 queued · 1 refused")
+                assert page.at("#limits meter").get_attribute("value") == "1"
+            assert mails.try_acquire()
+            assert not mails.try_acquire()
+            page.sees("limits", r"rows\s+free[\s\S]*mails\s+free\s+rate, 1 call at once · 0 queued · 1 refused")
+            assert not page.at("#breakers-card").is_displayed()
+            page.leave()
+
+
+class TestFleet:
+    """A `FleetMonitor` behind the page."""
+
+    def test_the_page_shows_all_processes(self, page: Page, tmp_path: Path) -> None:
+        """Records of two processes come by themselves, can be told apart by process, and unfold with their stacks."""
+        path = tmp_path / "errors.db"
+        with closing(SQLiteJournal(path)) as journal, FleetMonitor(journal) as fleet:
+            here = ErrorMonitor(journal=journal)
+            fail_all(here)
+            with dashboard_host(dashboard(fleet)) as host:
+                page.open(host.url)
+                page.shows(*ALL)
+                other = int(run(ELSEWHERE, str(path)))
+                page.shows(*ALL, "elsewhere")
+                page.sees("tiles", r"records\s+9")
+                page.sees("processes-title", "^2 processes$")
+                page.click("#processes-card summary")
+                page.sees("processes", rf"{other} on [\s\S]*2 records")
+                (there,) = [each.text for each in Select(page.at("[name=process]")).options if str(other) in each.text]
+                page.choose("process", there)
+                page.shows("elsewhere")
+                page.unfold("elsewhere")
+                assert str(other) in page.text("groups")
+                assert "<string>:9 in <module>" in page.text("groups")
+                page.leave()
+
+    def test_a_journal_that_cannot_be_read_is_told(self, page: Page, tmp_path: Path) -> None:
+        """A banner says since when the numbers are behind, and goes when the journal is read again."""
+        path = tmp_path / "errors.db"
+        with closing(SQLiteJournal(path)) as journal, FleetMonitor(journal) as fleet:
+            here = ErrorMonitor(journal=journal)
+            fail_all(here)
+            assert here.flush(20.0)
+            with dashboard_host(dashboard(fleet)) as host:
+                page.open(host.url)
+                page.shows(*ALL)
+                page.hides("stale", "Behind since")
+                journal.close()
+                page.sees("stale", "Behind since")
+                page.shows(*ALL)
+                page.leave()
+
+
+ELSEWHERE = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from booking_resilience import ErrorMonitor
+from booking_resilience.journal import SQLiteJournal
+monitor = ErrorMonitor(journal=SQLiteJournal(sys.argv[1]))
+for number in range(2):
+    try:
+        raise ConnectionError("from elsewhere")
+    except ConnectionError as error:
+        monitor.log_network_error("elsewhere", error)
+print(os.getpid())
+"""
 
 
 class TestUnfolding:
@@ -603,3 +687,27 @@ class TestDemo:
         page.sees("result", "Failed")
         assert page.run("return document.documentElement.scrollWidth") <= width
         assert violations(page) == []
+
+    def test_what_waits_can_be_tried_and_cancelled(self, page: Page, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """With `--durable` a booking is received in an outage, waits with its reason, and can be tried or cancelled."""
+        pytest.importorskip("dbos", reason="the extra `durable` is not installed")
+        settings = {"path": str(tmp_path_factory.mktemp("kept") / "bookings.db"), "base_delay": 600.0}
+        with demo_host(cooldown=0.05, durable=settings) as host:
+            page.driver.get(host.url)
+            page.sees("waiting", "None: all that were received are stored")
+            with host.appwrite.outage():
+                page.click("#book")
+                page.sees("result", "Received; it will be stored")
+                page.sees("waiting-list", r"since \d+:\d\d:\d\d.*\n*.*createBooking, 1 try, next try .*: ")
+                for width, scheme in ((390, "light"), (1280, "dark")):
+                    page.device(width, 900, scheme=scheme, motion="reduce")
+                    assert page.run("return document.documentElement.scrollWidth") <= width
+                    assert not AXE.exists() or violations(page) == []
+            page.click("[aria-label^='Try now']")
+            page.sees("waiting", "None: all that were received are stored")
+            with host.appwrite.outage():
+                page.click("#book")
+                page.sees("waiting-list", "createBooking")
+                page.click("[aria-label^='Cancel']")
+                page.sees("waiting-list", "undoBooking")
+            page.leave()  # before the server stops

@@ -1,7 +1,8 @@
-"""The lines of docs/how-to/dashboard.md that mount the dashboard, in each framework that is installed."""
+"""The lines of docs/how-to/dashboard.md that mount it or tell of readiness, in each framework that is installed."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import types
@@ -29,7 +30,8 @@ def lines_for(framework: str) -> str:
 
 def mounted(framework: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the page's lines for a framework as a module; return what they define."""
-    pytest.importorskip(framework, reason=f"{framework} is not installed")
+    library = framework.removesuffix("-health")
+    pytest.importorskip(library, reason=f"{library} is not installed")
     monitor = ErrorMonitor()
     fail_all(monitor)
     module: Any = types.ModuleType("mounted")
@@ -60,13 +62,40 @@ def test_flask_mounts_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_django_mounts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same under Django, whose other pages are served as before."""
+    set_up_django()
+    check_wsgi(mounted("django", monkeypatch)["application"])
+
+
+def set_up_django() -> None:
+    """Configure Django, once; skip the test where it isn't installed."""
     django = pytest.importorskip("django", reason="django is not installed")
     from django.conf import settings
 
     if not settings.configured:
         settings.configure(ROOT_URLCONF=(), ALLOWED_HOSTS=["*"], SECRET_KEY="k", MIDDLEWARE=[])
     django.setup()
-    check_wsgi(mounted("django", monkeypatch)["application"])
+
+
+@pytest.mark.parametrize("framework", ["starlette", "fastapi", "litestar", "flask", "django"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_readiness_is_a_route(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The route answers 200 while the process can work, and 503 when an essential breaker is isolated."""
+    if framework == "django":
+        set_up_django()
+    module = mounted(f"{framework}-health", monkeypatch)
+
+    def asked() -> tuple[int, Any]:
+        if framework == "django":
+            from django.test import RequestFactory
+
+            answer: Any = module["ready"](RequestFactory().get("/ready"))
+            return answer.status_code, json.loads(answer.content)
+        found = (ask_wsgi if framework == "flask" else ask)(module["app"], "/ready")
+        return found.status, found.json()
+
+    assert asked() == (200, {"status": "ok"})
+    module["breaker"].isolate("maintenance")
+    assert asked() == (503, {"status": "down"})
 
 
 def check_wsgi(app: Any) -> None:

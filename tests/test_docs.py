@@ -2,8 +2,10 @@
 
 A `python` block runs, in the order of the page and in one namespace. A `text` block right after it is what it prints
 (`...` stands for anything). A block whose first line is `# NAME.py` is a file of that name, to be imported by what
-follows; a test file is run with pytest. `<!-- not run: REASON -->` before a block keeps it from being run. A table
-after `<!-- defaults: NAME -->` is held against the signature of that name.
+follows; a test file is run with pytest, and a file with a `text` block after it is a program, which is run by itself.
+`<!-- not run: REASON -->` before a block keeps it from being run, `<!-- needs: MODULE -->` does so where that module
+isn't installed. A page that reads `APPWRITE_ENDPOINT` has an Appwrite server with the table `bookings`. A table after
+`<!-- defaults: NAME -->` is held against the signature of that name.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import doctest
 import importlib
+import importlib.util
 import inspect
 import io
 import os
 import pkgutil
 import re
+import runpy
 import subprocess
 import sys
 import types
@@ -25,7 +29,7 @@ from pathlib import Path
 import pytest
 
 import booking_resilience
-from booking_resilience.testing import virtual_time
+from booking_resilience.testing import AppwriteServer, virtual_time
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -33,6 +37,7 @@ README = ROOT / "README.md"
 
 _FENCE = re.compile(r"^(`{3,}|:{3,})[ ]*(\S*)[^\n]*\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: .+? -->\s*\Z", re.DOTALL)
+_NEEDS = re.compile(r"<!-- needs: ([\w.]+) -->\s*\Z")
 _FILE = re.compile(r"\A# (\w+\.py)\n")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
@@ -78,7 +83,9 @@ def blocks_of(page: Path) -> list[Block]:
         prints = None
         if following is not None and following[2] == "text" and not source[match.end() : following.start()].strip():
             prints = following[3]
-        is_run = _NOT_RUN.search(source, 0, match.start()) is None
+        needs = _NEEDS.search(source, 0, match.start())
+        is_there = needs is None or importlib.util.find_spec(needs[1]) is not None
+        is_run = is_there and _NOT_RUN.search(source, 0, match.start()) is None
         blocks.append(Block(match[2], match[3], source.count("\n", 0, match.start()) + 1, is_run, prints))
     return blocks
 
@@ -136,9 +143,11 @@ def has_python(page: Path) -> bool:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if has_python(page)], ids=name_of)
 def test_every_snippet_of_a_page_runs_and_prints_what_the_page_says(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """The python blocks of a page run from top to bottom, in virtual time, and print the text that follows them."""
+    if any("APPWRITE_ENDPOINT" in block.text for block in blocks_of(page)):
+        request.getfixturevalue("appwrite_with_bookings")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     module = types.ModuleType("docs_page")
@@ -146,6 +155,7 @@ def test_every_snippet_of_a_page_runs_and_prints_what_the_page_says(
     monkeypatch.setitem(sys.modules, "docs_page", module)
     before = set(sys.modules)
     checker = doctest.OutputChecker()
+    tests: list[str] = []
     try:
         with virtual_time():
             for block in blocks_of(page):
@@ -155,23 +165,43 @@ def test_every_snippet_of_a_page_runs_and_prints_what_the_page_says(
                     Path(block.file).write_text(block.text, encoding="utf-8")
                     importlib.invalidate_caches()
                     if block.file.startswith("test_"):
-                        run_pytest(block.file)
-                    continue
+                        tests.append(block.file)
+                    elif block.prints is None:
+                        importlib.import_module(block.file.removesuffix(".py"))
+                    if block.prints is None:
+                        continue
                 printed = io.StringIO()
                 with contextlib.redirect_stdout(printed):
-                    exec(compile("\n" * block.line + block.text, name_of(page), "exec"), module.__dict__)
+                    if block.file is not None:
+                        runpy.run_path(block.file, run_name="__main__")
+                    else:
+                        exec(compile("\n" * block.line + block.text, name_of(page), "exec"), module.__dict__)
                 if block.prints is not None:
                     same = checker.check_output(block.prints, printed.getvalue(), doctest.ELLIPSIS)
                     assert same, f"{name_of(page)}:{block.line} says\n{block.prints}\nbut prints\n{printed.getvalue()}"
+        if tests:
+            run_pytest(tests)
     finally:
         for name in set(sys.modules) - before:  # files of the page; the next one may have some of the same name
             if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
                 del sys.modules[name]
 
 
-def run_pytest(file: str) -> None:
-    """Run a test file that a page shows, as a reader would."""
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
+@pytest.fixture
+def appwrite_with_bookings(appwrite_server: AppwriteServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Appwrite server in the environment, with the table that the pages store bookings in."""
+    tables = importlib.import_module("appwrite.services.tables_db").TablesDB(appwrite_server.client())
+    tables.create("clinic", "Clinic")
+    tables.create_table("clinic", "bookings", "Bookings")
+    tables.create_varchar_column("clinic", "bookings", "slot", 32, True)
+    monkeypatch.setenv("APPWRITE_ENDPOINT", appwrite_server.endpoint)
+    monkeypatch.setenv("APPWRITE_PROJECT", "demo")
+    monkeypatch.setenv("APPWRITE_KEY", "demo-key")
+
+
+def run_pytest(files: list[str]) -> None:
+    """Run the test files that a page shows, as a reader would, but all at once."""
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTEST_ADDOPTS": ""}
     )
@@ -270,7 +300,7 @@ def test_the_defaults_in_the_readme_are_those_of_the_signatures() -> None:
 @pytest.mark.parametrize("module", EXPLAINED)
 def test_every_public_name_stands_in_the_reference(module: str) -> None:
     """The reference describes each public name, and none that does not exist."""
-    reference = "\n".join(page.read_text(encoding="utf-8") for page in sorted((DOCS / "reference").glob("*.md")))
+    reference = "\n".join(page.read_text(encoding="utf-8") for page in sorted((DOCS / "reference").rglob("*.md")))
     described = set(re.findall(rf"^\.\. \w+:: {re.escape(module)}\.(\w+)$", reference, re.MULTILINE))
     public = set(importlib.import_module(module).__all__)
     assert described == public

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections import Counter
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 pytest.importorskip("dbos")
 
+from booking_resilience.durable import DurableStoreError
 from booking_resilience.testing import AppwriteServer
-from durable_crew import Backend, Crew, Postgres, campaign, eventually
+from durable_bench import Bench, eventually, failing
+from durable_crew import Backend, Crew, Forge, Postgres, campaign, takes_over
 from redisserver import needs_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [needs_fork, pytest.mark.timeout(int(os.environ.get("DURABLE_TIMEOUT", "170")))]
-KILLS = int(os.environ.get("DURABLE_KILLS", "40"))
-BOOKINGS = int(os.environ.get("DURABLE_BOOKINGS", "100"))
-CREWS = int(os.environ.get("DURABLE_CREWS", "2"))
-SEED = int(os.environ.get("DURABLE_SEED", "1"))
+pytestmark = [needs_fork]
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """Where the workers come from."""
+    made = Forge(tmp_path_factory.mktemp("forge"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -33,50 +37,56 @@ def backend() -> Iterator[Backend]:
         yield Backend(server)
 
 
-@pytest.fixture
-def crew(backend: Backend, tmp_path: Path) -> Iterator[Crew]:
-    """A crew on a SQLite file."""
-    with Crew(f"sqlite:///{tmp_path}/durable.sqlite", tmp_path, backend.server.endpoint) as made:
-        yield made
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL, or a skip that says why not."""
     if reason := Postgres.missing():
         pytest.skip(reason)
     with Postgres() as made:
+        made.url = made.database()
         yield made
 
 
-def test_killed_workers_lose_and_double_nothing(crew: Crew, backend: Backend) -> None:
+def test_killed_workers_lose_and_double_nothing(forge: Forge, backend: Backend, tmp_path: Path) -> None:
     """Every booking is stored once and whole, however many workers are killed under faults."""
-    seconds = campaign(
-        crew, backend, bookings=BOOKINGS, kills=KILLS, crews=CREWS, seed=SEED, within=60.0 + KILLS + BOOKINGS
-    )
-    print(f"{BOOKINGS} bookings, {KILLS} kills, {CREWS} crews, seed {SEED}: 0 lost, 0 doubled, {seconds:.1f} s")
+    with Crew(forge, f"sqlite:///{tmp_path}/durable.sqlite", tmp_path, backend.server.endpoint) as crew:
+        campaign(crew, backend, bookings=100, kills=40, crews=4, seed=1, within=160.0)
 
 
-def test_a_living_worker_takes_over(crew: Crew, backend: Backend) -> None:
+def test_a_living_worker_takes_over(forge: Forge, backend: Backend, tmp_path: Path) -> None:
     """A worker takes over from one that was killed while both lived."""
-    _takes_over(crew, backend)
+    with Crew(forge, f"sqlite:///{tmp_path}/durable.sqlite", tmp_path, backend.server.endpoint) as crew:
+        takes_over(crew, backend, others=1)
 
 
-def test_a_worker_takes_over_on_postgres(backend: Backend, postgres: Postgres, tmp_path: Path) -> None:
+def test_a_worker_takes_over_on_postgres(forge: Forge, backend: Backend, postgres: Postgres, tmp_path: Path) -> None:
     """Of three processes on PostgreSQL the others take over from the one that is killed."""
-    with Crew(postgres.database(), tmp_path, backend.server.endpoint) as crew:
-        _takes_over(crew, backend, others=2)
+    with Crew(forge, postgres.url, tmp_path, backend.server.endpoint) as crew:
+        takes_over(crew, backend, others=2)
 
 
-def _takes_over(crew: Crew, backend: Backend, others: int = 1) -> None:
-    names = [f"t{number}" for number in range(20)]
-    with backend.server.outage():
-        first = crew.start(names)
-        for _ in range(others):
-            other = crew.start()
-            eventually(lambda pid=other: crew.has_started(pid), 30, "another worker has started")
-        eventually(lambda: len(crew.acknowledged()) == len(names), 30, "all are acknowledged")
-        crew.kill(first)
-    killed = time.monotonic()
-    eventually(lambda: backend.stored() == Counter(dict.fromkeys(names, 4)), 100, "all bookings are stored")
-    print(f"taken over and stored {time.monotonic() - killed:.1f} s after the kill")
+def test_postgres_may_go_and_come_back(postgres: Postgres) -> None:
+    """While PostgreSQL is away submissions are rejected; when it is back all goes on, also a call that ended."""
+    bench = Bench(postgres.url)
+    try:
+        waits, gate, begun = bench.call(failing(1)), threading.Event(), threading.Event()
+        ends = bench.call(lambda: (begun.set(), gate.wait(60), "done")[-1])
+        bench.waits(waits)
+        assert begun.wait(60)
+        postgres.stop()
+        gate.set()
+        with pytest.raises(DurableStoreError):
+            bench.call(failing(0))
+        postgres.start()
+        eventually(lambda: tried_now(bench, waits), 60, "it is woken")
+        assert [bench.value(booking) for booking in (waits, ends, bench.call(failing(0)))] == ["done"] * 3
+    finally:
+        bench.durable.stop(timeout=1.0)
+
+
+def tried_now(bench: Bench, booking: str) -> bool:
+    """Try a booking now; False also while the database comes back."""
+    try:
+        return bench.durable.try_now(booking)
+    except DurableStoreError:
+        return False

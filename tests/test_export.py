@@ -567,7 +567,7 @@ def test_what_no_export_has_is_refused_by_name() -> None:
     document = json.loads(filled().to_json())
     for field, value in (
         ("timestamp", "2026-03-01T10:00:00"), ("attempts", -5), ("message_length", -1), ("line", -3),
-        ("causes", [3]), ("duration", "1"), ("attempts", True), ("attempts", 1.5), ("context", []),
+        ("causes", [3]), ("duration", "1"), ("duration", -0.5), ("attempts", True), ("attempts", 1.5), ("context", []),
     ):  # fmt: skip
         changed = copy.deepcopy(document)
         changed["errors"][0][field] = value

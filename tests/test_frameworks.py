@@ -15,6 +15,7 @@ import wsgiref.simple_server
 import pytest
 
 from booking_resilience import BreakerState, remaining_time
+from booking_resilience.testing import virtual_time
 from rawserver import RawServer, answer
 from test_docs import DOCS, blocks_of
 
@@ -111,7 +112,7 @@ def django_app(names, *, is_async):
     from django.urls import path
 
     module = types.ModuleType("booking_urls")
-    module.urlpatterns = [path("slots/<str:slot>", names["slot"])]
+    module.urlpatterns = [path("slots/<str:slot>", names["slot"]), path("ready", names["ready"])]
     if not settings.configured:
         settings.configure(ALLOWED_HOSTS=["*"], MIDDLEWARE=[], SECRET_KEY="test", USE_TZ=True, LOGGING_CONFIG=None)
         django.setup()
@@ -186,7 +187,7 @@ CASES = [
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("framework", "how"), CASES)
 def test_the_lines_of_a_framework_do_what_the_page_says(framework, how):
-    """The deadline comes in, rejections and overruns become problem details, records have the request's context."""
+    """The deadline comes in, rejections become problem details, records have the request's context, health is told."""
     pytest.importorskip(framework.lower())
     names = namespace(framework)
     breaker, monitor = names["backend"].breaker, names["monitor"]
@@ -196,6 +197,7 @@ def test_the_lines_of_a_framework_do_what_the_page_says(framework, how):
         assert 3 < float(body.decode().strip('"').split(": ")[1]) <= 4  # the pipeline's own deadline
         status, _, body = ask("/slots/1030", {"X-Request-Timeout-Ms": "900"})
         assert 0 < float(body.decode().strip('"').split(": ")[1]) <= 0.9
+        assert ask("/ready", {})[::2] == (200, b"ok")
         for _ in range(5):
             with pytest.raises(ConnectionError), breaker.guard():
                 raise ConnectionError
@@ -206,6 +208,7 @@ def test_the_lines_of_a_framework_do_what_the_page_says(framework, how):
         assert found["content-type"].split(";")[0] == "application/problem+json"
         assert 1 <= int(found["retry-after"]) <= 30
         assert json.loads(body)["status"] == 503
+        assert ask("/ready", {})[::2] == (503, b"down")
     (record,) = monitor.recent()
     assert record.context == {"request_id": "r-1", "method": "GET", "path": "/slots/1030"}
 
@@ -216,14 +219,14 @@ def test_the_lines_of_the_http_clients_run():
     clients = ["httpx2", "requests", "aiohttp"]
     for client in clients:
         pytest.importorskip(client)
+    import asyncio
+
     busy, fine = answer(503, b"", Connection="close"), answer(200, b"ok", Connection="close")
-    with RawServer(*[busy, fine] * 4, keep_alive=False) as server:
+    with RawServer(*[busy, fine] * 4, keep_alive=False) as server, virtual_time():
         url = f"http://127.0.0.1:{server.port}/"
         for client in clients:
             (text,) = blocks("http-clients.md", client)
             execute(text, names)
-        import asyncio
-
         with names["client"] as client:
             assert client.get(url).text == "ok"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from booking_resilience import CircuitBreaker, ErrorMonitor
 from booking_resilience.dashboard import Health, HealthCheck, health
+from booking_resilience.load import ConcurrencyLimit, RateLimit
 from booking_resilience.testing import virtual_time
 
 
@@ -83,6 +85,25 @@ def test_a_full_limit_is_degraded(in_flight: int, status: str) -> None:
     """A limit whose places are all taken degrades."""
     assert health(limits=[Places(in_flight)]).status == status
     assert health(limits={"database": Places(in_flight)}).checks[0].name == "database"
+
+
+def test_real_limits_are_asked() -> None:
+    """A limit with all places taken degrades, and so does a rate for whose next turn somebody waits."""
+    rows, mails = ConcurrencyLimit("rows", limit=1), RateLimit("mails", rate=1, per=3600.0, max_queue=1)
+    assert health(limits=[rows, mails]).status == "ok"
+    with rows.guard():
+        (check, _) = health(limits=[rows, mails]).checks
+        assert check == HealthCheck("rows", "degraded", "1 of 1 in flight")
+    assert mails.try_acquire()
+
+    async def wait() -> str:
+        waiting = asyncio.create_task(mails.call_async(asyncio.sleep, 0))
+        await asyncio.sleep(0)
+        (check,) = health(limits=[mails]).checks
+        waiting.cancel()
+        return check.detail
+
+    assert asyncio.run(wait()) == "0 of 1 in flight, 1 queued"
 
 
 def test_a_firing_alert_is_degraded() -> None:

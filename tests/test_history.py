@@ -104,8 +104,7 @@ class TestCounts:
         """Whatever the order of groups, severities and minutes, each record is counted once, in its minute."""
         table = MinuteTable()
         for group, severity, minute in events:
-            minutes = table.turn(f"{group}", severity, minute * 60.0 + 30)
-            minutes.counts[minutes.slot] += 1
+            table.add(f"{group}", severity, minute * 60.0 + 30)
         history = table.read(1500 * 60.0, 1440, [])
         for severity in Severity:
             wanted = [0] * 1440

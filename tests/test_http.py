@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import email.utils
+import gc
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -65,14 +69,26 @@ BEHAVIOURS = {
     "GET 503": ([busy(503), OK], "GET", {}, None, 200, 2, 1),
     "GET 503 again and again": ([busy(503)], "GET", {}, None, 503, 3, 3),
     "GET 503, Retry-After in seconds": ([busy(503, Retry_After="0"), OK], "GET", {}, None, 200, 2, 1),
+    "GET 503, Retry-After as a date": ([busy(503, Retry_After=date(-5)), OK], "GET", {}, None, 200, 2, 1),
+    "GET 503, Retry-After unreadable": ([busy(503, Retry_After="soon"), OK], "GET", {}, None, 200, 2, 1),
+    "GET 429, Retry-After in seconds": ([busy(429, Retry_After="0"), OK], "GET", {}, None, 200, 2, 0),
     "GET 429, Retry-After as a date": ([busy(429, Retry_After=date(-5)), OK], "GET", {}, None, 200, 2, 0),
+    "GET 429, Retry-After unreadable": ([busy(429, Retry_After="-1"), OK], "GET", {}, None, 200, 2, 0),
+    "GET 429, Retry-After of two days": ([busy(429, Retry_After=date(172800)), OK], "GET", {}, None, 429, 1, 0),
     "GET 429 without Retry-After": ([busy(429), OK], "GET", {}, None, 200, 2, 0),
     "GET 503, Retry-After of two days": ([busy(503, Retry_After="172800"), OK], "GET", {}, None, 503, 1, 1),
     "GET 404": ([answer(404, b"no", Connection="close"), OK], "GET", {}, None, 404, 1, 0),
     "GET 501": ([answer(501, b"no", Connection="close"), OK], "GET", {}, None, 501, 1, 1),
     "GET 302": ([answer(302, b"", Location="/x", Connection="close"), OK], "GET", {}, None, 302, 1, 0),
     "GET 200 with its body cut off": ([cut(OK[:-1]), OK], "GET", {}, None, ERROR, 1, 0),
+    "GET 200 with a dripping body": ([drip(OK, 0.0005)], "GET", {}, None, 200, 1, 0),
     "GET with a generated body 503": ([busy(503), OK], "GET", {}, [b"a", b"b"], 503, 1, 1),
+    "POST 200": ([OK], "POST", {}, b"pay", 200, 1, 0),
+    "POST 404": ([answer(404, b"no", Connection="close"), OK], "POST", KEY, b"pay", 404, 1, 0),
+    "POST reset without an answer": ([reset, OK], "POST", {}, b"pay", ERROR, 1, 1),
+    "POST 429": ([busy(429), OK], "POST", {}, b"pay", 429, 1, 0),
+    "POST with a key 429": ([busy(429, Retry_After="0"), OK], "POST", KEY, b"pay", 200, 2, 0),
+    "POST with a key closed again and again": ([None], "POST", KEY, b"pay", ERROR, 3, 3),
     "POST closed without an answer": ([None, OK], "POST", {}, b"pay", ERROR, 1, 1),
     "POST 503": ([busy(503), OK], "POST", {}, b"pay", 503, 1, 1),
     "PUT 503": ([busy(503), OK], "PUT", {}, b"pay", 503, 1, 1),
@@ -102,7 +118,8 @@ def test_each_client_behaves_as_the_table_says(name, behaviour, make):
                 client.request(method, url, headers, body)
         else:
             assert client.request(method, url, headers, body)[0] == outcome
-        repeats = 2 if name == "aiohttp" and requests == 3 and outcome is ERROR else 1  # aiohttp does it all once more
+        # aiohttp does it all once more after a disconnect
+        repeats = 2 if name == "aiohttp" and requests == 3 and outcome is ERROR and method == "GET" else 1
         assert len(server.requests) == requests * repeats
         assert len(failed) == failures * repeats
         assert [breaker.name for breaker in breakers] == [f"http://127.0.0.1:{server.port}"]
@@ -117,6 +134,88 @@ def test_a_connection_that_was_refused_is_tried_again_whatever_the_method(name, 
     with pytest.raises(client.error) as caught:
         client.request(method, f"http://127.0.0.1:{port}/")
     assert len(attempts_of(caught.value)) == 3
+
+
+@pytest.mark.parametrize(("method", "headers"), [("GET", {}), ("POST", KEY), ("POST", {})])
+def test_a_connection_that_is_reset_before_the_request_may_have_brought_it(name, method, headers, make):
+    """What is reset as soon as it stands is tried again if repeating is safe: who was reset can't know what arrived."""
+    resets = [1]
+
+    def wrap(sock):
+        if resets:
+            resets.pop()
+            reset(sock, None)
+            raise OSError
+        return sock
+
+    client = make(name)
+    with RawServer(OK, wrap=wrap) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        try:
+            assert client.request(method, url, headers, b"pay" if method == "POST" else None)[0] == 200
+        except client.error:
+            assert method == "POST"  # without a key; if not even the connection stood, it has been sent again
+            assert headers == {}
+            assert server.requests == []
+        else:
+            assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_redirect_is_the_clients_to_follow(name, follow, make):
+    """Each hop is an operation of its own, with attempts of its own."""
+    client = make(name)
+    hop = answer(302, b"", Location="/there", Connection="close")
+    with RawServer(busy(503), hop, busy(503), OK, keep_alive=False) as server:
+        assert client.request("GET", f"http://127.0.0.1:{server.port}/", follow=follow)[0] == (200 if follow else 302)
+        assert len(server.requests) == (4 if follow else 2)
+
+
+def test_a_response_is_read_as_it_comes(name, make):
+    """Who reads a response chunk by chunk does so after a retry, too; a body that drips is read to its end."""
+    client = make(name)
+    with RawServer(busy(503), drip(answer(200, b"abc", Connection="close"), 0.0005), keep_alive=False) as server:
+        assert b"".join(client.chunks(f"http://127.0.0.1:{server.port}/")) == b"abc"
+        assert len(server.requests) == 2
+
+
+def test_the_clients_own_timeout_is_tried_again(name, make):
+    """A read that takes longer than the client's timeout is an attempt that failed."""
+    client = make(name, timeout=0.3)
+    with RawServer(hang, OK) as server:
+        assert client.request("GET", f"http://127.0.0.1:{server.port}/") == (200, b"ok")
+        assert len(server.requests) == 2
+
+
+def test_the_total_timeout_of_an_aiohttp_session_ends_all_attempts():
+    """Once `total` is over nothing more is sent, and the breaker counts one failure."""
+    aiohttp = pytest.importorskip("aiohttp")
+    from booking_resilience.http.aiohttp import resilient
+
+    breakers = httpclients.calm()
+
+    async def main(url):
+        session = aiohttp.ClientSession(
+            middlewares=[resilient(retry=QUICK, breakers=breakers)], timeout=aiohttp.ClientTimeout(total=0.3)
+        )
+        async with session:
+            with pytest.raises(TimeoutError):
+                await session.get(url)
+
+    with RawServer(hang) as server:
+        asyncio.run(main(f"http://127.0.0.1:{server.port}/"))
+        assert len(server.requests) == 1
+    (breaker,) = breakers
+    assert breaker.snapshot().failures == 1
+
+
+def test_nothing_is_sent_before_the_time_that_the_server_named(name, make):
+    """A `Retry-After` is waited for."""
+    client = make(name)
+    with RawServer(busy(429, Retry_After="0.2"), OK, keep_alive=False) as server:
+        began = time.monotonic()
+        assert client.request("GET", f"http://127.0.0.1:{server.port}/")[0] == 200
+        assert time.monotonic() - began >= 0.2
 
 
 def test_what_took_too_long_is_tried_again_and_counts_as_a_failure(name, make):
@@ -267,20 +366,70 @@ def test_a_cancelled_request_settles_nothing_and_leaves_nothing_behind(name, mak
         assert breaker.snapshot().failures == 0
 
 
-def test_no_connection_is_left_over_after_many_requests_with_faults(name, make):
-    """After requests with every fault nothing is open but what the pool keeps."""
-    client = make(name)
-    steps = [reset, None, busy(503), cut(KEPT[:-1]), KEPT] * 20
-    with RawServer(*steps) as server:
-        for _ in range(50):
-            try:
-                client.request("GET", f"http://127.0.0.1:{server.port}/")
-            except client.error:
-                pass
+def late(sock, server):
+    """Answer after the deadlines of half of the requests."""
+    server.released.wait(0.02)
+    sock.sendall(KEPT)
+
+
+FAULTS = [reset, None, busy(503), cut(KEPT[:-1]), KEPT, late, answer(404, b"no"), busy(429, Retry_After="0"), KEPT]
+REQUESTS = int(os.environ.get("HTTP_REQUESTS", "60"))
+
+
+def ask_again_and_again(client, url, count):
+    """Make requests with all kinds of ends, by a few workers at once."""
+    kinds = [("GET", {}, None), ("POST", KEY, b"pay"), ("POST", {}, b"pay"), ("GET", {}, [b"a", b"b"])]
+
+    def limit(number):
+        return deadline((None, None, 0.03, 0.01)[number % 4] or 30.0)
+
+    def work(numbers):
+        for number in numbers:
+            with contextlib.suppress(client.error, TimeoutError), limit(number):
+                client.request(kinds[number % 3][0], url, *kinds[number % 3][1:])
+
+    async def work_async(numbers):
+        for number in numbers:
+            with contextlib.suppress(client.error, TimeoutError), limit(number):
+                task = asyncio.create_task(client.request_async(kinds[number % 4][0], url, *kinds[number % 4][1:]))
+                if number % 5 == 0:
+                    await asyncio.wait([task], timeout=0.002)
+                    task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    shares = [range(first, count, 4) for first in range(4)]
+    if not client.is_async:
+        threads = [threading.Thread(target=work, args=(share,)) for share in shares]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return
+
+    async def all_of_them():
+        await asyncio.gather(*map(work_async, shares))
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    client.run(all_of_them)
+
+
+def test_nothing_is_left_over_after_many_requests_with_faults(name, make):
+    """After faults, deadlines and cancellations the one place of the pool is free, no task is left, no socket open."""
+    client = make(name, pool=1)
+    with RawServer(*FAULTS * (REQUESTS * 3 // len(FAULTS)), KEPT) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        ask_again_and_again(client, url, REQUESTS)
+        server.steps[:] = [KEPT]
+        for _ in range(3):  # the first may find a connection that is closed
+            with contextlib.suppress(client.error):
+                client.request("GET", url)
+        assert client.request("GET", url) == (200, b"ok")
         client.close()
         client.close = lambda: None
-        limit = time.monotonic() + 10
-        while any(sock.fileno() >= 0 for sock in server._open) and time.monotonic() < limit:
+        gc.collect()  # requests leaves connections that failed in a cycle of references, with its own adapter, too
+        end = time.monotonic() + 10
+        while any(sock.fileno() >= 0 for sock in server._open) and time.monotonic() < end:
             time.sleep(0.01)
         assert [sock for sock in server._open if sock.fileno() >= 0] == []
 
@@ -357,13 +506,18 @@ def test_an_origin_is_lower_case_with_its_port(parts, origin):
 
 
 def test_each_module_imports_its_own_client_only():
-    """The package imports no client, each module only its own."""
-    clients = {"httpx", "httpx2", "requests", "aiohttp"}
-    for module in (None, *sorted(clients)):
-        if module is not None:
-            pytest.importorskip(module)
-        others = sorted(clients - {module})
-        ours = "booking_resilience.http" + (f".{module}" if module else "")
-        code = f"import {ours}, sys; print([name for name in {others!r} if name in sys.modules])"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-        assert done.stdout.strip() == "[]"
+    """The package imports no client, and none of two modules imports the other's."""
+    clients = ["httpx", "httpx2", "requests", "aiohttp"]
+    for client in clients:
+        pytest.importorskip(client)
+    code = """if True:
+        import importlib, sys, booking_resilience.http
+        clients = sys.argv[1:]
+        while clients:
+            print(*[name for name in clients if name in sys.modules])
+            importlib.import_module(f"booking_resilience.http.{clients.pop(0)}")
+    """
+    for order in (clients, clients[::-1]):
+        command = [sys.executable, "-c", code, *order]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.split() == []

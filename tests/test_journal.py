@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sqlite3
 import stat
+import statistics
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +17,8 @@ import pytest
 from booking_resilience import ErrorMonitor
 from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
 from booking_resilience.journal.entries import CLAIM, RECORD, entry
-from booking_resilience.journal.writer import place_of
-from journaling import QUIET, ListJournal, record
+from booking_resilience.journal.trouble import place_of
+from journaling import QUIET, ListJournal, record, run
 from redisserver import RedisServer, eventually, needs_redis
 
 if TYPE_CHECKING:
@@ -228,9 +232,112 @@ class TestFile:
         assert sum(data.startswith(RECORD) for data in read_all(journal)) == 6
         journal.close()
 
+    def test_a_full_disk_only_delays(self, tmp_path, caplog):
+        """While the disk is full records wait, and it is said once; when there is room they are all written."""
+        with small_disk(tmp_path / "disk") as disk:
+            monitor = ErrorMonitor(journal=SQLiteJournal(disk / "a.db"))
+            record(monitor)
+            assert monitor.flush(20)
+            filler = disk / "filler"
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
+                while out.write(bytes(4096)):
+                    pass
+            record(monitor, 2000)
+            assert not monitor.flush(1)
+            filler.unlink()
+            assert monitor.flush(20)
+            assert sum("cannot be written" in line for line in caplog.messages) == 1
+            with FleetMonitor(SQLiteJournal(disk / "a.db"), alert=QUIET) as fleet:
+                eventually(lambda: fleet.stale_since is None)
+                assert fleet.stats().total == 2001
+                assert monitor.stats().unjournaled == 0
+
+    def test_a_limit_on_the_size_of_files_only_delays(self, tmp_path):
+        """A process that may write no larger files has its records wait, and writes them when it may again."""
+        pytest.importorskip("resource", reason="no limits of processes here")
+        path = str(tmp_path / "a.db")
+        source = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from booking_resilience import ErrorMonitor
+from booking_resilience.journal import SQLiteJournal
+from journaling import record
+monitor = ErrorMonitor(journal=SQLiteJournal(sys.argv[1]))
+record(monitor)
+assert monitor.flush(20)
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, most))
+record(monitor, 2000)
+assert not monitor.flush(1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+assert monitor.flush(20)
+assert monitor.stats().unjournaled == 0
+"""
+        run(source, path)
+        assert sum(data.startswith(RECORD) for data in read_all(SQLiteJournal(path), 1000)) == 2001
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a file system of 1 MB; skip the test where that cannot be done."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class TestCost:
+    @pytest.mark.parametrize("trouble", [False, True])
+    def test_recording_waits_for_no_journal(self, make, request, tmp_path, trouble):
+        """A record costs its caller about the same with a journal, also while the journal can't be written."""
+        plain = ErrorMonitor()
+        monitor = ErrorMonitor(journal=make())
+        record(monitor)
+        assert monitor.flush(20)
+        with contextlib.ExitStack() as stack:
+            if trouble and (tmp_path / "errors.db").exists():
+                other = stack.enter_context(contextlib.closing(sqlite3.connect(tmp_path / "errors.db")))
+                other.execute("BEGIN IMMEDIATE")
+            elif trouble:
+                server = request.getfixturevalue("server")
+                server.freeze()
+                stack.callback(server.thaw)
+            took: dict[ErrorMonitor, list[float]] = {plain: [], monitor: []}
+            for turn in range(40):
+                for each in (plain, monitor) if turn % 2 else (monitor, plain):
+                    for _ in range(20):
+                        error = ValueError()
+                        begin = time.perf_counter()
+                        each.record(error, operation="op")
+                        took[each].append(time.perf_counter() - begin)
+        assert statistics.median(took[monitor]) < 2 * statistics.median(took[plain])
+        assert monitor.flush(20)
+        assert monitor.stats().unjournaled == 0
+
 
 @needs_redis
 class TestRedis:
+    def test_a_killed_redis_only_delays(self, server):
+        """What was recorded while Redis was gone is there when it is back; what only it had is counted as dropped."""
+        journal = RedisJournal(server.url)
+        monitor = ErrorMonitor(journal=journal)
+        with FleetMonitor(journal, alert=QUIET) as fleet:
+            record(monitor, 3)
+            eventually(lambda: fleet.stats().total == 3)
+            server.kill()
+            record(monitor, 50)
+            assert not monitor.flush(0.5)
+            eventually(lambda: fleet.stale_since is not None)
+            server.start()
+            eventually(lambda: fleet.stats().total == 53 and fleet.stale_since is None)
+            eventually(lambda: fleet.stats().dropped == 3)
+            assert monitor.stats().unjournaled == 0
+        journal.close()
+
     def test_a_frozen_redis_only_delays(self, server, caplog):
         """While Redis stands still the fleet says since when, and records wait."""
         journal = RedisJournal(server.url)

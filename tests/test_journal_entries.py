@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,13 +11,13 @@ from booking_resilience import ErrorMonitor
 from booking_resilience.journal.entries import (
     CLAIM,
     HEARTBEAT,
+    RECORD_HEAD,
     SECRET,
     STACK,
     Seen,
+    Stack,
     StackEntries,
-    Stacks,
     entry,
-    head_of,
     record_entry,
     surplus,
 )
@@ -39,15 +38,14 @@ def test_a_record_comes_out_as_it_went_in():
         error.add_note("a note")
         context = {"nested": {"a": [1, None, math.nan]}}
         made = monitor.record(error, operation="o\udcff", context=context, attempts=3, severity="critical")
-    stacks, entries = Stacks(), StackEntries()
-    stack = entries.of(made)
-    stacks.add(head_of(stack.data), stack.data)
-    data = record_entry(made, bytes(16), stack.id, 2.5)
-    read = stacks.record(head_of(data).needs, data)
-    assert read.record == made
-    assert read.moment == pytest.approx(made.timestamp.timestamp() + 2.5)
-    assert (read.record.host, read.record.pid) == (made.host, made.pid)
-    assert read.record.notes == ("a note",)
+    stack = StackEntries().of(made)
+    data = record_entry(made, b"w" * 8, 1, stack.id, 2.5)
+    *_, moment, ahead = RECORD_HEAD.unpack_from(data)
+    read = Stack(stack.data).record(moment, data)
+    assert read == made
+    assert ahead == 2.5
+    assert (read.host, read.pid) == (made.host, made.pid)
+    assert read.notes == ("a note",)
 
 
 def test_a_stack_is_made_once_for_a_kind():

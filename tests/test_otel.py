@@ -6,8 +6,10 @@ import asyncio
 import contextvars
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,10 +22,12 @@ from booking_resilience import (
     Pipeline,
     RetryPolicy,
     TransientError,
+    clock,
     run_batch,
     run_batch_async,
     with_retry,
 )
+from booking_resilience.load import ConcurrencyLimit, Hedge, RateLimit
 from booking_resilience.testing import VirtualClock
 
 pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk")
@@ -35,6 +39,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from booking_resilience.telemetry import otel
+from booking_resilience.telemetry.observed import Names
 from booking_resilience.telemetry.otel import Telemetry
 
 NAMES = {
@@ -231,9 +236,74 @@ def test_every_attribute_has_a_namespace(metrics: Metrics, virtual_clock: Virtua
     assert all(name == "error.type" or name.startswith("booking_resilience.") for name in names)
 
 
+def sorted_points(metrics: Metrics, name: str) -> Any:
+    """Return the points of a metric, by their attributes."""
+    return sorted(metrics.points(name), key=str)
+
+
+def test_limits_are_watched_until_closed(metrics: Metrics) -> None:
+    """How full a limit is, who waits and what it rejected is told by its name, until the subscription is closed."""
+    telemetry, rows = metrics.telemetry, ConcurrencyLimit("rows", limit=3)
+    rate = RateLimit("mails", rate=2, per=3600.0)
+    watching = [telemetry.watch_limit(rows), telemetry.watch_limit(rate)]
+    assert rate.try_acquire(2)
+    assert not rate.try_acquire()
+    name = "booking_resilience.limit.name"
+    with rows.guard():
+        assert sorted_points(metrics, "limit.in_flight") == [({name: "mails"}, 0), ({name: "rows"}, 1)]
+        assert sorted_points(metrics, "limit.max") == [({name: "mails"}, 2), ({name: "rows"}, 3)]
+        assert sorted_points(metrics, "limit.queued") == [({name: "mails"}, 0), ({name: "rows"}, 0)]
+        assert sorted_points(metrics, "limit.refused") == [({name: "mails"}, 1), ({name: "rows"}, 0)]
+    for subscription in watching:
+        subscription.close()
+    assert metrics.points("limit.max") == []
+
+
+def test_second_calls_are_counted(metrics: Metrics) -> None:
+    """A hedged operation that made a second call counts one, also where pipelines share a hedge."""
+    hedge, calls = Hedge(idempotent=True, delay=0.0, max_extra=1.0), []
+
+    def slow_at_first() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            second.wait(20)
+        second.set()
+
+    second = threading.Event()
+    pipelines = [metrics.telemetry.pipeline(Pipeline(hedge=hedge)) for _ in range(2)]
+    pipelines[0].call("read", slow_at_first)
+    assert metrics.points("hedges") == [({}, 1)]
+
+
+def test_durable_bookings_are_watched_as_far_as_they_are_known(metrics: Metrics, virtual_clock: VirtualClock) -> None:
+    """What waits is counted by operation, with the age of the oldest; a store that can't be read tells nothing."""
+
+    class Durable:
+        waits: Any = ()
+
+        def waiting(self, limit: int) -> Any:
+            if self.waits is None:
+                raise OSError("no database")
+            return self.waits
+
+    durable = Durable()
+    watching = metrics.telemetry.watch_durable(durable)
+    waiting, oldest = "durable.waiting", "durable.oldest"
+    operation = "booking_resilience.operation"
+    assert (metrics.points(waiting), metrics.points(oldest)) == ([({operation: ""}, 0)], [({}, 0.0)])
+    since = clock.utc_now()
+    virtual_clock.advance(90)
+    durable.waits = [SimpleNamespace(operation=name, since=since) for name in ("book", "book", "chat")]
+    assert metrics.points(waiting) == [({operation: "book"}, 2), ({operation: "chat"}, 1)]
+    assert metrics.points(oldest) == [({}, 90.0)]
+    durable.waits = None
+    assert metrics.points(waiting) == []
+    watching.close()
+
+
 def test_the_bound_of_names_holds_under_threads() -> None:
     """However many threads bring new names at once, no more than allowed become attributes."""
-    names = otel._Names(5)
+    names = Names(5)
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(names, [f"name {number}" for number in range(2000)]))
     assert len(found) == 6

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,7 +17,8 @@ from opentelemetry.sdk import _logs as sdk_logs
 from opentelemetry.sdk._logs import export
 from opentelemetry.sdk.trace import TracerProvider
 
-from booking_resilience import CircuitBreaker, ErrorMonitor, Pipeline, RetryPolicy
+from booking_resilience import CircuitBreaker, ErrorMonitor, Pipeline, RetryPolicy, clock
+from booking_resilience.load import ConcurrencyLimit, Hedge
 from booking_resilience.telemetry.logs import LogRecords
 from booking_resilience.telemetry.otel import Telemetry
 from booking_resilience.testing import virtual_time
@@ -70,6 +72,22 @@ def test_an_error_that_was_never_raised_has_no_place(emitted: tuple[Any, Any]) -
     assert not any(name.startswith("code.") for name in found.attributes)
 
 
+class Durable:
+    """Durable bookings of which two wait."""
+
+    def waiting(self, limit: int) -> list[Waiting]:
+        begun = clock.utc_now() - datetime.timedelta(seconds=90)
+        return [Waiting("b-1", "createBooking", begun), Waiting("b-2", "openChat", clock.utc_now())][:limit]
+
+
+class Waiting(NamedTuple):
+    """What is read of a workflow that waits."""
+
+    id: str
+    operation: str
+    since: datetime.datetime
+
+
 def exported() -> tuple[set[str], set[str]]:
     """Return the names of all metrics and labels that Prometheus gets of everything there is to measure."""
     pytest.importorskip("opentelemetry.exporter.prometheus", reason="the Prometheus exporter is not installed")
@@ -79,10 +97,14 @@ def exported() -> tuple[set[str], set[str]]:
 
     provider = MeterProvider([PrometheusMetricReader()])
     telemetry = Telemetry(meter_provider=provider)
+    limit, durable = ConcurrencyLimit("rows", limit=2), Durable()
+    closing = [telemetry.watch_limit(limit), telemetry.watch_durable(durable)]
     monitor, breaker = ErrorMonitor(), CircuitBreaker("backend", failure_threshold=2)
     telemetry.watch_monitor(monitor)
     telemetry.watch_breaker(breaker)
     pipeline = telemetry.pipeline(Pipeline(retry=RetryPolicy(max_attempts=2), breaker=breaker, monitor=monitor))
+    hedged = telemetry.pipeline(Pipeline(limit=limit, hedge=Hedge(idempotent=True)))
+    assert hedged.call("read", int) == 0
 
     def down() -> None:
         raise ConnectionError("refused")
@@ -91,6 +113,8 @@ def exported() -> tuple[set[str], set[str]]:
         pipeline.call("lookUp", down)
     samples = [sample for family in REGISTRY.collect() for sample in family.samples]
     provider.shutdown()
+    for subscription in closing:
+        subscription.close()
     ours = [sample for sample in samples if sample.name.startswith("booking_resilience")]
     return {sample.name for sample in ours}, {label for sample in ours for label in sample.labels}
 

@@ -141,7 +141,7 @@ class TestOrder:
         assert ours(caught.value) <= 3
 
     def test_an_error_that_is_refused_and_trips(self, call: Call, virtual_clock: VirtualClock) -> None:
-        """Whether an error passes by itself is asked first, so an error that does not is told as such."""
+        """Whether an error is transient is asked first, so one that isn't is reported as `not_transient`."""
         breaker = CircuitBreaker("b", failure_threshold=1)
         with pytest.raises(ValueError, match="bad") as caught:
             call(Pipeline(breaker=breaker), Script(ValueError("bad")))
@@ -485,7 +485,7 @@ class TestSignatures:
         async def later() -> int:
             return 1
 
-        said = r"fn must be a function, not <coroutine .*later.*>; give the function, not what"
+        said = r"fn must be a function, not <coroutine .*later.*>; pass the function itself, not"
         for pipeline in (Pipeline(), Pipeline(breaker=CircuitBreaker("b"))):
             with pytest.raises(TypeError, match=said):
                 pipeline.call("op", later())  # type: ignore[arg-type] # that is the point

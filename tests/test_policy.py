@@ -39,7 +39,7 @@ def test_the_users_figures_are_the_defaults() -> None:
 
 @pytest.mark.parametrize("error", [ConnectionError(), ConnectionResetError(), TimeoutError(), TransientError()])
 def test_network_errors_are_transient(error: BaseException) -> None:
-    """Connection errors, timeouts and `TransientError` may pass by themselves."""
+    """Connection errors, timeouts and `TransientError` are transient."""
     assert is_transient(error)
 
 
@@ -47,7 +47,7 @@ def test_network_errors_are_transient(error: BaseException) -> None:
     "error", [ValueError(), KeyError(), TypeError(), OSError(), CircuitOpenError("x"), RuntimeError()]
 )
 def test_programming_errors_are_not_transient(error: BaseException) -> None:
-    """Programming errors, and the refusal of a breaker, do not pass by themselves."""
+    """Programming errors and rejections by a breaker aren't transient."""
     assert not is_transient(error)
 
 
@@ -140,7 +140,7 @@ def test_retry_after_is_read_from_the_error(value: float) -> None:
 
 @pytest.mark.parametrize("error", [TransientError(), ConnectionError(), None])
 def test_a_failure_is_followed_by_the_delay(error: Exception | None) -> None:
-    """An error that may pass, or a result found wanting, is followed by the planned delay, with jitter."""
+    """After a transient error or a rejected result comes the planned delay, with jitter."""
     assert decide(RetryPolicy(), error, attempt=1, now=0.0, end=None, draw=0.0) == pytest.approx(0.255)
     assert decide(RetryPolicy(jitter=0), error, attempt=2, now=0.0, end=4.0, draw=0.5) == 0.6
 

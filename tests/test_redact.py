@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import pickle
 import time
 from typing import Any
 
@@ -197,7 +198,41 @@ def test_patterns_are_linear(piece: str) -> None:
             best = min(best, time.thread_time() - started)
         return best
 
-    assert seconds(80_000) < 12 * seconds(20_000) + 0.02
+    assert seconds(40_000) < 12 * seconds(10_000) + 0.02
+
+
+@pytest.mark.parametrize(
+    ("malice", "harmless"),
+    [
+        ("%3D" + "%41" * 4000, "%3D" + "a__" * 4000),
+        ("%3D" + "%2541" * 2400, "%3D" + "a____" * 2400),
+        ("=" + "a%2D" * 3000, "=" + "a___" * 3000),
+        ("\ninput_value=auth(" * 600, "\nother_value=auth(" * 600),
+    ],
+)
+def test_no_text_costs_much_more_than_another(malice: str, harmless: str) -> None:
+    """Percent-encoded keys, and open brackets that pydantic shows, are passed as fast as others of their length."""
+
+    def seconds(text: str) -> float:
+        best = 1e9
+        for _ in range(3):
+            started = time.thread_time()
+            DEFAULT_REDACTION.clean(text)
+            best = min(best, time.thread_time() - started)
+        return best
+
+    assert seconds(malice) < 10 * seconds(harmless) + 0.01
+
+
+def test_keys_are_judged_once() -> None:
+    """A redaction remembers the keys that it has met, a bounded number of short ones, and a copy of it knows none."""
+    redaction = Redaction(keys=["phone"])
+    for number in range(1500):
+        assert redaction.sensitivity(f"home_phone_{number}") == redaction.sensitivity(f"home_phone_{number}") == 1
+        assert not redaction.hides(f"{number}" * 100)
+    copy = pickle.loads(pickle.dumps(redaction))
+    assert copy == redaction
+    assert copy.hides("home_phone")
 
 
 def test_what_is_escaped_is_cut_to_length_too() -> None:
@@ -352,11 +387,11 @@ def test_interrupt_out_of_a_text_is_swallowed() -> None:
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text() | st.integers(), inner, max_size=5),
-    max_leaves=30,
+    max_leaves=10,
 )
 
 
-@given(st.dictionaries(st.text(), VALUES, max_size=6))
+@given(st.dictionaries(st.text(), VALUES, max_size=3))
 def test_any_context_becomes_strict_json(context: dict[str, Any]) -> None:
     """Whatever a context holds, its copy is strict JSON, and comes back equal."""
     import json

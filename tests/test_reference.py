@@ -10,6 +10,7 @@ import sys
 import textwrap
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,16 @@ REFERENCE = ROOT / "docs" / "reference"
 def page(name: str) -> str:
     """Return the text of a page of the reference."""
     return (REFERENCE / f"{name}.md").read_text(encoding="utf-8")
+
+
+def script_of(name: str) -> Any:
+    """Return a script of the documentation, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "_scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
 
 
 def section(text: str, heading: str) -> str:
@@ -75,13 +86,32 @@ def test_the_csv_export_has_the_columns_that_the_reference_lists(monitor: ErrorM
 
 def test_the_verdicts_are_those_of_the_table() -> None:
     """The tables of verdicts are what the script makes of the library's own table."""
-    place = ROOT / "docs" / "_scripts" / "write_verdicts.py"
-    spec = importlib.util.spec_from_file_location("write_verdicts", place)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = script_of("write_verdicts")
     assert page("verdicts").partition(script.MARK)[2].strip() == script.tables().strip()
+
+
+def test_a_circle_of_imports_is_found() -> None:
+    """Files that import one another are named in a circle; without one there are none."""
+    script = script_of("draw_modules")
+    assert set(script.circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
+    assert script.circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_drawing_of_the_modules_is_that_of_the_imports() -> None:
+    """The drawing is what the script draws, every part stands above what it imports, and no file is in a circle."""
+    script = script_of("draw_modules")
+    imports = script.imports_of(script.files_of(Path(booking_resilience.__file__).parent))
+    assert len(imports) > 100
+    assert script.circle(imports) == []
+    parts = script.by_part(imports)
+    level = {part: at for at, row in enumerate(script.rows_of(parts)) for part in row}
+    assert all(level[part] < level[other] for part, others in parts.items() for other in others)
+    drawn = (ROOT / "docs" / "_static" / "modules.svg").read_text(encoding="utf-8")
+    assert drawn == script.draw(parts), "run docs/_scripts/draw_modules.py"
+    listed = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = {name.removeprefix("booking_resilience.").replace(".", "/") for name in imports}
+    assert [name for name in re.findall(r"`(\w+/\w+)\.py`", listed) if name not in files] == []
+    assert [part for part in parts if f"`{part}`" not in listed] == []
 
 
 def test_the_tree_of_errors_is_the_one_in_the_module() -> None:

@@ -78,7 +78,7 @@ def test_giving_up_raises_the_original_error(virtual_clock: VirtualClock) -> Non
 
 
 def test_refused_error_comes_out_at_once(virtual_clock: VirtualClock) -> None:
-    """An error that does not pass by itself comes out of the first attempt, and has it to show."""
+    """An error that isn't transient comes out of the first attempt, which `attempts_of` shows."""
     script = Script(ValueError("bad data"))
     with pytest.raises(ValueError, match="bad data") as caught:
         with_retry(script)
@@ -216,7 +216,7 @@ def test_retry_after_raises_the_delay(virtual_clock: VirtualClock) -> None:
 
 
 def test_unwanted_results_are_tried_again(virtual_clock: VirtualClock) -> None:
-    """With `retry_on_result` a result may be found wanting; when the attempts run out it is returned all the same."""
+    """`retry_on_result` may reject a result; when the attempts run out, the last one is returned all the same."""
     policy = RetryPolicy(retry_on_result=lambda value: value is None, jitter=0)
     events: list[RetryEvent] = []
     assert with_retry(Script(None, None, 3), policy=policy, on_event=events.append) == 3
@@ -376,7 +376,7 @@ def test_what_is_no_policy_is_refused(call: Any) -> None:
 
 def test_what_is_no_function_is_refused() -> None:
     """A value in the place of the function, or of the listener, is refused by name."""
-    with pytest.raises(TypeError, match="fn must be a function, not 42; give the function, not what"):
+    with pytest.raises(TypeError, match="fn must be a function, not 42; pass the function itself, not its result"):
         with_retry(42)  # type: ignore[arg-type] # that is the point
     for call in (lambda: with_retry(int, on_event=3), lambda: retrying(on_event=3), lambda: retry_attempts(on_event=3)):
         with pytest.raises(TypeError, match="on_event must be a function of the event or None, not 3"):
@@ -556,9 +556,9 @@ def test_exhausted_calls_leave_nothing_behind(caplog: pytest.LogCaptureFixture) 
 
     tracemalloc.start()
     try:
-        calls(2000)  # Python's own caches fill up first
+        calls(1000)  # Python's own caches fill up first
         before = tracemalloc.get_traced_memory()[0]
-        calls(5000)
+        calls(1500)
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
@@ -860,7 +860,7 @@ def test_the_errors_of_a_chain_keep_their_places(virtual_clock: VirtualClock) ->
 
 
 def test_a_refusal_after_an_unwanted_result_has_the_last_failure_as_cause(virtual_clock: VirtualClock) -> None:
-    """The cause of a refusal is the last error, also if a result was found wanting since."""
+    """The cause of a refusal is the last error, also if a result was rejected since."""
     error = ConnectionError()
     policy = RetryPolicy(max_attempts=9, deadline=None, retry_on_result=lambda result: result is None)
     with pytest.raises(CircuitOpenError) as caught:

@@ -230,11 +230,11 @@ class TestMisuse:
     def test_an_attempt_that_is_entered_twice(self) -> None:
         """An attempt is good for one block; entering it again, inside or after it, is refused."""
         for attempt in retry_attempts():
-            with attempt, pytest.raises(RuntimeError, match="entered once"):
+            with attempt, pytest.raises(RuntimeError, match="entered only once"):
                 attempt.__enter__()
-            with pytest.raises(RuntimeError, match="entered once"), attempt:
+            with pytest.raises(RuntimeError, match="entered only once"), attempt:
                 pytest.fail("it was left already")
-        with pytest.raises(RuntimeError, match="after it was entered"):
+        with pytest.raises(RuntimeError, match="entered before it is left"):
             next(retry_attempts()).__exit__(None, None, None)
         assert remaining_time() is None
 

@@ -311,7 +311,7 @@ def test_a_pipeline_without_shared_parts_can_be_pickled() -> None:
         Pipeline(retry=RetryPolicy(budget=RetryBudget())), RetryBudget(), RetryPolicy(budget=RetryBudget()),
     ]  # fmt: skip
     for holder in holders:
-        with pytest.raises(TypeError, match="cannot be pickled"):
+        with pytest.raises(TypeError, match=r"can(not|'t) be pickled"):
             pickle.dumps(holder)
     assert pickle.loads(pickle.dumps(EXACT)) == EXACT
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -14,11 +17,14 @@ from booking_resilience import (
     CircuitBreaker,
     CircuitOpenError,
     ErrorMonitor,
+    LimitExceededError,
     Pipeline,
     RetryBudget,
     RetryPolicy,
     Settings,
 )
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit
+from booking_resilience.testing import virtual_time
 
 FILE = """
 [breakers.db]
@@ -42,7 +48,7 @@ budget = { capacity = 4, initial = 2 }
 """
 
 
-RELOADS = int(os.environ.get("BOOKING_RELOADS", "100"))
+RELOADS = int(os.environ.get("BOOKING_RELOADS", "40"))
 
 
 class DownError(ConnectionError):
@@ -86,7 +92,7 @@ def test_a_file_names_pipelines_breakers_and_monitors(file):
     assert pipeline.retry.budget.tokens == 2
     assert settings.breaker("db").name == "db"
     assert settings.pipeline("appwrite") is pipeline
-    assert repr(settings) == f"<Settings from {file}: 1 breakers, 1 monitors, 1 pipelines>"
+    assert repr(settings) == f"<Settings from {file}: 1 breakers, 1 monitors, 0 limits, 0 rates, 1 pipelines>"
 
 
 def test_a_path_may_be_a_string_and_a_mapping_does_as_well(file):
@@ -136,6 +142,26 @@ WRONG = {
     "tables": ({"breakers": 5}, "breakers must be a table, not 5"),
     "category": ({"pipelines": {"p": {"category": "x"}}}, "pipelines.p"),
     "quoted": ({"breakers": {"http://a:80": {"x": 1}}}, r'breakers."http://a:80".x is unknown'),
+    "limit": ({"limits": {"db": {"limt": 5}}}, "limits.db.limt is unknown; the nearest known name is 'limit'"),
+    "adaptive": ({"limits": {"db": {"minimun": 5}}}, "limits.db.minimun is unknown; .* is 'minimum'"),
+    "fixed and adaptive": (
+        {"limits": {"db": {"limit": 5, "minimum": 2}}},
+        "limits.db.minimum can't be combined with limit",
+    ),
+    "no limit": ({"limits": {"db": {"limit": 0}}}, "limits.db.limit must be a whole number, 1 or more, not 0"),
+    "no rate": ({"rates": {"mails": {"per": 60}}}, "rates.mails.rate is missing$"),
+    "wait": (
+        {"rates": {"mails": {"rate": 2, "max_wait": 3}}},
+        "rates.mails.max_wait must be None where max_queue is 0",
+    ),
+    "rate name": (
+        {"pipelines": {"p": {"rate": "mail"}}, "rates": {"mails": {"rate": 1}}},
+        "pipelines.p.rate.mail is unknown; the nearest known name is 'mails'",
+    ),
+    "hedge": ({"pipelines": {"p": {"hedge": {"delay": 0.1}}}}, "pipelines.p.hedge.idempotent must be True"),
+    "timeout": ({"pipelines": {"p": {"timeout": 0}}}, "pipelines.p.timeout.seconds must be"),
+    "seconds": ({"pipelines": {"p": {"timeout": {}}}}, "pipelines.p.timeout.seconds is missing"),
+    "fallback": ({"pipelines": {"p": {"fallback": 1}}}, "pipelines.p.fallback is unknown"),
     "no none": ({"breakers": {"db": {"cooldown": None}}}, "breakers.db.cooldown must be"),
 }
 
@@ -251,6 +277,177 @@ def test_names_that_are_gone_keep_their_objects(file):
     assert pipeline.retry.max_attempts == 5
 
 
+LOAD = """
+[limits.fixed]
+limit = 2
+max_queue = 3
+
+[limits.adaptive]
+initial = 8
+minimum = 2
+
+[rates.mails]
+rate = 10
+burst = 4
+
+[pipelines.reads]
+limit = "adaptive"
+rate = "mails"
+hedge = { idempotent = true, delay = 0.5 }
+timeout = 3
+
+[pipelines.writes]
+limit = "fixed"
+timeout = { seconds = 2, max_abandoned = 5 }
+retry = { max_attempts = 1 }
+"""
+
+
+@pytest.fixture
+def load_file(tmp_path):
+    """A file of limits."""
+    path = tmp_path / "load.toml"
+    path.write_text(LOAD)
+    return path
+
+
+def test_a_file_names_limits_and_rates(load_file):
+    """A limit with `limit` is fixed, another adapts; pipelines hold the limits that they name, hedges and timeouts."""
+    settings = Settings.load(load_file)
+    reads, writes = settings.pipeline("reads"), settings.pipeline("writes")
+    assert type(settings.limit("fixed")) is ConcurrencyLimit
+    assert type(settings.limit("adaptive")) is AdaptiveLimit
+    assert (settings.limit("fixed").snapshot().limit, settings.limit("adaptive").snapshot().limit) == (2, 8)
+    assert isinstance(settings.rate("mails"), RateLimit)
+    assert settings.rate("mails").name == "mails"
+    assert reads.part("limit") is settings.limit("adaptive")
+    assert reads.part("rate") is settings.rate("mails")
+    assert writes.part("limit") is settings.limit("fixed")
+    assert repr(reads.part("hedge")) == "Hedge(delay=0.5, percentile=95, max_extra=0.05)"
+    assert repr(reads.part("timeout")) == "ThreadTimeout(3, max_abandoned=32)"
+    assert repr(writes.part("timeout")) == "ThreadTimeout(2, max_abandoned=5)"
+    assert reads.call("op", int, "5") == 5
+
+
+def test_settings_without_limits_do_not_load_them():
+    """Who sets no limits pays nothing for them."""
+    code = (
+        "import sys; from booking_resilience import Settings; Settings.load({'pipelines': {'p': {}}}); "
+        "print('booking_resilience.load' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_reload_changes_a_limit_and_keeps_who_is_in_it(load_file):
+    """A limit that grows lets those in who wait; one that shrinks waits for those who are in."""
+    settings = Settings.load(load_file)
+    limit = settings.limit("fixed")
+    guards = [limit.guard() for _ in range(3)]
+    for guard in guards[:2]:
+        guard.__enter__()
+    waiting = threading.Thread(target=guards[2].__enter__)
+    waiting.start()
+    end = time.monotonic() + 20
+    while limit.snapshot().queued == 0 and time.monotonic() < end:
+        time.sleep(0.001)
+    load_file.write_text(LOAD.replace("limit = 2", "limit = 3"))
+    settings.reload()
+    waiting.join(20)
+    assert (limit.snapshot().in_flight, limit.snapshot().queued) == (3, 0)
+    load_file.write_text(LOAD.replace("limit = 2\nmax_queue = 3", "limit = 1"))
+    settings.reload()
+    guards[0].__exit__(None, None, None)
+    guards[1].__exit__(None, None, None)
+    with pytest.raises(LimitExceededError), limit.guard():
+        pass
+    guards[2].__exit__(None, None, None)
+    with limit.guard():
+        assert (limit.snapshot().limit, limit.snapshot().in_flight) == (1, 1)
+    assert settings.limit("fixed") is limit
+    assert settings.pipeline("writes").part("limit") is limit
+
+
+def test_an_adaptive_limit_keeps_what_it_has_learned(load_file):
+    """After a reload it stands where it stood, within the new bounds."""
+    settings = Settings.load(load_file)
+    limit = settings.limit("adaptive")
+    with pytest.raises(TimeoutError):
+        limit.call(fails_slowly)
+    assert limit.snapshot().limit == 4
+    load_file.write_text(LOAD.replace("initial = 8\nminimum = 2", "initial = 30\nminimum = 3\nmaximum = 50"))
+    settings.reload()
+    assert limit.snapshot().limit == 4
+    load_file.write_text(LOAD.replace("minimum = 2", "minimum = 5"))
+    settings.reload()
+    assert limit.snapshot().limit == 5
+
+
+def test_a_fixed_limit_may_begin_to_adapt_and_an_adaptive_one_may_be_fixed(load_file):
+    """The object stays, whatever becomes of its kind, and goes by its new one."""
+    settings = Settings.load(load_file)
+    fixed, adaptive = settings.limit("fixed"), settings.limit("adaptive")
+    load_file.write_text(LOAD.replace("limit = 2", "initial = 6").replace("initial = 8\nminimum = 2", "limit = 3"))
+    settings.reload()
+    assert settings.limit("fixed") is fixed
+    assert isinstance(fixed, AdaptiveLimit)
+    assert type(adaptive) is ConcurrencyLimit
+    for limit in (fixed, adaptive):
+        with pytest.raises(TimeoutError):
+            limit.call(fails_slowly)
+    assert (fixed.snapshot().limit, adaptive.snapshot().limit) == (3, 3)  # the first was halved
+
+
+def test_a_rate_keeps_the_turns_that_were_taken(load_file):
+    """After a reload the turns taken are taken, at the new rate."""
+    with virtual_time() as time_now:
+        settings = Settings.load(load_file)
+        rate = settings.rate("mails")
+        assert [rate.try_acquire() for _ in range(5)] == [True] * 4 + [False]
+        load_file.write_text(LOAD.replace("rate = 10\nburst = 4", "rate = 1\nburst = 5"))
+        settings.reload()
+        assert [rate.try_acquire() for _ in range(2)] == [True, False]
+        time_now.advance(1.0)
+        assert [rate.try_acquire() for _ in range(2)] == [True, False]
+        load_file.write_text(LOAD.replace("rate = 10\nburst = 4", "rate = 100\nburst = 1"))
+        settings.reload()
+        assert not rate.try_acquire()
+        time_now.advance(0.011)
+        assert [rate.try_acquire() for _ in range(2)] == [True, False]
+        assert settings.rate("mails") is rate
+        rate.pause(10.0)
+        load_file.write_text(LOAD)
+        settings.reload()
+        assert not rate.try_acquire()
+        time_now.advance(10.0)
+        assert rate.try_acquire()
+
+
+def test_a_reload_changes_hedges_and_timeouts(load_file):
+    """They stay the same objects; what is new comes, and what is gone goes."""
+    settings = Settings.load(load_file)
+    reads = settings.pipeline("reads")
+    hedge, timeout = reads.part("hedge"), reads.part("timeout")
+    load_file.write_text(LOAD.replace("delay = 0.5", "percentile = 90").replace("timeout = 3", "timeout = 4"))
+    settings.reload()
+    assert (reads.part("hedge"), reads.part("timeout")) == (hedge, timeout)
+    assert repr(hedge) == "Hedge(delay=None, percentile=90, max_extra=0.05)"
+    assert repr(timeout) == "ThreadTimeout(4, max_abandoned=32)"
+    load_file.write_text(LOAD.replace("timeout = 3\n", "").replace('limit = "adaptive"', 'limit = "fixed"'))
+    settings.reload()
+    assert reads.part("timeout") is None
+    assert reads.part("limit") is settings.limit("fixed")
+    load_file.write_text(LOAD.replace("burst = 4", "burst = 0"))
+    with pytest.raises(ValueError, match=r"rates\.mails\.burst"):
+        settings.reload()
+    assert reads.part("timeout") is None
+
+
+def fails_slowly():
+    """Time out."""
+    raise TimeoutError
+
+
 async def double(x):
     """Return the double."""
     return 2 * x
@@ -271,8 +468,10 @@ def test_protected_functions_of_both_colours_work(file):
 
 def test_reloads_under_load_lose_no_call():
     """While settings are reloaded again and again every call is made, and its result comes out."""
-    tree = {"pipelines": {"p": {"breaker": "b", "monitor": "m", "retry": {"max_attempts": 1}}}}
+    tree = {"pipelines": {"p": {"breaker": "b", "monitor": "m", "limit": "l", "rate": "r"}}}
+    tree["pipelines"]["p"]["retry"] = {"max_attempts": 1}
     tree |= {"breakers": {"b": {"failure_threshold": 1000}}, "monitors": {"m": {"capacity": 10}}}
+    tree |= {"limits": {"l": {"limit": 5}}, "rates": {"r": {"rate": 1e6, "burst": 10**6}}}
     settings = Settings.load(tree)
     pipeline, done, wrong = settings.pipeline("p"), threading.Event(), []
     protected = pipeline.protect("op")(int)
@@ -292,6 +491,8 @@ def test_reloads_under_load_lose_no_call():
         for number in range(RELOADS):
             tree["pipelines"]["p"]["retry"]["max_attempts"] = 1 + number % 3
             tree["breakers"]["b"]["cooldown"] = 1.0 + number % 2
+            tree["limits"]["l"] = {"limit": 5 + number % 2} if number % 3 else {"minimum": 5}
+            tree["rates"]["r"]["burst"] = 10**6 + number % 2
             settings.reload()
     finally:
         done.set()
@@ -299,6 +500,7 @@ def test_reloads_under_load_lose_no_call():
             thread.join()
     assert wrong == []
     assert pipeline.retry.max_attempts == 1 + (RELOADS - 1) % 3
+    assert settings.limit("l").snapshot().in_flight == 0
 
 
 def test_the_schema_is_that_of_the_constructors():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import queue
 import re
 import threading
 import time
@@ -43,7 +42,7 @@ class Member:
     def __init__(self, **settings: Any) -> None:
         self.breaker = CircuitBreaker("b", **{"failure_threshold": 1, "cooldown": 0.0, **settings})
         core = self.breaker._core
-        self.contact = Contact(queue.SimpleQueue(), is_connected=True, heard=time.monotonic())
+        self.contact = Contact(is_connected=True, heard=time.monotonic())
         self.owner = Owner()
         self.link = core.link = Link("b", weakref.ref(core), self.owner, self.contact, (), core.machine.cooldown)
         self.events: list[BreakerEvent] = []

@@ -11,7 +11,9 @@ import io
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from selenium import webdriver
@@ -21,12 +23,13 @@ from selenium.webdriver.common.by import By
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from booking_resilience import CircuitBreaker, ErrorMonitor  # noqa: E402 - beside the others
+from booking_resilience import CircuitBreaker, ErrorMonitor, LimitExceededError  # noqa: E402 - beside the others
 from booking_resilience.dashboard import dashboard  # noqa: E402 - found only now
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit  # noqa: E402 - found only now
 from dashboardhost import charge, dashboard_host, fail_all  # noqa: E402 - found only now
 from demohost import MovedClock, moved_clock, until  # noqa: E402 - found only now
 
-FORMS = [(1280, 1000, "light"), (1280, 1000, "dark"), (390, 1500, "light"), (390, 1500, "dark")]
+FORMS = [(1280, 1600, "light"), (1280, 1600, "dark"), (390, 2400, "light"), (390, 2400, "dark")]
 
 
 def live(monitor: ErrorMonitor, breakers: list[CircuitBreaker], clock: MovedClock) -> None:
@@ -55,6 +58,18 @@ def live(monitor: ErrorMonitor, breakers: list[CircuitBreaker], clock: MovedCloc
         charge("{")
 
 
+@contextlib.contextmanager
+def busy(limit: Any, calls: int, refused: int = 0) -> Iterator[None]:
+    """Keep so many calls in flight, and have so many more rejected."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(calls):
+            stack.enter_context(limit.guard())
+        for _ in range(refused):
+            with contextlib.suppress(LimitExceededError):
+                limit.call(int)
+        yield
+
+
 def _refuse() -> None:
     raise ConnectionError("refused")
 
@@ -81,7 +96,7 @@ def shoot(url: str, to: Path) -> None:
                 driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
                 driver.get(url)
                 until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, "#chart .bar")), "the chart")
-                driver.find_element(By.CSS_SELECTOR, "summary.group").click()
+                driver.find_elements(By.CSS_SELECTOR, "summary.group")[-1].click()
                 until(lambda: bool(driver.find_elements(By.CSS_SELECTOR, ".details .frames")), "the stack")
                 driver.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
                 shot = Image.open(io.BytesIO(driver.get_screenshot_as_png()))
@@ -94,7 +109,9 @@ def shoot(url: str, to: Path) -> None:
 if __name__ == "__main__":
     with moved_clock() as moved:
         shown, watched = ErrorMonitor(), [CircuitBreaker("appwrite"), CircuitBreaker("payments")]
-        app = dashboard(shown, breakers=watched, title="Booking errors")
+        rows, search = ConcurrencyLimit("rows", limit=4), AdaptiveLimit("search", initial=20)
+        mails = RateLimit("mails", rate=2, per=60.0)
+        app = dashboard(shown, breakers=watched, limits=[rows, search, mails], title="Booking errors")
         live(shown, watched, moved)
-        with dashboard_host(app) as host:
+        with dashboard_host(app) as host, busy(rows, 4, refused=3), busy(search, 7), busy(mails, 2, refused=1):
             shoot(host.url, ROOT / "docs" / "_static")

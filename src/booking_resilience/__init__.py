@@ -1,4 +1,4 @@
-"""Keeps a booking flow working when its backend (Appwrite) or the network misbehaves.
+"""Keeps an application working while the backends that it calls fail, hang or lose answers.
 
 What is imported from here is loaded when it is first used, so that importing the package costs next to nothing.
 """

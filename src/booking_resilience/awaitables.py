@@ -58,9 +58,7 @@ def refuse_uncallable(fn: object) -> None:
     if not callable(fn):
         if inspect.iscoroutine(fn):
             fn.close()
-        raise TypeError(
-            f"fn must be a function, not {fn!r}; give the function, not what a call of it returned"
-        ) from None
+        raise TypeError(f"fn must be a function, not {fn!r}; pass the function itself, not its result") from None
 
 
 def gives_coroutines(fn: Callable[..., Any], decorator: str) -> bool:

@@ -52,13 +52,14 @@ class Breakers:
         Raises:
             TypeError: If the key can't be hashed, or `make` returned no breaker.
         """
-        breaker = self._find(key)
-        if breaker is not None:
-            return breaker
         with self._lock:
+            breaker = self._kept.get(key)
+            if breaker is not None:
+                self._kept.move_to_end(key)
+                return breaker
             turn = self._making.setdefault(key, RLock())
         with turn:  # one thread makes it, the others wait for that, and nobody waits for another key
-            breaker = self._find(key)
+            breaker = self._kept.get(key) or self._come_back(key)
             if breaker is None:
                 breaker = self._make(key)
                 if not isinstance(breaker, CircuitBreaker):
@@ -76,12 +77,8 @@ class Breakers:
     def __repr__(self) -> str:
         return f"<Breakers {len(self)} of at most {self._max_size}>"
 
-    def _find(self, key: Hashable) -> CircuitBreaker | None:
+    def _come_back(self, key: Hashable) -> CircuitBreaker | None:
         with self._lock:
-            breaker = self._kept.get(key)
-            if breaker is not None:
-                self._kept.move_to_end(key)
-                return breaker
             breaker = self._dropped.pop(key, None)
             if breaker is not None:
                 self._keep(key, breaker)

@@ -14,6 +14,8 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from booking_resilience.checks import check_type
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,6 +69,24 @@ def check_callback(name: str, fn: object, allowed: str) -> None:
         raise TypeError(f"{name} must be {allowed}; {fn!r} is a coroutine function, which nobody would await")
     if is_generator_function(fn):
         raise TypeError(f"{name} must be {allowed}; {fn!r} is a generator function, whose body would never run")
+
+
+def check_filter(name: str, errors: object) -> None:
+    """Check for an exception type, a tuple of them (an empty one, too), or a function of the error."""
+    allowed = "an exception type, a tuple of them, or a function of the error"
+    if isinstance(errors, (type, tuple)):
+        kinds = errors if isinstance(errors, tuple) else (errors,)
+        are_errors = all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds)
+        check_type(name, errors, are_errors, allowed)
+    else:
+        check_callback(name, errors, allowed)
+
+
+def matches(errors: Any, error: BaseException, *, unknown: bool, logger: logging.Logger) -> bool:
+    """Tell whether a filter fits an error: types as in an `except` clause, a function as in `ask`."""
+    if isinstance(errors, (type, tuple)):
+        return issubclass(type(error), errors)
+    return bool(ask(errors, error, unknown=unknown, logger=logger))
 
 
 def ask(fn: Callable[..., Any], *args: object, unknown: Any, logger: logging.Logger) -> Any:

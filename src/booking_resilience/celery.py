@@ -1,7 +1,7 @@
 """Celery tasks that are retried as a policy says, and wait while a breaker is open.
 
 Each retry is a message of its own, so that a pause takes no worker's place. What was tried so far goes along in the
-header `booking_resilience`.
+header `booking_resilience`, with the type and the text of the last error.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import celery  # type: ignore[import-untyped] # it has no annotations, nor has what follows
-from celery.exceptions import TaskPredicate  # type: ignore[import-untyped] # as above
+import celery
+from celery.exceptions import TaskPredicate
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_number
 from booking_resilience.deadlines import deadline
-from booking_resilience.errors import CircuitOpenError
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor import Severity
 from booking_resilience.pipeline import ErrorRecorder, Pipeline
+from booking_resilience.recording import Outcome, Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.policy import decide
 
 __all__ = ["resilient_task"]
 
 _HEADER = "booking_resilience"
+_LONGEST = 1024  # characters of an error's text
 _ASK_AGAIN = 1.0  # seconds, where `base_delay` is 0
 
 
@@ -50,7 +51,8 @@ def resilient_task(
         app: The Celery application.
         retry: When to try again; without `retry_on_result`.
         breaker: The breaker that each try passes through, or None.
-        monitor: Gets a record of each task that failed for good; its operation is the task's name. Or None.
+        monitor: Gets a record of each task that failed for good or recovered; its operation is the task's name. Or
+            None.
         max_open_wait: Seconds that a task waits for open breakers, all waits together; 0 or more.
         options: What `app.task` takes; `max_retries` is the policy's to say.
 
@@ -63,7 +65,7 @@ def resilient_task(
     if "max_retries" in options:
         raise TypeError("max_retries can't be given: the policy's max_attempts says how often a task is tried")
     if retry.retry_on_result is not None:
-        raise ValueError("retry must be a policy without retry_on_result: a task's result is its own")
+        raise ValueError("retry must be a policy without retry_on_result: the results of tasks aren't judged")
     is_bound = options.pop("bind", False)
     tries = _Tries(retry, breaker, monitor, max_open_wait)
 
@@ -83,29 +85,35 @@ class _Tries:
     def __init__(
         self, retry: RetryPolicy, breaker: CircuitBreaker | None, monitor: ErrorRecorder | None, max_open_wait: float
     ) -> None:
-        self._retry, self._breaker, self._monitor, self._max_open_wait = retry, breaker, monitor, max_open_wait
+        self._retry, self._breaker, self._max_open_wait = retry, breaker, max_open_wait
+        self._records = None if monitor is None else Records(monitor, ErrorCategory.NETWORK, breaker, is_replaced=False)
 
     def run(self, task: celery.Task, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make one try, and have the task tried again if it fails and the policy says so."""
+        attempts, refusals, waited, last = (task.request.headers or {}).get(_HEADER) or (0, 0, 0.0, None)
         try:
             result = self._call(fn, args, kwargs)
         except TaskPredicate:  # the function's own `task.retry`, `Ignore` or `Reject`
             raise
         except Exception as error:
-            attempts, refusals, waited = (task.request.headers or {}).get(_HEADER) or (0, 0, 0.0)
             if isinstance(error, CircuitOpenError):
                 countdown, refusals = self._wait(task, error, refusals, waited), refusals + 1
                 waited += countdown or 0.0
             else:
-                attempts += 1
+                attempts, last = attempts + 1, _facts_of(error)
                 countdown = None if task.request.called_directly else self._pause(error, attempts)
             if countdown is None:
-                self._give_up(task, error, attempts)
+                if self._records is not None:
+                    was_refused = attempts == 0 or (attempts == 1 and isinstance(error, LimitExceededError))
+                    outcome: Outcome = "refused" if was_refused else "failed"
+                    self._records._record(error, str(task.name), outcome, 0 if was_refused else attempts)
                 raise
-            headers = {**(task.request.headers or {}), _HEADER: [attempts, refusals, waited]}
+            headers = {**(task.request.headers or {}), _HEADER: [attempts, refusals, waited, last]}
             raise task.retry(exc=error, countdown=countdown, headers=headers) from error
         if self._retry.budget is not None:
             self._retry.budget.deposit()
+        if last is not None and self._records is not None:
+            self._records._record(_error_of(*last), str(task.name), "recovered", attempts + 1)
         return result
 
     def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -139,14 +147,12 @@ class _Tries:
             return None
         return step
 
-    def _give_up(self, task: celery.Task, error: Exception, attempts: int) -> None:
-        if self._monitor is None:
-            return
-        self._monitor.record(
-            error,
-            operation=str(task.name),
-            category=ErrorCategory.NETWORK,
-            severity=Severity.ERROR,
-            attempts=attempts,
-            outcome="failed" if attempts else "refused",
-        )
+
+def _facts_of(error: Exception) -> list[str]:
+    return [type(error).__module__, type(error).__qualname__, str(error)[:_LONGEST]]
+
+
+def _error_of(module: str, name: str, text: str) -> Exception:
+    """Return an error that stands for one that another worker met, with the same type and text."""
+    error: Exception = type(name, (Exception,), {"__module__": module})(text)
+    return error

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import TypeVar
+
+from typing_extensions import TypeIs
+
+T = TypeVar("T")
 
 
 def check(name: str, value: object, ok: bool, allowed: str) -> None:
@@ -56,6 +61,11 @@ def check_text(name: str, value: object) -> None:
     check(name, value, value != "", "a string that isn't empty")
 
 
+def is_a(value: object, kind: type[T]) -> TypeIs[T]:
+    """Tell whether a value is of a type, as `except` does: it isn't asked for its `__class__`, which may raise."""
+    return issubclass(type(value), kind)
+
+
 def is_whole(value: object, least: int = 1) -> bool:
     """Tell whether the value is a whole number, `least` or more; `True` and `False` are not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
@@ -66,20 +76,6 @@ def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return least <= value <= most and value <= sys.float_info.max  # an int may be larger than any float
-
-
-def is_positive(value: object) -> bool:
-    """Tell whether the value is a finite number above 0."""
-    return is_number(value) and value != 0
-
-
-def is_error_filter(value: object) -> bool:
-    """Tell whether the value is an exception type, a tuple of them (an empty one, too), or something to call."""
-    if isinstance(value, tuple):
-        return all(isinstance(item, type) and issubclass(item, BaseException) for item in value)
-    if isinstance(value, type):
-        return issubclass(value, BaseException)
-    return callable(value)
 
 
 def is_text(value: object) -> bool:

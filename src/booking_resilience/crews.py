@@ -10,43 +10,10 @@ import abc
 import collections
 import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from booking_resilience import clock
 from booking_resilience.thread_crew import SentBack, Task
-
-
-class TaskCrew(Protocol):
-    """What `task_crew` returns; the same as `ThreadCrew`, but that waiting is asynchronous."""
-
-    ahead: int
-
-    def add(self, item: Any) -> None:
-        """Have an item worked on as soon as the limit lets it."""
-
-    def swap(self, task: Task) -> Task:
-        """Return another item to work on first, and keep this one for later; this one if there is no other."""
-        ...
-
-    def has_outcome(self) -> bool:
-        """Tell whether an outcome waits to be taken."""
-        ...
-
-    async def waited(self) -> bool:
-        """Wait for the next outcome; False if none is to come any more."""
-        ...
-
-    def next_outcome(self) -> Any:
-        """Take the outcome that was waited for; a cancellation is returned like one."""
-
-    def feed(self, feeder: Coroutine[Any, Any, None]) -> None:
-        """Run what adds the items in a task of its own; until it ends, there may be outcomes to come."""
-
-    async def room(self, most: int) -> None:
-        """Wait until fewer than `most` items are ahead."""
-
-    async def disband(self) -> None:
-        """Cancel what is under way, and wait until it has ended."""
 
 
 def task_crew(one: Callable[[int, Any], Awaitable[Any]], limit: int) -> TaskCrew:
@@ -54,26 +21,31 @@ def task_crew(one: Callable[[int, Any], Awaitable[Any]], limit: int) -> TaskCrew
     return _TrioCrew(one, limit) if clock.in_trio() else _AsyncioCrew(one, limit)
 
 
-class _Tasks(abc.ABC):
-    """What the two crews of tasks have in common: one task an item, the next one begun when one has ended."""
+class TaskCrew(abc.ABC):
+    """One task an item, the next one begun when one has ended: as `ThreadCrew`, but that waiting is asynchronous."""
 
-    def __init__(self, one: Callable[[int, Any], Awaitable[Any]], limit: int) -> None:
-        self._one, self._limit = one, limit
+    def __init__(self, one: Callable[[int, Any], Awaitable[Any]], limit: int, new_event: Callable[[], Any]) -> None:
+        self._one, self._limit, self._new_event = one, limit, new_event
+        self._event = new_event()
         self._context = contextvars.copy_context()
         self._todo: collections.deque[tuple[int, Any]] = collections.deque()
         self._done: collections.deque[Any] = collections.deque()
-        self._running = self._drawn = self.ahead = 0
+        self._running = self._drawn = 0
+        self.ahead: int = 0  # items that were added and whose outcomes were not taken
         self._is_fed = self._is_beginning = False
 
     def add(self, item: Any) -> None:
+        """Have an item worked on as soon as the limit lets it."""
         self._todo.append((self._drawn, item))
         self._drawn, self.ahead = self._drawn + 1, self.ahead + 1
         self._begin()
 
     def has_outcome(self) -> bool:
+        """Tell whether an outcome waits to be taken."""
         return bool(self._done)
 
     async def waited(self) -> bool:
+        """Wait for the next outcome; False if none is to come any more."""
         while not self._done:
             if not self.ahead and not self._is_fed:
                 return False
@@ -81,12 +53,14 @@ class _Tasks(abc.ABC):
         return True
 
     def next_outcome(self) -> Any:
+        """Take the outcome that was waited for; a cancellation is returned like one."""
         self.ahead -= 1
         if self._is_fed:
             self._wake()
         return self._done.popleft()
 
     def feed(self, feeder: Coroutine[Any, Any, None]) -> None:
+        """Run what adds the items in a task of its own; until it ends, there may be outcomes to come."""
         self._is_fed = True
         self._spawn(self._feed(feeder), self._context.copy())
 
@@ -102,6 +76,7 @@ class _Tasks(abc.ABC):
             self._wake()
 
     async def room(self, most: int) -> None:
+        """Wait until fewer than `most` items are ahead."""
         while self.ahead >= most:
             await self._wait()
 
@@ -117,6 +92,7 @@ class _Tasks(abc.ABC):
             self._is_beginning = False
 
     def swap(self, task: Task) -> Task:
+        """Return another item to work on first, and keep this one for later; this one if there is no other."""
         if not self._todo:
             return task
         self._todo.append(task)
@@ -142,21 +118,24 @@ class _Tasks(abc.ABC):
     @abc.abstractmethod
     def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None: ...
 
-    @abc.abstractmethod
-    async def _wait(self) -> None: ...
+    async def _wait(self) -> None:
+        await self._event.wait()
+
+    def _wake(self) -> None:
+        self._event.set()
+        self._event = self._new_event()
 
     @abc.abstractmethod
-    def _wake(self) -> None: ...
+    async def disband(self) -> None:
+        """Cancel what is under way, and wait until it has ended."""
 
 
-class _AsyncioCrew(_Tasks):
+class _AsyncioCrew(TaskCrew):
     def __init__(self, one: Callable[[int, Any], Awaitable[Any]], limit: int) -> None:
         import asyncio
 
-        super().__init__(one, limit)
+        super().__init__(one, limit, asyncio.Event)
         self._loop = asyncio.get_running_loop()
-        self._new_event = asyncio.Event
-        self._event = asyncio.Event()
         self._tasks: set[Any] = set()
 
     def _spawn(self, task: Coroutine[Any, Any, None], context: contextvars.Context) -> None:
@@ -168,13 +147,6 @@ class _AsyncioCrew(_Tasks):
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # it was handed to the consumer already
-
-    async def _wait(self) -> None:
-        await self._event.wait()
-
-    def _wake(self) -> None:
-        self._event.set()
-        self._event = self._new_event()
 
     async def disband(self) -> None:
         import asyncio
@@ -196,15 +168,14 @@ class _AsyncioCrew(_Tasks):
                 del again
 
 
-class _TrioCrew(_Tasks):
+class _TrioCrew(TaskCrew):
     """System tasks rather than a nursery: a nursery must not be held open over the `yield` of a generator."""
 
     def __init__(self, one: Callable[[int, Any], Awaitable[Any]], limit: int) -> None:
         import trio
 
-        super().__init__(one, limit)
+        super().__init__(one, limit, trio.Event)
         self._trio = trio
-        self._event = trio.Event()
         self._scopes: set[Any] = set()
         self._alive = 0
 
@@ -229,13 +200,6 @@ class _TrioCrew(_Tasks):
                 self._scopes.discard(scope)
                 self._alive -= 1
                 self._wake()
-
-    async def _wait(self) -> None:
-        await self._event.wait()
-
-    def _wake(self) -> None:
-        self._event.set()
-        self._event = self._trio.Event()
 
     async def disband(self) -> None:
         self._todo.clear()

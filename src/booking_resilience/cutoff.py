@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import sys
 import types
-import weakref
 from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from booking_resilience import clock
+from booking_resilience.checks import is_a
 from booking_resilience.errors import DeadlineExceededError
 
 T = TypeVar("T")
 
-_CANCELLATIONS = frozenset({"CancelledError", "Cancelled"})  # asyncio's and trio's
 _COUNTS_EXACTLY = sys.version_info >= (3, 13)  # asyncio's cancellations (python/cpython#133747)
 
 
 class _Scope:
-    """What tells whether a cut-off around the calling code has struck.
+    """What tells whether a cut-off around the calling code has struck; it is over once it has no timer any more."""
 
-    The context variable refers to it weakly, so that it never outlives the cut-off, whatever ends that.
-    """
+    __slots__ = ("is_own", "outer", "timer")
 
-    __slots__ = ("__weakref__", "is_own", "outer", "timer")
-
-    def __init__(self, timer: Any, outer: weakref.ref[_Scope] | None, is_own: bool) -> None:
-        self.timer, self.outer, self.is_own = timer, outer, is_own  # the timer is asyncio's or trio's
+    def __init__(self, timer: Any, is_own: bool) -> None:
+        self.timer, self.is_own = timer, is_own  # the timer is asyncio's or trio's
+        self.outer: _Scope | None = _scope()
 
     def has_struck(self) -> bool:
         timer = self.timer
-        return bool(timer.expired() if hasattr(timer, "expired") else timer.cancel_called)
+        return timer is not None and bool(timer.expired() if hasattr(timer, "expired") else timer.cancel_called)
 
 
-_innermost: ContextVar[weakref.ref[_Scope] | None] = ContextVar("booking_resilience_cut_off", default=None)
+_innermost: ContextVar[_Scope | None] = ContextVar("booking_resilience_cut_off", default=None)
+
+
+def _scope() -> _Scope | None:
+    """Return the innermost cut-off around the calling code that is not over."""
+    scope = _innermost.get()
+    while scope is not None and scope.timer is None:
+        scope = scope.outer
+    return scope
 
 
 @types.coroutine
@@ -81,11 +86,11 @@ async def _asyncio_cut_off(
         now = asyncio.get_running_loop().time()
     except RuntimeError:  # an event loop of another kind
         return await _rest(steps, first)
-    timer, outer = asyncio.timeout_at(now + end - clock.monotonic()), _innermost.get()
-    inner = _Scope(timer, outer, is_own)
+    timer = asyncio.timeout_at(now + end - clock.monotonic())
+    scope = _Scope(timer, is_own)
     requests = None if _COUNTS_EXACTLY else _Requests(asyncio.current_task(), timer)
     try:
-        _innermost.set(weakref.ref(inner))
+        _innermost.set(scope)
         async with timer:
             return await _rest(steps, first, requests)
     except TimeoutError:
@@ -95,7 +100,7 @@ async def _asyncio_cut_off(
         if requests is None or not timer.expired() or requests.are_somebody_elses(cancelled):
             raise
     finally:
-        _leave(inner, outer)
+        scope.timer = None
     raise _late(error, operation, end)
 
 
@@ -104,21 +109,19 @@ async def _trio_cut_off(
 ) -> T:
     import trio
 
-    outer = _innermost.get()
-    with trio.move_on_after(max(0.0, end - clock.monotonic())) as scope:
-        inner = _Scope(scope, outer, is_own)
+    with trio.move_on_after(max(0.0, end - clock.monotonic())) as timer:
+        scope = _Scope(timer, is_own)
         try:
-            _innermost.set(weakref.ref(inner))
+            _innermost.set(scope)
             return await awaitable
         finally:
-            _leave(inner, outer)
+            scope.timer = None
     raise _late(error, operation, end)
 
 
-def _leave(inner: _Scope, outer: weakref.ref[_Scope] | None) -> None:
-    innermost = _innermost.get()
-    if innermost is not None and innermost() is inner:  # else it is closed in another context
-        _innermost.set(outer)
+def _is_cancellation(error: BaseException) -> bool:
+    """Tell whether an error is asyncio's or trio's cancellation, neither of which is an `Exception`."""
+    return not is_a(error, Exception) and type(error).__name__ in ("CancelledError", "Cancelled")
 
 
 def timeout_behind(error: BaseException) -> BaseException:
@@ -128,29 +131,26 @@ def timeout_behind(error: BaseException) -> BaseException:
     call that took longer than its operation's own limit is a failure. A cancellation from elsewhere, and the end of an
     enclosing deadline, say nothing of what was called.
     """
-    innermost = _innermost.get()
-    if innermost is None or type(error).__name__ not in _CANCELLATIONS:
+    if not _is_cancellation(error):
         return error
-    scope = innermost()
-    if scope is None or not scope.is_own or not scope.has_struck():
-        return error
-    return TimeoutError("the attempt took too long")
+    scope = _scope()
+    is_ours = scope is not None and scope.is_own and scope.has_struck()
+    return TimeoutError("the attempt took too long") if is_ours else error
 
 
 def is_within_cut_off() -> bool:
     """Tell whether the calling code will be cut off at its deadline."""
-    innermost = _innermost.get()
-    return innermost is not None and innermost() is not None
+    return _scope() is not None
 
 
 def is_cut_off(error: BaseException) -> bool:
     """Tell whether a cancellation comes from `cut_off`, the innermost or one around it, and from nobody else."""
-    if type(error).__name__ not in _CANCELLATIONS:
+    if not _is_cancellation(error):
         return False
-    struck, outer = 0, _innermost.get()
-    while outer is not None and (scope := outer()) is not None:
+    struck, scope = 0, _innermost.get()
+    while scope is not None:
         struck += scope.has_struck()
-        outer = scope.outer
+        scope = scope.outer
     if not struck or clock.in_trio():
         return struck > 0  # trio delivers a cancellation from elsewhere once more
     import asyncio
@@ -182,7 +182,7 @@ class _Requests:
         if self._task.cancelling() > self._known:
             return True
         earlier = cancelled.__context__
-        while earlier is not None and type(earlier).__name__ not in _CANCELLATIONS:
+        while earlier is not None and not _is_cancellation(earlier):
             earlier = earlier.__context__
         return earlier is not None  # the task was still cleaning up after a request
 

@@ -1,9 +1,8 @@
 """How much time the current operation has left.
 
-A context variable holds the innermost deadline: its end on the monotonic clock, the deadline around it, and a *weak*
-reference to its holder, an object that lives exactly as long as the block or the attempt. To end a deadline is to drop
-its holder; nothing has to be put back. So whatever ends the block, a signal's handler between any two instructions or a
-generator that is closed in another context, no deadline is left behind: readers skip those whose holder is gone.
+A context variable holds the innermost deadline. To end one is to take its holder out of it, in one step; nothing need
+be put back, since readers skip what is over. So whatever ends the block, a signal's handler between any two
+instructions or a generator that is closed in another context, no deadline is left behind.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Never, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import decorated
@@ -22,13 +21,15 @@ from booking_resilience.checks import check_number
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Node: TypeAlias = "list[Any]"
+"""A deadline, as a list of four, the cheapest thing that can be changed in one step.
 
-Holder: TypeAlias = "set[Never]"
-"""Keeps a deadline in force as long as somebody refers to it: an empty set, the cheapest thing to refer to weakly."""
-
-Node: TypeAlias = "tuple[weakref.ref[Holder], float, Node | None, bool]"
-"""A deadline: its holder, its end on the monotonic clock in seconds, the deadline around it; whether that is the end of
-an attempt alone, after which there may be another."""
+0. Its holder: a function that returns None once the deadline is over (a weak reference to the block, say); None itself
+   once it is known to be over.
+1. Its end on the monotonic clock, in seconds.
+2. The deadline around it, a `Node` or None.
+3. Whether it is the end of an attempt alone, after which there may be another.
+"""
 
 _innermost: ContextVar[Node | None] = ContextVar("booking_resilience_deadline", default=None)
 
@@ -38,22 +39,24 @@ set_node: Callable[[Node | None], object] = _innermost.set
 
 
 def in_force(node: Node | None) -> Node | None:
-    """Return the innermost deadline whose holder is alive: this one, or one around it."""
-    while node is not None and node[0]() is None:
+    """Return the innermost deadline that is not over: this one, or one around it."""
+    while node is not None:
+        holder = node[0]  # read once: another thread may end it meanwhile
+        if holder is not None and holder() is not None:
+            break
         node = node[2]
     return node
 
 
-def hold_to(end: float) -> tuple[Holder, Node]:
-    """Set a deadline for the code that follows in this context; it lasts as long as the holder that is returned."""
-    holder: Holder = set()
-    node = (weakref.ref(holder), end, in_force(get_node()), False)
+def hold_to(end: float, holder: object) -> Node:
+    """Set a deadline for the code that follows in this context; it is over at the latest when its holder is gone."""
+    node = [weakref.ref(holder), end, in_force(get_node()), False]
     set_node(node)
-    return holder, node
+    return node
 
 
-def put_back(node: Node) -> None:
-    """Put back the deadline around this one, for tidiness: finding out that a holder is gone takes time.
+def leave(node: Node) -> None:
+    """Take the deadlines out that were set in this one's block and not left: those of generators that go on.
 
     In a context where this one was not set, a generator's that is closed elsewhere, nothing happens.
     """
@@ -95,22 +98,23 @@ def deadline(seconds: float) -> Deadline:
 class Deadline:
     """A block with a deadline; made by `deadline`. It may be entered again once it was left."""
 
-    __slots__ = ("_held", "_seconds")
+    __slots__ = ("__weakref__", "_node", "_seconds")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._held: tuple[Holder, Node] | None = None
+        self._node: Node | None = None
 
     def __enter__(self) -> None:
-        if self._held is not None:
+        if self._node is not None:
             raise RuntimeError("this deadline is in force already; make another one with `deadline(…)`")
         end, outer = clock.monotonic() + self._seconds, in_force(get_node())
-        self._held = hold_to(end if outer is None else min(end, outer[1]))
+        self._node = hold_to(end if outer is None else min(end, outer[1]), self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            put_back(held[1])
+        node, self._node = self._node, None
+        if node is not None:
+            node[0] = None
+            leave(node)
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function or coroutine function: each call gets the seconds.

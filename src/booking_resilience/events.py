@@ -7,13 +7,12 @@ import datetime
 import enum
 import itertools
 import logging
-import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Never, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from booking_resilience.callbacks import ask
 from booking_resilience.locks import fork_safe_lock
@@ -90,7 +89,14 @@ class BreakerState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerEvent:
-    """A circuit breaker changed its state; `reason` says why, without the text of any error."""
+    """A circuit breaker changed its state.
+
+    Attributes:
+        name: The breaker's name.
+        old: The state before.
+        new: The state now.
+        reason: Why it changed; never the text of an error, which may hold secrets.
+    """
 
     name: str
     old: BreakerState
@@ -133,7 +139,7 @@ class Recorded:
 
 
 recorded: Recorded = Recorded()
-_Beginning: TypeAlias = "tuple[weakref.ref[set[Never]], int, _Beginning | None]"
+_Beginning: TypeAlias = "list[Any]"  # the number, None once the telling is over; and the beginning around it
 _call_began: ContextVar[_Beginning | None] = ContextVar("booking_resilience_call_began", default=None)
 
 
@@ -144,24 +150,23 @@ def call_began() -> int:
     been raised again.
     """
     beginning = _call_began.get()
-    while beginning is not None and beginning[0]() is None:
-        beginning = beginning[2]
-    return 0 if beginning is None else beginning[1]
+    while beginning is not None:
+        number: int | None = beginning[0]
+        if number is not None:
+            return number
+        beginning = beginning[1]
+    return 0
 
 
 def tell_began(number: int, tell: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-    """Call `tell`; in it, `call_began` gives this number.
-
-    The variable refers weakly to a holder that lives as long as this call, so that no interrupt, wherever it strikes,
-    leaves the number behind.
-    """
-    holder: set[Never] = set()
+    """Call `tell`; in it, `call_began` gives this number, and no interrupt, wherever it strikes, leaves it behind."""
     outer = _call_began.get()
-    _call_began.set((weakref.ref(holder), number, outer))
+    beginning = [number, outer]
     try:
+        _call_began.set(beginning)
         tell(*args, **kwargs)
     finally:
-        del holder  # a traceback may keep the frame
+        beginning[0] = None  # one step, that nothing comes before
         _call_began.set(outer)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check_type, is_a
 
 Attempt: TypeAlias = Callable[..., Any]
 """Calls its first argument with the others."""
@@ -156,7 +156,5 @@ class _Ending:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, tb: object) -> None:
-        if self._told is not None and (
-            raised is None or isinstance(raised, Exception)
-        ):  # an interrupt is nobody's failure
+        if self._told is not None and (raised is None or is_a(raised, Exception)):  # an interrupt is nobody's failure
             self._told(self._error, raised)

@@ -109,10 +109,10 @@ class Pipeline:
         self._records: Records | None = None
         if monitor is not None:
             self._records = Records(monitor, self.category, breaker, is_replaced=fallback is not None)
-        listener = None if monitor is None else self._watch
+        listener = None if self._records is None else self._records.on_event
         self._drivers: dict[str, Callable[..., Any]] = {}
         self._drivers_async: dict[str, Callable[..., Any]] = {}
-        self._plan = Plan(retry, "", listener, None if breaker is None else self._circuit_open)
+        self._plan = Plan(retry, "", listener, None if breaker is None else breaker._is_shut)
 
     @property
     def retry(self) -> RetryPolicy:
@@ -161,7 +161,9 @@ class Pipeline:
         return result
 
     def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Return a decorator for a function, a method or a coroutine function; its signature stays.
+        """Return a decorator for a function, a method or a coroutine function, which keeps its signature.
+
+        Each call is then an operation of this name.
 
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
@@ -182,7 +184,7 @@ class Pipeline:
         return functools.partial(within, decorate)
 
     def part(self, role: Role) -> Any:
-        """Return the part that was given as this keyword (`limit`, `rate`, `fallback`, `hedge`, `timeout`), or None."""
+        """Return the part for a `role` (`limit`, `rate`, `fallback`, `hedge` or `timeout`), or None if it has none."""
         return self._parts.get(role)
 
     def __repr__(self) -> str:
@@ -253,21 +255,11 @@ class Pipeline:
 
         def listener(event: RetryEvent) -> None:
             if on_event(event) is not True:
-                self._tell(event)
+                self._plan.tell(event)
 
         policy = self._retry if max_attempts is None else dataclasses.replace(self._retry, max_attempts=max_attempts)
         plan = dataclasses.replace(self._plan, policy=policy, operation=operation, listener=listener, is_logged=False)
         return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
-
-    def _tell(self, event: RetryEvent) -> None:
-        dataclasses.replace(self._plan, listener=self._watch).tell(event)
-
-    def _circuit_open(self) -> bool:
-        return self._breaker is not None and self._breaker._is_shut()
-
-    def _watch(self, event: RetryEvent) -> None:
-        if self._records is not None:
-            self._records.on_event(event)
 
 
 def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

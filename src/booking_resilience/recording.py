@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import drop_awaitable, is_awaitable
+from booking_resilience.checks import is_a
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
 from booking_resilience.events import FailedAttempt, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
@@ -18,7 +19,7 @@ Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 
 
 class ErrorRecorder(Protocol):
-    """What a pipeline asks of its monitor; `ErrorMonitor` is one, and so is what adds a context and hands on to it."""
+    """What a pipeline needs of its monitor: an `ErrorMonitor`, or a wrapper that adds context and passes it on."""
 
     def record(
         self,
@@ -30,8 +31,26 @@ class ErrorRecorder(Protocol):
         attempts: int | tuple[FailedAttempt, ...] | None,
         outcome: Outcome,
     ) -> object:
-        """Record how an operation ended."""
+        """Record how an operation ended.
+
+        Args:
+            error: What came out of it, or of its last failed attempt.
+            operation: Its name.
+            category: The pipeline's category.
+            severity: `ERROR`, or `WARNING` for an operation that recovered, fell back, or met a full limit.
+            attempts: The failed attempts, or how many there were; None if it isn't known.
+            outcome: `failed`, `recovered`, `refused` or `fell_back`.
+        """
         ...
+
+
+def was_refused(error: BaseException | None, attempt: int, breaker: CircuitBreaker | None) -> bool:
+    """Tell whether no attempt was made: a limit rejected the first, or the breaker of the pipeline itself."""
+    if attempt != 1:
+        return False
+    if is_a(error, CircuitOpenError):
+        return breaker is not None and error.name == breaker.name
+    return is_a(error, LimitExceededError)
 
 
 class Records:
@@ -70,35 +89,27 @@ class Records:
             raised: What came out all the same; None if the fallback gave an answer.
         """
         made = attempts_of(error)
-        if not made and not isinstance(error, DeadlineExceededError):
+        if not made and not is_a(error, DeadlineExceededError):
             return  # no attempt failed: the function was of the wrong colour
         if raised is None:
-            self._record(error, operation, "fell_back", 0 if self._was_refused(error, len(made)) else made or None)
+            self._record(
+                error, operation, "fell_back", 0 if was_refused(error, len(made), self._breaker) else made or None
+            )
         elif raised is error:
             self._failed(error, operation, len(made))
         else:
             self._record(raised, operation, "failed", made or None)
 
     def _failed(self, error: BaseException, operation: str, attempt: int) -> None:
-        if self._was_refused(error, attempt):
+        if was_refused(error, attempt, self._breaker):
             self._record(error, operation, "refused", 0)
         else:
             self._record(error, operation, "failed", attempts_of(error) or attempt or None)
 
-    def _was_refused(self, error: BaseException, attempt: int) -> bool:
-        """Tell whether no attempt was made: a limit rejected the first, or the breaker of this pipeline itself."""
-        if attempt != 1:
-            return False
-        if isinstance(error, CircuitOpenError):
-            return self._breaker is not None and error.name == self._breaker.name
-        return isinstance(error, LimitExceededError)
-
     def _record(
         self, error: BaseException, operation: str, outcome: Outcome, attempts: int | tuple[FailedAttempt, ...] | None
     ) -> None:
-        is_mild = outcome in ("recovered", "fell_back") or (
-            outcome == "refused" and isinstance(error, LimitExceededError)
-        )
+        is_mild = outcome in ("recovered", "fell_back") or (outcome == "refused" and is_a(error, LimitExceededError))
         made = self._monitor.record(
             error,
             operation=operation,

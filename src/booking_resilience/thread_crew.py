@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from booking_resilience.signals import ThreadSignal
+
 _ANOTHER = 0.005  # seconds that a thread waits for the next item to be drawn, rather than take the same one again
 
 Task: TypeAlias = tuple[int, Any]
@@ -85,8 +87,10 @@ class ThreadCrew:
 
     def swap(self, task: Task) -> Task:
         """Return another item to work on first, and keep this one for later; this one if there is no other."""
+        if self._todo.empty():
+            ThreadSignal().wait(_ANOTHER)  # not `get` with a timeout: that may hang if another thread takes the item
         try:
-            other = self._todo.get(timeout=_ANOTHER)
+            other = self._todo.get_nowait()
         except queue.Empty:
             return task
         self._todo.put(task if other is not None else None)

@@ -105,6 +105,7 @@ from booking_resilience.load import (
 )
 from booking_resilience.sentry import SentrySink
 from booking_resilience.telemetry.logs import LogRecords
+from booking_resilience.telemetry.otel import Telemetry
 from booking_resilience.web import Problem, idempotent_id, problem_for
 
 
@@ -301,6 +302,8 @@ Settings.load(os.environ)
 assert_type(settings.pipeline("p"), Pipeline)
 assert_type(settings.breaker("b"), CircuitBreaker)
 assert_type(settings.monitor("m"), ErrorMonitor)
+assert_type(settings.limit("l"), ConcurrencyLimit)
+assert_type(settings.rate("r"), RateLimit)
 settings.reload()
 assert_type(HTTP_RETRY, RetryPolicy)
 ResilientTransport(retry=HTTP_RETRY, breakers=several, monitor=ErrorMonitor(), deadline_header=None, http2=True)
@@ -584,6 +587,9 @@ assert_type(app, Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[N
 wsgi = dashboard_wsgi(ErrorMonitor(), breakers=[CircuitBreaker("appwrite")], title="Errors", secret=b"s")
 assert_type(wsgi({}, print), Iterable[bytes])
 assert_type(health(breakers=[CircuitBreaker("appwrite")], monitor=ErrorMonitor()), Health)
+dashboard(ErrorMonitor(), limits=[ConcurrencyLimit("rows", limit=2)])
+assert_type(health(limits={"mails": RateLimit("mails", rate=1)}), Health)
+assert_type(Telemetry().watch_limit(ConcurrencyLimit("rows", limit=2)), Subscription)
 assert_type(health().checks, tuple[HealthCheck, ...])
 assert_type(health().status, Literal["ok", "degraded", "down"])
 ErrorMonitor().subscribe(SentrySink(interval=60.0))

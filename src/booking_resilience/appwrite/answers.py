@@ -52,10 +52,10 @@ def content_of(answer: Answer, expects: AnswerKind) -> Any:
         if expects is AnswerKind.TEXT:
             return body.decode()
         if is_expected and not is_json:
-            raise ValueError(f"it is no JSON but {kind or 'nothing'}")
+            raise ValueError(f"it isn't JSON but {kind or 'nothing'}")
         value = json.loads(body)
         if is_expected and not isinstance(value, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it isn't a JSON object")
     except (ValueError, RecursionError) as error:
         raise unreadable(answer, error) from error
     return value

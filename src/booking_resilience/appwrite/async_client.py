@@ -88,7 +88,7 @@ class AsyncAppwriteClient(Client):
         params: Mapping[str, Any] | None = None,
         response_type: str = "json",
     ) -> Any:
-        """Call a route, as the SDK's services do: only within `run`.
+        """Call a route on behalf of the SDK's services: only within `run`.
 
         Raises:
             TypeError: If it is called directly; nothing was sent.

@@ -104,7 +104,7 @@ class AsyncTransport:
         try:
             response = await transport.handle_async_request(sent)
             if response.status_code == _UNASKED or response.extensions.get("http_version") not in _VERSIONS:
-                raise httpx2.RemoteProtocolError("another protocol, which nobody asked for")
+                raise httpx2.RemoteProtocolError("a switch to another protocol, which wasn't requested")
             status = response.status_code
             progress.answered(status, _headers_of(response))
             parts = [part async for part in response.stream]  # type: ignore[union-attr] # an asynchronous one

@@ -27,7 +27,7 @@ class AppwriteClient(Client):
 
     It keeps connections alive, and bounds each wait by its timeouts and by `remaining_time()` of the operation that it
     is called in. Every failure of a call is an `AppwriteException` (see `failures`), but for a `TypeError` for data
-    that is no JSON and what the SDK's models reject afterwards. It never sends a request twice. Uploads are left to
+    that isn't JSON and what the SDK's models reject afterwards. It never sends a request twice. Uploads are left to
     the SDK. A proxy that the environment names is used if it is an HTTP proxy, though not for this machine itself. A
     redirect is followed within the same host only, and never changes the method. Safe to share between threads, and
     across `fork`.
@@ -73,7 +73,7 @@ class AppwriteClient(Client):
             What the JSON holds, or the body's bytes if it is none; its text; or the Location header.
 
         Raises:
-            AppwriteCallError: If the call failed, in whatever way. An answer of success that is no JSON object, though
+            AppwriteCallError: If the call failed, in whatever way. A successful answer that isn't a JSON object, though
                 the SDK expects one, is such a failure.
             TypeError: If the data is no JSON.
         """

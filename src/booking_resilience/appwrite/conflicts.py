@@ -1,4 +1,4 @@
-"""The conflicts that the `*_once` functions tell of.
+"""The conflicts that the `*_once` functions raise.
 
 ::
 

@@ -114,7 +114,8 @@ async def create_row_once_async(
 ) -> Row:
     """Do as `create_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
-    A call that is cancelled may have been carried out; the same call with the same ID finds out.
+    Arguments, result and errors are those of `create_row_once`. A call that is cancelled may have been carried out;
+    the same call with the same ID finds out.
     """
     check_colour(tables, is_async=True, called="create_row_once_async", instead="create_row_once")
     creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation, compare)

@@ -87,7 +87,8 @@ async def create_rows_once_async(
 ) -> list[Row]:
     """Do as `create_rows_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
-    A call that is cancelled may have been carried out; the same call with the same IDs finds out.
+    Arguments, result and errors are those of `create_rows_once`. A call that is cancelled may have been carried out;
+    the same call with the same IDs finds out.
     """
     check_colour(tables, is_async=True, called="create_rows_once_async", instead="create_rows_once")
     return await Creations(tables, rows, pipeline, operation, compare).run(ASYNC)
@@ -241,7 +242,7 @@ class Creations(Once[list[Row]]):
         try:
             return await self._read(colour)
         except Exception as error:  # noqa: BLE001 - then the first look stands
-            logger.info("%s: the second look failed (%s)", self.operation, type(error).__name__)
+            logger.info("%s: reading the rows once more failed (%s)", self.operation, type(error).__name__)
             return findings
 
     async def _made_whole(self, colour: Colour, findings: Findings) -> Findings:

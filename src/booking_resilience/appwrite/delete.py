@@ -1,4 +1,4 @@
-"""Deleting a row exactly once: of many callers, one is told that it did.
+"""Deleting a row exactly once: of many callers, one gets True.
 
 A plain DELETE tells several callers that they did it. A deletion that is staged in a transaction does not, so this is
 what is used where the server has transactions.
@@ -36,7 +36,7 @@ def delete_row_once(
 ) -> bool:
     """Delete a row, and tell whether this call did it.
 
-    Of many callers one is told True, as long as no answer is lost. Where the server has no transactions, several may
+    Of many callers one gets True, as long as no answer is lost. Where the server has no transactions, several may
     be. The commit has what is left of the deadline, `attempt_timeout` bounds the other requests.
 
     Args:
@@ -74,7 +74,7 @@ async def delete_row_once_async(
 ) -> bool:
     """Do as `delete_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
-    A call that is cancelled may have been carried out.
+    Arguments, result and errors are those of `delete_row_once`. A call that is cancelled may have been carried out.
     """
     check_colour(tables, is_async=True, called="delete_row_once_async", instead="delete_row_once")
     return await Deletion(tables, (database_id, table_id, row_id), expected, pipeline, operation).run(ASYNC)

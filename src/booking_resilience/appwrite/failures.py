@@ -55,7 +55,7 @@ class AppwriteCallError(AppwriteException):
 
     @property
     def sent(self) -> Sent:
-        """Whether the request reached the server: `"no"`, `"maybe"` or `"yes"`, as in `Verdict`."""
+        """Whether the request reached the server (`"no"`, `"maybe"` or `"yes"`, as in `Verdict`)."""
         return self.evidence.sent
 
     @property

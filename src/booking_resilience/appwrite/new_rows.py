@@ -86,7 +86,7 @@ def time_slots(
         step: The size of a step; above 0, a whole number of milliseconds.
 
     Returns:
-        The rows in the order of time, 96 at most: a day of quarters of an hour.
+        The rows in the order of time; at most 96, which is a day in quarters of an hour.
 
     Raises:
         TypeError: If an argument is of the wrong type.

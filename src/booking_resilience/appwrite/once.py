@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from typing import Any, Final, Generic, TypeVar
@@ -34,7 +35,7 @@ _RESERVE: Final = 0.5
 _RESERVED_SHARE: Final = 1 / 8
 
 
-class Once(Generic[T]):
+class Once(ABC, Generic[T]):
     """A write on its way. Its kinds say what an attempt is, and what the stored rows tell.
 
     Args:
@@ -66,9 +67,9 @@ class Once(Generic[T]):
             self._ending.let_go()
             self.let_go()
 
+    @abstractmethod
     def attempt(self) -> tuple[CircuitBreaker | None, Call[T] | Steps[T]]:
         """Return what an attempt is, and the breaker that it passes through as a whole."""
-        raise NotImplementedError
 
     def policy(self, policy: RetryPolicy) -> RetryPolicy:
         """Return the policy of the attempts, made of the pipeline's."""
@@ -82,6 +83,7 @@ class Once(Generic[T]):
         """Tell whether the stored rows have to be read before anything is said."""
         return self.doubts.are_there
 
+    @abstractmethod
     async def settle(self, colour: Colour, failure: Exception) -> T:
         """Read what is stored, and return the result, or raise what there is to say.
 
@@ -89,7 +91,6 @@ class Once(Generic[T]):
             colour: How what may wait is done.
             failure: What the attempts ended with.
         """
-        raise NotImplementedError
 
     def let_go(self) -> None:
         """Drop the errors that are held: their tracebacks lead back here."""
@@ -134,7 +135,7 @@ class Once(Generic[T]):
 
     def left_open(self, failure: Exception, why: str) -> Exception:
         """Return what to raise where it stays open what became of the attempts, and log it."""
-        logger.warning("%s: it is open whether it was carried out (%s)", self.operation, why)
+        logger.warning("%s: it may or may not have been carried out (%s)", self.operation, why)
         return self.doubts.open_error(failure)
 
 

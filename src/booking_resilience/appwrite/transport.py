@@ -130,6 +130,6 @@ class _Response(http.client.HTTPResponse):
         super().begin()
         while self.status < http.HTTPStatus.OK:
             if self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
-                raise http.client.UnknownProtocol("101, which nobody asked for")
+                raise http.client.UnknownProtocol("101, a switch to another protocol, which wasn't requested")
             self.headers: Any = None  # has the next ones read
             super().begin()

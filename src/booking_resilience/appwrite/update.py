@@ -74,7 +74,8 @@ async def update_row_once_async(
 ) -> Row:
     """Do as `update_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
-    A call that is cancelled may have been carried out; the same call finds out.
+    Arguments, result and errors are those of `update_row_once`. A call that is cancelled may have been carried out;
+    the same call finds out.
     """
     check_colour(tables, is_async=True, called="update_row_once_async", instead="update_row_once")
     return await Update(tables, (database_id, table_id, row_id), data, expected, pipeline, operation).run(ASYNC)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import collections
 import logging
 from collections.abc import Generator
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, TypeAlias
 
 from booking_resilience import clock
+from booking_resilience.checks import is_a
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent
@@ -51,7 +52,8 @@ class Gate:
         self._is_trial_out = False  # whether it waits for the end of somebody else's trial, which is real time
         self._prober: object = None  # who makes it
         self._since: float | None = None  # when waiting began without a success since
-        self._told: list[str] = []  # what the log is to be told
+        self._told: collections.deque[str] = collections.deque()  # what the log is to be told
+        self._is_logging = Lock()
         self._ends: list[Any] = []
         if self._breaker is not None:
             self._ends.append(self._breaker.subscribe(self._on_event).close)
@@ -63,9 +65,9 @@ class Gate:
         error, breaker = event.error, self._breaker
         if made >= self._max_attempts or self._has_given_up():
             return False
-        if breaker is not None and isinstance(error, CircuitOpenError) and error.name == breaker.name:
+        if breaker is not None and is_a(error, CircuitOpenError) and error.name == breaker.name:
             return error.retry_after is not None  # else it is isolated
-        if isinstance(error, LimitExceededError):
+        if is_a(error, LimitExceededError):
             return error.name in self._names or error.retry_after is not None
         return event.reason == "circuit_open" and breaker is not None and breaker.state in _TRIED
 
@@ -92,7 +94,7 @@ class Gate:
             now = clock.monotonic()
             if self._prober is signal:
                 self._prober = None
-            if isinstance(error, LimitExceededError):
+            if is_a(error, LimitExceededError):
                 self._due = now + (error.retry_after or 0.0)
                 self._is_trial_out = False
                 self._needs_place = self._limit is not None and error.name == self._limit.name
@@ -200,5 +202,10 @@ class Gate:
                 self._wake()
 
     def _log(self) -> None:
-        while self._told:
-            logger.info("%s: the batch %s", self._operation, self._told.pop(0))
+        """Log what happened, in order; a thread that finds another one at it leaves it to that."""
+        while self._told and self._is_logging.acquire(blocking=False):
+            try:
+                if self._told:
+                    logger.info("%s: the batch %s", self._operation, self._told.popleft())
+            finally:
+                self._is_logging.release()

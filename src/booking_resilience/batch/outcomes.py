@@ -21,7 +21,7 @@ class BatchOutcome(Generic[Item, Value, Failure]):
         item: The item.
         value: What the function returned for it; None if it failed.
         error: What came out if it failed; None if it succeeded.
-        attempts: How many attempts were made; 0 if the time was over before the first.
+        attempts: How many attempts were made; 0 if the time was over before the first, or the first was refused.
     """
 
     index: int

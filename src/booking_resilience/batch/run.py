@@ -33,8 +33,8 @@ def iter_batch(
     """Call `fn` for each item in threads, and yield the outcomes as they finish.
 
     Items are drawn as outcomes are taken, so the input may be endless: at most `2 * max_concurrency` items are ahead
-    of what was yielded. Leaving early (`break`, `close()`, an interrupt) begins no further item or attempt, and waits
-    for none: a call under way cannot be interrupted, and its thread, a daemon, ends after it.
+    of what was yielded. Leaving early (`break`, `close()`, an interrupt) starts no new items or attempts and doesn't
+    wait: a call under way can't be interrupted, and its thread, a daemon, ends after it.
 
     Args:
         fn: What to do with an item.
@@ -100,6 +100,8 @@ def iter_batch_async(
 ) -> AsyncGenerator[BatchOutcome[Item, Value], None]:
     """Do as `iter_batch` in tasks instead of threads, under asyncio or trio; the items may come asynchronously.
 
+    Arguments and errors as for `iter_batch`.
+
     Leaving early cancels what is under way; `contextlib.aclosing` makes sure of it where the loop may break.
     """
     check_whole("max_concurrency", max_concurrency)
@@ -117,7 +119,7 @@ async def run_batch_async(
     on_item: Callable[[BatchOutcome[Item, Value]], object] | None = None,
     max_open_wait: float = 300.0,
 ) -> BatchResult[Item, Value]:
-    """Do as `run_batch` in tasks instead of threads, under asyncio or trio."""
+    """Do as `run_batch` in tasks instead of threads, under asyncio or trio; arguments as for `iter_batch`."""
     outcomes = iter_batch_async(
         fn,
         items,

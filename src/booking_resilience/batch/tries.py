@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
 
 from booking_resilience.batch.gate import Gate
 from booking_resilience.batch.outcomes import BatchOutcome
+from booking_resilience.checks import is_a
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import RetryEvent
 from booking_resilience.pipeline import Pipeline
+from booking_resilience.recording import was_refused
 from booking_resilience.thread_crew import SentBack, Task
 
 
@@ -31,62 +32,44 @@ class WorkItem:
         self.last: tuple[RetryEvent, int] | None = None
 
 
-class Try:
-    """One try of an item: notes its attempts (a success at the first makes no event) and whether it is sent back."""
-
-    __slots__ = ("_gate", "attempts", "before", "event", "made")
-
-    def __init__(self, gate: Gate | None, before: int) -> None:
-        self._gate = gate
-        self.before: int = before
-        self.attempts: int = 1
-        self.made: int = 0
-        self.event: RetryEvent | None = None  # the last one of a try that is sent back
-
-    def __call__(self, event: RetryEvent) -> bool:
-        """Take an event; return True if nobody else is to be told of it."""
-        self.attempts = event.attempt
-        if event.outcome != "recovered":
-            self.made += not isinstance(event.error, (CircuitOpenError, LimitExceededError))
-        gate = self._gate
-        if event.outcome == "gave_up" and gate is not None and gate.takes_back(event, self.before + self.made):
-            self.event = event
-        return self.event is not None
-
-
 class Ending:
-    """The end of one try of an item, whichever colour: a context manager around the call.
+    """One try of an item and its end, whichever colour: a context manager around the call, told of the call's events.
 
     Attributes:
-        call: Makes the operation for what it is given.
+        item: The item.
         value: What the function returned.
         outcome: The item's outcome, or a `SentBack`; set before the call if nobody waits any more.
     """
 
-    __slots__ = ("_gate", "_index", "_item", "_passed", "_pipeline", "_try", "call", "outcome", "value")
+    __slots__ = ("_attempts", "_event", "_gate", "_index", "_made", "_passed", "_pipeline", "item", "outcome", "value")
 
-    def __init__(self, gate: Gate | None, passed: object, pipeline: Pipeline, task: Task, bind: Any) -> None:
+    def __init__(self, gate: Gate | None, passed: object, pipeline: Pipeline, task: Task) -> None:
         self._gate, self._passed, self._pipeline = gate, passed, pipeline
-        self._index, self._item = task
-        item: WorkItem = self._item
-        self._try = Try(gate, item.made)
-        self.call: Callable[[Any], Any] = bind(item, self._try)
+        self._index: int = task[0]
+        self.item: WorkItem = task[1]
+        self._attempts, self._made = 1, 0  # a success at the first attempt makes no event
+        self._event: RetryEvent | None = None  # the last one of a try that is sent back
         self.value: Any = None
         self.outcome: Any = None
 
+    def __call__(self, event: RetryEvent) -> bool:
+        """Take an event; return True if nobody else is to be told of it."""
+        error, gate = event.error, self._gate
+        self._attempts = 0 if was_refused(error, event.attempt, self._pipeline.breaker) else event.attempt
+        if event.outcome != "recovered":
+            self._made += not (is_a(error, CircuitOpenError) or is_a(error, LimitExceededError))
+        if event.outcome == "gave_up" and gate is not None and gate.takes_back(event, self.item.made + self._made):
+            self._event = event
+        return self._event is not None
+
     def __enter__(self) -> Self:
-        item, last = self._item, self._item.last
+        item, last = self.item, self.item.last
         item.last = None
         if last is not None and self._gate is not None and self._gate.gives_up():
             event, attempts = last
-            self._pipeline._tell(event)
+            self._pipeline._plan.tell(event)
             self.outcome = BatchOutcome(self._index, item.value, None, cast("Exception", event.error), attempts)
         return self
-
-    @property
-    def item(self) -> Any:
-        """The item itself."""
-        return self._item.value
 
     def taken(self) -> Any:
         """Return the outcome and forget it: its error leads to the frame that holds this."""
@@ -94,19 +77,15 @@ class Ending:
         return outcome
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
-        item, gate, tried = self._item, self._gate, self._try
-        attempts = tried.before + tried.attempts
-        if tried.event is not None and gate is not None and isinstance(error, Exception):
-            item.made, item.last, self.outcome = (
-                tried.before + tried.made,
-                (tried.event, attempts),
-                SentBack((self._index, item)),
-            )
-            tried.event = None  # the error leads to the frame that holds this
+        item, gate, attempts = self.item, self._gate, self.item.made + self._attempts
+        event, self._event = self._event, None  # the error leads to the frame that holds this
+        if event is not None and gate is not None and is_a(error, Exception):
+            item.made, item.last = item.made + self._made, (event, attempts)
+            self.outcome = SentBack((self._index, item))
             gate.sent_back(self._passed, error)
             return True
         if gate is not None:
             gate.ended(self._passed, succeeded=kind is None and self.outcome is None)
-        if self.outcome is None and (error is None or isinstance(error, Exception)):
+        if self.outcome is None and (error is None or is_a(error, Exception)):
             self.outcome = BatchOutcome(self._index, item.value, self.value, error, attempts)
-        return isinstance(error, Exception)
+        return is_a(error, Exception)

@@ -11,7 +11,7 @@ from booking_resilience import clock
 from booking_resilience.awaitables import name_of
 from booking_resilience.batch.gate import Gate
 from booking_resilience.batch.outcomes import BatchOutcome
-from booking_resilience.batch.tries import Ending, Try, WorkItem
+from booking_resilience.batch.tries import Ending, WorkItem
 from booking_resilience.callbacks import check_callback, is_coroutine_function, is_generator_function
 from booking_resilience.checks import check_number, check_text, check_type
 from booking_resilience.crews import TaskCrew
@@ -83,9 +83,9 @@ class Work:
                 for seconds, by_clock in waits:
                     (clock.sleep if by_clock else signal.wait)(seconds)
             task = self._next(task)
-        with self._trying(signal, task) as ending:
+        with Ending(gate, signal, self._pipeline, task) as ending:
             if ending.outcome is None:
-                ending.value = ending.call(ending.item)
+                ending.value = self._bind(ending)(ending.item.value)
         return ending.taken()
 
     async def one_async(self, index: int, item: WorkItem) -> Any:
@@ -97,22 +97,20 @@ class Work:
                 for seconds, by_clock in waits:
                     await (clock.sleep_async if by_clock else signal.wait)(seconds)
             task = self._next(task)
-        with self._trying(signal, task) as ending:
+        with Ending(gate, signal, self._pipeline, task) as ending:
             if ending.outcome is None:
-                ending.value = await ending.call(ending.item)
+                ending.value = await self._bind(ending)(ending.item.value)
         return ending.taken()
 
     def _next(self, task: Task) -> Task:
         """Return the item to try now: another than one that was sent back, if there is one."""
         return task if task[1].last is None else self._swap(task)
 
-    def _trying(self, signal: object, task: Task) -> Ending:
-        return Ending(self._gate, signal, self._pipeline, task, self._bind)
-
-    def _bind(self, item: WorkItem, told: Try) -> Callable[[Any], Any]:
-        fn = self._fn if self._is_async else self._call
-        left = self._pipeline.retry.max_attempts - item.made if item.made else None
-        return self._pipeline._bind(self._name, fn, told, is_async=self._is_async, max_attempts=left)
+    def _bind(self, ending: Ending) -> Callable[[Any], Any]:
+        """Return what calls the function as often as the item may be tried yet."""
+        fn, made = self._fn if self._is_async else self._call, ending.item.made
+        left = self._pipeline.retry.max_attempts - made if made else None
+        return self._pipeline._bind(self._name, fn, ending, is_async=self._is_async, max_attempts=left)
 
     def _call(self, item: Any) -> Any:
         """Call the function, but not for a batch that was left while a thread slept before its next attempt."""

@@ -14,7 +14,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BookingSuccess:
-    """A booking stands and its chat room is there: what a `ChatProvider` is told."""
+    """A booking is stored and its chat room exists: what a `ChatProvider` gets.
+
+    Attributes:
+        chat_room_id: The chat room's ID.
+        booking_id: The booking's ID.
+        provider_id: The ID of whoever was booked.
+        provider_name: Their name, for people.
+        source: What made the booking.
+    """
 
     chat_room_id: str
     booking_id: str
@@ -39,7 +47,7 @@ class BookingSuccess:
 
 @dataclass(frozen=True, slots=True)
 class ChatRoom:
-    """A chat room, made for one booking."""
+    """A chat room: its `id`, the `booking_id` that it is for, and the IDs of its `participants`."""
 
     id: str
     booking_id: str
@@ -48,7 +56,7 @@ class ChatRoom:
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """A message in a chat room; `created_at` is aware UTC."""
+    """A message in a chat room: its `id`, its `room_id`, its `text`, and `created_at` (aware UTC)."""
 
     id: str
     room_id: str
@@ -58,7 +66,7 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A page of a longer list; `next_cursor` leads to the next one, and is None on the last."""
+    """A page of a longer list: its `items`, and the `next_cursor` to get the next page with (None on the last)."""
 
     items: tuple[T, ...]
     next_cursor: str | None
@@ -66,7 +74,7 @@ class Page(Generic[T]):
 
 @runtime_checkable
 class ChatProvider(Protocol):
-    """Whoever opens the chat when a booking stands."""
+    """Opens the chat once a booking is stored."""
 
     def handle_booking_success(self, event: BookingSuccess) -> None:
         """Open the chat."""
@@ -75,7 +83,10 @@ class ChatProvider(Protocol):
 
 @runtime_checkable
 class ChatService(Protocol):
-    """Where chat rooms and messages are kept. IDs derive from the booking: sending again is the same message."""
+    """Keeps chat rooms and messages. IDs derive from the booking, so sending twice makes one message.
+
+    Every method may raise what its backend raises.
+    """
 
     def create_chat_room(self, *, booking_id: str, participants: Sequence[str]) -> ChatRoom:
         """Make the chat room of a booking, or return it if it is there."""
@@ -92,7 +103,7 @@ class ChatService(Protocol):
     def list_messages(
         self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
     ) -> Page[ChatMessage]:
-        """Return a page of the room's messages, beginning after the cursor."""
+        """Return a page of at most `limit` messages (1 or more); `cursor` is the page before's, None at first."""
         ...
 
 
@@ -124,7 +135,7 @@ class AsyncChatService(Protocol):
     async def list_messages(
         self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
     ) -> Page[ChatMessage]:
-        """Return a page of the room's messages, beginning after the cursor."""
+        """Return a page of at most `limit` messages (1 or more); `cursor` is the page before's, None at first."""
         ...
 
 
@@ -152,7 +163,7 @@ def iter_messages(
 def iter_messages_async(
     service: AsyncChatService, room_id: str, *, page_size: int = 50, newest_first: bool = True
 ) -> AsyncIterator[ChatMessage]:
-    """Do as `iter_messages` with an asynchronous service, for `async for`."""
+    """Do as `iter_messages` with an asynchronous service, for `async for`; arguments and errors are the same."""
     check_whole("page_size", page_size)
     return _pages_async(service, room_id, page_size, newest_first)
 

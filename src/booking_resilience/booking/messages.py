@@ -1,4 +1,4 @@
-"""What to tell people when a booking fails: one of four texts."""
+"""The message to show people when a booking fails: one of four."""
 
 from __future__ import annotations
 
@@ -43,15 +43,14 @@ _DEEPEST: Final = 20
 
 
 def message_for(error: BaseException) -> str:
-    """Return the text for people that fits the error.
+    """Return the message to show people for this error.
 
-    Looked at are the error, then what it was raised from (`__cause__`, and so on): what all of them mean, as `classify`
-    knows it; their texts only if none of that tells. Of an exception group, wherever it stands, the first leaf counts
-    that has one of the first three texts.
+    It checks the error and what it was raised from (`__cause__`, and so on), first by their meaning, as `classify`
+    knows it, then by their texts. Of an exception group, the first leaf with one of the first three messages decides.
 
     Returns:
-        One of the four texts: the data was refused; the network failed or nobody answered in time; the service is
-        overloaded, down, or its breaker open; anything else.
+        One of four texts, for refused data, for a network that failed or timed out, for a service that is overloaded,
+        down or behind an open breaker, and for anything else.
 
     >>> message_for(TimeoutError())
     'Network error. Please check your connection and try again.'

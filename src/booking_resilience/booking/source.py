@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final, TypedDict
 
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check, check_type
 
 
 class BookingSource(enum.StrEnum):
@@ -82,16 +82,11 @@ def booking_attribution(
 def _booking_type(booking_type: str | None) -> str:
     if booking_type is None:
         return "immediate"
-    if booking_type not in _TYPES:
-        raise ValueError(f"booking_type must be one of {', '.join(map(repr, _TYPES))}, or None, not {booking_type!r}")
+    check("booking_type", booking_type, booking_type in _TYPES, f"one of {', '.join(map(repr, _TYPES))}, or None")
     return str(booking_type)
 
 
 def _named(source: BookingSource | str) -> BookingSource:
-    if isinstance(source, BookingSource):
-        return source
-    for known in BookingSource:
-        if source == known.value:
-            return known
-    known_values = ", ".join(repr(known.value) for known in BookingSource)
-    raise ValueError(f"source must be one of {known_values}, not {source!r}")
+    known = [each.value for each in BookingSource]
+    check("source", source, source in known, f"one of {', '.join(map(repr, known))}")
+    return BookingSource(source)

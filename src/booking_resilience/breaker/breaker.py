@@ -16,8 +16,8 @@ from booking_resilience.breaker.permits import Guard, Permit, admitted, ignored,
 from booking_resilience.breaker.snapshots import BreakerSnapshot
 from booking_resilience.breaker.states import Isolate, Reset
 from booking_resilience.breaker.window import FailureRate
-from booking_resilience.callbacks import check_callback, is_awaitable
-from booking_resilience.checks import check_number, check_text, check_type, check_whole, is_error_filter
+from booking_resilience.callbacks import check_callback, check_filter, is_awaitable
+from booking_resilience.checks import check_number, check_text, check_type, check_whole
 from booking_resilience.events import BreakerEvent, BreakerState, Listener, Subscription
 from booking_resilience.verdicts import is_backend_failure
 
@@ -91,8 +91,8 @@ class CircuitBreaker:
         check_whole("trial_calls", trial_calls)
         check_number("trial_timeout", trial_timeout, above=True)
         check_number("slow_call", slow_call, above=True, or_none=True)
-        _check_filter("failure_on", failure_on)
-        _check_filter("ignore", ignore)
+        check_filter("failure_on", failure_on)
+        check_filter("ignore", ignore)
         check_type("shadow", shadow, isinstance(shadow, bool), "True or False")
         check_type("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
         machine = Machine(
@@ -210,9 +210,9 @@ class CircuitBreaker:
         )
 
     def subscribe(self, listener: Listener[BreakerEvent]) -> Subscription:
-        """Have the listener told of every transition, in order, until the subscription is closed.
+        """Call the listener with a `BreakerEvent` for every transition, in order, until the subscription is closed.
 
-        It is called by the thread that made the transition, or by one that is telling of an earlier one just then;
+        It runs on the thread that made the transition, or on one that is reporting an earlier one at that moment, and
         never under a lock, so it may use the breaker. What it raises is logged.
         """
         check_callback("listener", listener, "a function of the event")
@@ -279,11 +279,3 @@ class CircuitBreaker:
         if link is not None:
             link.by_hand(change, fleet=fleet)
         core.tell()
-
-
-def _check_filter(name: str, errors: ErrorFilter) -> None:
-    allowed = "an exception type, a tuple of them, or a function of the error"
-    if isinstance(errors, (type, tuple)):
-        check_type(name, errors, is_error_filter(errors), allowed)
-    else:
-        check_callback(name, errors, allowed)

@@ -26,7 +26,7 @@ def protect(core: Core, fn: Callable[..., Any]) -> Callable[..., Any]:
         if calm.is_over:
             return watch(core, core.knock(), fn, args, kwargs)
         try:
-            result = fn(*args, **kwargs) if kwargs else fn(*args)
+            result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
         except BaseException as error:
             Permit(core, calm.epoch).failure(error)
             raise
@@ -47,7 +47,7 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
         if calm.is_over:
             return await watch_async(core, core.knock(), fn, args, kwargs)
         try:
-            result = await (fn(*args, **kwargs) if kwargs else fn(*args))
+            result = await (fn(*args, **kwargs) if kwargs else fn(*args) if args else fn())
         except BaseException as error:
             Permit(core, calm.epoch).failure(error)
             raise

@@ -261,10 +261,8 @@ class Core:
                 facts = {"old": event.old.value, "new": event.new.value, "reason": event.reason}
                 self._log(level, "%r: %s -> %s: %s", **facts)
                 notify(self.newest().news.listeners, event, logger)
-        except BaseException:  # an interrupt; what is left is told at the next transition
-            while (moment := self.newest()).news.teller is not None and moment.news.teller() is turn:
-                self._put_news(moment, moment.news._replace(teller=None))
-            raise
+        finally:
+            turn.end()  # also at an interrupt: what is left is told at the next transition
 
     def _take(self, turn: Turn) -> BreakerEvent | None:
         """Take the oldest untold transition in that turn; None if there is none, or another thread tells."""

@@ -12,6 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from booking_resilience.breaker.states import (
+    CLOSED,
+    FAILURE,
+    HALF_OPEN,
+    IGNORED,
+    ISOLATED,
+    NOTHING,
+    OPEN,
+    SUCCESS,
     TRANSITIONS,
     Acquire,
     Change,
@@ -25,14 +33,8 @@ from booking_resilience.breaker.states import (
     Settle,
     State,
     Transition,
-    Verdict,
 )
 from booking_resilience.breaker.window import FailureRate, is_too_much, recent, with_call
-from booking_resilience.events import BreakerState
-
-# As globals: Python 3.11 looks a member up with a function call.
-CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
-SUCCESS, FAILURE, IGNORED, NOTHING = Verdict
 
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a cooldown by the last bit, and never by more
 

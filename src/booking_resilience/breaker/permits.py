@@ -9,12 +9,12 @@ from typing import NoReturn
 
 from booking_resilience import clock
 from booking_resilience.breaker.core import Core, ErrorFilter, logger
-from booking_resilience.breaker.states import Acquire, Settle, Trial, Verdict
-from booking_resilience.callbacks import ask
-from booking_resilience.checks import check_type
+from booking_resilience.breaker.states import CLOSED, Acquire, Settle, Trial, Verdict
+from booking_resilience.callbacks import matches
+from booking_resilience.checks import check_type, is_a
 from booking_resilience.cutoff import timeout_behind
 from booking_resilience.errors import CircuitOpenError
-from booking_resilience.events import BreakerState, log_raised
+from booking_resilience.events import log_raised
 from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
 
 SUCCESS, FAILURE, IGNORED, NOTHING = Verdict
@@ -39,18 +39,23 @@ class Permit:
         self._trial: Trial | None = None
         self._claims: dict[str, object] = {}  # who settles it: whoever claims it first
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has been settled."""
+        return bool(self._claims)
+
     def success(self) -> None:
         """The call succeeded; if it took longer than the breaker's `slow_call`, that is a failure."""
         self._judge(None)
 
     def failure(self, error: BaseException | None = None) -> None:
-        """The call failed; the breaker's `ignore` and `failure_on` judge the error, if there is one.
+        """Report that the call failed; the breaker's `ignore` and `failure_on` judge the `error`, if there is one.
 
         Raises:
             TypeError: If the error is no exception.
         """
         allowed = "an exception that was raised, or None"
-        check_type("error", error, error is None or isinstance(error, BaseException), allowed)
+        check_type("error", error, error is None or is_a(error, BaseException), allowed)
         if error is None:
             self._settle(FAILURE, clock.monotonic())
         else:
@@ -67,7 +72,7 @@ class Permit:
         """Have it admitted, or raise `CircuitOpenError`."""
         core = self._core
         state = core.state
-        if state.kind is BreakerState.CLOSED:
+        if state.kind is CLOSED:
             self.epoch = state.epoch
             core.calm_down()
             return
@@ -173,18 +178,12 @@ def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: Error
     try:
         if is_own_refusal(error):
             return NOTHING
-        if _matches(error, ignore, unknown=False):
+        if matches(ignore, error, unknown=False, logger=logger):
             return IGNORED
-        return FAILURE if slow or _matches(error, failure_on, unknown=True) else SUCCESS
+        return FAILURE if slow or matches(failure_on, error, unknown=True, logger=logger) else SUCCESS
     except Exception as raised:  # noqa: BLE001 - a filter's error must not become the caller's
         log_raised(logger, raised, "a filter raised on %s", type(error).__qualname__)
         return FAILURE
-
-
-def _matches(error: BaseException, errors: ErrorFilter, *, unknown: bool) -> bool:
-    if isinstance(errors, (type, tuple)):
-        return isinstance(error, errors)
-    return bool(ask(errors, error, unknown=unknown, logger=logger))
 
 
 def text_of(error: BaseException) -> str:

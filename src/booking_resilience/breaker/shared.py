@@ -12,7 +12,6 @@ import pathlib
 import platform
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from booking_resilience.breaker.core import Core
@@ -20,7 +19,7 @@ from booking_resilience.breaker.shared_agent import AGENTS, FAREWELL, REGISTRY, 
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_script import clean, settings_arguments
 from booking_resilience.breaker.shared_threads import at_end
-from booking_resilience.breaker.shared_wires import Connection, connector, place_of
+from booking_resilience.breaker.shared_wires import connector, place_of
 from booking_resilience.breaker.snapshots import SharedSnapshot as SharedSnapshot  # the type of `snapshot().shared`
 from booking_resilience.checks import check, check_text, check_type, check_whole
 
@@ -79,10 +78,15 @@ class RedisBreaker:
         self._machine: str = clean(machine or host_identity())
         self._closed: bool = False
         connect = connector(url, client)
-        self._agent: Agent = agent_for(url if client is None else client, connect, place_of(url), self)
+        key = url if client is None else client
+        with REGISTRY:
+            if key not in AGENTS:
+                AGENTS[key] = Agent(key, connect, place_of(url))
+            self._agent: Agent = AGENTS[key]
+            self._agent.own(self)
 
     def close(self) -> None:
-        """End the sharing: from now on each of its breakers goes by itself. Closing twice is harmless.
+        """End the sharing: from now on each of its breakers is on its own. Closing twice is harmless.
 
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """
@@ -121,16 +125,6 @@ def host_identity() -> str:
         return platform.node()
 
 
-def agent_for(key: object, connect: Callable[[], Connection], place: str, owner: RedisBreaker) -> Agent:
-    """Return the agent of that Redis, started if there is none yet."""
-    with REGISTRY:
-        agent = AGENTS.get(key)
-        if agent is None:
-            agent = AGENTS[key] = Agent(key, connect, place)
-        agent.own(owner)
-    return agent
-
-
 def _before_fork() -> None:
     for agent in list(AGENTS.values()):
         agent.gate.before_fork()
@@ -152,7 +146,7 @@ def _at_exit() -> None:
     for agent in agents:
         for owner in agent.owners():
             owner._closed = True
-        agent.contact.inbox.put("")
+        agent.contact.ring()
     end = time.monotonic() + FAREWELL
     while any(agent.links for agent in agents) and time.monotonic() < end:
         time.sleep(0.002)

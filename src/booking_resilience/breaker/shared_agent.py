@@ -12,11 +12,11 @@ import functools
 import itertools
 import logging
 import os
-import queue
 import threading
 import time
 import uuid
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience.breaker.shared_link import Link
@@ -25,6 +25,7 @@ from booking_resilience.breaker.shared_script import SCRIPT, SHA, Fact
 from booking_resilience.breaker.shared_threads import ForkGate, start_thread
 from booking_resilience.breaker.shared_wires import RETRY_EVERY, Bell, Wire
 from booking_resilience.locks import fork_safe_lock
+from booking_resilience.signals import ThreadSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,18 +51,20 @@ class Agent:
         self._connect = connect
         self._owners: tuple[weakref.ref[Owner], ...] = ()
         self.links: tuple[Link, ...] = ()
-        self.contact: Contact = Contact(queue.SimpleQueue())
+        self.contact: Contact = Contact()
         self._begin_life(0.0)
 
     def _begin_life(self, settle: float) -> None:
         """Be what each process has of its own."""
         self._life, self._numbers, self._settle = uuid.uuid4().hex, itertools.count(), settle
-        self.contact.inbox, self.contact.is_connected = queue.SimpleQueue(), False
+        self.contact.rang, self.contact.signal, self.contact.is_connected = deque(), ThreadSignal(), False
         self.gate: ForkGate = ForkGate()
         self._warned: set[str] = set()
         self._ending: float | None = None  # until when it tells what is left to tell; None while it has an owner
         self._wire: Wire | None = None
-        self._bell: Bell = Bell(self._connect, self._channels, self.contact.inbox.put, self._deaf)
+        self._bell: Bell = Bell(
+            self._connect, lambda: [link.channel for link in self.links], self.contact.ring, self._deaf
+        )
         self._thread: threading.Thread | None = None
         self._listener: threading.Thread | None = None
 
@@ -85,11 +88,11 @@ class Agent:
         """Take a breaker in."""
         with REGISTRY:
             self.links = (*self.links, link)
-        self.contact.inbox.put("")
+        self.contact.ring()
 
     def leave(self, owner: Owner) -> None:
         """Let an owner that is closed go, once what it had to tell is told or `FAREWELL` is over."""
-        self.contact.inbox.put("")
+        self.contact.ring()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             end = time.monotonic() + FAREWELL
@@ -118,9 +121,9 @@ class Agent:
             try:
                 with self.gate:
                     self._wire = Wire(self._connect())
-                news = self._talk(set(), everyone=True)
+                self._talk(set(), everyone=True)
                 self._reached()
-                self._tell(news)
+                self._tell()
                 self._serve(life)
             except Exception as error:  # noqa: BLE001 - whatever it is, the breakers go on by themselves
                 self._lost(error)
@@ -143,25 +146,14 @@ class Agent:
             now = time.monotonic()
             is_due = now >= next_read
             next_read = now + READ_EVERY if is_due else next_read
-            self._tell(self._talk(rang, everyone=is_due))
+            self._talk(rang, everyone=is_due)
+            self._tell()
             now = time.monotonic()
             dues = [max(link.asks_at(now), now + 0.001) for link in self.links]
-            rang = self._wait(min(next_read, *dues, next_read))
+            rang = self.contact.wait(min(next_read, *dues, next_read) - now)
 
-    def _channels(self) -> list[str]:
-        return [link.channel for link in self.links]
-
-    def _wait(self, until: float) -> set[str]:
-        """Wait for a ring, or until somebody wakes it; return the channels that rang."""
-        rang = set()
-        with contextlib.suppress(queue.Empty):
-            rang.add(self.contact.inbox.get(timeout=max(until - time.monotonic(), 0.0)))
-            while True:
-                rang.add(self.contact.inbox.get_nowait())
-        return rang
-
-    def _talk(self, rang: set[str], *, everyone: bool) -> list[Core]:
-        """Tell Redis what there is to tell, read what is due, and follow it; return the breakers with news."""
+    def _talk(self, rang: set[str], *, everyone: bool) -> None:
+        """Tell Redis what there is to tell, read what is due, and follow it."""
         now, batch = time.monotonic(), []
         for link in self.links:
             messages = link.messages(now)
@@ -170,7 +162,7 @@ class Agent:
                 messages = [Message("read", now)]
             batch += [(link, message) for message in messages]
         if not batch:
-            return []
+            return
         answers = self._run_script([self._call(link, message, now) for link, message in batch])
         failed: dict[Link, Exception] = {}
         for (link, message), answer in zip(batch, answers, strict=True):
@@ -189,13 +181,12 @@ class Agent:
             raise next(iter(failed.values()))
         new = {link: error for link, error in failed.items() if not link.is_refused}
         if new and not everyone:  # is it the Redis, or these breakers alone?
-            return self._talk(set(), everyone=True)
+            self._talk(set(), everyone=True)
+            return
         for link, error in new.items():
             link.is_refused = True
             text = "Redis at %s refuses (%s) the breaker %r, which goes by itself"
             self._warn(f"refused {link.channel}", text, error, link.name)
-        cores = [core for core in [link.core() for link in self.links] if core is not None]
-        return [core for core in cores if _untold(core)]
 
     def _call(self, link: Link, message: Message, now: float) -> tuple[str, ...]:
         owner, fresh = link.owner, f"{self._life}-{next(self._numbers)}-"
@@ -218,14 +209,16 @@ class Agent:
                 answers[at] = loaded if isinstance(loaded, Exception) else wire.read()
         return answers
 
-    def _tell(self, cores: list[Core]) -> None:
+    def _tell(self) -> None:
         """Have the listeners told, each breaker's on a thread of its own: one that takes long delays nobody else's."""
-        for core in cores:
+        for link in self.links:
+            core = link.core()
+            if core is None or not _untold(core):
+                continue
             try:
                 start_thread(functools.partial(_tell, core), f"booking-resilience tells {core.name}")
             except RuntimeError:  # no more threads
                 _tell(core)
-        cores.clear()
 
     def _ends(self, life: str) -> bool:
         """Let go who has left, and tell whether nobody is left; the agent's life ends with that."""
@@ -249,7 +242,7 @@ class Agent:
         """Wait before the next attempt; what wakes it is not gone into, an end is."""
         end = time.monotonic() + RETRY_EVERY
         while self._life == life and time.monotonic() < end:
-            self._wait(end)
+            self.contact.wait(end - time.monotonic())
             if self._ending is None and all(owner._closed for owner in self.owners()):
                 return
 

@@ -117,7 +117,7 @@ class Link:
     def _wake(self) -> None:
         if not self.is_woken:
             self.is_woken = True
-            self.contact.inbox.put("")
+            self.contact.ring()
 
     # -- for the agent: what became of the breaker, and what there is to tell
 

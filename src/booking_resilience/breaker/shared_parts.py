@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from booking_resilience import clock
 from booking_resilience.breaker.shared_script import Fact, age_argument, clean
 from booking_resilience.breaker.states import CLOSED, ISOLATED, OPEN, FleetCloses, FleetOpens, Isolate, Reset
+from booking_resilience.signals import ThreadSignal
 
 if TYPE_CHECKING:
-    import queue
-
     from booking_resilience.breaker.states import State, Trial
 
 Kind = Literal["read", "report", "ask", "begin", "done", "recover", "isolate", "reset"]
@@ -85,10 +85,21 @@ class Owner(Protocol):
 class Contact:
     """How a process stands with a Redis."""
 
-    inbox: queue.SimpleQueue[str]  # channels that rang; an empty one is a link that has something to tell
+    rang: deque[str] = field(default_factory=deque)  # channels; an empty one is a link that has something to tell
+    signal: ThreadSignal = field(default_factory=ThreadSignal)
     is_connected: bool = False
     heard: float = float("-inf")  # when it last answered, in real monotonic seconds; never, once it was found gone
     under_way: float = 0.0  # how long its last answer took, in seconds
+
+    def ring(self, channel: str = "") -> None:
+        """Wake the agent's thread."""
+        self.rang.append(channel)
+        self.signal.wake()
+
+    def wait(self, seconds: float) -> set[str]:
+        """Wait for a ring, for so many seconds at most; return the channels that rang."""
+        self.signal.wait(seconds)
+        return {self.rang.popleft() for _ in range(len(self.rang))}
 
 
 def verdict_of(before: State, after: State) -> Verdict:

@@ -26,7 +26,7 @@ def start_thread(target: Callable[[], object], name: str) -> threading.Thread:
 
 
 def at_end(function: Callable[[], object]) -> None:
-    """Have the function called when the interpreter ends; in a subinterpreter, before it waits for threads."""
+    """Call the function when the interpreter ends; in a subinterpreter, before it waits for threads."""
     try:
         threading.Thread(daemon=True)
     except RuntimeError:

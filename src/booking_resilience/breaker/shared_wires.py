@@ -7,6 +7,7 @@ does not answer is noticed in time, an error of one breaker is no other's, and a
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import re
@@ -31,6 +32,16 @@ _OF_THE_POOL = ("maint_", "oss_", "orig_", "event_dispatcher")  # what only a po
 
 def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
     """Return a function that makes a connection, not yet connected, as the client or the URL says.
+
+    Raises:
+        ValueError: If it isn't a URL.
+    """
+    kind, settings = settings_of(url, client)
+    return functools.partial(kind, **settings)
+
+
+def settings_of(url: str, client: redis.Redis | None) -> tuple[Callable[..., Connection], dict[str, Any]]:
+    """Return the class of connections, and what to make them with, as the client or the URL says.
 
     Raises:
         ValueError: If it isn't a URL; the message has nothing of it, since it may hold a password.
@@ -58,12 +69,9 @@ def connector(url: str, client: redis.Redis | None) -> Callable[[], Connection]:
         "encoding": "utf-8",
         "encoding_errors": "strict",
         "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
     }
-
-    def connect() -> Connection:
-        return kind(**{**given, **ours, "retry": Retry(NoBackoff(), 0)})
-
-    return connect
+    return kind, {**given, **ours}
 
 
 def place_of(url: str) -> str:

@@ -13,12 +13,16 @@ MOST = 1000  # transitions that are kept for listeners that are slower than they
 
 
 class Turn:
-    """A thread's turn to tell of transitions, which is over once nobody holds it any more."""
+    """A thread's turn to tell of transitions; it's over when it ends, or with the thread that died holding it."""
 
     __slots__ = ("__weakref__", "process")
 
     def __init__(self) -> None:
         self.process: int = os.getpid()
+
+    def end(self) -> None:
+        """Be no process's turn any more."""
+        self.process = 0
 
 
 class News(NamedTuple):

@@ -21,7 +21,7 @@ from booking_resilience.checks import is_whole
 from booking_resilience.dashboard.access import is_token, token_for, visitor_of
 from booking_resilience.dashboard.filters import Filter, parse_filter
 from booking_resilience.dashboard.keeping import Secret, logger
-from booking_resilience.dashboard.mount import Authorize, Breakers, Receive, Scope, Send
+from booking_resilience.dashboard.mount import Authorize, Breakers, Limits, Receive, Scope, Send
 from booking_resilience.dashboard.view import SPANS, View, group_record
 from booking_resilience.dashboard.watched import Watched
 from booking_resilience.events import log_raised
@@ -62,10 +62,16 @@ class Dashboard:
     """The application; the arguments are those of `dashboard`, checked there."""
 
     def __init__(
-        self, monitor: Any, breakers: Breakers, title: str, authorize: Authorize | None, secret: str | bytes | None
+        self,
+        monitor: Any,
+        breakers: Breakers,
+        limits: Limits,
+        title: str,
+        authorize: Authorize | None,
+        secret: str | bytes | None,
     ) -> None:
         self._monitor, self._title, self._authorize = monitor, title, authorize
-        self._watched = Watched(breakers)
+        self._watched = Watched(breakers, limits)
         self._view = View(monitor, self._watched)
         self._secret = Secret(secret, monitor)
         files = resources.files("booking_resilience.dashboard") / "static"
@@ -163,7 +169,7 @@ class Dashboard:
         fingerprint = request.path_params["fingerprint"]
         found = await to_thread.run_sync(group_record, self._monitor, fingerprint, _filter(request), int(index))
         if found is None:
-            raise HTTPException(404, "no record of this group is kept any more that passes the filters")
+            raise HTTPException(404, "none of this group's kept records passes the filters")
         return _json(found)
 
     async def _errors_json(self, _request: Request) -> Response:

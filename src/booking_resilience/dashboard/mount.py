@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check, check_text, check_type
+from booking_resilience.dashboard.readiness import Limit
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -18,6 +19,7 @@ WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[byt
 Authorize: TypeAlias = Callable[[Scope], Any]
 """Given the request's ASGI scope; returns whether to let it in, or the visitor's name. May be asynchronous."""
 Breakers: TypeAlias = Iterable[CircuitBreaker] | Mapping[str, CircuitBreaker]
+Limits: TypeAlias = Iterable[Limit] | Mapping[str, Limit]
 
 _ASKED = ("stats", "recent", "groups", "history", "to_json", "to_csv")
 
@@ -26,6 +28,7 @@ def dashboard(
     monitor: Any,
     *,
     breakers: Breakers = (),
+    limits: Limits = (),
     title: str = "Errors",
     authorize: Authorize | None = None,
     secret: str | bytes | None = None,
@@ -36,6 +39,7 @@ def dashboard(
         monitor: An `ErrorMonitor`, or a `FleetMonitor` for all processes.
         breakers: The breakers to show, in an iterable or a mapping. A collection that grows is looked at anew each
             time.
+        limits: The limits and rates to show, likewise.
         title: The page's title.
         authorize: Decides who may see the page, on every request. Falsy or raising means 403. A string is the
             visitor's name, which goes into the reason of `isolate` and `reset`. Without it only requests from this
@@ -49,7 +53,9 @@ def dashboard(
         ValueError: If the title or secret is empty.
     """
     _check(monitor, title, authorize, secret)
-    made: AsgiApp = _load("booking_resilience.dashboard.app").Dashboard(monitor, breakers, title, authorize, secret)
+    made: AsgiApp = _load("booking_resilience.dashboard.app").Dashboard(
+        monitor, breakers, limits, title, authorize, secret
+    )
     return made
 
 
@@ -57,6 +63,7 @@ def dashboard_wsgi(
     monitor: Any,
     *,
     breakers: Breakers = (),
+    limits: Limits = (),
     title: str = "Errors",
     authorize: Authorize | None = None,
     secret: str | bytes | None = None,
@@ -70,7 +77,7 @@ def dashboard_wsgi(
         TypeError: If an argument is of the wrong type.
         ValueError: If the title or secret is empty.
     """
-    app = dashboard(monitor, breakers=breakers, title=title, authorize=authorize, secret=secret)
+    app = dashboard(monitor, breakers=breakers, limits=limits, title=title, authorize=authorize, secret=secret)
     bridge = _load("a2wsgi").ASGIMiddleware
     made: dict[int, WsgiApp] = {}
 

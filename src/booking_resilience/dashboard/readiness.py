@@ -25,7 +25,7 @@ class Limit(Protocol):
     """What is asked of a limit."""
 
     def snapshot(self) -> Any:
-        """Return `name`, `limit` and `in_flight`."""
+        """Return a `LimitSnapshot`."""
         ...
 
 
@@ -79,8 +79,8 @@ def health(
     Health(status='ok', http_status=200, checks=(HealthCheck(name='appwrite', status='ok', detail='closed'),))
     """
     essential = isinstance(breakers, Mapping)
-    checks = [_of_breaker(name, each.snapshot(), essential=essential) for name, each in _named(breakers)]
-    checks += [_of_limit(name, each.snapshot()) for name, each in _named(limits)]
+    checks = [_of_breaker(name, each.snapshot(), essential=essential) for name, each in named(breakers)]
+    checks += [_of_limit(name, each.snapshot()) for name, each in named(limits)]
     if monitor is not None:
         checks.append(_of_monitor(monitor.stats()))
     found = {check.status for check in checks}
@@ -88,7 +88,8 @@ def health(
     return Health(status, 503 if status == "down" else 200, tuple(checks))
 
 
-def _named(things: Any) -> list[tuple[str | None, Any]]:
+def named(things: Any) -> list[tuple[str | None, Any]]:
+    """Return things with the names that a mapping gives them; without one, None."""
     if isinstance(things, Mapping):
         return [(str(name), thing) for name, thing in things.items()]
     return [(None, thing) for thing in things]
@@ -106,10 +107,16 @@ def _of_breaker(name: str | None, found: BreakerSnapshot, *, essential: bool) ->
     return HealthCheck(name, "down" if essential and refuses else "degraded", detail)
 
 
+def is_full(found: Any) -> bool:
+    """Tell whether a limit has no place left; callers that wait for a rate's next turn show it, too."""
+    return found.in_flight >= found.limit or getattr(found, "queued", 0) > 0
+
+
 def _of_limit(name: str | None, found: Any) -> HealthCheck:
-    is_full = found.in_flight >= found.limit
     detail = f"{found.in_flight} of {found.limit:g} in flight"
-    return HealthCheck(found.name if name is None else name, "degraded" if is_full else "ok", detail)
+    if queued := getattr(found, "queued", 0):
+        detail += f", {queued} queued"
+    return HealthCheck(found.name if name is None else name, "degraded" if is_full(found) else "ok", detail)
 
 
 def _of_monitor(stats: ErrorStats) -> HealthCheck:

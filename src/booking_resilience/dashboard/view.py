@@ -47,6 +47,7 @@ class View:
             "stale_since": None if stale is None else stale.isoformat(),
             "processes": _processes(monitor),
             "breakers": self._watched.facts(),
+            "limits": self._watched.limits(),
             "chart": _chart(history, self._watched.transitions, span),
             **self._errors(stats, history, wanted),
         }

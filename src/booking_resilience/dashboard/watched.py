@@ -1,4 +1,4 @@
-"""The breakers that the page shows, their latest transitions, and what operators do with them."""
+"""The breakers and limits that the page shows, the breakers' latest transitions, and what operators do with them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import datetime
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from booking_resilience import clock
 from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker
 from booking_resilience.checks import check_type
-from booking_resilience.dashboard.mount import Breakers
+from booking_resilience.dashboard.mount import Breakers, Limits
+from booking_resilience.dashboard.readiness import is_full, named
 from booking_resilience.events import BreakerEvent
 from booking_resilience.monitor import DEFAULT_REDACTION
 
@@ -27,41 +28,47 @@ class Transition(NamedTuple):
 
 
 class Watched:
-    """The breakers of this process.
+    """The breakers and limits of this process. An iterator is read once; other collections each time.
 
     Args:
-        breakers: A mapping or an iterable. An iterator is read once; other collections each time.
+        breakers: A mapping or an iterable.
+        limits: A mapping or an iterable.
 
     Raises:
-        TypeError: If it is neither, or holds something else than breakers.
+        TypeError: If one is neither, or holds something else than breakers, or limits.
     """
 
-    def __init__(self, breakers: Breakers) -> None:
-        check_type("breakers", breakers, isinstance(breakers, Iterable), "an iterable or a mapping of breakers")
-        self._given: Breakers = list(breakers) if isinstance(breakers, Iterator) else breakers
+    def __init__(self, breakers: Breakers, limits: Limits = ()) -> None:
+        self._breakers = _kept("breakers", breakers)
+        self._limits = _kept("limits", limits)
         self._lock = threading.Lock()
         self._known: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
         self.transitions: deque[Transition] = deque(maxlen=_KEPT)
-        for _, breaker in self.named():
+        for _, breaker in named(self._breakers):
             check_type("each of breakers", breaker, isinstance(breaker, CircuitBreaker), "a CircuitBreaker")
+        for _, limit in named(self._limits):
+            is_right = callable(getattr(limit, "snapshot", None)) and not isinstance(limit, (type, CircuitBreaker))
+            check_type("each of limits", limit, is_right, "a limit, which has a snapshot")
         self._watch()
 
     def named(self) -> list[tuple[str, CircuitBreaker]]:
         """Return the breakers there are now, with their names on the page: in a mapping the keys."""
-        given = self._given
-        if isinstance(given, Mapping):
-            return [(str(key), breaker) for key, breaker in given.items()]
-        return [(breaker.name if isinstance(breaker, CircuitBreaker) else "", breaker) for breaker in given]
+        return [(breaker.name if name is None else name, breaker) for name, breaker in named(self._breakers)]
 
     def facts(self) -> list[dict[str, Any]]:
-        """Return what the page shows of them; `nth` tells breakers of one name apart."""
+        """Return what the page shows of the breakers; `nth` tells those of one name apart."""
         self._watch()
-        seen: dict[str, int] = {}
+        return _numbered([{"name": name, **_facts_of(breaker.snapshot())} for name, breaker in self.named()])
+
+    def limits(self) -> list[dict[str, Any]]:
+        """Return what the page shows of the limits and rates; `nth` tells those of one name apart."""
         rows = []
-        for name, breaker in self.named():
-            seen[name] = nth = seen.get(name, -1) + 1
-            rows.append({"name": name, "nth": nth, **_facts_of(breaker.snapshot())})
-        return rows
+        for name, limit in named(self._limits):
+            found = limit.snapshot()
+            facts = {fact: getattr(found, fact) for fact in ("limit", "in_flight", "queued", "refused")}
+            is_rate = getattr(limit, "role", None) == "rate"
+            rows.append({"name": name or found.name, **facts, "is_rate": is_rate, "is_full": is_full(found)})
+        return _numbered(rows)
 
     def act(self, name: str, nth: int, action: Literal["isolate", "reset"], reason: str) -> bool:
         """Isolate or reset a breaker, in its whole fleet if it is shared; return False if there is no such breaker."""
@@ -88,6 +95,18 @@ class Watched:
                 self._known.add(breaker)
             if is_new:
                 breaker.subscribe(_Listener(self.transitions))
+
+
+def _kept(name: str, given: Any) -> Any:
+    check_type(name, given, isinstance(given, Iterable), f"an iterable or a mapping of {name}")
+    return list(given) if isinstance(given, Iterator) else given
+
+
+def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    seen: dict[str, int] = {}
+    for row in rows:
+        row["nth"] = seen[row["name"]] = seen.get(row["name"], -1) + 1
+    return rows
 
 
 class _Listener:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from booking_resilience.checks import check_number, check_text, check_whole
+from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.engine import WITHIN, in_thread
 from booking_resilience.durable.errors import CallError, DurableStoreError
+from booking_resilience.durable.helpers import name_of, off_loop, sleep
 from booking_resilience.durable.outcomes import open_outcome
-from booking_resilience.durable.parts import Parts, name_of, off_loop, sleep
-from booking_resilience.durable.values import canonical, encode
+from booking_resilience.durable.values import canonical, encode, is_same
 from booking_resilience.durable.waiting import Waiting, waiting_of
 from booking_resilience.verdicts import classify
 
@@ -29,7 +31,7 @@ class Asked:
 
     def __init__(self) -> None:
         self._workflows: dict[str, Callable[..., Awaitable[Any]]] = {}
-        self._parts: Parts | None = None
+        self._crew: Crew | None = None
 
     def submit(self, workflow: Callable[..., Awaitable[Any]], /, *args: Any, id: str, **kwargs: Any) -> str:
         """Keep a workflow, to be run whatever happens to this process, and return its ID.
@@ -51,16 +53,15 @@ class Asked:
             raise ValueError(f"workflow must be declared by `@durable.workflow`, not {workflow!r}")
         inspect.signature(workflow).bind(*args, **kwargs)
         written = [encode("args", args), {key: encode(key, value) for key, value in kwargs.items()}]
-        arguments = canonical(written)
-        parts = self._started()
+        crew = self._started()
 
         def keep() -> tuple[str, str] | None:
-            parts.store.probe()
-            parts.engine.enqueue(id, name, arguments)
-            return parts.engine.arguments(id)
+            crew.store.probe()
+            crew.engine.enqueue(id, name, canonical(written))
+            return crew.engine.arguments(id)
 
         kept = in_thread(keep, WITHIN)
-        if kept is None or kept == (name, arguments):
+        if kept is None or (kept[0] == name and is_same(json.loads(kept[1]), written)):
             return id
         raise ValueError(
             f"id must be new: there is a workflow {id!r} of {kept[0]} with other arguments or another name"
@@ -79,12 +80,12 @@ class Asked:
             KeyError: If there is no such workflow.
         """
         check_number("timeout", timeout, or_none=True)
-        parts, pause = self._started(), _LOOK_AGAIN[0]
+        crew, pause = self._started(), _LOOK_AGAIN[0]
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             trouble = None
             try:
-                if self._status(parts, id) not in _RUNNING:
+                if self._status(crew, id) not in _RUNNING:
                     break
             except DurableStoreError as error:  # it may be well again in time
                 trouble = error
@@ -93,45 +94,45 @@ class Asked:
                 raise trouble or TimeoutError(f"workflow {id!r} hasn't ended")
             time.sleep(pause if left is None else min(pause, left))
             pause = min(pause * 1.5, _LOOK_AGAIN[1])
-        outcome = in_thread(lambda: parts.engine.outcome(id), WITHIN)
+        outcome = in_thread(lambda: crew.engine.outcome(id), WITHIN)
         if not isinstance(outcome, dict):
             raise CallError(id, "RuntimeError", "it was ended through DBOS", classify(RuntimeError()))
         return open_outcome(outcome)
 
     def waiting(self, limit: int = 100) -> list[Waiting]:
-        """Return the workflows of all processes that wait, oldest first, at most `limit`."""
+        """Return at most `limit` (1 or more) of the workflows that wait in any process, oldest first."""
         check_whole("limit", limit)
-        return waiting_of(self._started().crew, limit)
+        return waiting_of(self._started(), limit)
 
     def try_now(self, id: str) -> bool:
-        """End a workflow's pause; tell whether it waits.
+        """End the pause of the workflow with this `id`; return whether it was waiting.
 
         Raises:
             KeyError: If there is no such workflow.
         """
-        parts = self._started()
-        if self._status(parts, id) not in _RUNNING:
+        crew = self._started()
+        if self._status(crew, id) not in _RUNNING:
             return False
-        run = parts.crew.runs.get(id)
+        run = crew.runs.get(id)
         if run is not None:
             return bool(run.wake())
-        state = parts.store.state(id)
+        state = crew.store.state(id)
         if state is None or state["next_try"] is None or state["next_try"] <= time.time() or state["misfit"]:
             return False
-        parts.store.keep(id, woken=1)
+        crew.store.keep(id, woken=1)
         return True
 
     def cancel(self, id: str) -> bool:
-        """Have a workflow's next call raise `WorkflowCancelledError`; tell whether the workflow hasn't ended.
+        """Cancel the workflow with this `id`: its next call raises `WorkflowCancelledError`. False if it has ended.
 
         Raises:
             KeyError: If there is no such workflow.
         """
-        parts = self._started()
-        if self._status(parts, id) not in _RUNNING:
+        crew = self._started()
+        if self._status(crew, id) not in _RUNNING:
             return False
-        parts.store.keep(id, cancelled=1)
-        run = parts.crew.runs.get(id)
+        crew.store.keep(id, cancelled=1)
+        run = crew.runs.get(id)
         if run is not None:
             run.cancel()
         return True
@@ -168,16 +169,16 @@ class Asked:
         """Do as `cancel` without blocking the event loop."""
         return bool(await off_loop(functools.partial(self.cancel, id)))
 
-    def _started(self) -> Parts:
-        parts = self._parts
-        if parts is None:
+    def _started(self) -> Crew:
+        crew = self._crew
+        if crew is None:
             raise RuntimeError("this Durable is not started")
-        return parts
+        return crew
 
     @staticmethod
-    def _status(parts: Parts, id: str) -> str:
+    def _status(crew: Crew, id: str) -> str:
         check_text("id", id)
-        found = parts.store.status(id)
+        found = crew.store.status(id)
         if found is None:
             raise KeyError(id)
         return found[0]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from booking_resilience.durable.engine import Engine
 from booking_resilience.durable.outcomes import Outcome
@@ -13,48 +14,45 @@ from booking_resilience.durable.schedule import Schedule
 from booking_resilience.durable.store import Store
 from booking_resilience.pipeline import Pipeline
 
-LOOSE = 1.0
+LOOSE: Final = 1.0
 """Seconds after which the end of a run should be kept."""
 
 
+@dataclass(eq=False)
 class Crew:
     """The runs of this process.
 
-    Args:
+    Attributes:
         store: The database.
         pipeline: What tries go through.
         schedule: When calls are tried again.
         version: The version of the workflows' code.
         workflows: The workflows' functions, by name.
-        max_in_flight: How many tries may run at once.
+        places: Bounds the tries that run at once.
+        engine: DBOS.
+        runs: The runs, by workflow.
+        trying: The runs with a try under way, until its outcome is kept.
+        tasks: Asynchronous tries.
+        known: Outcomes that could not be kept yet, by workflow and number of the call.
+        loose: Workflows whose runs ended, and when: is their end kept?
+        misfits: Workflows that this process could not run.
+        is_stopping: Whether no more tries begin.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        pipeline: Pipeline,
-        schedule: Schedule,
-        version: str,
-        workflows: dict[str, Callable[..., Awaitable[Any]]],
-        max_in_flight: int,
-    ) -> None:
-        self.store: Store = store
-        self.pipeline: Pipeline = pipeline
-        self.schedule: Schedule = schedule
-        self.version: str = version
-        self.workflows = workflows
-        self.engine: Engine
-        self.places: asyncio.Semaphore = asyncio.Semaphore(
-            max_in_flight
-        )  # bound to DBOS' event loop when it is first waited for
-        self.runs: dict[str, Any] = {}  # by workflow
-        self.trying: set[Any] = set()  # from the beginning of a try until its outcome is kept
-        self.tasks: set[asyncio.Task[Any]] = set()
-        self.known: dict[tuple[str, int], Outcome] = {}  # outcomes that could not be kept yet
-        self.loose: dict[str, float] = {}  # runs that ended, and when: is their end kept?
-        self.misfits: set[str] = set()  # what this process could not run
-        self.is_stopping: bool = False
+    store: Store
+    pipeline: Pipeline
+    schedule: Schedule
+    version: str
+    workflows: dict[str, Callable[..., Awaitable[Any]]]
+    places: asyncio.Semaphore  # bound to DBOS' event loop when it is first waited for
+    engine: Engine = field(init=False)
+    runs: dict[str, Any] = field(default_factory=dict)
+    trying: set[Any] = field(default_factory=set)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    known: dict[tuple[str, int], Outcome] = field(default_factory=dict)
+    loose: dict[str, float] = field(default_factory=dict)
+    misfits: set[str] = field(default_factory=set)
+    is_stopping: bool = False
 
     def stop(self, timeout: float) -> None:
         """Begin no more tries, and let those under way end within `timeout` seconds."""

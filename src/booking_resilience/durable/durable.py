@@ -6,7 +6,9 @@ what is kept beside its tables, `watch` the thread that takes over from dead pro
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import importlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
@@ -19,8 +21,8 @@ from booking_resilience.durable.asked import Asked
 from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.databases import check_database, url_of
 from booking_resilience.durable.engine import WITHIN, Engine, in_thread
+from booking_resilience.durable.helpers import name_of, off_loop
 from booking_resilience.durable.lives import FileLives, SessionLives
-from booking_resilience.durable.parts import Parts, name_of, off_loop
 from booking_resilience.durable.run import Run, current
 from booking_resilience.durable.running import run_workflow
 from booking_resilience.durable.schedule import Schedule
@@ -40,9 +42,9 @@ class Durable(Asked):
         database: `"sqlite:///bookings.db"` or `"postgresql://…"`.
         version: The version of the workflows' code; say another one when the code changes.
         pipeline: What the calls go through.
-        give_up_after: Seconds since a call's first try after which no pause is begun.
+        give_up_after: Seconds since a call's first try after which no pause is begun, 0 or more.
         base_delay: Seconds of the first pause, and the least of all, 0 or more.
-        max_delay: Seconds of the longest pause that grows by itself, 0 or more.
+        max_delay: Seconds that doubling makes a pause at most, 0 or more.
         max_in_flight: How many tries may run at once in this process, 1 or more.
         keep_finished: Seconds after which finished workflows are removed, 0 or more.
 
@@ -75,6 +77,8 @@ class Durable(Asked):
         self._schedule = Schedule(base_delay, max_delay, give_up_after)
         self._max_in_flight, self._keep_finished = max_in_flight, keep_finished
         super().__init__()
+        self._lives: Any = None
+        self._watch: Watch | None = None
         self._lock = threading.Lock()  # held while it is started or stopped
 
     # Starting and stopping
@@ -87,16 +91,17 @@ class Durable(Asked):
             DurableStoreError: If the database can't be used; within 10 s.
         """
         with self._lock:
-            if self._parts is not None:
+            if self._crew is not None:
                 raise RuntimeError("this Durable is started already")
+            importlib.import_module("dbos")  # a first import takes seconds, which are not the database's
             abandoned = threading.Event()
             try:
-                self._parts = in_thread(functools.partial(self._open, abandoned), WITHIN)
+                self._crew, self._lives, self._watch = in_thread(functools.partial(self._open, abandoned), WITHIN)
             except BaseException:
                 abandoned.set()
                 raise
 
-    def _open(self, abandoned: threading.Event) -> Parts:
+    def _open(self, abandoned: threading.Event) -> tuple[Crew, Any, Watch]:
         url = url_of(self._database)
         process = secrets.token_hex(16)
         store = Store(url)
@@ -107,10 +112,8 @@ class Durable(Asked):
                 lives = SessionLives(store, process) if store.path is None else FileLives(store.path, process)
                 lives.hold()
                 store.add_process(process, self._version)
-                crew = Crew(
-                    store, pipeline=self._pipeline, schedule=self._schedule, version=self._version,
-                    workflows=self._workflows, max_in_flight=self._max_in_flight,
-                )  # fmt: skip
+                places = asyncio.Semaphore(self._max_in_flight)
+                crew = Crew(store, self._pipeline, self._schedule, self._version, self._workflows, places)
                 body = functools.partial(run_workflow, crew)
                 engine = crew.engine = Engine(url, process=process, version=self._version, body=body)
                 engine.launch()
@@ -122,27 +125,28 @@ class Durable(Asked):
                 lives.close()
             store.close()
             raise
-        watch = Watch(crew, engine, store, lives, process, self._keep_finished)
+        watch = Watch(crew, lives, process, self._keep_finished)
         watch.start()
-        return Parts(store, lives, crew, engine, watch)
+        return crew, lives, watch
 
     def stop(self, timeout: float = 10.0) -> None:
         """Begin no more tries and let those under way end; workflows go on at the next start, here or elsewhere.
 
         Args:
-            timeout: Seconds to wait for tries under way. Those that take longer run again later: an asynchronous one
-                is cancelled now, a synchronous one left to its daemon thread.
+            timeout: Seconds to wait for tries under way, 0 or more. Those that take longer run again later: an
+                asynchronous one is cancelled now, a synchronous one left to its daemon thread.
         """
         check_number("timeout", timeout)
         with self._lock:
-            parts, self._parts = self._parts, None
-        if parts is None:
+            crew, self._crew = self._crew, None
+            lives, watch = self._lives, self._watch
+        if crew is None or watch is None:
             return
-        parts.crew.stop(timeout)
-        parts.watch.close(1.0)
-        parts.engine.close(5.0)
-        parts.lives.close()
-        parts.store.close()
+        crew.stop(timeout)
+        watch.close(1.0)
+        crew.engine.close(5.0)
+        lives.close()
+        crew.store.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -171,14 +175,14 @@ class Durable(Asked):
         its calls alone, since it runs again from its beginning after a crash.
 
         Raises:
-            TypeError: If it is no coroutine function.
+            TypeError: If it isn't a coroutine function.
             ValueError: If there is one of that name.
             RuntimeError: If this Durable is started.
         """
         if not is_coroutine_function(fn):
             raise TypeError(f"workflow must be an `async def`, not {fn!r}")
         name = name_of(fn)
-        if self._parts is not None:
+        if self._crew is not None:
             raise RuntimeError(f"{name} must be declared before the Durable is started")
         if self._workflows.setdefault(name, fn) is not fn:
             raise ValueError(f"there is a workflow {name} already")

@@ -7,12 +7,15 @@ error: DBOS keeps an error of the database as the result of the step, or of the 
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import json
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from booking_resilience.durable.databases import postgres_settings, trouble
+from booking_resilience.durable.databases import connect_file, postgres_settings, trouble
 from booking_resilience.durable.errors import DurableStoreError, Parked
 from booking_resilience.durable.store import SCHEMA
 
@@ -50,6 +53,7 @@ class Engine:
     ) -> None:
         self._url, self._process, self._body = url, process, body
         self.queue: str = f"{QUEUE}{version}"
+        self._dbos: Any = None
         self._queue: Any = None
         self._closing: threading.Thread | None = None
 
@@ -75,8 +79,12 @@ class Engine:
         if not _registered:
             _registered.append(DBOS.workflow(name=_NAME, max_recovery_attempts=None)(_workflow))
         _bodies["now"] = self._body
-        is_sqlite = self._url.get_backend_name() == "sqlite"
-        dbos: Any = DBOS(
+        if self._url.get_backend_name() == "sqlite":
+            path = Path(self._url.database)
+            settings: dict[str, Any] = {"creator": functools.partial(connect_file, path, timeout=_SQLITE_PATIENCE)}
+        else:
+            settings = {"pool_pre_ping": True, "connect_args": postgres_settings(5.0)}
+        dbos = self._dbos = DBOS(
             config={
                 "name": _NAME,
                 "system_database_url": self._url.render_as_string(hide_password=False),
@@ -89,18 +97,12 @@ class Engine:
                 "enable_otlp": False,
                 "max_executor_threads": _THREADS,
                 "notification_listener_polling_interval_sec": 1.0,
-                "db_engine_kwargs": {
-                    "pool_size": _THREADS + 4,
-                    "pool_timeout": 5,
-                    "pool_pre_ping": not is_sqlite,
-                    "connect_args": {"timeout": _SQLITE_PATIENCE} if is_sqlite else postgres_settings(5.0),
-                },
+                "db_engine_kwargs": {"pool_size": _THREADS + 4, "pool_timeout": 5, **settings},
             }
         )
         DBOS.listen_queues([self.queue])
         DBOS.launch()
-        # No public setting does this: else DBOS sleeps up to 90 s in its threads when PostgreSQL was gone.
-        dbos._sys_db._retry_connection_errors = False
+        _fail_at_once(dbos)
         self._queue = DBOS.register_queue(self.queue, polling_interval_sec=POLL, on_conflict="always_update")
 
     def enqueue(self, id: str, name: str, arguments: str) -> None:
@@ -157,6 +159,14 @@ class Engine:
         found = DBOS.list_workflows(workflow_ids=[id], load_input=load_input, load_output=load_output)
         return found[0] if found else None
 
+    def _stop_dequeuing(self) -> None:
+        """End the thread that takes workflows from the queue, before the event loop that runs them ends."""
+        for event in getattr(self._dbos, "background_thread_stop_events", ()):
+            event.set()
+        for thread in threading.enumerate():
+            if thread.name == f"queue-worker-{self.queue}":
+                thread.join(1.0)
+
     def close(self, timeout: float) -> None:
         """End DBOS; a thread goes on with that if it takes longer."""
 
@@ -164,6 +174,7 @@ class Engine:
             from dbos import DBOS
 
             try:
+                self._stop_dequeuing()
                 DBOS.destroy()
             finally:
                 _closing.discard(self)
@@ -173,6 +184,20 @@ class Engine:
         self._closing = threading.Thread(target=destroy, name="booking-resilience-durable-end", daemon=True)
         self._closing.start()
         self._closing.join(timeout)
+
+
+def _fail_at_once(dbos: Any) -> None:
+    """Have DBOS raise when its database is gone; else it sleeps up to 90 s in its threads.
+
+    Only `DBOSClient` has a public setting for this; what that sets is set here.
+
+    Raises:
+        RuntimeError: If this version of DBOS lacks it.
+    """
+    if getattr(dbos._sys_db, "_retry_connection_errors", None) is not True:
+        version = importlib.metadata.version("dbos")
+        raise RuntimeError(f"booking_resilience.durable doesn't know DBOS {version} yet; install an older DBOS")
+    dbos._sys_db._retry_connection_errors = False
 
 
 def in_thread(fn: Callable[[], Any], timeout: float) -> Any:

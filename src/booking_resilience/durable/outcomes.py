@@ -46,7 +46,7 @@ def failed(operation: str, error: BaseException) -> Outcome:
     if kind.__module__.startswith(_CONFLICTS) and kind.__name__ == "RowConflictError":
         return {
             "kind": "row_conflict",
-            "row_id": str(_of(error, "row_id")),
+            "row_id": encode("row_id", _of(error, "row_id")),
             "found": encode("row", _of(error, "found")),
         }
     if kind.__module__.startswith(_CONFLICTS) and kind.__name__ == "SlotTakenError":
@@ -83,7 +83,7 @@ def error_of(outcome: Outcome) -> Exception:
         case "not_json":
             return TypeError(outcome["text"])
         case "row_conflict":
-            return _conflict("RowConflictError", outcome["row_id"], decode(outcome["found"]))
+            return _conflict("RowConflictError", decode(outcome["row_id"]), decode(outcome["found"]))
         case "slot_taken":
             start = datetime.datetime.fromisoformat(outcome["start"])
             return _conflict("SlotTakenError", outcome["resource_id"], start)

@@ -66,7 +66,7 @@ class Run:
     # Asked and told by other threads
 
     def cancel(self) -> None:
-        """Have the next call raise `WorkflowCancelledError`."""
+        """Make the next call raise `WorkflowCancelledError`."""
         self.is_cancelled = True
         self.ring()
 
@@ -197,9 +197,7 @@ class Run:
         self.attempts += setback.is_try
         self.setbacks += setback.grows
         self.error = shown(error) if setback.is_try or self.error is None else self.error
-        pause = crew.schedule.pause(
-            self.setbacks, random.random(), asked=setback.asked, open_for=setback.open_for, half_open=setback.half_open
-        )
+        pause = crew.schedule.pause(self.setbacks, random.random(), setback)
         if crew.schedule.is_too_long(pause, now, self.since or now):
             self._original = error
             return gave_up(operation, self.attempts, self.error)

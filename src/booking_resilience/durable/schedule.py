@@ -12,6 +12,25 @@ LEAST_PAUSE: Final = 0.05  # seconds: with a `base_delay` of 0, nothing is asked
 
 
 @dataclass(frozen=True, slots=True)
+class Setback:
+    """Why a call must be tried again.
+
+    Attributes:
+        is_try: Whether the function was called.
+        grows: Whether the next pause is longer.
+        asked: The seconds that the error asks for, or None.
+        open_for: The seconds until the breaker's, or the limit's, next chance; None if none is in the way.
+        half_open: Whether a trial is under way.
+    """
+
+    is_try: bool
+    grows: bool
+    asked: float | None
+    open_for: float | None
+    half_open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """How long a call waits, and when it gives up. All in seconds.
 
@@ -25,22 +44,18 @@ class Schedule:
     max_delay: float
     give_up_after: float
 
-    def pause(
-        self, setbacks: int, draw: float, *, asked: float | None, open_for: float | None, half_open: bool
-    ) -> float:
+    def pause(self, setbacks: int, draw: float, last: Setback) -> float:
         """Return the seconds to wait before the next try.
 
         Args:
-            setbacks: Failed tries and rejections without a `retry_after` so far, this one included.
+            setbacks: The setbacks so far whose `grows` is true, the last one included.
             draw: A random number in [0, 1).
-            asked: The seconds that the error asks for, or None.
-            open_for: The seconds until the breaker's next trial, if it is open.
-            half_open: Whether the breaker is half-open.
+            last: The last setback.
         """
-        least = max(self.base_delay, asked or 0.0, open_for or 0.0, LEAST_PAUSE)
+        least = max(self.base_delay, last.asked or 0.0, last.open_for or 0.0, LEAST_PAUSE)
         if least > LONGEST_WAIT:
             return float("inf")
-        planned = least if open_for is not None or half_open else max(least, self._growing(setbacks))
+        planned = least if last.open_for is not None or last.half_open else max(least, self._growing(setbacks))
         low = max(least, planned * (1 - JITTER))
         return low + (planned * (1 + JITTER) - low) * draw
 

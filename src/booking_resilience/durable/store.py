@@ -6,14 +6,22 @@ only `workflow_status` is read, and nothing in them is written here. Nothing wai
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from booking_resilience.durable.databases import PATIENCE, postgres_settings, probe_file, refuse_foreign_file, trouble
-from booking_resilience.durable.errors import DurableStoreError
+from booking_resilience.durable.databases import (
+    PATIENCE,
+    checkpoint,
+    connect_file,
+    postgres_settings,
+    prepare_file,
+    probe_file,
+    trouble,
+)
 
 _CHUNK: Final = 500
 SCHEMA: Final = "dbos"
@@ -49,8 +57,8 @@ class Store:
         self.is_sqlite: bool = url.get_backend_name() == "sqlite"
         self.path: Path | None = Path(url.database) if self.is_sqlite else None
         self._prefix = "" if self.is_sqlite else f"{SCHEMA}."
-        if self.is_sqlite:
-            self.engine: Any = sa.create_engine(url, connect_args={"timeout": PATIENCE})
+        if self.path is not None:
+            self.engine: Any = sa.create_engine(url, creator=functools.partial(connect_file, self.path))
         else:
             settings = postgres_settings(PATIENCE)
             self.engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)
@@ -78,9 +86,8 @@ class Store:
 
     def prepare(self) -> None:
         """Look whether the database is ours or empty, and make the tables."""
-        if self.path is not None and self.path.exists():
-            refuse_foreign_file(self.path)
-        self.probe(is_new=True)
+        if self.path is not None:
+            prepare_file(self.path)
         with self._begin() as connection:
             if not self.is_sqlite:
                 self._on(connection, f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
@@ -108,19 +115,19 @@ class Store:
         except self._failure as error:
             raise trouble(error) from error
 
-    def probe(self, *, is_new: bool = False) -> None:
+    def probe(self) -> None:
         """Return if the database could be written to now; another may hold it for 2 s without a commit."""
-        if self.path is None:
-            if is_new:
-                self._run("SELECT 1")
-                return
-            with self._begin() as connection:
-                self._on(connection, f"LOCK TABLE {SCHEMA}.workflow_status IN ROW EXCLUSIVE MODE")
-                connection.rollback()
+        if self.path is not None:
+            probe_file(self.path)
             return
-        if not is_new and not self.path.exists():  # `connect` would make it anew
-            raise DurableStoreError(f"{self.path} is gone")
-        probe_file(self.path)
+        with self._begin() as connection:
+            self._on(connection, f"LOCK TABLE {SCHEMA}.workflow_status IN ROW EXCLUSIVE MODE")
+            connection.rollback()
+
+    def tidy(self) -> None:
+        """Put what was written ahead of a SQLite file into the file, now and then."""
+        if self.path is not None:
+            checkpoint(self.path)
 
     # Calls that wait
 

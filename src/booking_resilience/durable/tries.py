@@ -15,6 +15,7 @@ from booking_resilience import deadlines
 from booking_resilience.awaitables import refuse_awaitable
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import is_coroutine_function
+from booking_resilience.durable.schedule import Setback
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
 from booking_resilience.events import BreakerState
 from booking_resilience.pipeline import Pipeline
@@ -122,25 +123,6 @@ def _guard(pipeline: Pipeline) -> CircuitBreaker | None:
     """Return the pipeline's breaker if it rejects calls: a shadow never does."""
     breaker = pipeline.breaker
     return None if breaker is None or breaker._core.is_shadow else breaker
-
-
-@dataclass(frozen=True, slots=True)
-class Setback:
-    """Why a call must be tried again.
-
-    Attributes:
-        is_try: Whether the function was called.
-        grows: Whether the next pause is longer.
-        asked: The seconds that the error asks for, or None.
-        open_for: The seconds until the breaker's, or the limit's, next chance; None if none is in the way.
-        half_open: Whether a trial is under way.
-    """
-
-    is_try: bool
-    grows: bool
-    asked: float | None
-    open_for: float | None
-    half_open: bool
 
 
 def setback_of(error: BaseException, pipeline: Pipeline) -> Setback | None:

@@ -1,7 +1,8 @@
 """JSON-like data: what arguments and results of workflows and calls may be, and how it is written.
 
 Dicts with string keys, lists, tuples (which come back as lists), strings, whole numbers, finite floats, booleans, None,
-and rows of `booking_resilience.appwrite`, which come back as rows.
+rows of `booking_resilience.appwrite`, which come back as rows, and IDs of `booking_resilience.web.idempotent_id`, which
+keep their mark.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from typing import Any, Final
 
 _ROW: Final = "$row"
 _DICT: Final = "$dict"
+_KEY: Final = "$key"
+_MARKS: Final = (_ROW, _DICT, _KEY)
 _ROWS: Final = "booking_resilience.appwrite.rows"
+_KEYS: Final = "booking_resilience.web.keys"
 _DEPTH: Final = 100
 
 
@@ -38,7 +42,8 @@ def encode(name: str, value: object, depth: int = 0) -> Any:
     if type(value) is float and math.isfinite(value):
         return value
     if isinstance(value, str) and not isinstance(value, enum.Enum):
-        return str.__str__(value)
+        text = str.__str__(value)
+        return {_KEY: text} if _is_a(value, _KEYS, "IdempotentId") else text
     if isinstance(value, (list, tuple)):
         return [encode(f"{name}[{at}]", item, depth + 1) for at, item in enumerate(value)]
     if type(value) is dict:
@@ -60,6 +65,8 @@ def decode(value: Any) -> Any:
         return value
     if value.keys() == {_DICT}:
         return {key: decode(item) for key, item in value[_DICT].items()}
+    if value.keys() == {_KEY}:
+        return importlib.import_module(_KEYS).IdempotentId(value[_KEY])
     if value.keys() == {_ROW}:
         return _row(value[_ROW])
     return {key: decode(item) for key, item in value.items()}
@@ -70,10 +77,31 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether two pieces of encoded data are equal, whatever marks their IDs carry."""
+    return canonical(_unmarked(one)) == canonical(_unmarked(other))
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unmarked(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {_KEY}:
+        return value[_KEY]
+    if value.keys() == {_DICT}:  # a dict of the user's own that only looks like a mark
+        return {_DICT: {key: _unmarked(item) for key, item in value[_DICT].items()}}
+    return {key: _unmarked(item) for key, item in value.items()}
+
+
 def is_row(value: object) -> bool:
     """Tell whether the value is a stored row, without importing what makes them."""
+    return _is_a(value, _ROWS, "Row")
+
+
+def _is_a(value: object, module: str, name: str) -> bool:
     kind = type(value)
-    return kind.__module__ == _ROWS and kind.__name__ == "Row"
+    return kind.__module__ == module and kind.__name__ == name
 
 
 def _dict(name: str, value: dict[Any, Any], depth: int) -> dict[str, Any]:
@@ -82,7 +110,7 @@ def _dict(name: str, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         if not isinstance(key, str) or isinstance(key, enum.Enum):
             raise TypeError(f"{name} must be JSON-like data, whose keys are strings, not {_shown(key)}")
         written[str.__str__(key)] = encode(f"{name}[{key!r}]", item, depth + 1)
-    return {_DICT: written} if written.keys() in ({_ROW}, {_DICT}) else written
+    return {_DICT: written} if len(written) == 1 and next(iter(written)) in _MARKS else written
 
 
 def _field(name: str, row: Any, field: str, depth: int) -> Any:

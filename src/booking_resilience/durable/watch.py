@@ -8,9 +8,8 @@ import time
 from typing import Any, Final
 
 from booking_resilience.durable.crew import LOOSE, Crew
-from booking_resilience.durable.engine import QUEUE, Engine
+from booking_resilience.durable.engine import QUEUE
 from booking_resilience.durable.lives import GRACE
-from booking_resilience.durable.store import Store
 
 logger: logging.Logger = logging.getLogger("booking_resilience.durable")
 
@@ -25,17 +24,13 @@ class Watch:
 
     Args:
         crew: The runs of this process.
-        engine: DBOS.
-        store: The database.
         lives: Tells which processes live.
         process: This process' ID.
         keep_finished: Seconds after which finished workflows are removed.
     """
 
-    def __init__(
-        self, crew: Crew, engine: Engine, store: Store, lives: Any, process: str, keep_finished: float
-    ) -> None:
-        self._crew, self._engine, self._store, self._lives = crew, engine, store, lives
+    def __init__(self, crew: Crew, lives: Any, process: str, keep_finished: float) -> None:
+        self._crew, self._engine, self._store, self._lives = crew, crew.engine, crew.store, lives
         self._process, self._keep_finished = process, keep_finished
         self._clear_every = min(_CLEAR_EVERY, keep_finished + 1.0)
         self._free_since: dict[str, float] = {}
@@ -64,12 +59,13 @@ class Watch:
                 self._is_troubled = True
             else:
                 if self._is_troubled:
-                    logger.info("durable workflows: the database is well again")
+                    logger.info("durable workflows: the database works again")
                 self._is_troubled = False
 
     def look(self) -> None:
         """Look once."""
         self._lives.hold()
+        self._store.tidy()
         self._hand_on()
         self._tie()
         if self._is_due("adopt", _ADOPT_EVERY):

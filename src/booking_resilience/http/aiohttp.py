@@ -6,12 +6,13 @@ an operation of its own, with attempts and a record of its own.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import aiohttp
 
 from booking_resilience.breakers import Breakers
-from booking_resilience.http.loops import send_async
+from booking_resilience.http.exchange import Exchange
 from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
 from booking_resilience.retry import RetryPolicy
@@ -45,25 +46,33 @@ def resilient(
     """
     rules = Rules(retry, breakers, monitor, deadline_header)
 
-    async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        url, headers, body = request.url, request.headers, request.body
-        can_repeat = isinstance(body, (bytes, aiohttp.BytesPayload))
-        origin = origin_of(url.scheme, url.raw_host or "", url.port)
-        exchange = rules.begin(request.method, origin, headers, can_repeat=can_repeat)
-
-        async def once() -> aiohttp.ClientResponse:
-            if exchange.header is not None and rules.header is not None:
-                request.headers = headers.copy()
-                request.headers[rules.header] = exchange.header
-            exchange.look()
-            return await handler(request)
-
-        try:
-            return await send_async(exchange, once, _judge, _close)
-        finally:
-            request.headers = headers
+    def middleware(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        return _Exchange(rules, request, handler).send_async()
 
     return middleware
+
+
+class _Exchange(Exchange):
+    """A request of aiohttp."""
+
+    __slots__ = ()
+
+    def __init__(self, rules: Rules, request: Any, handle: Any) -> None:
+        url = request.url
+        origin = origin_of(url.scheme, url.raw_host, url.port)
+        can_repeat = isinstance(request.body, (bytes, aiohttp.BytesPayload))
+        super().__init__(rules, request, origin, handle, can_repeat=can_repeat)
+
+    def goes_on_after(self, error: BaseException) -> bool:
+        timer = getattr(self.request, "_timer", None)
+        if getattr(timer, "_cancelled", False):  # the session's `total` is over, and another attempt would be in vain
+            self.end_now()
+        return super().goes_on_after(error)
+
+    def error_of(self, response: aiohttp.ClientResponse) -> Exception | None:
+        return None if response.status < 400 else _StatusError(response)
 
 
 class _StatusError(aiohttp.ClientResponseError):
@@ -86,11 +95,3 @@ class _Answer:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._response, name)
-
-
-def _judge(response: aiohttp.ClientResponse) -> Exception | None:
-    return None if response.status < 400 else _StatusError(response)
-
-
-async def _close(response: aiohttp.ClientResponse) -> None:
-    response.close()

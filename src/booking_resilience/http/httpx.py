@@ -1,12 +1,8 @@
-"""Transports for httpx: `httpx.Client(transport=ResilientTransport())`.
+"""Transports for httpx: `httpx.Client(transport=ResilientTransport())`; what they do, transports.py says.
 
 With a transport of its own a client ignores the settings `verify`, `cert`, `http2`, `limits`, `proxy` and
 `trust_env` that it's given itself: give them to the transport.
 """
-
-from __future__ import annotations
-
-from typing import Any
 
 import httpx
 
@@ -15,33 +11,11 @@ from booking_resilience.http.transports import AsyncTransport, SyncTransport
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
 
 
-class ResilientTransport(SyncTransport, httpx.BaseTransport):
-    """A transport that retries what may be repeated, through a breaker for each origin, within the caller's deadline.
-
-    GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if it
-    never left, or carries an `Idempotency-Key`. Bodies that can be read only once are sent once. When it gives up on a
-    status, that response comes out; on an exception, that exception; a breaker's refusal is `CircuitOpenError`.
-
-    Args:
-        inner: The transport that sends; None for an `httpx.HTTPTransport`.
-        retry: When to send again; a status of 400 or more is asked about as an error with that `response`.
-        breakers: The breakers, by origin (`scheme://host:port`); None for new ones.
-        monitor: Gets a record of each request that failed or recovered; its operation is `METHOD origin`. Or None.
-        deadline_header: The request header that tells what is left of the caller's `deadline`, in whole milliseconds,
-            at most 3,600,000; None to send none.
-        options: What `httpx.HTTPTransport` takes, if `inner` is None.
-
-    Raises:
-        TypeError: If a setting is of the wrong type.
-        ValueError: If the policy has `retry_on_result`, or the header's name is empty.
-    """
-
-    library: Any = httpx
-    make_inner: Any = httpx.HTTPTransport
+class ResilientTransport(SyncTransport, httpx.BaseTransport):  # noqa: D101 - it has its base's docstring
+    __doc__ = SyncTransport.__doc__
+    library = httpx
 
 
-class AsyncResilientTransport(AsyncTransport, httpx.AsyncBaseTransport):
-    """Does as `ResilientTransport` for an `httpx.AsyncClient`; each attempt is cut off at its end."""
-
-    library: Any = httpx
-    make_inner: Any = httpx.AsyncHTTPTransport
+class AsyncResilientTransport(AsyncTransport, httpx.AsyncBaseTransport):  # noqa: D101 - it has its base's docstring
+    __doc__ = AsyncTransport.__doc__
+    library = httpx

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +11,8 @@ import requests.adapters
 import urllib3
 
 from booking_resilience.breakers import Breakers
-from booking_resilience.http.loops import send
-from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Exchange, Rules, origin_of
+from booking_resilience.http.exchange import Exchange, shorter
+from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
 from booking_resilience.retry import RetryPolicy
 
@@ -53,7 +52,7 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
         super().__init__(**options)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a ResilientAdapter can't be copied or pickled, its breakers would not be shared; make another")
+        raise TypeError("a ResilientAdapter can't be copied or pickled: its breakers would not be shared; make another")
 
     def send(
         self,
@@ -65,33 +64,30 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
         """Send a request, again if need be, and return the response."""
-        exchange, headers, send_once = self._begin(request), request.headers, super().send
-
-        def once() -> requests.Response:
-            if exchange.header is not None and self._rules.header is not None:
-                request.headers = headers.copy()
-                request.headers[self._rules.header] = exchange.header
-            wait = timeout if exchange.left is None else _least(timeout, exchange.left)
-            exchange.look()
-            return send_once(request, stream, wait, verify, cert, proxies)
-
-        try:
-            return send(exchange, once, functools.partial(_judge, request), requests.Response.close)
-        finally:
-            request.headers = headers
-
-    def _begin(self, request: requests.PreparedRequest) -> Exchange:
-        url = urlsplit(request.url or "")
-        headers: Any = request.headers
-        can_repeat = request.body is None or isinstance(request.body, (bytes, str))
-        origin = origin_of(url.scheme, url.hostname or "", url.port)
-        return self._rules.begin(request.method or "GET", origin, headers, can_repeat=can_repeat)
+        arguments = (stream, timeout, verify, cert, proxies)
+        response: requests.Response = _Exchange(self._rules, request, super().send, arguments).send()
+        return response
 
 
-def _judge(request: requests.PreparedRequest, response: requests.Response) -> Exception | None:
-    if response.status_code < 400:
-        return None
-    return requests.HTTPError(f"the status was {response.status_code}", request=request, response=response)
+class _Exchange(Exchange):
+    """A request of requests."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, rules: Rules, request: Any, handle: Any, arguments: tuple[Any, ...]) -> None:
+        url, body = urlsplit(request.url or ""), request.body
+        origin = origin_of(url.scheme, url.hostname, url.port)
+        super().__init__(rules, request, origin, handle, can_repeat=body is None or isinstance(body, (bytes, str)))
+        self.arguments = self._given = arguments
+
+    def limit(self, left: float) -> None:
+        stream, timeout, *others = self._given
+        self.arguments = (stream, _least(timeout, left), *others)
+
+    def error_of(self, response: requests.Response) -> Exception | None:
+        if response.status_code < 400:
+            return None
+        return requests.HTTPError(f"the status was {response.status_code}", request=self.request, response=response)
 
 
 def _least(timeout: Any, left: float) -> Any:
@@ -99,11 +95,7 @@ def _least(timeout: Any, left: float) -> Any:
     if isinstance(timeout, urllib3.Timeout):
         connect, read, total = timeout._connect, timeout._read, timeout.total
         waits = {"connect": connect, "read": read, "total": total}
-        return urllib3.Timeout(**{name: _shorter(wait, left) for name, wait in waits.items()})
+        return urllib3.Timeout(**{name: shorter(wait, left) for name, wait in waits.items()})
     if isinstance(timeout, tuple):
-        return tuple(_shorter(wait, left) for wait in timeout)
-    return _shorter(timeout, left)
-
-
-def _shorter(wait: Any, left: float) -> float:
-    return min(wait, left) if isinstance(wait, (int, float)) else left
+        return tuple(shorter(wait, left) for wait in timeout)
+    return shorter(timeout, left)

@@ -1,22 +1,52 @@
-"""What the transports of httpx and httpx2 do, which have the same classes. Imports neither."""
+"""The transports of httpx and httpx2, which have the same classes. Imports neither."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Self
 
 from booking_resilience.breakers import Breakers
-from booking_resilience.http.loops import send, send_async
-from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Exchange, Rules, origin_of
+from booking_resilience.http.exchange import Exchange, shorter
+from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
 from booking_resilience.retry import RetryPolicy
 
 
+class _Exchange(Exchange):
+    """A request of httpx or httpx2."""
+
+    __slots__ = ("_extensions", "_library")
+
+    def __init__(self, library: Any, rules: Rules, request: Any, handle: Any) -> None:
+        url = request.url
+        origin = origin_of(url.scheme, url.raw_host, url.port)
+        super().__init__(rules, request, origin, handle, can_repeat=isinstance(request.stream, library.ByteStream))
+        self._library, self._extensions = library, request.extensions
+
+    def limit(self, left: float) -> None:
+        waits = self._extensions.get("timeout", {})
+        limited = {name: shorter(waits.get(name), left) for name in ("connect", "read", "write", "pool")}
+        self.request.extensions = {**self._extensions, "timeout": limited}
+
+    def error_of(self, response: Any) -> Exception | None:
+        if response.status_code < 400:
+            return None
+        text = f"the status was {response.status_code}"
+        error: Exception = self._library.HTTPStatusError(text, request=self.request, response=response)
+        return error
+
+    async def discard_async(self, response: Any) -> None:
+        await response.aclose()
+
+    def close(self) -> None:
+        super().close()
+        self.request.extensions = self._extensions
+
+
 class _Transport:
-    """What both colours share: the settings, and what is changed of a request for one attempt."""
+    """What both colours share: the settings."""
 
     library: Any
-    make_inner: Any
+    kind: str
 
     def __init__(
         self,
@@ -31,49 +61,35 @@ class _Transport:
         self._rules = Rules(retry, breakers, monitor, deadline_header)
         if inner is not None and options:
             raise TypeError(f"inner must be None, or without {', '.join(options)}: give that to the inner transport")
-        self._inner: Any = type(self).make_inner(**options) if inner is None else inner
-
-    def _begin(self, request: Any) -> Exchange:
-        url = request.url
-        origin = origin_of(url.scheme, url.raw_host.decode("ascii"), url.port)
-        can_repeat = isinstance(request.stream, self.library.ByteStream)
-        return self._rules.begin(request.method, origin, request.headers, can_repeat=can_repeat)
-
-    def _limit(self, request: Any, exchange: Exchange, given: tuple[Any, dict[str, Any]]) -> None:
-        """Put the attempt's deadline into the request: no wait is longer than what is left when it begins."""
-        headers, extensions = given
-        if exchange.header is not None and self._rules.header is not None:
-            request.headers = headers.copy()
-            request.headers[self._rules.header] = exchange.header
-        if exchange.left is not None:
-            waits = extensions.get("timeout", {})
-            limited = {name: _least(waits.get(name), exchange.left) for name in ("connect", "read", "write", "pool")}
-            request.extensions = {**extensions, "timeout": limited}
-            exchange.look()
-
-    def _judge(self, request: Any, response: Any) -> Exception | None:
-        if response.status_code < 400:
-            return None
-        text = f"the status was {response.status_code}"
-        error: Exception = self.library.HTTPStatusError(text, request=request, response=response)
-        return error
+        self._inner: Any = getattr(self.library, self.kind)(**options) if inner is None else inner
 
 
 class SyncTransport(_Transport):
-    """The synchronous transport."""
+    """A transport that retries what may be repeated, through a breaker for each origin, within the caller's deadline.
+
+    GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if it
+    never left, or carries an `Idempotency-Key`. Bodies that can be read only once are sent once. When it gives up on a
+    status, that response comes out; on an exception, that exception; a breaker's refusal is `CircuitOpenError`.
+
+    Args:
+        inner: The transport that sends; None for the library's `HTTPTransport`.
+        retry: When to send again; a status of 400 or more is asked about as an error with that `response`.
+        breakers: The breakers, by origin (`scheme://host:port`); None for new ones.
+        monitor: Gets a record of each request that failed or recovered; its operation is `METHOD origin`. Or None.
+        deadline_header: The request header that tells what is left of the caller's `deadline`, in whole milliseconds,
+            at most 3,600,000; None to send none.
+        options: What the library's `HTTPTransport` takes, if `inner` is None.
+
+    Raises:
+        TypeError: If a setting is of the wrong type.
+        ValueError: If the policy has `retry_on_result`, or the header's name is empty.
+    """
+
+    kind = "HTTPTransport"
 
     def handle_request(self, request: Any) -> Any:
         """Send a request, again if need be, and return the response."""
-        exchange, given = self._begin(request), (request.headers, request.extensions)
-
-        def once() -> Any:
-            self._limit(request, exchange, given)
-            return self._inner.handle_request(request)
-
-        try:
-            return send(exchange, once, functools.partial(self._judge, request), _close)
-        finally:
-            request.headers, request.extensions = given
+        return _Exchange(self.library, self._rules, request, self._inner.handle_request).send()
 
     def close(self) -> None:
         """Close the inner transport."""
@@ -88,20 +104,13 @@ class SyncTransport(_Transport):
 
 
 class AsyncTransport(_Transport):
-    """The asynchronous transport."""
+    """Does as `SyncTransport` for an asynchronous client; each attempt is cut off at its end."""
+
+    kind = "AsyncHTTPTransport"
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request, again if need be, and return the response."""
-        exchange, given = self._begin(request), (request.headers, request.extensions)
-
-        async def once() -> Any:
-            self._limit(request, exchange, given)
-            return await self._inner.handle_async_request(request)
-
-        try:
-            return await send_async(exchange, once, functools.partial(self._judge, request), _aclose)
-        finally:
-            request.headers, request.extensions = given
+        return await _Exchange(self.library, self._rules, request, self._inner.handle_async_request).send_async()
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -113,15 +122,3 @@ class AsyncTransport(_Transport):
 
     async def __aexit__(self, *raised: Any) -> None:
         await self._inner.__aexit__(*raised)
-
-
-def _close(response: Any) -> None:
-    response.close()
-
-
-async def _aclose(response: Any) -> None:
-    await response.aclose()
-
-
-def _least(wait: float | None, left: float) -> float:
-    return left if wait is None else min(wait, left)

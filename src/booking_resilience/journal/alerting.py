@@ -7,7 +7,7 @@ from typing import Any
 
 from booking_resilience.events import AlertEvent
 from booking_resilience.journal.claims import TELLING, Claims, Transition
-from booking_resilience.journal.entries import TOLD, Head, facts_of
+from booking_resilience.journal.entries import HEAD, TOLD, facts_of
 from booking_resilience.monitor.history import AlertTransition, new_transitions
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
 from booking_resilience.monitor.record import as_datetime
@@ -58,15 +58,15 @@ class FleetAlert:
             moments = as_datetime(self._since), as_datetime(now)
             self._changes.append(AlertTransition(state, rate.per_minute(now), alert.peak, *moments))
 
-    def read(self, head: Head, data: bytes) -> None:
+    def read(self, data: bytes) -> None:
         """Read a claim, or that a transition was told."""
-        facts, claims = facts_of(data), self._claims
-        if head.kind == TOLD:
+        facts, claims, id_ = facts_of(data), self._claims, data[1:HEAD].hex()
+        if data[:1] == TOLD:
             claims.read_told(facts)
         elif facts[0] == _TELLING:
-            claims.read_takeover(head.id.hex(), *facts[1:])
+            claims.read_takeover(id_, *facts[1:])
         else:
-            transition = Transition.of(head.id.hex(), facts)
+            transition = Transition.of(id_, facts)
             if claims.read(transition):
                 self._follow(transition)
 

@@ -1,4 +1,8 @@
-"""What the monitor of a fleet knows of what it has read: records, groups, numbers, processes. Pure."""
+"""What the monitor of a fleet knows of what it has read: records, groups, numbers, processes. Pure.
+
+A journal may hold a million records of which the newest are shown, so counting one must cost little: it is done by the
+record's stack, and the record itself is made when somebody asks for it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,9 @@ import datetime
 from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from booking_resilience.events import ErrorCategory
-from booking_resilience.journal.entries import Head, ReadRecord, Seen, Stacks, facts_of
+from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Seen, Stack, facts_of
 from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.rate import SlidingRate
 from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, Outcome, Severity, as_datetime, set_number
@@ -18,8 +21,7 @@ from booking_resilience.monitor.store import ErrorGroup
 
 _SKEWED = 0.5  # seconds between a process's clock and the journal's above which records are ordered by the latter
 _PENDING = 10_000  # records that wait for their stack at most
-_SEEN = 10_000
-_COUNTED = (Severity.ERROR, Severity.CRITICAL)
+_WRITERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,40 @@ class ProcessStatus:
     unjournaled: int
 
 
+class ReadRecord:
+    """A record that was read, made when it is asked for.
+
+    Attributes:
+        stack: Its stack.
+        number: By which records are ordered.
+        timestamp: When it was made, on its process's clock, in seconds since 1970.
+        moment: The same on the journal's clock.
+        arrived: When it came into the journal; 0 if the journal does not tell.
+    """
+
+    __slots__ = ("_data", "_record", "arrived", "moment", "number", "stack", "timestamp")
+
+    def __init__(self, stack: Stack, data: bytes, number: int, timestamp: float, moment: float, arrived: float) -> None:
+        self.stack: Stack = stack
+        self.number: int = number
+        self.timestamp: float = timestamp
+        self.moment: float = moment
+        self.arrived: float = arrived
+        self._data = data
+        self._record: ErrorRecord | None = None
+
+    def record(self) -> ErrorRecord | None:
+        """Return the record; None if what stands in its entry is none."""
+        if self._record is None and self._data:
+            data, self._data = self._data, b""
+            try:
+                self._record = record = self.stack.record(self.timestamp, data)
+            except Exception:  # noqa: BLE001 - whatever somebody wrote there
+                return None
+            set_number(record, self.number)
+        return self._record
+
+
 class _Group:
     __slots__ = ("count", "first", "last")
 
@@ -51,12 +87,28 @@ class _Group:
         self.first = self.last = read
 
 
+class _Shelf:
+    """A stack with where its records are counted."""
+
+    __slots__ = ("is_counted", "stack", "tally")
+
+    def __init__(self, stack: Stack, tally: list[int]) -> None:
+        self.stack, self.tally = stack, tally
+        self.is_counted = stack.kind.severity in (Severity.ERROR, Severity.CRITICAL)
+
+
 class Books:
     """Everything that was read. Not safe to share by itself.
 
     Args:
         capacity: Records that are kept.
         rate: Where errors are counted.
+
+    Attributes:
+        rate: As given.
+        minutes: The records of each minute.
+        total: How many records there were.
+        dropped: How many of them the journal has since removed.
     """
 
     def __init__(self, capacity: int, rate: SlidingRate) -> None:
@@ -65,60 +117,67 @@ class Books:
         self.total: int = 0
         self.dropped: int = 0
         self._capacity = capacity
-        self._records: deque[ErrorRecord] = deque(maxlen=capacity)
+        self._records: deque[ReadRecord] = deque(maxlen=capacity)
         self._groups: OrderedDict[str, _Group] = OrderedDict()
-        self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], int] = {}
-        self._stacks = Stacks()
+        self._tallies: dict[tuple[Any, ...], list[int]] = {}  # one cell for each category, severity and outcome
+        self._shelves: OrderedDict[bytes, _Shelf] = OrderedDict()  # by the stack's ID, the one used last at the end
         self._pending: dict[bytes, list[tuple[int, bytes]]] = {}
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
         self._processes: dict[bytes, dict[bytes, list[Any]]] = {}  # the last heartbeat of each of their writers
         self._positions = array("q")  # of the records that are still in the journal
         self._first = 0
 
-    def stack(self, head: Head, data: bytes, now: float) -> list[ReadRecord]:
+    def stack(self, data: bytes, now: float) -> list[ReadRecord]:
         """Read a stack; return the records that waited for it."""
-        stack = self._stacks.add(head, data)
-        return [self._enter(stack, record, position, now) for position, record in self._pending.pop(stack, [])]
+        id_ = data[1:9]
+        if id_ in self._shelves:
+            return []
+        stack = Stack(data)
+        tally = self._tallies.setdefault((stack.kind.category, stack.kind.severity, stack.kind.outcome), [0])
+        shelf = self._shelves[id_] = _Shelf(stack, tally)
+        if len(self._shelves) > STACKS:  # a stack that is in use is written again, and then read again
+            self._shelves.popitem(last=False)
+        return [self._enter(shelf, record, position, now) for position, record in self._pending.pop(id_, [])]
 
-    def record(self, head: Head, data: bytes, position: int, now: float) -> list[ReadRecord]:
+    def record(self, data: bytes, position: int, now: float) -> ReadRecord | None:
         """Read a record; return it, unless it was read before or waits for its stack.
 
         Args:
-            head: The entry's head.
             data: The entry.
             position: Its position; 0 if the journal does not tell.
             now: The journal's clock, in seconds since 1970.
         """
-        writer, number = head.id[:8], int.from_bytes(head.id[8:], "big")
+        _, writer, number, stack, _, _ = RECORD_HEAD.unpack_from(data)
         seen = self._seen.get(writer)
         if seen is None:
             seen = self._seen[writer] = Seen()
-            if len(self._seen) > _SEEN:
+            if len(self._seen) > _WRITERS:
                 self._seen.popitem(last=False)
         if not seen.add(number):
-            return []
-        if head.needs not in self._stacks:
+            return None
+        shelf = self._shelves.get(stack)
+        if shelf is None:
             if sum(map(len, self._pending.values())) < _PENDING:
-                self._pending.setdefault(head.needs, []).append((position, data))
-            return []
-        return [self._enter(head.needs, data, position, now)]
+                self._pending.setdefault(stack, []).append((position, data))
+            return None
+        self._shelves.move_to_end(stack)
+        return self._enter(shelf, data, position, now)
 
-    def _enter(self, needs: bytes, data: bytes, position: int, now: float) -> ReadRecord:
-        read = self._stacks.record(needs, data)._replace(arrived=position / 1e6)
-        record, moment = read.record, min(read.moment, now)
-        kind, timestamp = record._kind, read.record._moment
-        is_skewed = abs(read.moment - cast("float", timestamp)) > _SKEWED
-        set_number(record, int((moment if is_skewed else cast("float", timestamp)) * 1e6))
+    def _enter(self, shelf: _Shelf, data: bytes, position: int, now: float) -> ReadRecord:
+        *_, timestamp, ahead = RECORD_HEAD.unpack_from(data)
+        there = timestamp + ahead
+        moment = min(now, there)
+        number = int((moment if abs(ahead) > _SKEWED else timestamp) * 1e6)
+        read = ReadRecord(shelf.stack, data, number, timestamp, there, position / 1e6)
         self.total += 1
+        shelf.tally[0] += 1
+        self._records.append(read)
         if position:
             self._positions.append(position)
-        self._records.append(record)
-        tally = kind.category, kind.severity, kind.outcome
-        self._tallies[tally] = self._tallies.get(tally, 0) + 1
-        minutes = self.minutes.turn(kind.fingerprint, kind.severity, moment)
-        minutes.counts[minutes.slot] += 1
-        if kind.severity in _COUNTED and moment > now - self.rate.window:
-            self.rate.add_late(moment)
+        kind = shelf.stack.kind
+        self.minutes.add(kind.fingerprint, kind.severity, moment)
+        if shelf.is_counted and moment > now - self.rate.window:
+            self.rate.add(moment)
         group = self._groups.get(kind.fingerprint)
         if group is None:
             group = self._groups[kind.fingerprint] = _Group(read)
@@ -127,19 +186,18 @@ class Books:
         else:
             self._groups.move_to_end(kind.fingerprint)
         group.count += 1
-        if record._number >= group.last.record._number:
+        if number >= group.last.number:
             group.last = read
-        if record._number < group.first.record._number:
+        if number < group.first.number:
             group.first = read
         return read
 
-    def heartbeat(self, head: Head, data: bytes) -> None:
+    def heartbeat(self, data: bytes) -> None:
         """Read a heartbeat."""
-        facts = facts_of(data)
-        beats = self._processes.setdefault(head.id[:8], {})
-        known = beats.get(head.id[8:])
+        facts, beats = facts_of(data), self._processes.setdefault(data[1:9], {})
+        known = beats.get(data[9:HEAD])
         if known is None or known[3] <= facts[3]:
-            beats[head.id[8:]] = facts
+            beats[data[9:HEAD]] = facts
 
     def remove_before(self, oldest: int | None) -> None:
         """Note that the journal has only records from this position on, or none."""
@@ -154,20 +212,16 @@ class Books:
 
     def records(self) -> list[ErrorRecord]:
         """Return the newest records, newest first."""
-        return sorted(self._records, key=lambda record: record._number, reverse=True)
+        reads = sorted(self._records, key=lambda read: read.number, reverse=True)
+        return [record for read in reads if (record := read.record()) is not None]
 
     def groups(self) -> list[ErrorGroup]:
         """Return the groups, the one seen last first."""
-        groups = sorted(self._groups.values(), key=lambda group: group.last.record._number, reverse=True)
         found = []
-        for group in groups:
-            first, last = group.first.record, group.last.record
-            found.append(
-                ErrorGroup(
-                    last.fingerprint, last.category, last._kind.group, last.error_type, group.count,
-                    first.timestamp, last.timestamp,
-                )
-            )  # fmt: skip
+        for group in sorted(self._groups.values(), key=lambda group: group.last.number, reverse=True):
+            kind = group.last.stack.kind
+            seen = as_datetime(group.first.timestamp), as_datetime(group.last.timestamp)
+            found.append(ErrorGroup(kind.fingerprint, kind.category, kind.group, kind.error_type, group.count, *seen))
         return found
 
     def group_count(self) -> int:
@@ -180,7 +234,7 @@ class Books:
 
     def count(self, what: object) -> int:
         """Return how many records there were of a category, a severity or an outcome."""
-        return sum(count for key, count in self._tallies.items() if what in key)
+        return sum(cell[0] for key, cell in self._tallies.items() if what in key)
 
     def processes(self, now: float, max_age: float) -> list[ProcessStatus]:
         """Return the processes that were seen in the last `max_age` seconds, the one seen last first."""
@@ -191,14 +245,7 @@ class Books:
             if now - seen > max_age:
                 del self._processes[id_]
                 continue
-            found.append(
-                ProcessStatus(
-                    host=beats[0][0],
-                    pid=beats[0][1],
-                    started=as_datetime(started),
-                    last_seen=as_datetime(seen),
-                    records=sum(beat[4] for beat in beats),
-                    unjournaled=sum(beat[5] for beat in beats),
-                )
-            )
+            records, unjournaled = sum(beat[4] for beat in beats), sum(beat[5] for beat in beats)
+            host, pid = beats[0][:2]
+            found.append(ProcessStatus(host, pid, as_datetime(started), as_datetime(seen), records, unjournaled))
         return sorted(found, key=lambda status: status.last_seen, reverse=True)

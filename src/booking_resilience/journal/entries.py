@@ -1,28 +1,32 @@
-"""The entries of a journal: bytes with a short head, and what stands in them as JSON.
+"""The entries of a journal: bytes with a binary head, and JSON behind it.
 
-The head tells the journals what they have to know: the entry's kind, its ID and, of a record, the stack that it needs.
-All else is the readers' business.
+The head tells what has to be known of every entry: its kind and its ID, and of a record its stack and moment. The JSON
+of a record is read only when somebody asks for the record.
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from booking_resilience.callbacks import is_coroutine_function
+from booking_resilience.checks import check_type
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.record import Details, ErrorRecord, Kind, Severity, make_record
+from booking_resilience.monitor.record import Details, ErrorRecord, Kind, Origin, Severity, make_record
 from booking_resilience.monitor.redact import Cleaner
 from booking_resilience.monitor.stacks import Frames, frames_of
 
 RECORD, STACK, HEARTBEAT, CLAIM, TOLD, SECRET = b"r", b"s", b"h", b"c", b"t", b"k"
 STACK_AGAIN = 60.0  # seconds of use after which a process writes a stack again, so that its age tells its use
+STACKS = 10_000  # that a journal keeps though no record needs them, and that a reader keeps
 _STACK_GRACE = 10 * STACK_AGAIN
-_STACKS, _CLAIMS = 10_000, 1000  # kept though nothing needs them
-_HEAD = struct.Struct(">c16s8s")
-_NO_STACK = bytes(8)
+_CLAIMS = 1000
+HEAD = 17  # bytes: kind and ID
+RECORD_HEAD = struct.Struct(">c8sQ8sdd")  # kind, writer, number, stack, moment, how far the journal's clock is ahead
 
 Cursor: TypeAlias = Any
 
@@ -48,6 +52,18 @@ class Journal(Protocol):
         ...
 
 
+def check_journal(journal: Any) -> None:
+    """Check that something is a journal.
+
+    Raises:
+        TypeError: If it lacks a method, or has one that would have to be awaited.
+    """
+    for name in ("append", "read", "close"):
+        method = getattr(journal, name, None)
+        is_right = callable(method) and not isinstance(journal, type) and not is_coroutine_function(method)
+        check_type("journal", journal, is_right, f"a journal, whose {name} is a plain function")
+
+
 class Page(NamedTuple):
     """What a journal of this library's tells its readers: entries with their positions, and more.
 
@@ -66,35 +82,22 @@ class Page(NamedTuple):
     oldest: int | None
 
 
-class Head(NamedTuple):
-    """The head of an entry: its kind, its ID and the stack that it needs."""
-
-    kind: bytes
-    id: bytes
-    needs: bytes
-
-
-def entry(kind: bytes, id: bytes, facts: Any, needs: bytes = _NO_STACK) -> bytes:  # noqa: A002 - the field's own name
-    """Return an entry."""
-    return _HEAD.pack(kind, id, needs) + json.dumps(facts, separators=(",", ":"), allow_nan=False).encode()
-
-
-def head_of(data: bytes) -> Head:
-    """Return an entry's head.
-
-    Raises:
-        struct.error: If the bytes are no entry.
-    """
-    return Head(*_HEAD.unpack_from(data))
+def entry(kind: bytes, id: bytes, facts: Any) -> bytes:  # noqa: A002 - the field's own name
+    """Return an entry that isn't a record; its ID has 16 bytes."""
+    return kind + id + _json(facts)
 
 
 def facts_of(data: bytes) -> Any:
-    """Return what stands in an entry.
+    """Return the content of an entry that isn't a record.
 
     Raises:
-        ValueError: If it is no JSON.
+        ValueError: If it isn't JSON.
     """
-    return json.loads(data[_HEAD.size :].decode())
+    return json.loads(data[HEAD:])
+
+
+def _json(facts: Any) -> bytes:
+    return json.dumps(facts, separators=(",", ":"), allow_nan=False).encode()
 
 
 class StackEntry(NamedTuple):
@@ -119,12 +122,12 @@ class StackEntries:
         if found is None:
             if len(self._known) >= _CLAIMS:
                 self._known.clear()
-            found = self._known[key] = _stack_entry(kind, [stack for _, stack in causes])
+            found = self._known[key] = _stack_entry(kind, [stack for _, stack in causes], record._origin)
         return found
 
 
-def _stack_entry(kind: Kind, causes: list[Any]) -> StackEntry:
-    cleaner = Cleaner(kind.redact)
+def _stack_entry(kind: Kind, causes: list[Any], origin: Origin) -> StackEntry:
+    cleaner = Cleaner(origin.redact)
     own_stack: Any = kind.stack  # of a record that was made here, so no text
     *texts, own = [frames_of(stack, cleaner) for stack in (*reversed(causes), own_stack)]
     facts = [*kind[: Kind._fields.index("stack")], kind.group, own, texts[::-1]]
@@ -132,14 +135,18 @@ def _stack_entry(kind: Kind, causes: list[Any]) -> StackEntry:
     return StackEntry(stack, entry(STACK, stack * 2, facts), (kind, causes))
 
 
-def record_entry(record: ErrorRecord, id: bytes, stack: bytes, offset: float) -> bytes:  # noqa: A002 - as above
+_DEFAULTS = Details()._asdict()
+
+
+def record_entry(record: ErrorRecord, writer: bytes, number: int, stack: bytes, ahead: float) -> bytes:
     """Return the entry of a record.
 
     Args:
         record: The record.
-        id: The entry's ID.
-        stack: The ID of the stack.
-        offset: Seconds by which the journal's clock is ahead of this process's.
+        writer: The ID of who writes it, 8 bytes.
+        number: Its number among those of the writer.
+        stack: The ID of its stack.
+        ahead: Seconds by which the journal's clock is ahead of this process's.
     """
     details = record._details
     rare = {
@@ -147,64 +154,39 @@ def record_entry(record: ErrorRecord, id: bytes, stack: bytes, offset: float) ->
         for name, value in details._asdict().items()
         if name != "id" and value != _DEFAULTS[name]
     }
-    facts = [record.id, record._moment, offset, *record._kind.source, record.message, *([rare] if rare else [])]
-    return entry(RECORD, id, facts, stack)
+    moment: Any = record._moment  # of a record that was made here, so seconds
+    head = RECORD_HEAD.pack(RECORD, writer, number, stack, moment, ahead)
+    return head + _json([record.id, record.host, record.pid, record.message, *([rare] if rare else [])])
 
 
-_DEFAULTS = Details()._asdict()
+class Stack:
+    """A stack that a reader has met: what its records have in common.
 
+    Attributes:
+        kind: The kind of its records.
+    """
 
-class ReadRecord(NamedTuple):
-    """A record as it was read, and when it was made and arrived on the journal's clock, in seconds since 1970."""
+    __slots__ = ("_causes", "kind")
 
-    record: ErrorRecord
-    moment: float
-    arrived: float = 0.0
+    def __init__(self, data: bytes) -> None:
+        *plain, group, frames, self._causes = facts_of(data)
+        named = dict(zip(Kind._fields, plain, strict=False))
+        named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
+        self.kind: Kind = Kind(**named, stack=Frames(frames), group=group)
 
+    def record(self, moment: float, data: bytes) -> ErrorRecord:
+        """Return the record of an entry.
 
-class Stacks:
-    """The stacks that a reader has met; makes records with them."""
-
-    def __init__(self) -> None:
-        self._facts: dict[bytes, list[Any]] = {}
-        self._kinds: dict[tuple[bytes, str, int], Kind] = {}
-
-    def __contains__(self, stack: bytes) -> bool:
-        return stack in self._facts
-
-    def add(self, head: Head, data: bytes) -> bytes:
-        """Take a stack's entry; return its ID."""
-        stack = head.id[:8]
-        self._facts.setdefault(stack, facts_of(data))
-        return stack
-
-    def record(self, needs: bytes, data: bytes) -> ReadRecord:
-        """Return the record of an entry whose stack is there."""
-        id_, moment, offset, host, pid, message, *rare = facts_of(data)
-        facts = self._facts[needs]
+        Raises:
+            Exception: If it is none.
+        """
+        id_, host, pid, message, *rare = json.loads(data[RECORD_HEAD.size :])
         details: dict[str, Any] = {**rare[0]} if rare else {}
         if details:
-            lines, frames = details.get("causes", ()), map(Frames, facts[-1])
-            details["causes"] = tuple(zip(lines, frames, strict=False))
+            details["causes"] = tuple(zip(details.get("causes", ()), map(Frames, self._causes), strict=False))
             for name in ("attempt_errors", "notes"):
                 details[name] = tuple(details.get(name, ()))
-        return ReadRecord(
-            make_record(self._kind(needs, facts, host, pid), Details(**details, id=id_), message, moment),
-            moment + offset,
-        )
-
-    def _kind(self, needs: bytes, facts: list[Any], host: str, pid: int) -> Kind:
-        kind = self._kinds.get((needs, host, pid))
-        if kind is None:
-            named = dict(zip(Kind._fields, facts[:-3], strict=False))
-            named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
-            key = f"{named['fingerprint']}{named['severity']}{named['outcome']}"
-            group, frames, _ = facts[-3:]
-            kind = Kind(**named, stack=Frames(frames), group=group, key=key, source=(host, pid))
-            if len(self._kinds) >= _STACKS:
-                self._kinds.clear()
-            self._kinds[needs, host, pid] = kind
-        return kind
+        return make_record(self.kind, Details(**details, id=id_), message, moment, Origin(host, pid))
 
 
 def surplus(
@@ -224,13 +206,12 @@ def surplus(
     """
     kinds: dict[bytes, dict[bytes, list[int]]] = {}
     for position, data in notes:
-        head = head_of(data)
-        kinds.setdefault(head.kind, {}).setdefault(head.id, []).append(position)
+        kinds.setdefault(data[:1], {}).setdefault(data[1:HEAD], []).append(position)
     gone: list[int] = []
     needed = min(now * 1e6, oldest or now * 1e6) - _STACK_GRACE * 1e6
     stacks = sorted(kinds.get(STACK, {}).values(), key=lambda places: places[-1], reverse=True)
     for place, places in enumerate(stacks):
-        is_needed = places[-1] >= needed and place < records + _STACKS
+        is_needed = places[-1] >= needed and place < records + STACKS
         gone += places[1:-1] if is_needed else places
     for places in kinds.get(HEARTBEAT, {}).values():
         gone += places[:-1] if places[-1] >= (now - max_age) * 1e6 else places
@@ -240,29 +221,28 @@ def surplus(
 
 
 class Seen:
-    """The numbers that a writer's records had so far, as ranges: they come one after the other, as a rule."""
+    """The numbers that a writer's records had so far: as a rule they come one after the other.
 
-    __slots__ = ("_ranges",)
+    It holds where runs of numbers begin and, one beyond, end, in turn and ascending. A number was seen if it lies
+    behind a beginning.
+    """
+
+    __slots__ = ("_bounds",)
 
     def __init__(self) -> None:
-        self._ranges: list[list[int]] = []  # [first, one beyond the last], ascending, with gaps between
+        self._bounds: list[int] = []
 
     def add(self, number: int) -> bool:
         """Note a number; tell whether it is new."""
-        ranges = self._ranges
-        place = len(ranges)
-        while place and ranges[place - 1][0] > number:
-            place -= 1
-        if place and number < ranges[place - 1][1]:
+        bounds = self._bounds
+        if bounds and bounds[-1] == number:
+            bounds[-1] += 1
+            return True
+        place = bisect.bisect_right(bounds, number)
+        if place % 2:
             return False
-        joins_left = bool(place) and ranges[place - 1][1] == number
-        joins_right = place < len(ranges) and ranges[place][0] == number + 1
-        if joins_left and joins_right:
-            ranges[place - 1][1] = ranges.pop(place)[1]
-        elif joins_left:
-            ranges[place - 1][1] = number + 1
-        elif joins_right:
-            ranges[place][0] = number
-        else:
-            ranges.insert(place, [number, number + 1])
+        joins_left = place > 0 and bounds[place - 1] == number
+        joins_right = place < len(bounds) and bounds[place] == number + 1
+        new = ([] if joins_left else [number]) + ([] if joins_right else [number + 1])
+        bounds[place - joins_left : place + joins_right] = new
         return True

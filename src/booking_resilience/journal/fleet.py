@@ -11,10 +11,9 @@ from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, Listener, Subscription
 from booking_resilience.journal.books import ProcessStatus
-from booking_resilience.journal.entries import Journal
-from booking_resilience.journal.outbox import check_journal
+from booking_resilience.journal.entries import Journal, check_journal
 from booking_resilience.journal.reader import Reader
-from booking_resilience.journal.writer import place_of
+from booking_resilience.journal.trouble import place_of
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
@@ -83,21 +82,6 @@ class FleetMonitor(MonitorReader):
                 groups=books.group_count(),
             )
 
-    def history(self, minutes: int = 60) -> History:
-        """Return how many records there were in each of the last minutes, and what the fleet's alert did meanwhile.
-
-        Args:
-            minutes: How many minutes, the running one included; a whole number from 1 to 1440.
-
-        Raises:
-            ValueError: If `minutes` is out of its range.
-        """
-        reader = self._reader
-        with reader.lock:
-            now = reader.now()
-            reader.alert.look(now)
-            return reader.books.minutes.read(now, minutes, reader.alert.transitions())
-
     def processes(self) -> list[ProcessStatus]:
         """Return the processes that write the journal, the one seen last first; forgotten after its `max_age`."""
         with self._reader.lock:
@@ -105,9 +89,9 @@ class FleetMonitor(MonitorReader):
 
     @property
     def stale_since(self) -> datetime.datetime | None:
-        """Since when it is not up to date, aware UTC: when reading began to fail; None if it is up to date.
+        """When reading began to fail (aware UTC), or None if the monitor is up to date.
 
-        Until the first reading is through this is when the monitor was made.
+        Until the first reading is through, it is the moment when the monitor was made.
         """
         return self._reader.stale_since()
 
@@ -117,7 +101,7 @@ class FleetMonitor(MonitorReader):
         return self._reader.teller.raised
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
-        """Have the listener told of each record that any process makes from now on.
+        """Call the listener with each record that any process makes from now on.
 
         It is called on the thread that reads, under no lock; what it raises is logged.
         """
@@ -150,5 +134,9 @@ class FleetMonitor(MonitorReader):
         with self._reader.lock:
             return self.stats(), self._groups(), self._records()
 
-    def _seconds(self) -> float:
-        return self._window
+    def _history(self, minutes: int) -> History:
+        reader = self._reader
+        with reader.lock:
+            now = reader.now()
+            reader.alert.look(now)
+            return reader.books.minutes.read(now, minutes, reader.alert.transitions())

@@ -5,25 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from booking_resilience.callbacks import is_coroutine_function
-from booking_resilience.checks import check_type
 from booking_resilience.monitor.record import ErrorRecord
 
 
-def check_journal(journal: Any) -> None:
-    """Check that something is a journal.
-
-    Raises:
-        TypeError: If it lacks a method, or has one that would have to be awaited.
-    """
-    for name in ("append", "read", "close"):
-        method = getattr(journal, name, None)
-        is_right = callable(method) and not isinstance(journal, type) and not is_coroutine_function(method)
-        check_type("journal", journal, is_right, f"a journal, whose {name} is a plain function")
-
-
 class Outbox:
-    """What a monitor puts its records into.
+    """What a monitor puts its records into: without ever waiting.
 
     Attributes:
         unjournaled: How many records were not taken.

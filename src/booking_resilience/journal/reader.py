@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
 import math
 import os
 import threading
 import time
 import weakref
-from typing import Any, cast
+from typing import Any
 
 from booking_resilience import clock
 from booking_resilience.events import AlertEvent, Listener
 from booking_resilience.journal import forks
 from booking_resilience.journal.alerting import FleetAlert
-from booking_resilience.journal.books import Books
+from booking_resilience.journal.books import Books, ReadRecord
 from booking_resilience.journal.claims import Transition
-from booking_resilience.journal.entries import (
-    CLAIM,
-    HEARTBEAT,
-    RECORD,
-    STACK,
-    TOLD,
-    Page,
-    ReadRecord,
-    entry,
-    head_of,
-)
-from booking_resilience.journal.writer import AGAIN, logger, place_of, writer_of
+from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, Page, entry
+from booking_resilience.journal.trouble import Trouble
+from booking_resilience.journal.writer import AGAIN, writer_of
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
 from booking_resilience.monitor.record import ErrorRecord
 from booking_resilience.monitor.telling import Teller
@@ -38,6 +28,7 @@ POLL = 0.1  # seconds between two readings at the end of the log
 _PAGE = 1000
 _SLOW = 2.0  # seconds after which a reading that has not come back counts as failed
 _MEASURED_FOR = 30.0  # seconds after which the clocks are compared anew, however inaccurately
+_COMPARED = 3  # short readings that compare the clocks before the first one
 _APART = 0.05  # seconds that the clocks of several machines, as they are measured, may differ
 
 
@@ -91,7 +82,7 @@ class Reader:
         self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
         self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way
         self.alert.forget_mine()
-        self._is_warned = False
+        self._trouble = Trouble(self._journal, "read")
 
     def start(self) -> None:
         """Start the thread, unless it is closed."""
@@ -121,14 +112,14 @@ class Reader:
         return self._failing_since
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Any:
-        """Have a listener told of records that are made from now on; return what `unsubscribe` wants."""
+        """Call a listener with the records made from now on; return the key for `unsubscribe`."""
         with self.lock:
             told = (time.monotonic(), clock.timestamp()), listener
             self._listeners = (*self._listeners, told)
         return told
 
     def unsubscribe(self, told: Any) -> None:
-        """Have a listener told of nothing more."""
+        """End a listener's subscription."""
         with self.lock:
             self._listeners = tuple(kept for kept in self._listeners if kept is not told)
 
@@ -139,19 +130,19 @@ class Reader:
         try:
             while not self._stop.is_set():
                 with self._step:
-                    begin = time.monotonic()
-                    self._begun = begin, clock.utc_now()
-                    page = self._page()
-                    self._set_clock(page.now, begin, time.monotonic())
-                    new = self._take(page)
+                    self._begun = time.monotonic(), clock.utc_now()
+                    if self.has_clock and self._accuracy == math.inf:
+                        for _ in range(_COMPARED):
+                            self._page(1)
+                    new = self._take(page := self._page(_PAGE))
                     self._begun = None
-                for read in new:
-                    told = [listener for since, listener in self._listeners if self._is_after(read, since)]
-                    with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
-                        self.teller.tell_listeners(told, read.record)
+                if self._listeners:
+                    self._tell_listeners(new)
                 if not page.entries:
+                    if not self._is_through:
+                        self.books.records()  # makes them now, so that who asks first need not wait for it
                     self._is_through, self._failing_since = True, None
-                    self._say_back()
+                    self._trouble.worked()
                     if not self._see_to_alert():
                         break
         except BaseException as error:  # noqa: BLE001 - whatever it is, a listener's SystemExit, too: it goes on
@@ -159,17 +150,26 @@ class Reader:
             return AGAIN
         return POLL
 
-    def _page(self) -> Page:
-        page = getattr(self._journal, "_page", None)
-        if page is not None:
-            return cast("Page", page(self._cursor, _PAGE))
-        entries, cursor = self._journal.read(self._cursor, _PAGE)
-        return Page([(0, data) for data in entries], cursor, clock.timestamp(), 0)
+    def _tell_listeners(self, new: list[ReadRecord]) -> None:
+        for read in new:
+            told = [listener for since, listener in self._listeners if self._is_after(read, since)]
+            if told and (record := read.record()) is not None:
+                with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
+                    self.teller.tell_listeners(told, record)
 
-    def _set_clock(self, now: float, begin: float, end: float) -> None:
-        """Take what the journal's clock said between two moments; the best of the last measurements counts."""
+    def _page(self, limit: int) -> Page:
+        """Read a page, and compare the journal's clock; the best of the last measurements counts."""
+        begin = time.monotonic()
+        read = getattr(self._journal, "_page", None)
+        if read is None:
+            entries, cursor = self._journal.read(self._cursor, limit)
+            page = Page([(0, data) for data in entries], cursor, clock.timestamp(), 0)
+        else:
+            page = read(self._cursor, limit)
+        end = time.monotonic()
         if not self.has_clock or end - begin <= self._accuracy or end >= self._measured + _MEASURED_FOR:
-            self._ahead, self._accuracy, self._measured = now - (begin + end) / 2, end - begin, end
+            self._ahead, self._accuracy, self._measured = page.now - (begin + end) / 2, end - begin, end
+        return page
 
     def _is_after(self, read: ReadRecord, since: tuple[float, float]) -> bool:
         """Tell whether a record was made, and came into the journal, after a moment of this machine's two clocks."""
@@ -182,27 +182,25 @@ class Reader:
         """Take in what was read; return the new records."""
         new: list[ReadRecord] = []
         with self.lock:
-            now = self.now()
+            now, books = self.now(), self.books
             if page.entries and self._cursor is not None and 0 < page.entries[0][0] <= self._cursor:
-                self.books.remove_before(None)  # another log: its positions begin anew
+                books.remove_before(None)  # another log: its positions begin anew
             for position, data in page.entries:
                 with contextlib.suppress(Exception):  # what is no entry of ours costs itself
-                    new += self._take_entry(position, data, now)
-            self.books.remove_before(page.oldest)
+                    kind = data[:1]
+                    if kind == RECORD:
+                        read = books.record(data, position, now)
+                        if read is not None:
+                            new.append(read)
+                    elif kind == STACK:
+                        new += books.stack(data, now)
+                    elif kind == HEARTBEAT:
+                        books.heartbeat(data)
+                    elif kind in (CLAIM, TOLD):
+                        self.alert.read(data)
+            books.remove_before(page.oldest)
             self._cursor = page.cursor
         return new
-
-    def _take_entry(self, position: int, data: bytes, now: float) -> list[ReadRecord]:
-        head = head_of(data)
-        if head.kind == RECORD:
-            return self.books.record(head, data, position, now)
-        if head.kind == STACK:
-            return self.books.stack(head, data, now)
-        if head.kind == HEARTBEAT:
-            self.books.heartbeat(head, data)
-        elif head.kind in (CLAIM, TOLD):
-            self.alert.read(head, data)
-        return []
 
     # -- the alert
 
@@ -241,24 +239,12 @@ class Reader:
             else:
                 return
 
-    # -- a journal in trouble
-
     def _failed(self, error: BaseException) -> None:
         begun, self._begun = self._begun, None
         if self._failing_since is None:
             self._failing_since = begun[1] if begun else clock.utc_now()
-        if not self._is_warned and not self._is_closed:
-            self._is_warned = True
-            self._log(logging.WARNING, "%s cannot be read (%s)", place_of(self._journal), type(error).__name__)
-
-    def _say_back(self) -> None:
-        if self._is_warned:
-            self._is_warned = False
-            self._log(logging.INFO, "%s is read again", place_of(self._journal))
-
-    def _log(self, level: int, text: str, *facts: str) -> None:
-        with contextlib.suppress(Exception):  # a logging handler that raises
-            logger.log(level, text, *facts, extra={"journal": facts[0]})
+        if not self._is_closed:
+            self._trouble.failed(error)
 
     # -- forks
 

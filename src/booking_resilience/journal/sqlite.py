@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.checks import check_number, check_type, check_whole
+from booking_resilience.checks import check_type
 from booking_resilience.journal import forks
-from booking_resilience.journal.entries import RECORD, Cursor, Page, surplus
-from booking_resilience.journal.sqlite_file import Connection, check_file, keep_for_good
-from booking_resilience.journal.writer import close_writer
+from booking_resilience.journal.entries import RECORD, Page, surplus
+from booking_resilience.journal.sqlite_file import Connection, check_file
+from booking_resilience.journal.stored import StoredJournal
 
-_PRUNE_EVERY = 20.0
 _OLD_AT_ONCE = 10_000  # records removed with one batch
-_PART = "SELECT * FROM (SELECT * FROM {} WHERE position > :start ORDER BY position LIMIT :limit)"
-_READ = f"{_PART.format('records')} UNION ALL {_PART.format('notes')} ORDER BY position LIMIT :limit"
+_TOP = "SELECT max(coalesce((SELECT max(position) FROM records), 0), coalesce((SELECT max(position) FROM notes), 0))"
+_OLDEST = "SELECT min(position) FROM records"
+_READ = "SELECT position, entry FROM {} WHERE position > ? ORDER BY position LIMIT ?"
+_NOTES = "SELECT position, substr(entry, 1, 17) FROM notes ORDER BY position"
+_TOO_MANY = "DELETE FROM records WHERE position <= (SELECT position FROM records ORDER BY position LIMIT 1 OFFSET ?)"
+_TOO_OLD = """DELETE FROM records WHERE position IN
+    (SELECT position FROM records WHERE position < ? ORDER BY position LIMIT ?)"""
 
 
-class SQLiteJournal:
+class SQLiteJournal(StoredJournal):
     """A journal in a file, which all processes of one machine may write and read at once.
 
     The file is made when something is to be written, readable by its owner only, and made anew if it is deleted. While
@@ -40,154 +43,77 @@ class SQLiteJournal:
 
     def __init__(self, path: str | os.PathLike[str], *, max_age: float = 604_800.0, max_records: int = 100_000) -> None:
         check_type("path", path, isinstance(path, (str, os.PathLike)), "a path")
-        check_number("max_age", max_age, above=True)
-        check_whole("max_records", max_records)
         self._path = os.path.realpath(path)
-        self._place: str = f"the journal {self._path}"
-        self.max_age: float = max_age
-        self.max_records: int = max_records
+        super().__init__(self._path, max_age, max_records)
         check_file(self._path)
-        self._is_closed = False
-        self._begin()
+        self._connect()
         forks.journals.add(self)
 
-    def _begin(self) -> None:
+    def _connect(self) -> None:
         self._writing, self._reading = Connection(self._path), Connection(self._path)
-        self._next_prune = time.monotonic() + _PRUNE_EVERY / 4
 
-    def append(self, entries: Sequence[bytes]) -> None:
-        """Append all entries in one transaction.
+    def _disconnect(self) -> None:
+        for connection in (self._writing, self._reading):
+            with connection.lock:
+                connection.close()
 
-        Raises:
-            TypeError: If an entry is no bytes.
-            sqlite3.Error: If the file cannot be written.
-        """
-        for data in entries:
-            check_type("an entry", data, isinstance(data, bytes), "bytes")
-        with self._open(self._writing, create=True) as db, _transaction(db):
-            position = max(_top(db), int(clock.timestamp() * 1e6))
+    def _append(self, entries: Sequence[bytes], *, prune: bool) -> None:
+        with self._writing.transaction(create=True) as db:
+            position = max(_number(db, _TOP), int(clock.timestamp() * 1e6))
             rows = [(position + place, data) for place, data in enumerate(entries, 1)]
             records = [row for row in rows if row[1].startswith(RECORD)]
             db.executemany("INSERT INTO records VALUES (?, ?)", records)
             db.executemany("INSERT INTO notes VALUES (?, ?)", [row for row in rows if not row[1].startswith(RECORD)])
-            removed = self._remove_old(db, len(records))
-            db.execute("UPDATE numbers SET records = records + ?", (len(records) - removed,))
-            if time.monotonic() >= self._next_prune:
-                self._next_prune = time.monotonic() + _PRUNE_EVERY
-                self._prune(db)
+            count = _number(db, "SELECT records FROM numbers") + len(records)
+            removed = 0
+            if count > self.max_records:
+                removed = db.execute(_TOO_MANY, (count - self.max_records - 1,)).rowcount
+            cutoff = int(max(0.0, clock.timestamp() - self.max_age) * 1e6)
+            removed += db.execute(_TOO_OLD, (cutoff, _OLD_AT_ONCE)).rowcount
+            db.execute("UPDATE numbers SET records = ?", (count - removed,))
+            if prune:
+                notes, oldest = db.execute(_NOTES).fetchall(), _number(db, _OLDEST)
+                gone = surplus(notes, oldest or None, clock.timestamp(), self.max_age, self.max_records)
+                db.executemany("DELETE FROM notes WHERE position = ?", [(place,) for place in gone])
         if not self._writing.is_current():  # deleted meanwhile: what was written is gone with it
             raise sqlite3.OperationalError("the file was deleted")
 
-    def read(self, after: Cursor = None, limit: int = 1000) -> tuple[list[bytes], Cursor]:
-        """Return the next entries after a cursor, at most `limit`, and the cursor after the last of them.
-
-        Raises:
-            sqlite3.Error: If the file cannot be read.
-        """
-        page = self._page(after, limit)
-        return [data for _, data in page.entries], page.cursor
-
-    def _page(self, after: Cursor, limit: int) -> Page:
-        """Return the next entries with what else a reader of this library's wants to know."""
-        with self._open(self._reading, create=False) as db:
+    def _read(self, after: Any, limit: int) -> Page:
+        with self._reading.transaction(create=False) as db:
             if db is None:
                 return Page([], after, clock.timestamp(), None)
-            with _transaction(db, "BEGIN"):
-                start = -1 if after is None or after > _top(db) else after
-                rows = db.execute(_READ, {"start": start, "limit": limit}).fetchall()
-                oldest = _oldest(db)
-        return Page(rows, rows[-1][0] if rows else after, clock.timestamp(), oldest)
-
-    def close(self) -> None:
-        """Write what waits, for up to 2 s, and close the file. Closing twice is harmless."""
-        if not self._is_closed:
-            close_writer(self)
-            self._is_closed = True
-            for connection in (self._writing, self._reading):
-                with connection.lock:
-                    connection.close()
-
-    def __repr__(self) -> str:
-        return f"<SQLiteJournal {self._path}>"
-
-    @contextlib.contextmanager
-    def _open(self, connection: Connection, *, create: bool) -> Iterator[Any]:
-        with connection.lock:
-            if self._is_closed:
-                raise ValueError("the journal is closed")
-            try:
-                yield connection.open(create=create)
-            except BaseException:
-                connection.close()  # whatever it was, the next time begins anew
-                raise
-
-    def _remove_old(self, db: sqlite3.Connection, new: int) -> int:
-        """Remove records that are too old or too many; return how many."""
-        count = db.execute("SELECT records FROM numbers").fetchone()[0] + new
-        removed = 0
-        if count > self.max_records:
-            last = db.execute(
-                "SELECT position FROM records ORDER BY position LIMIT 1 OFFSET ?", (count - self.max_records - 1,)
-            ).fetchone()
-            if last is not None:
-                removed += db.execute("DELETE FROM records WHERE position <= ?", last).rowcount
-        cutoff = int(max(0.0, clock.timestamp() - self.max_age) * 1e6)
-        old = "SELECT position FROM records WHERE position < ? ORDER BY position LIMIT ?"
-        removed += db.execute(f"DELETE FROM records WHERE position IN ({old})", (cutoff, _OLD_AT_ONCE)).rowcount  # noqa: S608 - both parts are constants
-        return removed
-
-    def _prune(self, db: sqlite3.Connection) -> None:
-        notes = db.execute("SELECT position, substr(entry, 1, 32) FROM notes ORDER BY position").fetchall()
-        gone = surplus(notes, _oldest(db), clock.timestamp(), self.max_age, self.max_records)
-        db.executemany("DELETE FROM notes WHERE position = ?", [(position,) for position in gone])
+            start = -1 if after is None or after > _number(db, _TOP) else after
+            rows = [row for table in ("records", "notes") for row in db.execute(_READ.format(table), (start, limit))]
+            oldest = _number(db, _OLDEST)
+        rows = sorted(rows)[:limit]
+        return Page(rows, rows[-1][0] if rows else after, clock.timestamp(), oldest or None)
 
     # -- forks: SQLite's connections and locks must not be carried over one
 
     def pause(self, end: float) -> bool:
         """Close the connections over a fork; tell whether nobody was using them."""
-        held: list[Connection] = []
-        for connection in (self._writing, self._reading):
-            if not connection.lock.acquire(timeout=max(0.0, end - time.monotonic())):
-                for other in held:
-                    other.lock.release()
-                return False
-            held.append(connection)
-        for connection in held:
-            connection.close()
+        if not self._writing.lock.acquire(timeout=max(0.0, end - time.monotonic())):
+            return False
+        if not self._reading.lock.acquire(timeout=max(0.0, end - time.monotonic())):
+            self._writing.lock.release()
+            return False
+        self._writing.close()
+        self._reading.close()
         return True
 
     def resume(self) -> None:
         """Go on after a fork."""
-        for connection in (self._writing, self._reading):
-            connection.lock.release()
+        self._reading.lock.release()
+        self._writing.lock.release()
 
     def reborn(self, *, was_paused: bool) -> None:
-        """Go on in a child process."""
-        if not was_paused:  # what the parent is in the middle of is the parent's: never closed, never used
-            for connection in (self._writing, self._reading):
-                keep_for_good(connection.db)
-                connection.db = None
-        self._begin()
+        """Go on in a child process; a connection that the parent is in the middle of is never closed, never used."""
+        if not was_paused:
+            self._writing.abandon()
+            self._reading.abandon()
+        self._connect()
 
 
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    db.execute(begin)
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
-        raise
-
-
-def _top(db: sqlite3.Connection) -> int:
-    """Return the last position; 0 if there is none."""
-    sql = "SELECT max(coalesce((SELECT max(position) FROM records), 0), coalesce((SELECT max(position) FROM notes), 0))"
-    return int(db.execute(sql).fetchone()[0])
-
-
-def _oldest(db: sqlite3.Connection) -> int | None:
-    found = db.execute("SELECT min(position) FROM records").fetchone()[0]
-    return None if found is None else int(found)
+def _number(db: Any, sql: str) -> int:
+    """Return the one number that a question is answered with; 0 for none."""
+    return db.execute(sql).fetchone()[0] or 0

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _APPLICATION = 0x62724A31  # "brJ1": what tells our files from others
 _BUSY = 0.5  # seconds that one waits for another process that writes
@@ -32,8 +33,23 @@ class Connection:
     def __del__(self) -> None:
         self.close()
 
-    def open(self, *, create: bool) -> sqlite3.Connection | None:
-        """Return the connection; None if there is no file and none is to be made."""
+    @contextlib.contextmanager
+    def transaction(self, *, create: bool) -> Iterator[Any]:
+        """Give the connection for a transaction; None if there is no file and none is to be made."""
+        with self.lock:
+            try:
+                db = self._open(create=create)
+                if db is None:
+                    yield None
+                    return
+                db.execute("BEGIN IMMEDIATE" if create else "BEGIN")
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                self.close()  # whatever it was, it is rolled back, and the next time begins anew
+                raise
+
+    def _open(self, *, create: bool) -> sqlite3.Connection | None:
         if self.db is not None and self.is_current():
             return self.db
         self.close()
@@ -45,7 +61,7 @@ class Connection:
         db = _connect(self._path)
         try:
             if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION:
-                raise sqlite3.DatabaseError("the file is no journal")
+                raise sqlite3.DatabaseError("the file isn't a journal")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 4194304")
         except BaseException:
@@ -67,6 +83,14 @@ class Connection:
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
+
+    def abandon(self) -> None:
+        """Have the connection never be freed, not even at the end: it is the parent's of this process."""
+        with contextlib.suppress(ImportError):
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.db))
+        self.db = None
 
 
 def check_file(path: str) -> None:
@@ -145,11 +169,3 @@ def _folder_locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def keep_for_good(thing: object) -> None:
-    """Have a thing never be freed, not even at the end: it is a connection of the parent's."""
-    with contextlib.suppress(ImportError):
-        import ctypes
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
 import threading
 import time
@@ -19,18 +18,24 @@ from typing import Any
 
 from booking_resilience import clock
 from booking_resilience.journal import forks
-from booking_resilience.journal.entries import HEARTBEAT, STACK_AGAIN, StackEntries, StackEntry, entry, record_entry
-from booking_resilience.journal.outbox import Outbox, check_journal
-from booking_resilience.monitor.record import ErrorRecord
-from booking_resilience.monitor.source import this_process
+from booking_resilience.journal.entries import (
+    HEARTBEAT,
+    STACK_AGAIN,
+    StackEntries,
+    StackEntry,
+    check_journal,
+    entry,
+    record_entry,
+)
+from booking_resilience.journal.outbox import Outbox
+from booking_resilience.journal.trouble import Trouble
+from booking_resilience.monitor.record import ErrorRecord, this_process
 
 MOST_WAITING = 10_000
 GATHER = 0.05  # seconds that a batch gathers: what a SIGKILL costs
 BEAT = 1.0  # seconds between heartbeats
 AGAIN = 0.3  # seconds until a batch that failed is tried again
 _BATCH, _BATCH_BYTES = 1000, 1_000_000
-
-logger: logging.Logger = logging.getLogger("booking_resilience.journal")
 
 
 def writer_of(journal: Any) -> Writer:
@@ -85,7 +90,8 @@ class Writer:
         self._turn = threading.Lock()  # held while the journal is appended to, and over a fork
         self._bell = threading.Lock()  # rung by releasing it: that is safe in a signal handler
         self._bell.acquire()
-        self._is_hurried = self._is_told = False
+        self._is_hurried = False
+        self._trouble = Trouble(self._journal, "written", f"; up to {MOST_WAITING:,} records wait")
         self._next_beat = 0.0
         self._thread: threading.Thread | None = None
 
@@ -188,13 +194,14 @@ class Writer:
         while True:
             with self._turn:
                 is_written, error = self._write_batch()
-            self._say(is_written, error)
             if error is not None:
+                self._trouble.failed(error)
                 if not isinstance(error, Exception) and threading.get_ident() != self.thread_id:
                     raise error  # Ctrl-C, say, in a `flush` that writes by itself
                 return False
             if not is_written:
                 return True
+            self._trouble.worked()
 
     def _write_batch(self) -> tuple[bool, BaseException | None]:
         """Write a batch, and a heartbeat if one is due; tell whether there was anything to write, and what failed."""
@@ -228,7 +235,7 @@ class Writer:
                 self.room -= 1
                 try:
                     stack = self._stacks.of(item)
-                    data = record_entry(item, self._id + next(self._numbers).to_bytes(8, "big"), stack.id, offset)
+                    data = record_entry(item, self._id, next(self._numbers), stack.id, offset)
                     self._batch.append((data, stack))
                     size += len(data)
                 except Exception:  # noqa: BLE001 - a record that cannot be written costs itself
@@ -256,21 +263,6 @@ class Writer:
         facts = [*this_process(), forks.life.started + offset, clock.timestamp() + offset, written, self.unjournaled]
         return entry(HEARTBEAT, forks.life.id + self._id, facts)
 
-    def _say(self, is_written: bool, error: BaseException | None) -> None:
-        """Log that the journal cannot be written, and that it can again, once each."""
-        if error is not None and not self._is_told:
-            self._is_told = True
-            self._log(logging.WARNING, f"%s cannot be written (%s); up to {MOST_WAITING:,} records wait", error)
-        elif is_written and self._is_told:
-            self._is_told = False
-            self._log(logging.INFO, "%s is written again", None)
-
-    def _log(self, level: int, text: str, error: BaseException | None) -> None:
-        """Log a line; of an error its type alone, since texts may hold secrets."""
-        place, kind = place_of(self._journal), None if error is None else type(error).__name__
-        with contextlib.suppress(Exception):  # a logging handler that raises
-            logger.log(level, text, *(place,) if kind is None else (place, kind), extra={"journal": place})
-
     # -- forks
 
     def pause(self, end: float) -> bool:
@@ -280,11 +272,6 @@ class Writer:
     def resume(self) -> None:
         """Let the thread go on."""
         self._turn.release()
-
-
-def place_of(journal: Any) -> str:
-    """Return a journal's name for people."""
-    return getattr(journal, "_place", None) or f"the journal {type(journal).__name__}"
 
 
 def _offset(journal: Any) -> float:

@@ -1,4 +1,4 @@
-"""A concurrency limit that finds its number by itself, from the latencies and refusals of the backend."""
+"""A concurrency limit that finds its own number, from the latencies and refusals of the backend."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ class Gradient:
         self._answers = self._before_cut = 0
         self._forgot = self._cut = -math.inf
         self._threshold = 0.0  # below it the limit grows fast
+
+    def go_on_from(self, old: Gradient) -> None:
+        """Take over what another one has learned, within these bounds."""
+        self.limit = min(max(old.limit, self.minimum), self.maximum)
+        self._mean, self._deviation, self._best = old._mean, old._deviation, old._best
+        self._answers, self._before_cut, self._threshold = old._answers, old._before_cut, old._threshold
+        self._forgot, self._cut = old._forgot, old._cut
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
@@ -132,7 +139,7 @@ class AdaptiveLimit(ConcurrencyLimit):
     _learns = True
 
     def _learn(self, started: float, now: float, error: BaseException | None) -> None:
-        gradient = self._gradient
+        gradient: Gradient = self._gradient
         if error is None:
             gradient.answered(now - started, self._places - len(self._free), now)
         else:
@@ -144,4 +151,5 @@ class AdaptiveLimit(ConcurrencyLimit):
                     gradient.overloaded(started, now)
         if not 0.0 <= gradient.limit - self._limit < 1.0:
             with self._lock:
-                self._resize(int(gradient.limit))
+                if gradient is self._gradient and isinstance(self, AdaptiveLimit):  # no new settings came meanwhile
+                    self._resize(int(gradient.limit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Generator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from booking_resilience import clock
 from booking_resilience.checks import check_whole
@@ -38,6 +38,7 @@ class ConcurrencyLimit(Limit):
 
     role: ClassVar[Literal["limit"]] = "limit"
     _learns: ClassVar[bool] = False  # from how calls end
+    _gradient: Any = None  # what an `AdaptiveLimit` follows
 
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
         check_whole("limit", limit)
@@ -49,6 +50,18 @@ class ConcurrencyLimit(Limit):
         """Return what is known of the limit, all of one moment."""
         with self._lock:
             return self._snapshot(self._limit, self._in_flight())
+
+    def _take_settings(self, other: ConcurrencyLimit) -> None:
+        """Go on as another one, which nobody uses. Who has a place or waits keeps it, and what was learned stays."""
+        with self._lock:
+            self._max_queue, self._max_wait = other._max_queue, other._max_wait
+            self.__class__, limit = type(other), other._limit  # a fixed one begins to adapt, or the other way round
+            if other._gradient is not None:
+                if self._gradient is not None:
+                    other._gradient.go_on_from(self._gradient)
+                self._gradient, limit = other._gradient, int(other._gradient.limit)
+            self._resize(limit)
+        self._serve()
 
     def _in_flight(self) -> int:
         return max(0, self._places - len(self._free))

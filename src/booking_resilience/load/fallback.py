@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable
-from booking_resilience.callbacks import ask, check_callback, is_awaitable
-from booking_resilience.checks import check_type, is_error_filter
+from booking_resilience.callbacks import check_filter, is_awaitable, matches
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
 from booking_resilience.events import log_raised
 from booking_resilience.verdicts import classify
@@ -17,7 +16,6 @@ ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] |
 
 logger: logging.Logger = logging.getLogger("booking_resilience.load")
 
-_FILTERS = "an exception type, a tuple of them, or a function of the error"
 _REFUSED = (CircuitOpenError, LimitExceededError, DeadlineExceededError)
 
 
@@ -27,9 +25,9 @@ def is_outage(error: BaseException) -> bool:
     Rejections by breakers and limits, deadlines, transient errors and answers with a status of 500 or more are. An
     unknown error is not: a fallback must not hide a mistake.
     """
-    if isinstance(error, _REFUSED):
+    if issubclass(type(error), _REFUSED):
         return True
-    if not isinstance(error, Exception):
+    if not issubclass(type(error), Exception):
         return False
     verdict = classify(error)
     return verdict.transient or (verdict.status or 0) >= 500
@@ -55,22 +53,18 @@ class Fallback:
     role: ClassVar[Literal["fallback"]] = "fallback"
 
     def __init__(self, value: Any, *, on: ErrorFilter = is_outage) -> None:
-        if not isinstance(on, (type, tuple)):
-            check_callback("on", on, _FILTERS)
-        check_type("on", on, is_error_filter(on), _FILTERS)
+        check_filter("on", on)
         self._value, self._on = value, on
 
     def __repr__(self) -> str:
         return f"Fallback({self._value!r})"
 
     def accepts(self, error: BaseException) -> bool:
-        """Tell whether it stands in for the error; if `on` raises, that is logged, and the answer is no."""
-        if not isinstance(error, Exception):
+        """Tell whether it replaces the error; if `on` raises, that is logged, and the answer is no."""
+        if not issubclass(type(error), Exception):
             return False
-        if isinstance(self._on, (type, tuple)):
-            return isinstance(error, self._on)
         try:
-            return bool(ask(self._on, error, unknown=False, logger=logger))
+            return matches(self._on, error, unknown=False, logger=logger)
         except Exception as raised:  # noqa: BLE001 - a filter's error must not replace the caller's
             log_raised(logger, raised, "on raised")
             return False

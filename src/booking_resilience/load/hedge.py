@@ -71,7 +71,7 @@ class Hedge:
         ValueError: If a setting is out of its range, or `idempotent` isn't True.
     """
 
-    __slots__ = ("_abandoned", "_delay", "_gain", "_latencies", "_lock", "_percentile", "_saved")
+    __slots__ = ("_abandoned", "_delay", "_gain", "_latencies", "_lock", "_made", "_percentile", "_saved")
 
     role: ClassVar[Literal["hedge"]] = "hedge"
 
@@ -90,7 +90,7 @@ class Hedge:
         check_number("max_extra", max_extra)
         self._delay, self._percentile = delay, percentile
         self._gain = round(min(max_extra, _BUCKET) * _NANO)
-        self._saved = 0
+        self._saved = self._made = 0  # `_made`: second calls, for telemetry
         self._latencies = Latencies()
         self._abandoned = Abandoned()
         self._lock = threading.RLock()
@@ -123,6 +123,10 @@ class Hedge:
         result: T = await race(functools.partial(fn, *args, **kwargs), delay, self._admit)
         self._observe(clock.monotonic() - started)
         return result
+
+    def _take_settings(self, other: Hedge) -> None:
+        """Go on with the settings of another one; durations that were seen and what is saved up stay."""
+        self._delay, self._percentile, self._gain = other._delay, other._percentile, other._gain
 
     def _race(self, call: Callable[[], Any], delay: float | None) -> Any:
         signal = ThreadSignal()
@@ -170,4 +174,6 @@ class Hedge:
                     self._saved = min(self._saved + _NANO, _BUCKET * _NANO)
                 return None
             places = (*places, (limit, place))
+        with self._lock:
+            self._made += 1
         return places

@@ -23,7 +23,7 @@ def sign_of(error: BaseException) -> Sign:
     Overload is a request to slow down (429 and its kin), a 503 and a timeout, the attempt's own cut-off among them.
     """
     error = timeout_behind(error)
-    if is_own_refusal(error) or isinstance(error, DeadlineExceededError):  # interrupts, too
+    if is_own_refusal(error) or issubclass(type(error), DeadlineExceededError):  # interrupts, too
         return Sign.NOTHING
     verdict = classify(error)
     if verdict.sent == "yes":
@@ -33,6 +33,6 @@ def sign_of(error: BaseException) -> Sign:
 
 
 def _is_timeout(error: BaseException, kind: str | None) -> bool:
-    if isinstance(error, TimeoutError) or kind == "DEADLINE_EXCEEDED":
+    if issubclass(type(error), TimeoutError) or kind == "DEADLINE_EXCEEDED":
         return True
     return any("Timeout" in base.__name__ for base in type(error).__mro__) and classify(error).transient

@@ -19,10 +19,10 @@ _priority: ContextVar[float] = ContextVar("booking_resilience_priority", default
 
 
 class priority:  # noqa: N801 - it is used like a function: `with priority(10):`
-    """Whoever waits for a limit inside of the block stands before waiters of a lower priority.
+    """Let calls that wait for a limit inside the block go before those of a lower priority.
 
     Args:
-        rank: A finite number; higher ones come first, 0 is everybody's who says nothing.
+        rank: A finite number; higher ranks go first. Without `priority` it is 0.
 
     Raises:
         TypeError: If `rank` isn't a number.

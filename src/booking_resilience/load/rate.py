@@ -74,6 +74,13 @@ class Turns:
             if longer <= 0 or self._follow(state, max(state[0], begin) + longer, now + length, length):
                 return
 
+    def changed(self, now: int, interval: int, burst: int) -> Turns:
+        """Return what goes on from here with other figures: as many turns are taken as were, a pause goes on."""
+        other, (even, paused_until, paused_for, _) = Turns(interval, burst), self._newest(now)
+        taken = max(0, even - max(now, paused_until)) * interval // self.interval
+        other._state = (max(now, paused_until) + taken, paused_until, paused_for, {})
+        return other
+
     def _due(self, state: State, tokens: int) -> int:
         return max(state[1], state[0] + (tokens - self.burst) * self.interval)
 
@@ -185,6 +192,13 @@ class RateLimit(Limit):
         super()._forked()
         self._turns = Turns(self._interval, self._burst)
         self._turn = Place(nobody, self._epoch)  # stands for every turn: none is ever given back
+
+    def _take_settings(self, other: RateLimit) -> None:
+        """Go on as another one, which nobody uses; turns that were taken stay taken."""
+        with self._lock:
+            self._max_queue, self._max_wait = other._max_queue, other._max_wait
+            self._interval, self._burst = other._interval, other._burst
+            self._turns = self._turns.changed(clock.monotonic_ns(), other._interval, other._burst)
 
     def _take(self) -> Place | None:
         return self._turn if not self._line and self._turns.take_one(clock.monotonic_ns()) else None

@@ -1,4 +1,4 @@
-"""Synchronous calls in threads of their own, so that whoever made them need not wait for their end."""
+"""Synchronous calls in threads of their own, so that their callers needn't wait for the end."""
 
 from __future__ import annotations
 

@@ -93,6 +93,10 @@ class ThreadTimeout:
         kind = TimeoutError if late is None else type(late)
         return await cut_off(awaitable, clock.monotonic() + seconds, kind, "ThreadTimeout", late is None)
 
+    def _take_settings(self, other: ThreadTimeout) -> None:
+        """Go on with the settings of another one; calls that were abandoned still count."""
+        self._seconds, self._max_abandoned = other._seconds, other._max_abandoned
+
     def _time(self) -> tuple[float, TimeoutError | None]:
         """Return the seconds that a call may take; and what is raised then, if an end around it says so."""
         node = in_force(get_node())

@@ -1,26 +1,32 @@
-"""Ways to record without calling `record`: what comes out of a block or function, and what is logged."""
+"""Blocks that record errors or add context to their records, and a logging handler."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
-from booking_resilience.awaitables import gives_coroutines, within
+from booking_resilience.awaitables import decorated, within
 from booking_resilience.checks import check_type
+from booking_resilience.deadlines import reset
 from booking_resilience.events import ErrorCategory, recorded, tell_began
-from booking_resilience.monitor.record import Severity
+from booking_resilience.monitor.record import ErrorRecord, Severity, make_record
 from booking_resilience.monitor.redact import text_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Surroundings: TypeAlias = "dict[object, dict[str, Any]]"
+
+surroundings: ContextVar[Surroundings | None] = ContextVar("booking_resilience_monitor_context", default=None)
+"""The context around the running code, by each monitor's key; replaced, never changed."""
 _SEVERITIES = ((50, Severity.CRITICAL), (40, Severity.ERROR), (30, Severity.WARNING))
 
 
 class Capture:
-    """Records what its block raises, and lets it pass; a decorator, too. Made by `ErrorMonitor.capture`."""
+    """Records an exception that its block raises and lets it pass; also a decorator. Made by `ErrorMonitor.capture`."""
 
     __slots__ = ("_began", "_facts", "_record")
 
@@ -57,24 +63,48 @@ class Capture:
         self.__exit__(kind, error, tb)
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function, a coroutine function, or a `classmethod` or `staticmethod` of either."""
-        return cast("Callable[P, R]", within(self._decorate, fn))
+        """Decorate a function, a coroutine function, or a `classmethod` or `staticmethod` of either.
 
-    def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        record, facts = self._record, self._facts
-        if gives_coroutines(fn, "ErrorMonitor.capture"):
+        Raises:
+            TypeError: If it is a class, a generator function, or cannot be called.
+        """
+        if isinstance(fn, type) and not issubclass(fn, BaseException):
+            raise TypeError(f"ErrorMonitor.capture decorates functions, not {fn!r}; decorate the methods of the class")
+        block = functools.partial(Capture, self._record, **self._facts)
+        return cast("Callable[P, R]", within(functools.partial(decorated, block, decorator="ErrorMonitor.capture"), fn))
 
-            async def captured_async(*args: Any, **kwargs: Any) -> Any:
-                with Capture(record, **facts):
-                    return await fn(*args, **kwargs)
 
-            return functools.update_wrapper(captured_async, fn)
+class MonitorContext:
+    """Adds values to the context of records made in its block. Made by `ErrorMonitor.context`; can be entered again."""
 
-        def captured(*args: Any, **kwargs: Any) -> Any:
-            with Capture(record, **facts):
-                return fn(*args, **kwargs)
+    __slots__ = ("_key", "_tokens", "_values")
 
-        return functools.update_wrapper(captured, fn)
+    def __init__(self, key: object, values: Mapping[str, Any]) -> None:
+        self._key, self._values = key, dict(values)
+        self._tokens: list[Token[Surroundings | None]] = []
+
+    def __enter__(self) -> None:
+        outer = surroundings.get() or {}
+        joined = {**outer, self._key: {**outer.get(self._key, {}), **self._values}}
+        self._tokens.append(surroundings.set(joined))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        reset(self._tokens.pop())
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, tb)
+
+
+def with_context(record: ErrorRecord, outer: dict[str, Any]) -> ErrorRecord:
+    """Return a record that has no number yet, with more context; its own values win."""
+    details = record._details
+    context = {**outer, **(details.context or {})}
+    return make_record(record._kind, details._replace(context=context), record.message, record._moment, record._origin)
 
 
 class MonitorHandler(logging.Handler):

@@ -1,26 +1,32 @@
-"""Errors as JSON, JSON Lines and CSV, and back. Pure: time comes in as an argument."""
+"""Errors as JSON, JSON Lines and CSV, into files (all or nothing), and back. Time comes in as an argument."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import datetime
+import errno
 import io
 import json
+import os
 import re
 import reprlib
+import secrets
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from booking_resilience.checks import check_type
-from booking_resilience.events import AlertEvent, ErrorCategory
+from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor.record import (
     FIELDS,
+    FLEET_FIELDS,
     Details,
     ErrorRecord,
     ErrorStats,
     Kind,
+    Origin,
     Severity,
     make_record,
     member_of,
@@ -31,50 +37,50 @@ from booking_resilience.monitor.store import ErrorGroup
 SCHEMA = "booking-resilience/errors/1"
 _SOURCES = "a Path to read, or the text of an export"
 FLEET_SCHEMA = "booking-resilience/errors/2"  # as the first, and each record ends with host and pid
-_FLEET_FIELDS = ("host", "pid")
 COLUMNS = (
     "id", "timestamp", "category", "severity", "operation", "error_type", "message", "outcome", "attempts",
     "duration_seconds", "fingerprint", "function", "file", "line", "context", "stacktrace",
 )  # fmt: skip
 CSV_LIMIT, EXCEL_LIMIT = 131_072, 32_767  # characters in a field: as many as `csv` reads, and as Excel shows
+_NO_SUCH_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
 _RISKY = re.compile(  # at the start of a cell, wherever a spreadsheet may split one; the full-width forms run, too
     "(?:\\A|(?<=[;\\t\\n])|(?<=\\r)(?!\\n))(?=[=+\\-@\\t\\r\\n\\0'＝＋－＠])|(?:(?<=[;\\t\\n])|(?<=\\r))(?=[\"＂])"  # noqa: RUF001
 )
 
 
 def head_of(now: datetime.datetime, window: float, stats: ErrorStats, groups: Iterable[ErrorGroup]) -> dict[str, Any]:
-    """Return what an export says beside the records, as JSON has it."""
+    """Return what an export contains beside the records."""
     return {
-        "generated_at": now.isoformat(),
+        "generated_at": now,
         "window_seconds": window,
-        "stats": {name: _plain(getattr(stats, name)) for name in stats.__slots__},
-        "alert": _plain(stats.alert),
-        "groups": [{name: _plain(getattr(group, name)) for name in group.__slots__} for group in groups],
+        "stats": dataclasses.asdict(stats),
+        "alert": None if stats.alert is None else dataclasses.asdict(stats.alert),
+        "groups": [dataclasses.asdict(group) for group in groups],
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, AlertEvent):
-        return {name: _plain(getattr(value, name)) for name in AlertEvent.__slots__}
-    return value.isoformat() if isinstance(value, datetime.datetime) else value
 
 
 def to_json(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool = False) -> str:
     """Return a JSON document: the head's facts and the records, newest first. Strict and plain ASCII."""
-    schema = FLEET_SCHEMA if fleet else SCHEMA
-    document = {"schema": schema, **head, "errors": [_facts_of(record, fleet=fleet) for record in records]}
-    return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    first, *errors = _documents(head, records, fleet=fleet)
+    return _dumped({**first, "errors": errors}, indent=2)
 
 
 def to_jsonl(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool = False) -> str:
     """Return JSON Lines: the head's facts on the first line, then a record a line."""
-    schema = FLEET_SCHEMA if fleet else SCHEMA
-    lines = [{"schema": schema, **head}, *(_facts_of(record, fleet=fleet) for record in records)]
-    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    return "".join(map(_dumped, _documents(head, records, fleet=fleet)))
+
+
+def _documents(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool) -> list[dict[str, Any]]:
+    first = {"schema": FLEET_SCHEMA if fleet else SCHEMA, **head}
+    return [first, *(_facts_of(record, fleet=fleet) for record in records)]
 
 
 def _facts_of(record: ErrorRecord, *, fleet: bool) -> dict[str, Any]:
     return {**record.to_dict(), "host": record.host, "pid": record.pid} if fleet else record.to_dict()
+
+
+def _dumped(document: dict[str, Any], indent: int | None = None) -> str:
+    return json.dumps(document, indent=indent, allow_nan=False, default=datetime.datetime.isoformat) + "\n"
 
 
 def to_csv(records: Iterable[ErrorRecord], *, excel: bool = False, fleet: bool = False) -> str:
@@ -85,7 +91,7 @@ def to_csv(records: Iterable[ErrorRecord], *, excel: bool = False, fleet: bool =
         excel: Whether it is for Excel, which needs a byte order mark and shows at most 32,767 characters a cell.
         fleet: Whether host and pid are the last columns.
     """
-    columns = (*COLUMNS, *_FLEET_FIELDS) if fleet else COLUMNS
+    columns = (*COLUMNS, "host", "pid") if fleet else COLUMNS
     out = io.StringIO(newline="")
     out.write("\ufeff" if excel else "")
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
@@ -108,7 +114,7 @@ def guarded(value: object) -> str:
 
 
 def _context_text(context: dict[str, Any], limit: int) -> str:
-    """Return the context as JSON; of one that is too long only as many values as fit, the first ones."""
+    """Return the context as JSON; if that is too long, only its first values, as many as fit."""
     text = json.dumps(context, allow_nan=False)
     if len(guarded(text)) <= limit:
         return text
@@ -137,14 +143,14 @@ def _first_values(value: Any, left: list[int]) -> Any:
 
 
 def load_json(source: Path | str) -> list[ErrorRecord]:
-    """Return the records of what `to_json` or `to_jsonl` made.
+    """Read back the records that `to_json` or `to_jsonl` wrote.
 
     Args:
-        source: A path to read, or the text itself.
+        source: The path of a file, or the text itself.
 
     Raises:
         TypeError: If it is neither.
-        ValueError: If it is not an export of this library's.
+        ValueError: If it is not an export of this library, or a field is missing, unknown or impossible.
         OSError: If the file cannot be read.
     """
     check_type("source", source, isinstance(source, (str, Path)), _SOURCES)
@@ -162,7 +168,7 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
     schema = head.get("schema") if isinstance(head, dict) else type(head).__name__
     if not isinstance(head, dict) or schema not in (SCHEMA, FLEET_SCHEMA):
         raise ValueError(f"schema must be {SCHEMA!r} or {FLEET_SCHEMA!r}, not {schema!r}")
-    fields = FIELDS if schema == SCHEMA else (*FIELDS, *_FLEET_FIELDS)
+    fields = FIELDS if schema == SCHEMA else FLEET_FIELDS
     records = head.get("errors", documents[1:])
     if not isinstance(records, list):
         raise ValueError(f"errors must be a list, not {type(records).__name__}")
@@ -174,10 +180,10 @@ def _no_number(name: str) -> NoReturn:
 
 
 def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
-    """Return the record that an export has as these facts; `notes`, which 0.1 did not write, may be missing.
+    """Return the record that these fields of an export describe; `notes`, which 0.1 did not write, may be missing.
 
     Raises:
-        ValueError: If a field is missing, unknown, or cannot be what it says.
+        ValueError: If a field is missing, unknown or impossible.
     """
     facts = {"notes": [], **facts} if isinstance(facts, dict) else facts
     wrong = set(fields) ^ set(facts) if isinstance(facts, dict) else {type(facts).__name__}
@@ -187,30 +193,29 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     hints = typing.get_type_hints(ErrorRecord)
     for name in fields:
         _check_field(name, facts[name], hints[name])
-    outcome_of(facts["outcome"])
     moment = datetime.datetime.fromisoformat(facts["timestamp"])
     if moment.tzinfo is None:
         raise ValueError(f"timestamp must have an offset from UTC, not {facts['timestamp']!r}")
-    severity = member_of(Severity, facts["severity"])
-    kind = Kind(
-        category=member_of(ErrorCategory, facts["category"]),
-        severity=severity,
-        stack=facts["stacktrace"],
-        group=facts["operation"],
-        key=f"{facts['fingerprint']}{severity}{facts['outcome']}",
-        source=(facts.get("host"), facts.get("pid")),
-        **{name: facts[name] for name in Kind._fields if name in facts and name not in ("category", "severity")},
-    )
-    lists: dict[str, Any] = {name: tuple(facts[name]) for name in ("attempt_errors", "notes")}
-    causes = tuple((line, ()) for line in facts["causes"])
-    plain = {name: facts[name] for name in Details._fields if name in facts and name not in (*lists, "causes")}
-    return make_record(kind, Details(**lists, causes=causes, **plain), facts["message"], moment)
+    known = {
+        **facts,
+        "category": member_of(ErrorCategory, facts["category"]),
+        "severity": member_of(Severity, facts["severity"]),
+        "outcome": outcome_of(facts["outcome"]),
+        "stack": facts["stacktrace"],
+        "group": facts["operation"],
+        "attempt_errors": tuple(facts["attempt_errors"]),
+        "causes": tuple((line, ()) for line in facts["causes"]),
+        "notes": tuple(facts["notes"]),
+    }
+    kind = Kind(**{name: known[name] for name in Kind._fields})
+    details = Details(**{name: known[name] for name in Details._fields})
+    return make_record(kind, details, facts["message"], moment, Origin(facts.get("host"), facts.get("pid")))
 
 
 _TEXT: tuple[str, Callable[[Any], bool]] = ("a string", lambda value: type(value) is str)
 _FORMS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number, 0 or more", lambda value: type(value) is int and value >= 0),
-    float: ("a finite number", lambda value: type(value) in (int, float) and -1e308 < value < 1e308),
+    float: ("a finite number, 0 or more", lambda value: type(value) in (int, float) and 0 <= value < 1e308),
     dict[str, Any]: ("an object", lambda value: type(value) is dict),
     tuple[str, ...]: ("a list of strings", lambda value: type(value) is list and all(map(_TEXT[1], value))),
     type(None): ("null", lambda value: value is None),
@@ -223,3 +228,66 @@ def _check_field(name: str, value: Any, annotation: Any) -> None:
     forms = [_FORMS.get(wish, _TEXT) for wish in wishes]
     if not any(is_right(value) for _, is_right in forms):
         raise ValueError(f"{name} must be {' or '.join(said for said, _ in forms)}, not {reprlib.repr(value)}")
+
+
+def check_suffix(path: str | os.PathLike[str]) -> str:
+    """Return the path's suffix.
+
+    Raises:
+        ValueError: If it is none of the three.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".json", ".jsonl", ".csv"):
+        raise ValueError(f"path must end in .json, .jsonl or .csv, not {os.fspath(path)!r}")
+    return suffix
+
+
+def write_file(path: str | os.PathLike[str], text: str) -> None:
+    """Write the text to the file, all or nothing: beside it, to the disk, then over it; readable by its owner only.
+
+    A symbolic link is replaced, not followed. Whatever goes wrong, an old file stays whole, and nothing is left over.
+    """
+    target = Path(path)
+    beside = target.with_name(f".{target.name[:50]}.{secrets.token_hex(8)}.tmp")
+    try:
+        if not _write_nameless(beside, text):
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                _write(file, text)
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    if hasattr(os, "O_DIRECTORY"):
+        try:
+            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)  # so that the new name, too, outlives a crash
+            finally:
+                os.close(folder)
+        except OSError as error:  # a network share, or a folder that may not be listed: the file itself is there
+            if error.errno not in _NO_SUCH_SYNC:
+                raise
+
+
+def _write_nameless(path: Path, text: str) -> bool:
+    """Write a file that gets its name only when it is on the disk; tell whether that can be done here.
+
+    Until then it goes with the process, should that crash.
+    """
+    try:
+        handle = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE, 0o600)
+    except (AttributeError, OSError):  # neither every system nor every file system knows such files
+        return False
+    with os.fdopen(handle, "wb") as file:
+        _write(file, text)
+        try:
+            os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)  # given a descriptor, it follows the link
+        except OSError:  # there is no /proc
+            return False
+    return True
+
+
+def _write(file: BinaryIO, text: str) -> None:
+    file.write(text.encode())
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,10 +1,10 @@
-"""The books of a monitor: records, groups, numbers, rate and alert, under one lock.
+"""A monitor's records, groups, numbers, rate and alert, under one lock.
 
-`put` appends to an inbox. What is in it is entered when somebody reads, when the alert may have to change, or when
-there are some, by whoever gets the lock at once, without waiting. So recording waits for nothing: not a thread for
-another, and not a signal handler, a finaliser or a listener for the very call that it interrupted. The lock is
-re-entrant, so that these may also read; who has interrupted the entering or the reading of its own thread enters
-nothing, and what it put is entered by the one that it interrupted.
+`put` appends to an inbox. Its records are entered when somebody reads, when the alert may change, or when enough of
+them wait, by whichever thread gets the lock without waiting. So recording never waits: no thread for another, and no
+signal handler, finaliser or listener for the call that it interrupted. The lock is re-entrant, so that these may also
+read. Code that has interrupted its own thread while that was entering or reading enters nothing; the interrupted call
+enters what it put.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _keys = itertools.count(1)
 
 
 class Marked(dict[Any, Any]):
-    """The attributes of an error that has been recorded, and its newest record in each ledger.
+    """The attributes of an error that was recorded, with its newest record in each ledger.
 
-    The records hang on the error, since errors of builtin types cannot be referred to weakly, and a table beside them
-    would keep them alive. They are no attributes, and a copy of the error has plain attributes again: so it is an
-    error of its own, wherever in memory it lies.
+    The error itself carries its records, since errors of builtin types can't be weakly referenced and a table would
+    keep them alive. The records are no attributes of the error, and a copy has plain attributes again: so it counts as
+    another error, whatever its address.
     """
 
     __slots__ = ("owner", "records")
@@ -53,23 +53,19 @@ class Marked(dict[Any, Any]):
 
 
 class Ledger:
-    """What a monitor knows; `clear` and a fork replace it by a new one.
+    """All that a monitor knows; `clear` and a fork replace it.
 
     Attributes:
-        alerts: What there is to tell of the alert, oldest first.
+        alerts: Events of the alert that nobody has been told of, oldest first.
         build: Makes a record.
     """
 
-    __slots__ = (
-        "__weakref__", "_alert", "_busy", "_inbox", "_key", "_lock", "_rate", "_room", "_since", "_store",
-        "_transitions", "alerts", "build",
-    )  # fmt: skip
-
-    def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor) -> None:
+    def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, outbox: Any) -> None:
         self._lock = threading.RLock()
         self._busy = False
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
+        self._outbox = outbox  # of the journal, or None
         self.alerts: deque[AlertEvent] = deque()
         self._key = next(_keys)
         _ledgers[self._key] = self
@@ -81,7 +77,7 @@ class Ledger:
         self._transitions = new_transitions()
 
     def known(self, error: BaseException, attributes: dict[Any, Any]) -> ErrorRecord | None:
-        """Return the record of an error that was made since the call began that it came out of; None if there is none.
+        """Return the error's record if it was made since the current call began, else None.
 
         Args:
             error: The error.
@@ -93,7 +89,7 @@ class Ledger:
         return record if record is None or record._number > call_began() else None
 
     def mark(self, error: BaseException, record: ErrorRecord) -> ErrorRecord:
-        """Number the record and mark the error with it; return it, or the one of a thread that was faster."""
+        """Number the record and mark the error with it; return it, or the record of a thread that was faster."""
         with recorded.lock:
             attributes = attributes_of(error)
             if type(attributes) is not Marked or attributes.owner != id(error):
@@ -114,57 +110,65 @@ class Ledger:
         return record
 
     def put(self, record: ErrorRecord) -> None:
-        """Enter a record: now if the alert may have to change, else soon."""
+        """Enter a record: now if the alert may change, else soon."""
         now = clock.monotonic()
         self._inbox.append((record, now))
         if len(self._inbox) > self._room or now >= self._alert.due:
             self._drain()
+        if self._outbox is not None:
+            self._outbox.put(record)
 
-    def read(self, what: Callable[[RecordStore], T]) -> T:
-        """Return what there is to read in the store, with all that was put entered before."""
+    def read(self, what: Callable[[Ledger], T]) -> T:
+        """Return what `what` reads, all of one moment, once all that was put is entered and the alert updated."""
         with self._lock:
             if self._busy:
-                return what(self._store)
+                return what(self)
             self._busy = True
             try:
                 self._enter()
-                found = what(self._store)
+                self._look()
+                found = what(self)
             finally:
                 self._busy = False
         self._drain()  # what was put meanwhile, by those who found the lock taken
         return found
 
-    def look(self, what: Callable[[RecordStore], T]) -> T:
-        """Do as `read`, and see what has become of the alert."""
-
-        def looked(store: RecordStore) -> T:
-            self._look(self._now())
-            return what(store)
-
-        return self.read(looked)
+    # What `read` is given:
 
     def stats(self) -> ErrorStats:
-        """Return the numbers, all of one moment, with the alert as it is now."""
-        return self.read(self._stats)
+        """Return the numbers."""
+        now, store = clock.monotonic(), self._store
+        counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
+        return ErrorStats(
+            total=sum(counts.values()),
+            **counts,
+            by_category={category: store.count(category) for category in ErrorCategory},
+            by_severity={severity: store.count(severity) for severity in Severity},
+            error_rate=self._rate.per_minute(now),
+            alert=self._event("firing", now) if self._alert.firing else None,
+            dropped=store.dropped,
+            unjournaled=0 if self._outbox is None else self._outbox.unjournaled,
+            groups=store.group_count(),
+        )
+
+    def records(self) -> list[ErrorRecord]:
+        """Return the records that are kept, newest first."""
+        return self._store.records()
+
+    def groups(self) -> list[ErrorGroup]:
+        """Return the groups, the one seen last first."""
+        return self._store.groups()
 
     def history(self, minutes: int) -> History:
         """Return how many records there were in each of the last minutes, and what the alert did."""
-        return self.look(lambda store: store.minutes.read(clock.timestamp(), minutes, self._transitions))
-
-    def overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        """Return the numbers, the groups and the records, all of one moment."""
-        return self.read(lambda store: (self._stats(store), store.groups(), store.recent()))
+        return self._store.history(clock.timestamp(), minutes, self._transitions)
 
     def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
         """Go on with other settings."""
-
-        def taken(store: RecordStore) -> None:
-            store.resize(capacity)
-            self._alert = self._alert.renewed(rule, window)
-            self._rate.resize(window, self._alert.exact)
-            self._room = 0
-
-        self.read(taken)
+        self._store.resize(capacity)
+        self._alert = self._alert.renewed(rule, window)
+        self._rate.resize(window, self._alert.exact)
+        self._room = 0
 
     def _drain(self) -> None:
         while self._inbox and self._lock.acquire(False):
@@ -200,6 +204,7 @@ class Ledger:
                 self._tell(alert.after(rate, now, count), now)
             elif count > alert.top:
                 alert.top = count
+        self._store.settle()
         self._make_room()
 
     def _now(self) -> float:
@@ -213,26 +218,11 @@ class Ledger:
         alert = self._alert
         self._room = _BATCH if alert.firing else max(0, min(_BATCH, alert.top - self._rate.kept))
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
+        now = self._now()
         self._tell(self._alert.before(self._rate, now), now)
         self._tell(self._alert.after(self._rate, now, self._rate.count(now)), now)
         self._make_room()
-
-    def _stats(self, store: RecordStore) -> ErrorStats:
-        now = self._now()
-        self._look(now)
-        counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
-        return ErrorStats(
-            total=sum(counts.values()),
-            **counts,
-            by_category={category: store.count(category) for category in ErrorCategory},
-            by_severity={severity: store.count(severity) for severity in Severity},
-            error_rate=self._rate.per_minute(now),
-            alert=self._event("firing", now) if self._alert.firing else None,
-            dropped=store.dropped,
-            unjournaled=0,
-            groups=store.group_count(),
-        )
 
     def _tell(self, states: tuple[State, ...], now: float) -> None:
         for state in states:

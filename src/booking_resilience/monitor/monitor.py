@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
+import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -12,23 +12,22 @@ from typing import Any, NoReturn, TypeVar
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
-from booking_resilience.monitor.context import surroundings, with_context
+from booking_resilience.monitor.capture import Capture, MonitorContext, MonitorHandler, surroundings, with_context
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
-from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity
-from booking_resilience.monitor.recorder import Recorder
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity, member_of
 from booking_resilience.monitor.redact import DEFAULT_REDACTION, Cleaner, Redaction, Redactor
 from booking_resilience.monitor.stacks import attributes_of
-from booking_resilience.monitor.store import ErrorGroup, RecordStore
+from booking_resilience.monitor.store import ErrorGroup
 from booking_resilience.monitor.telling import Teller
 
 T = TypeVar("T")
 _monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
 
 
-class ErrorMonitor(Recorder, MonitorReader):
+class ErrorMonitor(MonitorReader):
     """Keeps what went wrong, bounded and free of secrets. Safe to share between threads and tasks.
 
     Args:
@@ -67,7 +66,7 @@ class ErrorMonitor(Recorder, MonitorReader):
             check_callback("redact", redact, "a Redaction, a function of key and value, or None")
         if on_alert is not None:
             check_callback("on_alert", on_alert, "a function of the event, or None")
-        super().__init__()
+        self._key = object()  # what `surroundings` knows it by
         self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
         self._on_alert = on_alert
         self._outbox: Any = None
@@ -79,7 +78,7 @@ class ErrorMonitor(Recorder, MonitorReader):
         _monitors.add(self)
 
     def _begin(self) -> None:
-        """Be as new, and without listeners: also what a forked child does."""
+        """Start afresh, without listeners: also what a forked child does."""
         self._teller = Teller(self._on_alert)
         if self._journal is not None:
             self._outbox = self._journal.outbox()
@@ -126,11 +125,57 @@ class ErrorMonitor(Recorder, MonitorReader):
         if (record := ledger.mark(error, made)) is not made:
             return record
         ledger.put(record)
-        if self._outbox is not None:
-            self._outbox.put(record)
         if ledger.alerts or self._teller.listeners:
             self._teller.tell(ledger.alerts, record)
         return record
+
+    def capture(
+        self,
+        operation: str,
+        *,
+        category: ErrorCategory | str = ErrorCategory.NETWORK,
+        severity: Severity | str = Severity.ERROR,
+        **context: Any,
+    ) -> Capture:
+        """Return a context manager (`with`, `async with`) and decorator that records an exception and lets it pass.
+
+        Cancellation, interrupts and exits pass unrecorded.
+        """
+        return Capture(
+            self.record, operation, member_of(ErrorCategory, category), member_of(Severity, severity), context
+        )
+
+    def context(self, **values: Any) -> MonitorContext:
+        """Return a context manager whose values join the context of every record that this monitor makes inside.
+
+        It also covers tasks and threads that inherit the block's context variables. An inner block's values win over
+        an outer one's, and a record's own over both.
+        """
+        return MonitorContext(self._key, values)
+
+    def logging_handler(self) -> logging.Handler:
+        """Return a handler that records log records with an exception; the operation is the logger's name."""
+        return MonitorHandler(self.record)
+
+    def log_booking_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
+        """Record an error of the category `booking`; every keyword is context."""
+        return self.record(error, operation=operation, category=ErrorCategory.BOOKING, context=context)
+
+    def log_chat_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
+        """Record an error of the category `chat`; every keyword is context."""
+        return self.record(error, operation=operation, category=ErrorCategory.CHAT, context=context)
+
+    def log_payment_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
+        """Record an error of the category `payment`; every keyword is context."""
+        return self.record(error, operation=operation, category=ErrorCategory.PAYMENT, context=context)
+
+    def log_appwrite_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
+        """Record an error of the category `appwrite`; every keyword is context."""
+        return self.record(error, operation=operation, category=ErrorCategory.APPWRITE, context=context)
+
+    def log_network_error(self, operation: str, error: BaseException, /, **context: Any) -> ErrorRecord:
+        """Record an error of the category `network`; every keyword is context."""
+        return self.record(error, operation=operation, category=ErrorCategory.NETWORK, context=context)
 
     @property
     def listener_errors(self) -> int:
@@ -139,10 +184,10 @@ class ErrorMonitor(Recorder, MonitorReader):
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        return self._counted(self._read(Ledger.stats))
+        return self._read(Ledger.stats)
 
     def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until what was recorded so far is in the journal; tell whether it is. Without a journal it is.
+        """Wait until the journal has everything that was recorded so far; tell whether it has. True without a journal.
 
         Args:
             timeout: Seconds to wait at most; 0 or more.
@@ -153,63 +198,49 @@ class ErrorMonitor(Recorder, MonitorReader):
         check_number("timeout", timeout)
         return self._outbox is None or bool(self._outbox.flush(timeout))
 
-    def history(self, minutes: int = 60) -> History:
-        """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
-
-        Args:
-            minutes: How many minutes, the running one included; a whole number from 1 to 1440.
-
-        Raises:
-            ValueError: If `minutes` is out of its range.
-        """
-        return self._read(lambda ledger: ledger.history(minutes))
-
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
-        """Have the listener told of each record, on the thread that recorded it, until the subscription is closed.
+        """Call the listener with each `ErrorRecord`, on the thread that recorded it, until the subscription is closed.
 
-        It is called under no lock; what it records itself is not told to anybody, so that nothing goes round in
-        circles; what it raises is logged.
+        It runs under no lock. What it records itself reaches no listener, so that nothing goes round in circles. What
+        it raises is logged.
         """
         return self._teller.subscribe(listener)
 
     def clear(self) -> None:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
-        self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact)
+        self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact, self._outbox)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an ErrorMonitor can't be copied or pickled: each copy would count by itself")
 
     def __repr__(self) -> str:
-        stats = self._ledger.stats()
+        stats = self._ledger.read(Ledger.stats)
         alert = ", alerting" if stats.alert else ""
         return f"<ErrorMonitor: {stats.total} records, {stats.error_rate:g} errors per minute{alert}>"
 
     def _take_settings(self, other: ErrorMonitor) -> None:
-        """Go on with the settings of another one; what was recorded, and an alert that fires, stay."""
+        """Take over another monitor's settings; records, and an alert that fires, stay."""
         self._capacity, self._window, self._rule = other._capacity, other._window, other._rule
-        self._ledger.take_settings(other._capacity, other._window, other._rule)
+        self._ledger.read(lambda ledger: ledger.take_settings(other._capacity, other._window, other._rule))
 
     def _read(self, what: Callable[[Ledger], T]) -> T:
-        """Return what there is to read; a read tells of the alert, too."""
-        found = what(ledger := self._ledger)
+        """Return what `what` reads, and tell of the alert."""
+        ledger = self._ledger
+        found = ledger.read(what)
         self._teller.tell(ledger.alerts, None)
         return found
 
     def _records(self) -> list[ErrorRecord]:
-        return self._read(lambda ledger: ledger.look(RecordStore.recent))
+        return self._read(Ledger.records)
 
     def _groups(self) -> list[ErrorGroup]:
-        return self._read(lambda ledger: ledger.look(RecordStore.groups))
+        return self._read(Ledger.groups)
 
     def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        stats, groups, records = self._read(Ledger.overview)
-        return self._counted(stats), groups, records
+        return self._read(lambda ledger: (ledger.stats(), ledger.groups(), ledger.records()))
 
-    def _counted(self, stats: ErrorStats) -> ErrorStats:
-        return stats if self._outbox is None else dataclasses.replace(stats, unjournaled=self._outbox.unjournaled)
-
-    def _seconds(self) -> float:
-        return self._window
+    def _history(self, minutes: int) -> History:
+        return self._read(lambda ledger: ledger.history(minutes))
 
 
 def _after_fork() -> None:

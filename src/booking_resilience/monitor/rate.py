@@ -82,29 +82,23 @@ class SlidingRate:
         self._newest = self._expires = -math.inf  # the newest event, and when the oldest leaves the window
         self._full = 0  # with more moments there are some to be made coarse
 
-    def add(self, now: float) -> int:
-        """Count an event; return how many there are now."""
-        moments = self._moments
-        if now < self._newest:  # threads and signal handlers may be a little out of order
-            now = self._newest
-        self._newest = now
-        moments.append(now)
+    def add(self, moment: float) -> int:
+        """Count an event, which may lie before others; return how many there are as of the newest."""
         self.kept = count = self.kept + 1
-        return self.count(now) if now >= self._expires or len(moments) > self._full else count
+        if moment < self._newest:
+            self._insert(moment)
+            return self.count(self._newest)
+        self._newest = moment
+        self._moments.append(moment)
+        return self.count(moment) if moment >= self._expires or len(self._moments) > self._full else count
 
-    def add_late(self, moment: float) -> None:
-        """Count an event that may lie before others; `count` then tells how many there are."""
-        moments, head = self._moments, self._head
-        if moment >= self._newest:
-            self.add(moment)
-            return
-        self.kept += 1
-        if self._coarse and moment < moments[head]:
-            earlier = [slot for slot in self._coarse if slot[0] <= moment]
-            (earlier[-1] if earlier else self._coarse[0])[1] += 1
+    def _insert(self, moment: float) -> None:
+        moments, head, coarse = self._moments, self._head, self._coarse
+        if coarse and moment < moments[head]:
+            earlier = [slot for slot in coarse if slot[0] <= moment]
+            (earlier[-1] if earlier else coarse[0])[1] += 1
         else:
             moments.insert(bisect.bisect_right(moments, moment, lo=head), moment)
-        self._expires = -math.inf
 
     def count(self, now: float) -> int:
         """Return how many there are, and forget what has left the window."""

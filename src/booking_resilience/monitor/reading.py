@@ -1,4 +1,4 @@
-"""How a monitor is asked: what `ErrorMonitor` and `FleetMonitor` have in common."""
+"""How to query a monitor: what `ErrorMonitor` and `FleetMonitor` share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from booking_resilience import clock
 from booking_resilience.checks import check_number, check_whole
 from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor import export as exports
-from booking_resilience.monitor.files import check_suffix, write_file
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Severity, member_of
 from booking_resilience.monitor.store import ErrorGroup
@@ -21,9 +20,10 @@ _SHOWN = 50
 
 
 class MonitorReader(abc.ABC):
-    """Numbers, records, groups, history and exports of a monitor. Every question also sees to the alert."""
+    """Numbers, records, groups, history and exports of a monitor. Every query also updates the alert."""
 
     _fleet = False  # whether exports have host and pid
+    _window: float
 
     @property
     def error_rate(self) -> float:
@@ -46,7 +46,7 @@ class MonitorReader(abc.ABC):
         category: ErrorCategory | str | None = None,
         severity: Severity | str | None = None,
     ) -> list[ErrorRecord]:
-        """Return the newest records that are kept, newest first; of one category or severity, if it is given.
+        """Return at most `limit` of the kept records, newest first; only of a `category` or `severity`, if given.
 
         Raises:
             ValueError: If `limit` is below 0, or category or severity is unknown.
@@ -58,7 +58,7 @@ class MonitorReader(abc.ABC):
         return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
 
     def groups(self, limit: int = 20) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first.
+        """Return at most `limit` groups, the one seen last first.
 
         Raises:
             ValueError: If `limit` is below 0.
@@ -66,7 +66,6 @@ class MonitorReader(abc.ABC):
         check_whole("limit", limit, 0)
         return self._groups()[:limit]
 
-    @abc.abstractmethod
     def history(self, minutes: int = 60) -> History:
         """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
 
@@ -74,8 +73,10 @@ class MonitorReader(abc.ABC):
             minutes: How many minutes, the running one included; a whole number from 1 to 1440.
 
         Raises:
-            ValueError: If `minutes` is out of its range.
+            TypeError: If `minutes` is no number.
+            ValueError: If it is out of its range.
         """
+        return self._history(minutes)
 
     def snapshot(self) -> MonitorSnapshot:
         """Return what a dashboard shows."""
@@ -102,7 +103,7 @@ class MonitorReader(abc.ABC):
         return exports.to_jsonl(*self._exported(), fleet=self._fleet)
 
     def to_csv(self, *, excel: bool = False) -> str:
-        """Return the records that are kept as CSV; for Excel with a byte order mark and at most 32,767 signs a cell."""
+        """Return the kept records as CSV; with `excel`, with a byte order mark and at most 32,767 characters a cell."""
         return exports.to_csv(self._exported()[1], excel=excel, fleet=self._fleet)
 
     def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
@@ -118,11 +119,11 @@ class MonitorReader(abc.ABC):
         """
         make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
         make[".csv"] = functools.partial(self.to_csv, excel=excel)
-        write_file(path, make[check_suffix(path)]())
+        exports.write_file(path, make[exports.check_suffix(path)]())
 
     async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
         """Do as `export` in a worker thread, under asyncio or trio."""
-        check_suffix(path)
+        exports.check_suffix(path)
         write = functools.partial(self.export, path, excel=excel)
         if clock.in_trio():
             import trio
@@ -146,10 +147,10 @@ class MonitorReader(abc.ABC):
         """Return numbers, groups and records, all of one moment."""
 
     @abc.abstractmethod
-    def _seconds(self) -> float:
-        """Return the window."""
+    def _history(self, minutes: int) -> History:
+        """Return the counts of the last minutes, and what the alert did."""
 
     def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
         """Return the head of an export, and its records."""
         stats, groups, records = self._overview()
-        return exports.head_of(clock.utc_now(), self._seconds(), stats, groups), records
+        return exports.head_of(clock.utc_now(), self._window, stats, groups), records

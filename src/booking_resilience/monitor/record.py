@@ -1,23 +1,24 @@
 """What is kept of an error: a frozen record of plain values. No frame, no exception, no thread is kept with it.
 
-A record is small: what it has in common with others (type, place, operation and so on) is in one `Kind` that they
-share, and what most of them lack is in one `Details`. The rest is made when it is read.
+Records share what they have in common (a `Kind`, an `Origin`) and what most of them lack (`Details`); the rest is made
+when it is read.
 """
 
 from __future__ import annotations
 
 import datetime
 import enum
+import os
+import platform
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check, check_type
 from booking_resilience.events import AlertEvent, ErrorCategory
-from booking_resilience.monitor.redact import Redactor
-from booking_resilience.monitor.source import Source
+from booking_resilience.monitor.redact import Redactor, cut_to
 from booking_resilience.monitor.stacks import Frames, Stack, render
 
 Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
@@ -36,9 +37,8 @@ class Severity(enum.StrEnum):
 class Kind(NamedTuple):
     """What records have in common whose errors are of one type, came out of one place and were recorded alike.
 
-    `group` is what the group shows as its operation, `stack` is text in what was read back (`Frames`, if it came out
-    of a journal), `key` is the same for
-    records that are kept and counted together.
+    `group` is what the group shows as its operation. `stack` is a string in a record that was read back (`Frames`, if
+    it came out of a journal).
     """
 
     category: ErrorCategory
@@ -52,14 +52,19 @@ class Kind(NamedTuple):
     line: int | None
     stack: Stack | str
     group: str
-    key: str
+
+
+class Origin(NamedTuple):
+    """Where records come from: host and process, what their IDs begin with, and what redacts their source lines."""
+
+    host: str | None = None
+    pid: int | None = None
     prefix: str = ""
     redact: Redactor = None
-    source: Source = (None, None)
 
 
 class Details(NamedTuple):
-    """What most records lack. `causes` are the lines of text and stacks of what the error was raised from."""
+    """What most records lack. `causes` are the texts and stacks of what the error was raised from."""
 
     context: dict[str, Any] | None = None
     attempts: int = 1
@@ -73,7 +78,7 @@ class Details(NamedTuple):
     id: str | None = None
 
 
-NO_DETAILS = Details()
+NO_DETAILS, UNKNOWN = Details(), Origin()
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -95,22 +100,21 @@ class ErrorRecord:
         attempts: How many attempts were made, 0 if the call was refused; of a recovered operation the successful one
             counts, too.
         attempt_errors: `type: message` of the failed attempts, the first 4 and the last 12.
-        causes: `type: message` of what it was raised from, nearest first; of a group its leaves. 8 at most.
+        causes: `type: message` and notes of what it was raised from, nearest first; of a group its leaves. 8 at most.
         notes: The error's notes, redacted, the first 4 and the last 12.
         outcome: `failed`, `recovered` if a later attempt succeeded, `refused` if a breaker or limit allowed no
             attempt, `fell_back` if a fallback took the place of the result.
         fingerprint: The same for errors of one kind, see `ErrorGroup`.
         duration: Seconds that the operation took, if known.
-        trace_id: OpenTelemetry's, if a span was active.
-        span_id: As `trace_id`.
-        host: The name of the machine that it was recorded on; None if an export lacks it. Not in `to_dict()`.
-        pid: The ID of the process; None if an export lacks it. Not in `to_dict()`.
+        trace_id: OpenTelemetry's, if a span was active; likewise `span_id`.
+        host: The machine's name, and `pid` the process's ID; None if an export lacks them. Not in `to_dict()`.
     """
 
-    __slots__ = ("_details", "_kind", "_moment", "_number", "message")
+    __slots__ = ("_details", "_kind", "_moment", "_number", "_origin", "message")
     if TYPE_CHECKING:  # slots, but no fields
         _details: Details
         _kind: Kind
+        _origin: Origin
         _moment: float | datetime.datetime
         _number: int
 
@@ -159,28 +163,36 @@ class ErrorRecord:
         return f"<ErrorRecord {self.id} {self.severity.value}: {self.operation!r}: {self.error_type}: {self.message!r}>"
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
-        kind = self._kind._replace(stack=self.stacktrace, redact=None)  # code cannot be pickled
+        kind = self._kind._replace(stack=self.stacktrace)  # code cannot be pickled
         causes = tuple((line, ()) for line in self.causes)
         details = self._details._replace(causes=causes, id=self.id)
-        return make_record, (kind, details, self.message, self._moment)
+        return make_record, (kind, details, self.message, self._moment, self._origin._replace(redact=None))
 
 
 FIELDS = tuple(field.name for field in fields(ErrorRecord) if field.name not in ("host", "pid"))
-_new = object.__new__
+FLEET_FIELDS = (*FIELDS, "host", "pid")
 set_number: Callable[[ErrorRecord, int], None]
-_set_details, _set_kind, _set_moment, set_number, _set_message = (
+_set_details, _set_kind, _set_moment, set_number, _set_origin, _set_message = (
     vars(ErrorRecord)[name].__set__ for name in ErrorRecord.__slots__
 )
 
 
-def make_record(kind: Kind, details: Details, message: str, moment: float | datetime.datetime) -> ErrorRecord:
+def make_record(
+    kind: Kind, details: Details, message: str, moment: float | datetime.datetime, origin: Origin = UNKNOWN
+) -> ErrorRecord:
     """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept."""
-    record = _new(ErrorRecord)
+    record = object.__new__(ErrorRecord)
     _set_kind(record, kind)
     _set_details(record, details)
     _set_message(record, message)
     _set_moment(record, moment)
+    _set_origin(record, origin)
     return record
+
+
+def this_process() -> tuple[str | None, int]:
+    """Return the machine's name and this process's ID."""
+    return cut_to(platform.node(), 256) or None, os.getpid()
 
 
 def member_of(kind: Any, value: Any) -> Any:
@@ -192,22 +204,16 @@ def member_of(kind: Any, value: Any) -> Any:
     """
     if type(value) is kind:
         return value
-    name, known = kind.__name__.removeprefix("Error").lower(), f"one of {', '.join(repr(each.value) for each in kind)}"
-    check_type(name, value, isinstance(value, str), known)
-    try:
-        return kind(value)
-    except ValueError:
-        raise ValueError(f"{name} must be {known}, not {value!r}") from None
+    name, known = kind.__name__.removeprefix("Error").lower(), [each.value for each in kind]
+    allowed = f"one of {', '.join(map(repr, known))}"
+    check_type(name, value, isinstance(value, str), allowed)
+    check(name, value, value in known, allowed)
+    return kind(value)
 
 
-def outcome_of(value: object) -> Outcome:
-    """Return an outcome exactly, though it may be given as a string of another type.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if value not in OUTCOMES:
-        raise ValueError(f"outcome must be one of {', '.join(map(repr, OUTCOMES))}, not {value!r}")
+def outcome_of(value: Any) -> Outcome:
+    """Return an outcome exactly, though it may be given as a string of another type; `ValueError` if it is none."""
+    check("outcome", value, value in OUTCOMES, f"one of {', '.join(map(repr, OUTCOMES))}")
     return OUTCOMES[OUTCOMES.index(value)]
 
 
@@ -216,21 +222,16 @@ def as_datetime(moment: float | datetime.datetime) -> datetime.datetime:
     return moment if isinstance(moment, datetime.datetime) else datetime.datetime.fromtimestamp(moment, datetime.UTC)
 
 
-def number_of(record: ErrorRecord) -> int:
-    """Return a record's number, by which they are ordered."""
-    return record._number
-
-
 def _stacktrace(record: Any) -> str:
     kind = record._kind
     if isinstance(kind.stack, str) and not isinstance(kind.stack, Frames):
         return kind.stack
     line = f"{record.error_type}: {record.message}" if record.message else record.error_type
-    return render([(line, kind.stack), *record._details.causes], kind.redact)
+    return render([(line, kind.stack), *record._details.causes], record._origin.redact)
 
 
 def _message_length(record: Any) -> int:
-    length = record._details.message_length
+    length: int | None = record._details.message_length
     return len(record.message) if length is None else length
 
 
@@ -241,20 +242,19 @@ def _copied(value: Any) -> Any:
     return [_copied(inner) for inner in value] if type(value) is list else value
 
 
+_HOMES = (("_kind", Kind._fields), ("_origin", Origin._fields), ("_details", Details._fields))
 _READERS: dict[str, Any] = {
-    "id": lambda record: record._details.id or f"{record._kind.prefix}{record._number:08x}",
+    **{name: attrgetter(f"{home}.{name}") for home, names in _HOMES for name in names},
+    "id": lambda record: record._details.id or f"{record._origin.prefix}{record._number:08x}",
     "timestamp": lambda record: as_datetime(record._moment),
     "message_length": _message_length,
     "stacktrace": _stacktrace,
     "context": lambda record: _copied(record._details.context or {}),
     "causes": lambda record: tuple(line for line, _ in record._details.causes),
-    "host": lambda record: record._kind.source[0],
-    "pid": lambda record: record._kind.source[1],
 }
-for _name in (*FIELDS, "host", "pid"):
+for _name in FLEET_FIELDS:
     if _name != "message":
-        _home = "_kind" if _name in Kind._fields else "_details"
-        setattr(ErrorRecord, _name, property(_READERS.get(_name) or attrgetter(f"{_home}.{_name}")))
+        setattr(ErrorRecord, _name, property(_READERS[_name]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ class ErrorStats:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSnapshot:
-    """What a dashboard shows, all of one moment; `recent_errors` are the newest 50, newest first."""
+    """All that a dashboard shows, of one moment; `recent_errors` are the newest 50, `error_rate` is per minute."""
 
     stats: ErrorStats
     recent_errors: list[ErrorRecord]

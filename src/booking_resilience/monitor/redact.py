@@ -10,6 +10,7 @@ import enum
 import itertools
 import logging
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from typing import Any, TypeAlias, cast
 
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type
-from booking_resilience.monitor.keys import KEYS, LAST_KEYS, joined, pattern_of, words_of
-from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean, without_cards
+from booking_resilience.monitor.cards import REDACTED, without_cards
+from booking_resilience.monitor.scanner import ALWAYS, KEYS, LAST_KEYS, NEVER, SUSPECT, UNLESS_PLAIN, clean, judge_of
 
 CYCLE, TRUNCATED = "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
@@ -36,7 +37,7 @@ _logger = logging.getLogger("booking_resilience.monitor")
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """What is taken out: the values of sensitive keys, and what looks like a secret in any text.
+    """What is redacted: the values of sensitive keys, and whatever looks like a secret in any text.
 
     Keys are split into words at `_`, `-`, `.`, spaces, digits and camel humps; case doesn't matter, and each word
     counts in the plural, too.
@@ -58,9 +59,7 @@ class Redaction:
     patterns: Iterable[re.Pattern[str] | str] = ()
     exact_keys: Iterable[str] = ("key",)
     last_keys: Iterable[str] = LAST_KEYS
-    _anywhere: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    _last: re.Pattern[str] = field(init=False, repr=False, compare=False)
-    _exact: frozenset[str] = field(init=False, repr=False, compare=False)
+    _judge: Callable[[str], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("keys", "exact_keys", "last_keys", "patterns"):
@@ -72,9 +71,7 @@ class Redaction:
             check_type(name, items, is_text, "strings")
             made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
             object.__setattr__(self, name, made)
-        object.__setattr__(self, "_anywhere", pattern_of(self.keys))
-        object.__setattr__(self, "_last", pattern_of(self.last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$"))
-        object.__setattr__(self, "_exact", frozenset(joined(key) for key in self.exact_keys))
+        object.__setattr__(self, "_judge", judge_of(self.keys, self.last_keys, self.exact_keys))
 
     def hides(self, key: str) -> bool:
         """Tell whether the key's value is taken out (if it is a string, for `last_keys`)."""
@@ -82,11 +79,10 @@ class Redaction:
 
     def sensitivity(self, key: str) -> int:
         """Tell whether the key's value is taken out, as a number of `scanner`'s."""
-        words = words_of(key)
-        together = words.replace(" ", "")
-        if self._anywhere.search(words) or self._anywhere.fullmatch(together) or joined(key) in self._exact:
-            return ALWAYS
-        return UNLESS_PLAIN if self._last.search(words) or self._last.fullmatch(together) else NEVER
+        return self._judge(key)
+
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        return type(self), (self.keys, self.patterns, self.exact_keys, self.last_keys)
 
     def clean(self, text: str) -> str:
         """Return the text without what looks like a secret."""
@@ -106,19 +102,26 @@ def _compiled(item: Any) -> re.Pattern[str]:
 
 Redactor: TypeAlias = Redaction | Callable[[str, Any], Any] | None
 DEFAULT_REDACTION = Redaction()
+_NOTHING = re.compile(r"(?!)")
 
 
 def finder(redact: Redactor) -> Callable[[str], object]:
-    """Return what says None of a text in which the redactor would find nothing; it may doubt, but must be quick."""
+    """Return a quick test: None for a text in which the redactor would find nothing; false alarms are allowed."""
     if redact is None:
-        return _nothing
+        return _NOTHING.search
     if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
         return SUSPECT.search
     return str
 
 
-def _nothing(text: str) -> None:
-    """Say None of any text."""
+def safely(unknown: Any, fn: Callable[..., Any], *args: Any) -> Any:
+    """Return what the function returns; `unknown` if it raises anything but an interrupt, even an exit."""
+    try:
+        return fn(*args)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - what is being recorded matters more
+        return unknown
 
 
 def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
@@ -148,29 +151,31 @@ class Cleaner:
         self._values = _VALUES
         self._inside: set[int] = set()
 
-    def text(self, text: str, key: str = "message", length: int = MESSAGE_LENGTH) -> str:
-        """Return the text redacted, and only then cut to `length`, so that no half of a secret stays."""
+    def text(self, text: str, key: str | None = "message", length: int = MESSAGE_LENGTH) -> str:
+        """Return the text redacted, and only then cut to `length`, so that no half of a secret stays.
+
+        With None as the key only a `Redaction` looks at it.
+        """
         window = min(_WINDOW, self._scanned)
         if text and not window:
             return TRUNCATED
         self._scanned -= min(window, len(text))
         is_cut = len(text) > window
-        cut = text[:window] if is_cut else text
-        try:
-            if isinstance(self._redact, Redaction):
-                cut = self._redact.clean(_UNFINISHED.sub(REDACTED, cut) if is_cut else cut)
-            elif self._redact is not None:
-                cut = text_of(ask(self._redact, key, cut, unknown=REDACTED, logger=_logger))
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - a redactor that fails redacts all
-            return REDACTED
+        cut: str = safely(REDACTED, self._redacted, text[:window], key, is_cut)  # one that fails redacts all
         if is_cut and len(cut) < length + _TAIL and not cut.endswith(REDACTED):
             cut = cut[:-_TAIL]
-        return _storable(cut[:length], length)
+        return cut_to(cut, length)
+
+    def _redacted(self, text: str, key: str | None, is_cut: bool) -> str:
+        if isinstance(self._redact, Redaction):
+            return self._redact.clean(_UNFINISHED.sub(REDACTED, text) if is_cut else text)
+        return text if self._redact is None or key is None else text_of(self._asked(key, text))
+
+    def _asked(self, key: str, value: Any) -> Any:
+        return ask(cast("Callable[[str, Any], Any]", self._redact), key, value, unknown=REDACTED, logger=_logger)
 
     def context(self, context: object) -> dict[str, Any]:
-        """Return a redacted copy of plain values."""
+        """Return a redacted copy that consists of plain values."""
         if context is None:
             return {}
         copy = self._copy(context, "", 0)
@@ -178,12 +183,7 @@ class Cleaner:
 
     def _copy(self, value: Any, key: str, depth: int) -> Any:
         self._values -= 1
-        try:
-            return self._plain(value, type(value), key, depth)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # noqa: BLE001 - reading a value may do anything, such as exit
-            return _FAILED
+        return safely(_FAILED, self._plain, value, type(value), key, depth)
 
     def _plain(self, value: Any, kind: type, key: str, depth: int) -> Any:
         if value is None or kind is bool:
@@ -227,24 +227,16 @@ class Cleaner:
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         copy: dict[str, Any] = {}
-        of_keys = Cleaner(self._redact if isinstance(self._redact, Redaction) else None)  # functions judge values only
-        of_keys._scanned = self._scanned
         is_plain = type(value) is dict  # read at once: other threads may write to it
         items = _first(dict.items(cast("dict[Any, Any]", value)) if is_plain else value)
         for number, item in enumerate(items):
             if number >= _BREADTH or self._values <= 0:
                 copy[TRUNCATED] = len(value) - number
                 break
-            key = item[0] if is_plain else item
-            full = key if type(key) is str else text_of(key)
-            name = of_keys.text(full, "", _KEY_LENGTH)
-            try:
-                copy[name] = self._value(full, item[1] if is_plain else value[key], depth)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # noqa: BLE001 - a mapping may do anything when it is asked for a value
-                copy[name] = _FAILED
-        self._scanned = min(self._scanned, of_keys._scanned)
+            key, inner = item if is_plain else (item, safely(_FAILED, operator.getitem, value, item))
+            full = text_of(key)
+            name = self.text(full, None, _KEY_LENGTH)
+            copy[name] = self._value(full, inner, depth)
         return copy
 
     def _sequence(self, value: Any, key: str, depth: int) -> list[Any]:
@@ -268,12 +260,7 @@ class Cleaner:
         if isinstance(self._redact, Redaction):
             return REDACTED if self._hides(key, value) else self._copy(value, key, depth + 1)
         if self._redact is not None:
-            try:
-                value = ask(self._redact, key, value, unknown=REDACTED, logger=_logger)
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # noqa: BLE001 - a redactor that fails redacts all
-                return REDACTED
+            value = safely(REDACTED, self._asked, key, value)
             if issubclass(type(value), str):  # the answer; it is not asked again
                 self._values -= 1
                 return cut_to(str.__str__(value))
@@ -281,7 +268,7 @@ class Cleaner:
 
 
 def _first(items: Iterable[Any]) -> list[Any]:
-    """Return the first items and one more, if there are; of what another thread changes meanwhile, as of one moment."""
+    """Return the first items, one more than are kept, as of one moment: another thread may change them meanwhile."""
     for _ in range(_RETRIES):
         try:
             return list(itertools.islice(items, _BREADTH + 1))
@@ -291,10 +278,6 @@ def _first(items: Iterable[Any]) -> list[Any]:
 
 
 def cut_to(text: str, length: int = MESSAGE_LENGTH) -> str:
-    """Return the text cut to a length, as one that a file can hold, without looking for secrets."""
-    return _storable(text[:length], length)
-
-
-def _storable(text: str, length: int) -> str:
-    """Return the text with what is half a surrogate pair, which no file could hold, written as an escape."""
+    """Return the text cut to a length, without looking for secrets; half a surrogate pair becomes an escape."""
+    text = text[:length]
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")[:length]

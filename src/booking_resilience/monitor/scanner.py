@@ -6,22 +6,37 @@ separator. Of a sensitive key the whole value goes: quoted, in balanced brackets
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-REDACTED = "<redacted>"
+from booking_resilience.monitor.cards import REDACTED, without_cards
+
 NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
 """Whether a key's value is redacted; a number, a boolean or None stays with `UNLESS_PLAIN`."""
 
+_LONGEST_KEY = 1024
+_REMEMBERED, _LONGEST_REMEMBERED = 1024, 128
+KEYS = (
+    "password", "passwd", "pwd", "passphrase", "secret", "api key", "credential", "cookie", "jwt", "bearer", "csrf",
+    "xsrf", "cvv", "cvc", "iban", "appwrite key", "private key", "dev key", "card number",
+)  # fmt: skip
+LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid")
+_COMPOUND = frozenset({"password", "passwd", "passphrase", "secret", "api key", "credential", "cookie", "token"})
+_HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+_SEPARATORS = re.compile(r"[\W_]+")
+_ESCAPE = re.compile(r"%(?:25)?([0-9A-Fa-f]{2})")
+
 # Every pattern is linear: none can begin at many places of one run of letters unless it is bounded, and where one
 # repeats, what follows cannot be a part of it.
-_LETTER = r"(?:[\w.\[\]-]|%(?:25)?(?:4[1-9A-Fa-f]|5[0-9ABDFabdf]|6[1-9A-Fa-f]|7[0-9Aa]|2[DdEe]))"
+_CODE = r"(?:4[1-9A-Fa-f]|5[0-9ABDFabdf]|6[1-9A-Fa-f]|7[0-9Aa]|2[DdEe])"  # of a letter, percent-encoded
+_LETTER = rf"(?:[\w.\[\]-]|%(?:25)?{_CODE})"
 _GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand between the digits of a card's number
 _START = r"(?!(?<=%)[0-9A-Fa-f]{2})(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key, not in an escape
 _CREDENTIALS = "|".join(
     (
         r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
-        r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}(?=@)",  # with a bad password
+        r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}+(?=@)",  # with a bad password
         r"(?<=%3[Aa]%2[Ff]%2[Ff])(?:[^\s/?#\"'<>&%]|%(?!2[Ff]|40)){1,512}(?=%40|@)",
         r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*){0,3}",  # a JSON Web Token
         r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic)_[0-9A-Fa-f]{16,}\w*",  # Appwrite's keys and sessions
@@ -39,12 +54,12 @@ _PLACE = re.compile(
     rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
     rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
     r"(?P<close>\\{0,7}[\"']|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
-    rf"|(?<=%[0-9A-Fa-f]{{2}})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
+    rf"|(?<=%[0-9A-Fa-f]{{2}})(?<!%{_CODE})(?!(?<=%25){_CODE})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
     rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
     r"|(?<![\w-])--(?P<option>[A-Za-z][\w-]*)[ \t](?=[^\s-])"
 )
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
-    r"=|:|_|%3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
+    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
     r"b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
     + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
 )
@@ -78,6 +93,51 @@ _SPACE = re.compile(r"\s{0,8}")
 _FRACTION = re.compile(r"[0-9][.]\Z")
 _SHOWN = 64  # characters, of which pydantic shows about fifty
 _SAME_LINE = re.compile(r"[ \t]{0,8}")
+
+
+def judge_of(keys: Iterable[str], last_keys: Iterable[str], exact_keys: Iterable[str]) -> Callable[[str], int]:
+    """Return what tells of a key whether its value is redacted, by its words; it remembers the keys that it has met.
+
+    Args:
+        keys: Sensitive anywhere in a key.
+        last_keys: Sensitive as a key's last word, or before `id`, `value`, `header`, `key` or `hash`.
+        exact_keys: Sensitive as the whole key.
+    """
+    anywhere, last = _pattern_of(keys), _pattern_of(last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$")
+    exact = frozenset(map(_joined, exact_keys))
+
+    def judge(key: str) -> int:
+        words = _words_of(key)
+        together = words.replace(" ", "")
+        if anywhere.search(words) or anywhere.fullmatch(together) or _joined(key) in exact:
+            return ALWAYS
+        return UNLESS_PLAIN if last.search(words) or last.fullmatch(together) else NEVER
+
+    remembered = functools.lru_cache(_REMEMBERED)(judge)
+    return lambda key: remembered(key) if len(key) <= _LONGEST_REMEMBERED else judge(key)
+
+
+def _words_of(key: str) -> str:
+    """Return a key's words, which separators, digits and camel humps part, with a space between them."""
+    if len(key) > _LONGEST_KEY:
+        key = key[: _LONGEST_KEY // 2] + key[-_LONGEST_KEY // 2 :]
+    if "%" in key:
+        key = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), key)
+    return " ".join(_HUMPS.findall(key)).casefold()
+
+
+def _joined(key: str) -> str:
+    """Return a key without separators."""
+    return _SEPARATORS.sub("", key).casefold()
+
+
+def _pattern_of(keys: Iterable[str], after: str = "") -> re.Pattern[str]:
+    """Return what finds one of the keys, each in the plural as well, among the words of a key."""
+    known = [
+        (r"\S*" if key in _COMPOUND else "") + re.escape(_words_of(key) or key.casefold()).replace(r"\ ", " ?")
+        for key in sorted(keys)
+    ]
+    return re.compile(rf"(?<!\S)(?:{'|'.join(known)})s?{after}(?!\S)" if known else r"(?!)")
 
 
 def clean(text: str, sensitivity: Callable[[str], int]) -> str:
@@ -142,9 +202,8 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
     is_head = _HEAD.search(key) is not None
     if is_head and separator == ":" and not match["close"] and not is_container:
         return begin, _end_of_head(text, match.start(), begin)
-    end = _end(text, begin, is_escaped=separator.startswith("%"))
-    if is_shown and end == len(text):  # shortened in the middle of a quotation
-        end = (text.find("\n", begin) + 1 or end + 1) - 1
+    is_escaped = separator.startswith("%")
+    end = _end_of_shown(text, begin) if is_shown else _end(text, begin, is_escaped=is_escaped)
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
         return at, at
     return begin, _end_of_credentials(text, begin, end, is_head=is_head)
@@ -187,6 +246,14 @@ def _end_of_head(text: str, key: int, begin: int) -> int:
     return end if end > begin else _end(text, begin, is_escaped=False)
 
 
+def _end_of_shown(text: str, begin: int) -> int:
+    """Return where a value ends that pydantic shows: with its line, if it is shortened in a quotation or bracket."""
+    shown = text[begin : begin + 4 * _SHOWN]
+    end = _end(shown, 0, is_escaped=False)
+    line = text.find("\n", begin)
+    return begin + end if end < len(shown) else len(text) if line < 0 else line
+
+
 def _end(text: str, begin: int, *, is_escaped: bool) -> int:
     """Return where the value ends that begins here."""
     opening, end = _OPENING.match(text, begin), begin
@@ -221,48 +288,3 @@ def _end_of_brackets(text: str, at: int) -> int:
         else:
             depth += 1 if found[0] in "([{" else -1
     return at if depth == 0 else len(text)
-
-
-_ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers' own pages have them
-    r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
-    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
-    r"|3[47]\d{13}"  # American Express
-    r"|(?:6011|64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4])\d{12,15}"  # Discover, UnionPay, JCB, Mir
-    r"|3(?:0[0-59]|[689]\d)\d{11,16}"  # Diners Club
-    r"|(?:60|81|82|508)\d{13,14}(?<=\d{16})"  # RuPay
-    r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15})\Z"  # Maestro
-)
-
-
-def without_cards(text: str, *, is_fraction: bool = False) -> str:
-    """Return a run of digits without the card numbers in it: 12 to 19 digits of an issuer's that pass Luhn's check.
-
-    Args:
-        text: Digits, with gaps between them.
-        is_fraction: Whether the first of them are the decimals of a number, which no card begins with.
-    """
-    places = [place for place, letter in enumerate(text) if letter.isdigit()]
-    digits = "".join(text[place] for place in places)
-    sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
-    for place, digit in enumerate(map(int, digits)):
-        for parity, added in enumerate(sums):
-            added.append(added[-1] + (digit if place % 2 != parity else digit * 2 - 9 * (digit > 4)))
-    kept, begin, end = [], 0, 0
-    while begin < len(places):
-        size = 0
-        if (begin == 0 and not is_fraction) or (begin and places[begin] - places[begin - 1] > 1):
-            sizes = (size for size in range(19, 11, -1) if _is_card(digits, places, sums, begin, begin + size))
-            size = next(sizes, 0)
-        if size:
-            kept += [text[end : places[begin]], REDACTED]
-            end = places[begin + size - 1] + 1
-        begin += size or 1
-    return "".join([*kept, text[end:]])
-
-
-def _is_card(digits: str, places: list[int], sums: tuple[list[int], list[int]], begin: int, end: int) -> bool:
-    """Tell whether the digits from `begin` to `end` end where a number ends, add up (ISO/IEC 7812-1), and are one's."""
-    if end > len(places) or (end < len(places) and places[end] - places[end - 1] == 1):
-        return False
-    added = sums[end % 2]  # the last digit is not doubled, the one before it is
-    return (added[end] - added[begin]) % 10 == 0 and _ISSUERS.match(digits[begin:end]) is not None

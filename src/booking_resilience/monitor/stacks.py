@@ -1,4 +1,4 @@
-"""What is read off an error: its type, causes, stack and span. Stacks are code positions, kept once, text when read."""
+"""Read an error's type, causes, stack and span. A stack is kept as code positions, once, and becomes text when read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ _PATH = 4096
 _CAUSES, _MEMBERS = 8, 1024
 _TOP_FRAMES = 3
 _OWN = "booking_resilience."
-_STACK, _EXPECTED = "stack", "expected"
 
 
 def _reader(owner: type, name: str) -> Any:
@@ -40,9 +39,9 @@ _READ = ("__traceback__", "__cause__", "__context__", "__suppress_context__", "a
 
 
 class TypeFacts:
-    """An exception type: its name, and whether attributes and text of its errors can be read off them plainly."""
+    """An exception type: its name, whether its errors' attributes can be read plainly, and whether `str` is builtin."""
 
-    __slots__ = ("is_plain", "name", "text_is_argument", "text_is_own")
+    __slots__ = ("is_plain", "name", "text_is_builtin")
 
     def __init__(self, kind: type) -> None:
         self.name: str = type_name(kind)
@@ -52,8 +51,7 @@ class TypeFacts:
             and all(type.__getattribute__(kind, name) is getattr(BaseException, name) for name in _READ)
         )
         text = type.__getattribute__(kind, "__str__") if self.is_plain else None
-        self.text_is_argument: bool = text is BaseException.__str__
-        self.text_is_own: bool = text is OSError.__str__
+        self.text_is_builtin: bool = text is BaseException.__str__ or text is OSError.__str__
 
 
 def type_name(kind: type) -> str:
@@ -68,7 +66,7 @@ def type_name(kind: type) -> str:
 
 
 def chain(error: BaseException) -> list[BaseException]:
-    """Return the error and what it was raised from or during, nearest first; of a group its leaves. A few at most."""
+    """Return the error and what it was raised from or during, nearest first, or a group's leaves; a few at most."""
     links: list[BaseException] = []
     seen: set[int] = set()
     link: BaseException | None = error
@@ -96,7 +94,7 @@ def _leaves(group: BaseException) -> Iterator[BaseException]:
 
 
 def fingerprint(facts: Iterable[str], stack: Stack = ()) -> str:
-    """Return what errors of one kind have in common, as 16 hexadecimal digits; the line is no part of it."""
+    """Return 16 hexadecimal digits that errors of one kind have in common; the line doesn't matter."""
     places = [f"{module}:{code.co_qualname}" for code, _, module in stack[-_TOP_FRAMES:]]
     text = "\0".join([*facts, *places]).encode("utf-8", "backslashreplace")
     return hashlib.blake2b(text, digest_size=8).hexdigest()
@@ -115,107 +113,102 @@ def active_span() -> tuple[str | None, str | None]:
 
 
 class Known:
-    """What is noted of a stack and an error type: the kind of their records, and what tends to come again.
+    """What is known of a place and an error type: the kind of its records, and the last message found harmless."""
 
-    Attributes:
-        kind: Any; what records have in common.
-        told: How operation, category, severity and outcome were given.
-        text: The last message that was found harmless. Read it once: other threads write it.
-        text_is_argument: Whether the text is the error's only argument.
-    """
+    __slots__ = ("kind", "text")
 
-    __slots__ = ("kind", "text", "text_is_argument", "told")
-
-    def __init__(self, kind: Any, told: tuple[object, object, object, object], *, text_is_argument: bool) -> None:
+    def __init__(self, kind: Any) -> None:
         self.kind: Any = kind
-        self.told: tuple[object, object, object, object] = told
         self.text: str = ""
-        self.text_is_argument: bool = text_is_argument
 
 
-class StackTable:
-    """Finds the stack of a traceback, and what else is noted for it, without hashing a single code object.
+class Place:
+    """A stack, and what is known of the errors that came out of it, by what they were recorded as."""
 
-    It is a tree of dictionaries, a level for each frame. The key of a position is the address of the instruction in
-    memory, code object's plus offset: the instructions lie inside of the code object, and code objects that are kept
-    alive do not overlap. So the table keeps alive those that it knows.
+    __slots__ = ("instructions", "known", "stack")
+
+    def __init__(self, stack: Stack, instructions: tuple[tuple[CodeType, int], ...] = ()) -> None:
+        self.stack = stack
+        self.instructions = instructions
+        self.known: dict[tuple[object, ...], Known] = {}
+
+
+class PlaceTable:
+    """Finds the place of a traceback without hashing a single code object.
+
+    A frame's key is the address of its instruction in memory: the code object's plus the offset. The instructions lie
+    inside of the code object, and code objects that are alive do not overlap; a place keeps those of its stack alive.
     """
 
     def __init__(self) -> None:
-        self._root: dict[Any, Any] = {}
-        self._kept: list[Any] = []
-        self._last: tuple[tuple[tuple[CodeType, int], ...], dict[Any, Any]] = ((), {_STACK: ()})
+        self._places: dict[tuple[object, ...], Place] = {}
+        self._size = 0
+        self._last = Place(())
 
-    def find(self, tb: TracebackType | None) -> dict[Any, Any]:
-        """Return the notes of a traceback's stack: `stack` is the stack, all else is the caller's to note."""
-        link: Any = tb
-        expected, notes = self._last  # errors tend to come out of the same place several times running
-        try:
-            for code, offset in expected:
-                if link.tb_lasti != offset or link.tb_frame.f_code is not code:
-                    break
-                link = link.tb_next
-            else:
-                if link is None:
-                    return notes
-        except AttributeError:  # it is shorter
-            pass
-        return self._look_up(tb)
+    def find(self, tb: TracebackType | None) -> Place:
+        """Return where an error came out."""
+        last, link = self._last, tb  # errors tend to come out of the same place several times running
+        for code, offset in last.instructions:
+            if link is None or link.tb_lasti != offset or link.tb_frame.f_code is not code:
+                break
+            link = link.tb_next
+        else:
+            if link is None:
+                return last
+        addresses, link = [], tb
+        while link is not None:
+            addresses.append(id(link.tb_frame.f_code) + link.tb_lasti)
+            link = link.tb_next
+        key = tuple(addresses)
+        place = self._last = self._places.get(key) or self._add(key, Place(positions_of(tb), _instructions(tb)))
+        return place
 
-    def _look_up(self, tb: TracebackType | None) -> dict[Any, Any]:
-        node, link = self._root, tb
-        try:
-            while link is not None:
-                node = node[id(link.tb_frame.f_code) + link.tb_lasti]
-                link = link.tb_next
-        except KeyError:
-            return self._grow(tb)
-        if _STACK not in node:
-            return self._grow(tb)
-        self._last = (node[_EXPECTED], node)
-        return node
+    def find_caller(self, tb: TracebackType | None) -> Place:
+        """Return where this library was called that refused a call."""
+        stack = callers(tb)
+        key = tuple((id(code), line) for code, line, _ in stack)
+        return self._places.get(key) or self._add(key, Place(stack))
 
-    def note(self, notes: dict[Any, Any], key: Any, value: Any) -> None:
-        """Note something; all notes are dropped when there are too many."""
-        self._keep(value)
-        notes[key] = value
+    def note(self, place: Place, key: tuple[object, ...], known: Known) -> None:
+        """Note what is known of an error that came out there."""
+        self._make_room(1)
+        place.known[key] = known
 
-    def _grow(self, tb: TracebackType | None) -> dict[Any, Any]:
-        stack = positions_of(tb)
-        if len(stack) >= FIRST_FRAMES + LAST_FRAMES:  # a runaway recursion fills no table
-            return {_STACK: stack}
-        node, expected = self._root, []
-        while tb is not None:
-            code = tb.tb_frame.f_code
-            self._keep(code)
-            expected.append((code, tb.tb_lasti))
-            node = node.setdefault(id(code) + tb.tb_lasti, {})
-            tb = tb.tb_next
-        node.setdefault(_EXPECTED, tuple(expected))
-        node.setdefault(_STACK, stack)
-        return node
+    def _add(self, key: tuple[object, ...], place: Place) -> Place:
+        if len(key) < FIRST_FRAMES + LAST_FRAMES:  # a runaway recursion fills no table
+            self._make_room(len(key) + 1)
+            self._places[key] = place
+        return place
 
-    def _keep(self, thing: object) -> None:
-        if len(self._kept) >= _NODES:
-            self._kept = []  # first this: who finds the new root keeps alive what he puts into it
-            self._root = {}
-            self._last = ((), {_STACK: ()})
-        self._kept.append(thing)
+    def _make_room(self, size: int) -> None:
+        """Forget everything when it is too much."""
+        self._size += size
+        if self._size > _NODES:
+            self._places, self._size = {}, size
 
 
-def positions_of(tb: TracebackType | None) -> Stack:
-    """Return code, line and module of each frame, outermost first; of very many, the first and the last."""
+def _frames(tb: TracebackType | None) -> list[TracebackType]:
     frames = []
     while tb is not None:
         frames.append(tb)
         tb = tb.tb_next
+    return frames
+
+
+def _instructions(tb: TracebackType | None) -> tuple[tuple[CodeType, int], ...]:
+    return tuple((link.tb_frame.f_code, link.tb_lasti) for link in _frames(tb))
+
+
+def positions_of(tb: TracebackType | None) -> Stack:
+    """Return code, line and module of each frame, outermost first; of very many, the first and the last."""
+    frames = _frames(tb)
     if len(frames) > FIRST_FRAMES + LAST_FRAMES:
         del frames[FIRST_FRAMES:-LAST_FRAMES]
     return tuple((link.tb_frame.f_code, link.tb_lineno or 0, _module_of(link.tb_frame)) for link in frames)
 
 
 def callers(tb: TracebackType | None) -> Stack:
-    """Return the stack of the code that called this library, outermost first, and what of a traceback isn't its own."""
+    """Return the stack of the code that called this library, outermost first, then the traceback's other frames."""
     frames: list[Position] = []
     frame: FrameType | None = sys._getframe()
     first = None if tb is None else tb.tb_frame
@@ -233,7 +226,7 @@ def _module_of(frame: FrameType) -> str:
 
 
 def place_of(code: CodeType) -> tuple[str, str]:
-    """Return function and file, as texts that a file can hold: a path need be no Unicode."""
+    """Return function and file as strings that can be encoded: a path need not be valid Unicode."""
     return cut_to(code.co_name), cut_to(code.co_filename, _PATH)
 
 
@@ -247,7 +240,7 @@ def _source_of(code: CodeType, line: int) -> str:
 
 
 class Frames(str):
-    """The text of a stack, without the line of its error: what another process has made of it."""
+    """A stack that another process has turned into text, without the line of its error."""
 
     __slots__ = ()
 

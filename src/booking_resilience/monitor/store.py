@@ -1,15 +1,16 @@
-"""Where records are kept: bounded, and so that one kind of error never pushes out the others."""
+"""Keep records, bounded, and so that one kind of error never displaces the others."""
 
 from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.history import Minutes, MinuteTable
-from booking_resilience.monitor.record import ErrorRecord, Kind, Outcome, Severity, as_datetime, number_of
+from booking_resilience.monitor.history import AlertTransition, History, MinuteTable
+from booking_resilience.monitor.record import ErrorRecord, Outcome, Severity, as_datetime
 
 _FIRST, _LAST = 5, 20
 _QUOTA = _FIRST + _LAST
@@ -40,43 +41,20 @@ class ErrorGroup:
 
 
 class Group:
-    """A group's count, and its records that are kept."""
+    """A group's count, and its records that are kept, oldest first."""
 
-    __slots__ = ("count", "first_seen", "kept", "last")
+    __slots__ = ("common", "count", "critical", "first_seen", "last")
 
     def __init__(self, record: ErrorRecord) -> None:
         self.count: int = 0
         self.first_seen: float | datetime.datetime = record._moment
         self.last: ErrorRecord = record
-        self.kept: dict[str, Shelf] = {}
-
-    def is_bare(self) -> bool:
-        """Tell whether no record of it is kept."""
-        return not any(shelf.records for shelf in self.kept.values())
-
-
-class Shelf:
-    """Where records of one group, severity and outcome go: the group's in the common or critical ring, oldest first.
-
-    Attributes:
-        tally: How many there were of their category, severity and outcome; one cell for all that have these.
-        is_counted: Whether they count for the rate.
-        minutes: How many of the group and severity there were in each minute.
-    """
-
-    __slots__ = ("group", "is_counted", "minutes", "records", "ring", "tally")
-
-    def __init__(self, group: Group, ring: _Ring, tally: list[int], *, is_counted: bool) -> None:
-        self.group: Group = group
-        self.ring: _Ring = ring
-        self.tally: list[int] = tally
-        self.is_counted: bool = is_counted
-        self.records: list[ErrorRecord] = []
-        self.minutes: Minutes = Minutes()
+        self.common: list[ErrorRecord] = []
+        self.critical: list[ErrorRecord] = []
 
 
 class _Ring:
-    """Records of which at most `capacity` are kept; which may go is told by the sizes of the shelves.
+    """Records of which at most `capacity` are kept; which one goes is told by how many of its group there are.
 
     Attributes:
         capacity: How many may be kept.
@@ -94,7 +72,7 @@ class _Ring:
         self.dropped: int = 0
 
     def grown(self, records: list[ErrorRecord]) -> ErrorRecord | None:
-        """Note that a shelf has one record more; return the one that goes for it, if one does."""
+        """Note that a group has one record more; return the one that goes for it, if one does."""
         self._move(records, len(records) - 1, len(records))
         self.size += 1
         return self.surplus()
@@ -103,7 +81,7 @@ class _Ring:
         """Drop the record that goes first, if there are too many, and return it."""
         if self.size <= self.capacity:
             return None
-        # One of the largest shelf; of several, of the one that has been so large for longest.
+        # One of the largest group; of several, of the one that has been so large for longest.
         size = next(size for size in range(_QUOTA, 0, -1) if self._by_size[size])
         largest = next(iter(self._by_size[size].values()))
         gone = largest.pop(min(_FIRST, (size - 1) // 2))  # the oldest but the first ones
@@ -119,45 +97,55 @@ class _Ring:
 
 
 class RecordStore:
-    """Keeps `capacity` records, and critical ones beside them in a ring of their own of the same size.
+    """Keeps `capacity` records, and as many critical ones in a ring of their own.
 
-    Of each group the first 5 and the last 20 are kept in each ring. Where all that is still too much, the largest
-    group loses one, so that none ever pushes out another that is smaller. Not safe to share by itself.
+    Each ring keeps the first 5 and the last 20 of each group. If that is still too much, the largest group loses one,
+    so that no group ever displaces a smaller one. Not thread-safe by itself.
     """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._common, self._critical = _Ring(capacity), _Ring(capacity)
         self._groups: dict[str, Group] = {}
-        self._shelves: dict[str, Shelf] = {}  # by the key of a kind
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
-        self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], list[int]] = {}
-        self.minutes: MinuteTable = MinuteTable()
+        self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], int] = {}
+        self._minutes = MinuteTable()
+        self._new: dict[int, list[Any]] = {}  # a kind, and how many of it came in this minute since `settle`
+        self._minute = 0.0
 
     def add(self, record: ErrorRecord) -> bool:
         """Keep a record, and drop what that makes too many; tell whether it counts for the rate."""
         kind = record._kind
-        shelf = self._shelves.get(kind.key)
-        if shelf is None:
-            shelf = self._shelves[kind.key] = self._shelf_for(record, kind)
-        group, records = shelf.group, shelf.records
-        shelf.tally[0] += 1
-        minutes, moment = shelf.minutes, cast("float", record._moment)
-        if not minutes.begin <= moment < minutes.end:
-            minutes = shelf.minutes = self.minutes.turn(kind.fingerprint, kind.severity, moment)
-        minutes.counts[minutes.slot] += 1
+        group = self._groups.get(kind.fingerprint)
+        if group is None:
+            group = self._groups[kind.fingerprint] = Group(record)
         group.count += 1
         group.last = record
+        if not self._minute <= cast("float", record._moment) < self._minute + 60.0:
+            self.settle()
+            self._minute = cast("float", record._moment) // 60 * 60
+        new = self._new.get(id(kind)) or self._new.setdefault(id(kind), [kind, 0])
+        new[1] += 1
+        is_critical = kind.severity is Severity.CRITICAL
+        ring, records = (self._critical, group.critical) if is_critical else (self._common, group.common)
         records.append(record)
         if len(records) > _QUOTA:
             del records[_FIRST]
-            shelf.ring.dropped += 1
+            ring.dropped += 1
         else:
             self._bare.pop(kind.fingerprint, None)
-            gone = shelf.ring.grown(records)
+            gone = ring.grown(records)
             if gone is not None and gone is not record:
                 self._forget(gone._kind.fingerprint)
-        return shelf.is_counted
+        return kind.severity in _COUNTED
+
+    def settle(self) -> None:
+        """Count the records that were added since the last time; counting each by itself would take longer."""
+        for kind, count in self._new.values():
+            tally = kind.category, kind.severity, kind.outcome
+            self._tallies[tally] = self._tallies.get(tally, 0) + count
+            self._minutes.add(kind.fingerprint, kind.severity, self._minute, count)
+        self._new.clear()
 
     def resize(self, capacity: int) -> None:
         """Keep so many records from now on, and drop at once what that makes too many."""
@@ -167,26 +155,13 @@ class RecordStore:
             while (gone := ring.surplus()) is not None:
                 self._forget(gone._kind.fingerprint)
 
-    def _shelf_for(self, record: ErrorRecord, kind: Kind) -> Shelf:
-        group = self._groups.get(kind.fingerprint)
-        if group is None:
-            group = self._groups[kind.fingerprint] = Group(record)
-        ring = self._critical if kind.severity is Severity.CRITICAL else self._common
-        tally = self._tallies.setdefault((kind.category, kind.severity, kind.outcome), [0])
-        shelf = Shelf(group, ring, tally, is_counted=kind.severity in _COUNTED)
-        shelf.records = next((other.records for other in group.kept.values() if other.ring is ring), shelf.records)
-        group.kept[kind.key] = shelf
-        return shelf
-
     def _forget(self, fingerprint: str) -> None:
         """Forget the group that has been without records for longest, if this one has none left and they are many."""
-        if self._groups[fingerprint].is_bare():
+        group = self._groups[fingerprint]
+        if not group.common and not group.critical:
             self._bare[fingerprint] = None
             if len(self._bare) > self._capacity:
-                oldest = next(iter(self._bare))
-                del self._bare[oldest]
-                for key in self._groups.pop(oldest).kept:
-                    del self._shelves[key]
+                del self._groups[self._bare.popitem(last=False)[0]]
 
     @property
     def dropped(self) -> int:
@@ -195,12 +170,16 @@ class RecordStore:
 
     def count(self, what: object) -> int:
         """Return how many records there were of a category, a severity or an outcome."""
-        return sum(tally[0] for key, tally in self._tallies.items() if what in key)
+        return sum(count for tally, count in self._tallies.items() if what in tally)
 
-    def recent(self) -> list[ErrorRecord]:
+    def history(self, now: float, minutes: int, transitions: Iterable[AlertTransition]) -> History:
+        """Return what there was in the last minutes."""
+        return self._minutes.read(now, minutes, transitions)
+
+    def records(self) -> list[ErrorRecord]:
         """Return what is kept, newest first."""
-        lists = {id(shelf.records): shelf.records for shelf in self._shelves.values()}  # some shelves share one
-        return sorted((record for kept in lists.values() for record in kept), key=number_of, reverse=True)
+        records = [record for group in self._groups.values() for record in (*group.common, *group.critical)]
+        return sorted(records, key=lambda record: record._number, reverse=True)
 
     def groups(self) -> list[ErrorGroup]:
         """Return the groups, the one seen last first."""
@@ -214,7 +193,7 @@ class RecordStore:
                 as_datetime(group.first_seen),
                 group.last.timestamp,
             )
-            for group in sorted(self._groups.values(), key=lambda group: number_of(group.last), reverse=True)
+            for group in sorted(self._groups.values(), key=lambda group: group.last._number, reverse=True)
         ]
 
     def group_count(self) -> int:

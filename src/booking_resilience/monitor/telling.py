@@ -1,4 +1,4 @@
-"""Telling a monitor's listeners of records, and its owner of alerts, under no lock."""
+"""Notify a monitor's listeners of records and its owner of alerts, without holding a lock."""
 
 from __future__ import annotations
 
@@ -20,29 +20,26 @@ logger: logging.Logger = logging.getLogger("booking_resilience.monitor")
 
 
 class Teller:
-    """Who is told.
-
-    What is recorded on a thread that is telling just now is told to nobody in turn, so that nothing goes round in
-    circles.
+    """Notifies listeners. What they record themselves reaches no listener, so that nothing goes round in circles.
 
     Args:
-        on_alert: Told of alerts.
+        on_alert: Called with each event of the alert, or None.
 
     Attributes:
-        listeners: Told of records.
+        listeners: Called with each record.
         raised: How often one of them has raised.
     """
 
     def __init__(self, on_alert: Listener[AlertEvent] | None) -> None:
         self._on_alert = on_alert
         self._lock = threading.RLock()
-        self._alerting = threading.Lock()  # a claim that nobody waits for: one thread tells of alerts, so in order
+        self._alerting = threading.Lock()  # never waited for: one thread at a time tells of alerts, in order
         self._here = threading.local()
         self.listeners: tuple[Listener[ErrorRecord], ...] = ()
         self.raised: int = 0
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
-        """Have the listener told of each record, until the subscription is closed."""
+        """Call the listener with each record, until the subscription is closed."""
         check_callback("listener", listener, "a function of the record")
         entry: Listener[ErrorRecord] = functools.partial(listener)  # an identity of its own: one may listen twice
         with self._lock:
@@ -57,7 +54,7 @@ class Teller:
         try:
             self._tell_alerts(alerts)
             if record is not None and self.listeners:
-                self._notify(self.listeners, record)
+                self.tell_listeners(self.listeners, record)
                 self._tell_alerts(alerts)  # those that the listeners have set off
         finally:
             self._here.telling = False
@@ -70,10 +67,6 @@ class Teller:
             finally:
                 self._alerting.release()
 
-    def tell_listeners(self, listeners: Iterable[Listener[ErrorRecord]], record: ErrorRecord) -> None:
-        """Tell some listeners of a record."""
-        self._notify(listeners, record)
-
     def tell_alert(self, event: AlertEvent) -> None:
         """Log a transition of the alert, and tell its owner."""
         level = logging.INFO if event.state == "resolved" else logging.WARNING
@@ -81,9 +74,10 @@ class Teller:
         with contextlib.suppress(Exception):  # a logging handler that raises
             logger.log(level, "error alert %s: %.1f errors per minute, peak %.1f", *facts.values(), extra=facts)
         if self._on_alert is not None:
-            self._notify((self._on_alert,), event)
+            self.tell_listeners((self._on_alert,), event)
 
-    def _notify(self, listeners: Iterable[Listener[E]], event: E) -> None:
+    def tell_listeners(self, listeners: Iterable[Listener[E]], event: E) -> None:
+        """Call listeners with an event; what they raise is logged and counted."""
         for listener in listeners:
             try:
                 raised = notify((listener,), event, logger)

@@ -81,7 +81,9 @@ class RetryBudget:
             self._tokens = min(self._tokens, self._capacity)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a RetryBudget cannot be pickled or copied, the copy would not be shared; make one per process")
+        raise TypeError(
+            "a RetryBudget can't be pickled or copied: the copy would not be shared; make one in each process"
+        )
 
     def __repr__(self) -> str:
         return f"RetryBudget(tokens={self.tokens:g}, capacity={self._capacity / _NANO:g})"

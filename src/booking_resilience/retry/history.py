@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from booking_resilience import clock
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check_type, is_a
 from booking_resilience.events import FailedAttempt
 
 _KEY = "__booking_resilience_attempts__"
@@ -52,7 +52,7 @@ def attempts_of(error: BaseException) -> tuple[FailedAttempt, ...]:
     Raises:
         TypeError: If `error` isn't an exception.
     """
-    check_type("error", error, isinstance(error, BaseException), "an exception")
+    check_type("error", error, is_a(error, BaseException), "an exception")
     return tuple(
         FailedAttempt(number, error if failed is None else failed, delay, elapsed)
         for number, failed, delay, elapsed in _kept(error)

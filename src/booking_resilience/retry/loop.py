@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from booking_resilience import clock
-from booking_resilience.deadlines import Holder, Node, get_node, hold_to, put_back
+from booking_resilience.checks import is_a
+from booking_resilience.deadlines import Node, get_node, hold_to, leave
 from booking_resilience.events import Listener, RetryEvent, recorded
 from booking_resilience.retry.plan import Plan, check_arguments
 from booking_resilience.retry.policy import DEFAULT_RETRY, RetryPolicy
@@ -45,13 +46,12 @@ class Attempts:
     The loop, not the attempt, holds the deadline of the block: a variable may keep the attempt after the loop.
     """
 
-    __slots__ = ("__weakref__", "_attempt", "_plan", "_run", "held", "unspent")
+    __slots__ = ("__weakref__", "_attempt", "_plan", "_run", "unspent")
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._run: Run | None = None
         self._attempt: Attempt | None = None
-        self.held: tuple[Holder, Node] | None = None
         self.unspent: _Unspent | None = None
 
     def __iter__(self) -> Attempts:
@@ -108,46 +108,45 @@ class Attempt:
         number: Which attempt it is, from 1.
     """
 
-    __slots__ = ("_is_entered", "_loop", "_run", "goes_on", "held", "number", "unspent")
+    __slots__ = ("__weakref__", "_is_entered", "_loop", "_node", "_run", "goes_on", "number", "unspent")
 
     def __init__(self, run: Run, loop: Attempts) -> None:
         self._run: Run | None = run
         self._loop = weakref.ref(loop)
         self._is_entered = False
-        self.held: tuple[Holder, Node] | None = None  # where the loop is gone already
-        self.unspent: _Unspent | None = None
+        self._node: Node | None = None
+        self.unspent: _Unspent | None = None  # where the loop is gone already
         self.number: int = run.attempt + 1
         self.goes_on: bool | None = None
 
     def __enter__(self) -> Self:
         if self._run is None or self._is_entered:
-            raise RuntimeError("an attempt of retry_attempts can be entered once")
+            raise RuntimeError("an attempt of retry_attempts can be entered only once")
         self._is_entered = True
         stop = self._run.plan.stop(self._run.end)
         if stop is not None:
-            (self._loop() or self).held = hold_to(stop)
+            self._node = hold_to(stop, self._loop() or self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
         # The run leads to the errors, their tracebacks to the frame of the loop, and that to this attempt.
         run, self._run = self._run, None
         if run is None or not self._is_entered:
-            raise RuntimeError("an attempt of retry_attempts is left once, after it was entered")
-        keeper = self._loop() or self
-        held, keeper.held = keeper.held, None
-        if held is not None:
-            put_back(held[1])
+            raise RuntimeError("an attempt of retry_attempts must be entered before it is left, and left only once")
+        if self._node is not None:
+            self._node[0] = None
+            leave(self._node)
         self.goes_on = False
         try:
-            if isinstance(error, Exception):
-                self.goes_on = run.goes_on_after(error)
-            elif error is None:
+            if error is None:
                 run.succeeded()
+            elif is_a(error, Exception):
+                self.goes_on = run.goes_on_after(error)
         finally:
             if not self.goes_on:
                 run.close()
         if run.is_paid:
-            keeper.unspent = _Unspent(run)
+            (self._loop() or self).unspent = _Unspent(run)
         return self.goes_on
 
 

@@ -47,13 +47,13 @@ class Plan:
         Raises:
             DeadlineExceededError: If the deadline around it has passed.
         """
-        limit = self.policy.deadline
+        limit, outer = self.policy.deadline, in_force(node)
         end = None if limit is None else started + limit
-        if node is None or (outer := in_force(node)) is None:
+        if outer is None:
             return None, end
         if outer[1] <= started:
             raise self._too_late(outer[1])
-        return outer, outer[1] if end is None or outer[1] <= end else end
+        return outer, earlier(end, outer[1])
 
     def stop(self, end: float | None) -> float | None:
         """Return when an attempt that begins now must have ended, within an operation that ends at `end`."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from booking_resilience.callbacks import ask, check_callback
-from booking_resilience.checks import check, check_number, check_type, check_whole, is_error_filter, is_number
+from booking_resilience.callbacks import ask, check_callback, check_filter, matches
+from booking_resilience.checks import check, check_number, check_type, check_whole, is_a, is_number
 from booking_resilience.errors import CircuitOpenError, LimitExceededError, TransientError
 from booking_resilience.events import Reason, log_raised
 from booking_resilience.retry.budget import RetryBudget
@@ -24,8 +24,6 @@ RetryOn: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] | Cal
 
 _PLAIN = frozenset({ConnectionError, ConnectionResetError, ConnectionRefusedError, TimeoutError, TransientError})
 """The most frequent errors: transient by their type, and nothing to look up in those that carry no attributes."""
-
-_FILTERS = "an exception type, a tuple of them, or a function of the error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +80,7 @@ class RetryPolicy:
             check("jitter", self.jitter, is_number(self.jitter, 0, 1), allowed)
         check_number("deadline", self.deadline, above=True, or_none=True)
         check_number("attempt_timeout", self.attempt_timeout, above=True, or_none=True)
-        if not isinstance(self.retry_on, (type, tuple)):
-            check_callback("retry_on", self.retry_on, _FILTERS)
-        check_type("retry_on", self.retry_on, is_error_filter(self.retry_on), _FILTERS)
+        check_filter("retry_on", self.retry_on)
         if self.retry_on_result is not None:
             check_callback("retry_on_result", self.retry_on_result, "a function of the result, or None")
         spends = not isinstance(self.budget, type) and hasattr(self.budget, "try_spend")
@@ -104,7 +100,7 @@ class RetryPolicy:
             return self.max_delay
 
     def jittered(self, delay: float, draw: float) -> float:
-        """Return the delay with jitter, from the `draw` of a random number in [0, 1); never above `max_delay`."""
+        """Return the `delay` (seconds) with jitter, from a random `draw` in [0, 1); never above `max_delay`."""
         if self.jitter == "full":
             return delay * draw
         low, high = delay * (1 - self.jitter), min(delay * (1 + self.jitter), self.max_delay)
@@ -112,24 +108,22 @@ class RetryPolicy:
 
     def passes(self, error: BaseException) -> bool:
         """Tell whether `retry_on` accepts the error; if it raises, that is logged, and the answer is no."""
-        retry_on = self.retry_on
-        if isinstance(retry_on, (type, tuple)):
-            return isinstance(error, retry_on)
-        if retry_on is is_transient:  # our own, which neither raises nor awaits
+        if self.retry_on is is_transient:  # our own, which neither raises nor awaits
             return is_transient(error)
-        return _ruled("retry_on", retry_on, error)
+        try:
+            return matches(self.retry_on, error, unknown=False, logger=logger)
+        except Exception as raised:  # noqa: BLE001 - a rule's error must not replace the caller's
+            log_raised(logger, raised, "retry_on raised")
+            return False
 
     def rejects(self, result: object) -> bool:
         """Tell whether `retry_on_result` rejects the result; if it raises, that is logged, and the answer is no."""
-        return self.retry_on_result is not None and _ruled("retry_on_result", self.retry_on_result, result)
-
-
-def _ruled(name: str, rule: Callable[..., object], about: object) -> bool:
-    try:
-        return bool(ask(rule, about, unknown=False, logger=logger))
-    except Exception as error:  # noqa: BLE001 - a rule's error must not replace the caller's
-        log_raised(logger, error, "%s raised", name)
-        return False
+        rule = self.retry_on_result
+        try:
+            return rule is not None and bool(ask(rule, result, unknown=False, logger=logger))
+        except Exception as raised:  # noqa: BLE001 - nor here
+            log_raised(logger, raised, "retry_on_result raised")
+            return False
 
 
 DEFAULT_RETRY = RetryPolicy()
@@ -162,11 +156,12 @@ def decide(
     """
     if time_is_up:
         return "deadline"
-    says_nothing = type(error) in _PLAIN and not error.__dict__
+    kind = type(error)
+    says_nothing = type(kind) is type and kind in _PLAIN and not error.__dict__  # a metaclass may refuse to be compared
     if error is not None and not (says_nothing and policy.retry_on is is_transient):
         if holds(error, CircuitOpenError):
             return "circuit_open"
-        is_endless = isinstance(error, LimitExceededError) and error.retry_after is None
+        is_endless = is_a(error, LimitExceededError) and retry_after_of(error) is None
         if is_endless or holds_interrupt(error) or not policy.passes(error):
             return "not_transient"
     if circuit_open:

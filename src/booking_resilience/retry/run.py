@@ -2,7 +2,7 @@
 
 There are two, since waiting has two colours; `Run`, which both tell of each failure, is shared. A success at the
 first attempt, by far the most frequent end, makes no `Run`. Sleeping happens outside the `except` block, so that the
-next attempt's error does not get this one's as context. An attempt's deadline is in force while its `holder` lives.
+next attempt's error does not get this one's as context. An attempt's deadline is its `node`, and over in one step.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any
-from weakref import ref
 
 from booking_resilience import clock
 from booking_resilience.awaitables import not_awaitable, refuse_awaitable
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.cutoff import cut_off
-from booking_resilience.deadlines import Holder, Node, get_node, put_back, set_node
+from booking_resilience.deadlines import Node, get_node, leave, set_node
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, ResilienceError
 from booking_resilience.events import Outcome, Reason, RetryEvent, recorded, tell_began
 from booking_resilience.retry.history import RawAttempt, hide_plumbing, remember
@@ -40,10 +39,11 @@ class Run:
         delay: Seconds to wait before the next one.
         error: What the last one raised; None if `retry_on_result` rejected its result.
         failures: What `attempts_of` tells of.
+        is_heard: Whether anybody hears of a retry or a recovery.
         is_paid: Whether the next attempt is paid from the budget, and not yet made.
     """
 
-    __slots__ = ("attempt", "began", "delay", "end", "error", "failures", "is_paid", "plan", "started")
+    __slots__ = ("attempt", "began", "delay", "end", "error", "failures", "is_heard", "is_paid", "plan", "started")
 
     def __init__(self, plan: Plan, started: float, end: float | None, began: int) -> None:
         self.plan: Plan = plan
@@ -54,6 +54,7 @@ class Run:
         self.failures: list[RawAttempt] = []
         self.error: BaseException | None = None
         self.delay: float = 0.0
+        self.is_heard: bool = plan.is_heard()
         self.is_paid: bool = False
 
     def goes_on_after(self, error: Exception | None) -> bool:
@@ -62,14 +63,15 @@ class Run:
         policy, halted = plan.policy, plan.circuit_open
         self.attempt = attempt = self.attempt + 1
         self.is_paid = time_is_up = False
-        if isinstance(error, ResilienceError):
-            time_is_up = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == end
-            if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
-                with contextlib.suppress(Exception):  # a subclass that refuses attributes
+        if issubclass(type(error), ResilienceError):
+            with contextlib.suppress(Exception):  # a subclass that refuses attributes
+                time_is_up = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == end
+                if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
                     error.__cause__ = self.failures[-1][1]
         self.error = error
         step: float | Reason
-        step = decide(policy, error, attempt, now, end, random.random(), halted is not None and halted(), time_is_up)
+        draw = random.random() if policy.base_delay else 0.0
+        step = decide(policy, error, attempt, now, end, draw, halted is not None and halted(), time_is_up)
         if policy.budget is not None and not isinstance(step, str):
             self.is_paid = policy.budget.try_spend()
             step = step if self.is_paid else "budget"
@@ -80,7 +82,7 @@ class Run:
         self.delay = step
         if error is not None:
             self.failures.append((attempt, error, step, elapsed))
-        if plan.is_heard():
+        if self.is_heard:
             try:
                 self._tell("retrying", None, step, elapsed)
             except BaseException:  # an interrupt
@@ -90,7 +92,7 @@ class Run:
 
     def goes_on_with(self, result: object) -> bool:
         """Note that the attempt returned; tell whether there will be another all the same."""
-        if self.plan.policy.rejects(result):
+        if self.plan.policy.retry_on_result is not None and self.plan.policy.rejects(result):
             return self.goes_on_after(None)
         self.succeeded()
         return False
@@ -101,7 +103,7 @@ class Run:
         if plan.policy.budget is not None:
             plan.policy.budget.deposit()
         self.attempt += 1
-        if self.attempt > 1 and plan.is_heard():
+        if self.attempt > 1 and self.is_heard:
             if self.failures:
                 self.error = self.failures[-1][1]
             self._tell("recovered", None, None, clock.monotonic() - self.started)
@@ -182,50 +184,49 @@ def drive(
         instead: What that error advises.
         applies: Whether `fn` calls what it gets as its first argument.
     """
-    policy, timeout = plan.policy, plan.policy.attempt_timeout
-    is_limited = policy.deadline is not None or timeout is not None
+    policy, limit, timeout = plan.policy, plan.policy.deadline, plan.policy.attempt_timeout
+    is_limited = limit is not None or timeout is not None
     is_judged = policy.retry_on_result is not None or policy.budget is not None
     plain: type | None = None  # the type of the last result, if none of that type must be awaited
 
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal plain
         started, began, outer = clock.monotonic(), recorded.last, get_node()
-        outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
-        run: Run | None = None
-        holder: Holder | None = None
+        while outer is not None and outer[0] is None:  # most often what the call before this one left
+            outer = outer[2]
+        end = None if limit is None else started + limit
+        if outer is not None:
+            outer, end = plan.ends(started, outer)
+        run = Run(plan, started, end, began) if is_judged else None
+        node: Node | None = None
         result: Any = None
         try:
             while True:
                 try:
-                    stop = end if timeout is None else plan.stop(end)
-                    if is_limited and stop is not None:
-                        holder = set()
-                        set_node((ref(holder), stop, outer, stop is not end))
-                    result = fn(*args, **kwargs) if kwargs else fn(*args)
+                    try:
+                        if is_limited:
+                            stop = end if timeout is None else plan.stop(end)
+                            set_node(node := [object, stop, outer, stop is not end])
+                        result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                    finally:
+                        if node is not None:
+                            node[0] = None
+                            if get_node() is not node:
+                                leave(node)
                 except Exception as error:
-                    if holder is not None:
-                        holder = None
-                        set_node(outer)
                     run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
-                    if holder is not None:
-                        holder = None
-                        set_node(outer)
                     if type(result) is not plain:
                         plain = refuse_awaitable(result, called, instead, args[0] if applies else fn)
-                    if run is None and not is_judged:
-                        return result
-                    run = run or Run(plan, started, end, began)
-                    if not run.goes_on_with(result):
+                    if run is None or not run.goes_on_with(result):
                         return result
                 if run.delay and not run.pause():
                     if run.error is None:
                         return result
                     raise run.error
         finally:
-            holder = None
             if run is not None:
                 run.close()
 
@@ -241,56 +242,54 @@ def drive_async(
     applies: bool = False,
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
     """Return a coroutine function that calls and awaits `fn` as the plan says, cutting it off where it must."""
-    policy, timeout, operation = plan.policy, plan.policy.attempt_timeout, plan.operation
-    is_limited = policy.deadline is not None or timeout is not None
+    policy, limit, timeout = plan.policy, plan.policy.deadline, plan.policy.attempt_timeout
+    is_limited = limit is not None or timeout is not None
     is_judged = policy.retry_on_result is not None or policy.budget is not None
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         started, began, outer = clock.monotonic(), recorded.last, get_node()
-        outer, end = plan.ends(started, outer) if is_limited or outer is not None else (None, None)
-        run: Run | None = None
-        holder: Holder | None = None
-        result: Any = None
+        while outer is not None and outer[0] is None:  # most often what the call before this one left
+            outer = outer[2]
+        end = None if limit is None else started + limit
+        if outer is not None:
+            outer, end = plan.ends(started, outer)
+        run = Run(plan, started, end, began) if is_judged else None
         node: Node | None = None
+        result: Any = None
         try:
             while True:
                 try:
-                    stop = end if timeout is None else plan.stop(end)
-                    if is_limited and stop is not None:
-                        holder = set()
-                        set_node(node := (ref(holder), stop, outer, stop is not end))
-                    result = fn(*args, **kwargs) if kwargs else fn(*args)
-                    if awaited := type(result) is CoroutineType or is_awaitable(result):
-                        if stop is None:
-                            result = await result
-                        else:
-                            kind = DeadlineExceededError if stop is end else TimeoutError
-                            is_own = outer is None or stop is not outer[1]
-                            result = await cut_off(result, stop, kind, operation, is_own)
+                    try:
+                        stop = end if timeout is None else plan.stop(end)
+                        if is_limited:
+                            set_node(node := [object, stop, outer, stop is not end])
+                        result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
+                        if awaited := type(result) is CoroutineType or is_awaitable(result):
+                            if stop is None:
+                                result = await result
+                            else:
+                                kind = DeadlineExceededError if stop is end else TimeoutError
+                                is_own = outer is None or stop is not outer[1]
+                                result = await cut_off(result, stop, kind, plan.operation, is_own)
+                    finally:
+                        if node is not None:
+                            node[0] = None
+                            if get_node() is not node:
+                                leave(node)
                 except Exception as error:
-                    if holder is not None and node is not None:
-                        holder = None
-                        put_back(node)
                     run = run or Run(plan, started, end, began)
                     if not run.goes_on_after(error):
                         raise
                 else:
-                    if holder is not None and node is not None:
-                        holder = None
-                        put_back(node)
                     if not awaited:
                         raise not_awaitable(args[0] if applies else fn, called, instead)
-                    if run is None and not is_judged:
-                        return result
-                    run = run or Run(plan, started, end, began)
-                    if not run.goes_on_with(result):
+                    if run is None or not run.goes_on_with(result):
                         return result
                 if not await run.pause_async():
                     if run.error is None:
                         return result
                     raise run.error
         finally:
-            holder = None
             if run is not None:
                 run.close()
 

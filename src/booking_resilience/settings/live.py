@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
 from booking_resilience.awaitables import gives_coroutines, within
+from booking_resilience.parts import Role
 from booking_resilience.pipeline import Pipeline
 
 P = ParamSpec("P")
@@ -41,8 +42,9 @@ class LivePipeline(Pipeline):
         return cast("Callable[[Callable[P, R]], Callable[P, R]]", functools.partial(within, decorate))
 
     def _take_settings(self, other: Pipeline) -> None:
-        """Go on as the other pipeline, which is used for nothing else; a budget stays, and takes its settings, too.
+        """Go on as the other pipeline, which is used for nothing else.
 
+        What it doesn't only name stays, and takes its settings, too: a budget, a hedge, a timeout.
         Calls under way end by the old settings.
         """
         budget, new_budget = self.retry.budget, other.retry.budget
@@ -50,6 +52,12 @@ class LivePipeline(Pipeline):
             budget._take_settings(new_budget)
             retry = dataclasses.replace(other.retry, budget=budget)
             other._retry, other._plan = retry, dataclasses.replace(other._plan, policy=retry)
+        kept: tuple[Role, ...] = ("hedge", "timeout")
+        for role in kept:
+            part, new_part = self.part(role), other.part(role)
+            if part is not None and new_part is not None:
+                part._take_settings(new_part)
+                other._parts[role] = part
         parts = [name for name in Pipeline.__slots__ if name not in _CACHES]
         for name in (*parts, *_CACHES):  # in this order: nothing is kept in the new caches that old parts made
             setattr(self, name, getattr(other, name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_type
@@ -13,14 +13,20 @@ from booking_resilience.pipeline import Pipeline
 from booking_resilience.settings.parts import SECTIONS, build
 from booking_resilience.settings.sources import Source, SourceLike
 
+if TYPE_CHECKING:
+    from booking_resilience.load import ConcurrencyLimit, RateLimit
+else:
+    ConcurrencyLimit = RateLimit = Any  # loaded when there are limits
+
 
 class Settings:
-    """Pipelines, breakers and monitors as their settings have them; made by `Settings.load`.
+    """Pipelines and their parts as their settings have them; made by `Settings.load`.
 
-    The tables are `[pipelines.NAME]`, `[breakers.NAME]` and `[monitors.NAME]`; their keys are the arguments of
-    `Pipeline`, `CircuitBreaker` and `ErrorMonitor`, with tables of their own for `retry`, `retry.budget`,
-    `failure_rate` and `alert`. A pipeline's `breaker` and `monitor` are names. "none" stands for None. Functions, types
-    and connections are set in code. Safe to share between threads.
+    The tables are `[pipelines.NAME]`, `[breakers.NAME]`, `[monitors.NAME]`, `[limits.NAME]` and `[rates.NAME]`; their
+    keys are the arguments of `Pipeline`, `CircuitBreaker`, `ErrorMonitor`, `RateLimit`, and of `ConcurrencyLimit` where
+    there is a `limit`, else of `AdaptiveLimit`. `retry`, `retry.budget`, `hedge`, `timeout`, `failure_rate` and `alert`
+    are tables of their own. A pipeline's `breaker`, `monitor`, `limit` and `rate` are names. "none" stands for None.
+    Functions, types and connections are set in code. Safe to share between threads.
 
     >>> settings = Settings.load({"pipelines": {"appwrite": {"breaker": "db", "retry": {"max_attempts": 5}}},
     ...                           "breakers": {"db": {"cooldown": 10.0}}})
@@ -54,20 +60,30 @@ class Settings:
         """Return the pipeline of that name, always the same object.
 
         Raises:
-            ValueError: If there is none of that name, as from the others.
+            ValueError: If there is none of that name.
         """
         pipeline: Pipeline = self._get("pipelines", name)
         return pipeline
 
     def breaker(self, name: str) -> CircuitBreaker:
-        """Return the breaker of that name, always the same object."""
+        """Return the breaker of that name, always the same object; `ValueError` if there is none."""
         breaker: CircuitBreaker = self._get("breakers", name)
         return breaker
 
     def monitor(self, name: str) -> ErrorMonitor:
-        """Return the monitor of that name, always the same object."""
+        """Return the monitor of that name, always the same object; `ValueError` if there is none."""
         monitor: ErrorMonitor = self._get("monitors", name)
         return monitor
+
+    def limit(self, name: str) -> ConcurrencyLimit:
+        """Return the limit of that name, always the same object; an `AdaptiveLimit` where its table has no `limit`."""
+        limit: ConcurrencyLimit = self._get("limits", name)
+        return limit
+
+    def rate(self, name: str) -> RateLimit:
+        """Return the rate limit of that name, always the same object; `ValueError` if there is none."""
+        rate: RateLimit = self._get("rates", name)
+        return rate
 
     def reload(self) -> None:
         """Read the same source again and have the objects take what it says; all of it, or nothing if it is wrong.
@@ -87,10 +103,10 @@ class Settings:
             tables = {section: _copied(place.at(section).table(tree.get(section, {}))) for section in SECTIONS}
             made: dict[str, dict[str, Any]] = {}
             final: dict[str, dict[str, Any]] = {}  # what pipelines may name: the objects that stay, and new ones
-            for section, constructor in SECTIONS.items():
+            for section, kind in SECTIONS.items():
                 where = place.at(section)
                 made[section] = {
-                    name: build(constructor, where.at(name), table, final) for name, table in tables[section].items()
+                    name: build(kind, where.at(name), table, final) for name, table in tables[section].items()
                 }
                 final[section] = {name: self._objects[section].get(name, new) for name, new in made[section].items()}
             self._take(made, tables)

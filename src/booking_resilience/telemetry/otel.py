@@ -11,24 +11,23 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import threading
 import weakref
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider
 
 from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_whole
 from booking_resilience.deadlines import reset
-from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent, Subscription
+from booking_resilience.events import BreakerEvent, RetryEvent, Subscription
 from booking_resilience.monitor import DEFAULT_REDACTION, ErrorMonitor, ErrorRecord
 from booking_resilience.pipeline import Pipeline
+from booking_resilience.telemetry.observed import BREAKER, OPERATION, OTHER, OWN, Durable, Limit, Names, Observed
 
 __all__ = ["Telemetry"]
 
@@ -36,36 +35,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-OTHER = "_OTHER"
-_OWN = "booking_resilience"
-OPERATION, OUTCOME, BREAKER = f"{_OWN}.operation", f"{_OWN}.outcome", f"{_OWN}.breaker"
+OUTCOME = f"{OWN}.outcome"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ATTEMPTS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
 
 
-class _Names:
-    """Names as they come, up to a number; then all others are one."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._known: frozenset[str] = frozenset()
-
-    def __call__(self, name: str) -> str:
-        if name not in self._known:
-            with self._lock:
-                if len(self._known | {name}) > self._most:
-                    return OTHER
-                self._known |= {name}
-        return name
-
-
 class Telemetry:
-    """Metrics and span events of pipelines, retries, breakers and monitors. Make one, share it.
+    """Metrics and span events of pipelines, retries, breakers, limits and monitors. Make one, share it.
 
     Args:
         meter_provider: Where the metrics go; by default the global one.
-        max_names: How many names of operations, of breakers and of error types become attributes; 1 or more.
+        max_names: How many names of operations, breakers, limits and error types each become attributes; 1 or more.
 
     Raises:
         TypeError: If `max_names` is not a whole number.
@@ -75,9 +55,8 @@ class Telemetry:
     def __init__(self, *, meter_provider: MeterProvider | None = None, max_names: int = 100) -> None:
         check_whole("max_names", max_names)
         meter = metrics.get_meter("booking_resilience", meter_provider=meter_provider)
-        self._operations, self._types, self._breakers = _Names(max_names), _Names(max_names), _Names(max_names)
-        self._watched_breakers: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
-        self._watched_monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
+        self._operations, self._types = Names(max_names), Names(max_names)
+        self._observed = Observed(meter, self._operations, max_names)
         self._duration = meter.create_histogram(
             "booking_resilience.operation.duration", "s", "How long operations took, retries and pauses included.",
             explicit_bucket_boundaries_advisory=_SECONDS,
@@ -95,66 +74,73 @@ class Telemetry:
         self._errors = meter.create_counter(
             "booking_resilience.errors", "{error}", "Operations that failed or recovered, as the monitor records them."
         )
-        meter.create_observable_up_down_counter(
-            "booking_resilience.breaker.state",
-            [self._states],
-            "{breaker}",
-            "How many breakers are in a state, by name.",
-        )
-        meter.create_observable_gauge(
-            "booking_resilience.error_rate", [self._rates], "{error}/min", "Errors per minute, of all monitors."
-        )
 
     def pipeline(self, pipeline: Pipeline) -> Pipeline:
-        """Return a pipeline of the same parts whose calls, attempts and retries are measured."""
-        return _MeasuredPipeline(self, pipeline)
+        """Return a pipeline of the same parts whose calls, attempts, retries and hedges are measured."""
+        measured = _MeasuredPipeline(self, pipeline)
+        self._observed.pipelines.add(measured)
+        return measured
 
     def on_event(self, event: RetryEvent) -> None:
-        """Count a retry; for the `on_event=` of `with_retry` and its kin. A measured pipeline does it by itself."""
+        """Count a retry, as the `on_event=` of `with_retry` and its kin. A measured pipeline does that by itself."""
         operation, kind = self._operations(event.operation), self._type_of(event.error)
         if event.outcome == "retrying":
             self._retries.add(1, {OPERATION: operation, "error.type": kind})
         facts = {
-            OPERATION: event.operation, OUTCOME: event.outcome, f"{_OWN}.retry.reason": event.reason,
-            f"{_OWN}.retry.attempt": event.attempt, f"{_OWN}.retry.delay": event.delay,
+            OPERATION: event.operation, OUTCOME: event.outcome, f"{OWN}.retry.reason": event.reason,
+            f"{OWN}.retry.attempt": event.attempt, f"{OWN}.retry.delay": event.delay,
             "error.type": None if event.error is None else kind,
         }  # fmt: skip
-        _add_event(f"{_OWN}.retry", facts)
+        _add_event(f"{OWN}.retry", facts)
         call = _current.get()
         if call is not None and call.operation == event.operation:
             call.attempts, call.outcome = max(1, event.attempt), event.outcome
 
     def watch_breaker(self, breaker: CircuitBreaker) -> Subscription:
         """Count a breaker's transitions and show its state, until the subscription is closed."""
-        self._watched_breakers.add(breaker)
-        return self._until_closed(breaker.subscribe(self._on_transition), self._watched_breakers, breaker)
+        return self._until_closed(self._observed.breakers, breaker, breaker.subscribe(self._on_transition))
 
     def watch_monitor(self, monitor: ErrorMonitor) -> Subscription:
         """Count a monitor's records and show its error rate, until the subscription is closed.
 
         A record also becomes an `exception` event of the active span, redacted as the record is.
         """
-        self._watched_monitors.add(monitor)
-        return self._until_closed(monitor.subscribe(self._on_record), self._watched_monitors, monitor)
+        return self._until_closed(self._observed.monitors, monitor, monitor.subscribe(self._on_record))
 
-    def _until_closed(self, subscription: Subscription, watched: weakref.WeakSet[Any], what: object) -> Subscription:
+    def watch_limit(self, limit: Limit) -> Subscription:
+        """Show how full a limit or rate is, and count the calls that it rejects, until the subscription is closed."""
+        return self._until_closed(self._observed.limits, limit)
+
+    def watch_durable(self, durable: Durable) -> Subscription:
+        """Show how many durable workflows wait, and since when, until the subscription is closed.
+
+        The database is asked whenever metrics are collected, on the thread that collects them.
+        """
+        return self._until_closed(self._observed.durables, durable)
+
+    def _until_closed(
+        self, watched: weakref.WeakSet[Any], what: object, subscription: Subscription | None = None
+    ) -> Subscription:
+        watched.add(what)
+
         def close() -> None:
-            subscription.close()
             watched.discard(what)
+            if subscription is not None:
+                subscription.close()
 
         return Subscription(close)
 
     def _on_transition(self, event: BreakerEvent) -> None:
         name = DEFAULT_REDACTION.clean(event.name)
         states = {f"{BREAKER}.state.old": event.old.value, f"{BREAKER}.state.new": event.new.value}
-        self._transitions.add(1, {f"{BREAKER}.name": self._breakers(name), **states})
+        self._transitions.add(1, {f"{BREAKER}.name": self._observed.breaker_names(name), **states})
         reason = DEFAULT_REDACTION.clean(event.reason)
         _add_event(BREAKER, {f"{BREAKER}.name": name, **states, f"{BREAKER}.reason": reason})
 
     def _on_record(self, record: ErrorRecord) -> None:
         facts = {
-            OPERATION: self._operations(record.operation), f"{_OWN}.category": record.category.value,
-            f"{_OWN}.severity": record.severity.value, OUTCOME: record.outcome,
+            OPERATION: self._operations(record.operation), f"{OWN}.category": record.category.value,
+            f"{OWN}.severity": record.severity.value, OUTCOME: record.outcome,
             "error.type": self._types(record.error_type),
         }  # fmt: skip
         self._errors.add(1, facts)
@@ -164,19 +150,6 @@ class Telemetry:
                 "exception.stacktrace": record.stacktrace, OPERATION: record.operation, OUTCOME: record.outcome,
             }  # fmt: skip
             _add_event("exception", exception)
-
-    def _states(self, options: CallbackOptions) -> Iterator[Observation]:  # noqa: ARG002 - that is how it is called
-        counts: Counter[tuple[str, BreakerState]] = Counter()
-        for breaker in tuple(self._watched_breakers):
-            name, current = self._breakers(DEFAULT_REDACTION.clean(breaker.name)), breaker.state
-            counts.update({(name, state): int(current is state) for state in BreakerState})
-        for (name, state), count in counts.items():
-            yield Observation(count, {f"{BREAKER}.name": name, f"{BREAKER}.state": state.value})
-
-    def _rates(self, options: CallbackOptions) -> Iterator[Observation]:  # noqa: ARG002 - that is how it is called
-        monitors = tuple(self._watched_monitors)
-        if monitors:
-            yield Observation(sum(monitor.error_rate for monitor in monitors))
 
     def _type_of(self, error: BaseException | None) -> str:
         return OTHER if error is None else self._types(_name_of(type(error)))
@@ -214,7 +187,7 @@ _current: ContextVar[_Call | None] = ContextVar("booking_resilience_measured_cal
 class _MeasuredPipeline(Pipeline):
     """A pipeline that measures its calls."""
 
-    __slots__ = ("_telemetry",)
+    __slots__ = ("__weakref__", "_telemetry")
 
     def __init__(self, telemetry: Telemetry, parts: Pipeline) -> None:
         super().__init__(
@@ -255,7 +228,8 @@ class _MeasuredPipeline(Pipeline):
     def _watch(self, event: RetryEvent) -> None:
         with contextlib.suppress(Exception):  # telemetry must not hurt
             self._telemetry.on_event(event)
-        super()._watch(event)
+        if self._records is not None:
+            self._records.on_event(event)
 
     def _around(self, operation: str, fn: Callable[P, R], *, is_async: bool | None = None) -> Callable[P, R]:
         if inspect.iscoroutinefunction(fn) if is_async is None else is_async:

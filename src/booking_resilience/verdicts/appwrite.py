@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from booking_resilience.checks import is_a
 from booking_resilience.verdicts import table
 from booking_resilience.verdicts.facts import Found, attribute
 from booking_resilience.verdicts.meanings import MEANINGS
@@ -39,14 +40,14 @@ def find_appwrite(error: BaseException, is_sdk: bool, find: Callable[[BaseExcept
     if is_sdk and (status := status_of(error)):
         kind, response = attribute(error, "type"), _response(error)
         return by_status(status, kind if isinstance(kind, str) else None, attribute(response, "headers"))
-    if not is_sdk and not (isinstance(error, _STUMBLES) and _came_through(error)):
+    if not is_sdk and not (issubclass(type(error), _STUMBLES) and _came_through(error)):
         return None
     if found := by_response(error):  # of the request, while the SDK could not read its body
         return found
     if not is_sdk:
         return Found("cut", of_appwrite=True) if _is_of_an_answer(error) else Found("mistake")
     for link in _links(error):
-        if isinstance(link, ValueError) and _came_through(link) and _is_of_an_answer(link):
+        if is_a(link, ValueError) and _came_through(link) and _is_of_an_answer(link):
             return Found("cut", of_appwrite=True)  # the SDK's services wrap what their models reject
         if link is not error and (found := find(link)).meaning in ("cut", "unanswered", "unsent", "untrusted"):
             return found
@@ -128,7 +129,7 @@ def _links(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         held = (attribute(link, "message"), link.__cause__, link.__context__)
-        waiting += [other for other in held if isinstance(other, BaseException)]
+        waiting += [other for other in held if is_a(other, BaseException)]
 
 
 def _is_sdk(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from booking_resilience.checks import is_a
 from booking_resilience.verdicts import table
 from booking_resilience.verdicts.appwrite import find_appwrite
 from booking_resilience.verdicts.facts import READERS, Found, attribute, text_of
@@ -20,7 +21,7 @@ _rules: weakref.WeakKeyDictionary[type, Rule] = weakref.WeakKeyDictionary()
 
 
 def find(error: BaseException) -> Found:
-    """Return what is known of an error that is no group: nothing, if it can't be looked at."""
+    """Return what is known of an error that isn't a group; nothing, if it can't be inspected."""
     try:
         is_sdk = rule_of(type(error)).reads == "appwrite"
         return find_appwrite(error, is_sdk, _of_any_library) or _of_any_library(error)
@@ -62,7 +63,7 @@ def _names_of(package: str) -> dict[str, Rule]:
 
 
 def _find(error: BaseException, seen: set[int]) -> Found:
-    if not isinstance(error, Exception):
+    if not is_a(error, Exception):
         return Found("nothing")
     seen.add(id(error))
     rule = rule_of(type(error))
@@ -100,7 +101,7 @@ def _links(error: BaseException, names: tuple[str, ...]) -> Iterator[BaseExcepti
             continue
         held = attribute(error, name)
         for item in held[:_ITEMS_READ] if isinstance(held, tuple) else (held,):
-            if isinstance(item, BaseException):
+            if is_a(item, BaseException):
                 yield item
 
 

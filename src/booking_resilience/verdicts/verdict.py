@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from booking_resilience.checks import is_a
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory
 from booking_resilience.verdicts.facts import Found, attribute
@@ -57,9 +58,9 @@ def classify(error: BaseException) -> Verdict:
 
 
 def judge(error: BaseException, find_one: Callable[[BaseException], Found]) -> Verdict:
-    """Return what an error means, by what `find_one` knows of one that is no group."""
+    """Return what an error means, by what `find_one` knows of errors that aren't groups."""
     _check(error)
-    if not isinstance(error, BaseExceptionGroup):
+    if not is_a(error, BaseExceptionGroup):
         found = find_one(error)
         return Verdict(
             MEANINGS[found.meaning].transient, found.reached, _category(found), found.status, found.type,
@@ -88,9 +89,9 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_backend_failure(error: BaseException) -> bool:
-    """Tell whether an error says that the backend is in trouble, or is of a kind that isn't known.
+    """Tell whether an error counts as a failure of the backend. Errors of an unknown kind do.
 
-    What a backend answers in good health (a refused login, a 404, a conflict) isn't, nor is what is no evidence.
+    The answers of a healthy backend (a refused login, a 404, a conflict) don't, nor does what is no evidence.
     """
     _check(error)
     return any(MEANINGS[find(leaf).meaning].failure for leaf in leaves(error))
@@ -99,7 +100,7 @@ def is_backend_failure(error: BaseException) -> bool:
 def is_no_evidence(error: BaseException) -> bool:
     """Tell whether an error says nothing of the backend's health.
 
-    That are requests to slow down, refusals of this library's own breakers and limits, the end of an enclosing
+    These are requests to slow down, rejections by this library's own breakers and limits, the end of an enclosing
     deadline, mistakes of the program, and interrupts.
     """
     _check(error)
@@ -125,7 +126,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
     waiting = [error]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, BaseExceptionGroup):
+        if is_a(item, BaseExceptionGroup):
             waiting.extend(reversed(_exceptions.__get__(item)))
         else:
             yield item
@@ -133,24 +134,24 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 def holds(error: BaseException, *kinds: type[BaseException]) -> bool:
     """Tell whether an error is of one of these types, or a group that holds such a one."""
-    return any(isinstance(leaf, kinds) for leaf in leaves(error))
+    return any(issubclass(type(leaf), kinds) for leaf in leaves(error))
 
 
 def holds_interrupt(error: BaseException) -> bool:
     """Tell whether an error is an interrupt, an exit or a cancellation, or a group that holds one."""
-    return any(not isinstance(leaf, Exception) for leaf in leaves(error))
+    return any(not is_a(leaf, Exception) for leaf in leaves(error))
 
 
 def is_own_refusal(error: BaseException) -> bool:
     """Tell whether all of an error are refusals of breakers and limits of ours, or interrupts."""
     return all(
-        isinstance(leaf, (CircuitOpenError, LimitExceededError)) or not isinstance(leaf, Exception)
+        is_a(leaf, CircuitOpenError) or is_a(leaf, LimitExceededError) or not is_a(leaf, Exception)
         for leaf in leaves(error)
     )
 
 
 def _check(error: object) -> None:
-    if not isinstance(error, BaseException):
+    if not is_a(error, BaseException):
         raise TypeError(f"error must be an exception, not {error!r}")
 
 

@@ -16,7 +16,7 @@ _HEADERS_READ: Final = 1000
 
 
 def seconds_of(value: object) -> float | None:
-    """Return the seconds that a wish stands for, 0 or more, infinity included; None if it is no sane one.
+    """Return the seconds that a wish stands for, 0 or more, infinity included; None if it isn't a sane one.
 
     Args:
         value: A number of any kind or its text, in seconds; an HTTP date (RFC 9110, 5.6.7), as text; a `timedelta`.

@@ -78,7 +78,7 @@ def _is_coroutine_function(fn: Any) -> bool:
 
 
 def _mark(middleware: ResilienceDjango) -> None:
-    """Have Django take the object for a coroutine function."""
+    """Make Django treat the object as a coroutine function."""
     from asgiref.sync import markcoroutinefunction
 
     markcoroutinefunction(middleware)

@@ -138,7 +138,10 @@ class IdempotencyKey:
 
 
 class IdempotencyKeyWSGI:
-    """WSGI middleware that does as `IdempotencyKey`. Servers join headers that are sent twice: those count as one."""
+    """WSGI middleware with the arguments and errors of `IdempotencyKey`.
+
+    Servers join headers that are sent twice: those count as one key.
+    """
 
     def __init__(
         self,

@@ -138,7 +138,9 @@ class Resilience:
 
 
 class ResilienceWSGI:
-    """WSGI middleware that does as `Resilience`: `app.wsgi_app = ResilienceWSGI(app.wsgi_app, monitor=monitor)`.
+    """WSGI middleware with the arguments of `Resilience`.
+
+    Flask: `app.wsgi_app = ResilienceWSGI(app.wsgi_app, monitor=monitor)`.
 
     The application runs in a context of its own, its response too: when the server reads it late, or never, no
     deadline is left behind in the server's thread.

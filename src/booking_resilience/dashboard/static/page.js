@@ -5,6 +5,7 @@ import { showChart, startChart } from "./chart.js";
 import { showGroups } from "./groups.js";
 import { offer, query, startFilters } from "./filters.js";
 import { countDown, showBreakers, startBreakers } from "./breakers.js";
+import { showLimits } from "./limits.js";
 
 const EVERY = 1000, TOO_LONG = 8000, title = document.title;
 let version = "", asking = null, timer = 0, noticed = 0;
@@ -48,6 +49,8 @@ function show(state) {
   showTiles(state.stats, state.alert !== null);
   showChart(state.chart);
   showBreakers(state.breakers);
+  showLimits(state.limits);
+  $("side").hidden = state.breakers.length + state.limits.length === 0;
   showProcesses(state.processes);
   offer(state);
   showGroups(state);

@@ -1,29 +1,13 @@
-"""What a started `Durable` is made of, and helpers for event loops."""
+"""Helpers of `Durable`: the names of workflows, and what event loops need."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.durable.crew import Crew
-from booking_resilience.durable.engine import Engine
-from booking_resilience.durable.store import Store
-from booking_resilience.durable.watch import Watch
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What works while a `Durable` is started."""
-
-    store: Store
-    lives: Any
-    crew: Crew
-    engine: Engine
-    watch: Watch
 
 
 def name_of(workflow: object) -> str:
