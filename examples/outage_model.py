@@ -1,9 +1,9 @@
 """A backend in trouble and its clients, as a discrete-event simulation in virtual time.
 
 Clients start operations at random moments. The library's own objects decide about each attempt: a `RetryPolicy` asked
-through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled. The backend serves requests
-one at a time from a queue; as on a real server, a client that gives up leaves its request in the queue. Everything
-follows from the settings and the seed.
+through `decide`, a `RetryBudget`, a `CircuitBreaker` whose permits are taken and settled, and an `AdaptiveLimit`. The
+backend serves requests from a queue, one at a time or a few; as on a real server, a client that gives up leaves its
+request in the queue. Everything follows from the settings and the seed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from booking_resilience import BreakerState, CircuitBreaker, CircuitOpenError, RetryBudget, RetryPolicy
+from booking_resilience import (
+    BreakerState,
+    CircuitBreaker,
+    CircuitOpenError,
+    LimitExceededError,
+    RetryBudget,
+    RetryPolicy,
+)
+from booking_resilience.load import AdaptiveLimit
 from booking_resilience.retry.policy import decide
 from booking_resilience.testing import virtual_time
-from outage_scenario import SPIKE, Outcome, Scenario
+from outage_scenario import SLOW, SPIKE, Outcome, Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from booking_resilience.breaker.permits import Permit
+    from booking_resilience.load.places import LimitGuard
     from booking_resilience.testing import VirtualClock
 
 
@@ -32,6 +41,7 @@ class Client:
 
     policy: RetryPolicy
     breaker: CircuitBreaker | None
+    limit: AdaptiveLimit | None
     is_fed_by_requests: bool
 
 
@@ -51,13 +61,14 @@ class Request:
 
     operation: Operation
     permit: Permit | None
+    guard: LimitGuard | None
     is_awaited: bool = True
 
 
 def client_of(scenario: Scenario) -> Client:
     """Return a client with the scenario's strategy; everything else is the library's default."""
     strategy = scenario.strategy
-    budgeted, guarded = strategy in ("requests", "budget", "all"), strategy in ("breaker", "all")
+    budgeted, guarded = strategy in ("requests", "budget", "all", "full"), strategy in ("breaker", "all", "full")
     policy = RetryPolicy(
         max_attempts=1 if strategy == "none" else 3,
         jitter=0.0 if strategy == "naive" else "full",
@@ -65,7 +76,8 @@ def client_of(scenario: Scenario) -> Client:
         budget=RetryBudget() if budgeted else None,
     )
     breaker = CircuitBreaker("backend", cooldown=scenario.cooldown) if guarded else None
-    return Client(policy, breaker, strategy == "requests")
+    limit = AdaptiveLimit("backend") if strategy in ("limit", "full") else None
+    return Client(policy, breaker, limit, strategy == "requests")
 
 
 def simulate(scenario: Scenario) -> Outcome:
@@ -83,7 +95,7 @@ class Simulation:
         self.arrivals, self.draws = random.Random(f"{scenario.seed} arrivals"), random.Random(f"{scenario.seed} jitter")
         self.clients = [client_of(scenario) for _ in range(scenario.clients)]
         self.queue: deque[Request] = deque()
-        self.is_serving = False
+        self.serving = 0
         self.events: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self.scheduled = 0
         seconds = scenario.seconds
@@ -93,7 +105,7 @@ class Simulation:
         """Process all events, in order."""
         self.at(self.arrivals.expovariate(self.rate()), self.begin, None)
         if self.scenario.trigger == "stall":
-            self.at(self.scenario.trigger_at + self.scenario.trigger_for, self.serve_next, None)
+            self.at(self.scenario.trigger_at + self.scenario.trigger_for, self.serve, None)
         while self.events:
             when, _, happen, what = heapq.heappop(self.events)
             self.clock.advance(when - self.now)
@@ -129,20 +141,28 @@ class Simulation:
         self.attempt(operation)
 
     def attempt(self, operation: Operation) -> None:
-        """The next attempt of an operation sets out, if the breaker lets it."""
-        client, permit = operation.client, None
+        """The next attempt of an operation sets out, if breaker and limit let it."""
+        client, permit, guard = operation.client, None, None
         operation.attempt += 1
-        if client.breaker is not None:
-            try:
+        try:
+            if client.breaker is not None:
                 permit = client.breaker.acquire()
-            except CircuitOpenError as error:
-                self.outcome.refused_by_breaker += 1
-                self.failed(operation, error)
-                return
-        request = Request(operation, permit)
-        self.receive(request)
-        if request.is_awaited:
-            self.at(min(self.now + self.scenario.timeout, self.end_of(operation)), self.give_up, request)
+            if client.limit is not None:
+                guard = client.limit.guard()
+                guard.__enter__()
+        except CircuitOpenError as error:
+            self.outcome.refused_by_breaker += 1
+            self.failed(operation, error)
+        except LimitExceededError as error:
+            self.outcome.refused_by_limit += 1
+            if permit is not None:
+                permit.release()
+            self.failed(operation, error)
+        else:
+            request = Request(operation, permit, guard)
+            self.receive(request)
+            if request.is_awaited:
+                self.at(min(self.now + self.scenario.timeout, self.end_of(operation)), self.give_up, request)
 
     def give_up(self, request: Request) -> None:
         """The client stops waiting for an answer, if it still waits; the request stays where it is."""
@@ -154,6 +174,8 @@ class Simulation:
         request.is_awaited = False
         if request.permit is not None:
             request.permit.failure(error)
+        if request.guard is not None:
+            request.guard.__exit__(type(error), error, None)
         self.failed(request.operation, error)
 
     def failed(self, operation: Operation, error: Exception) -> None:
@@ -182,6 +204,8 @@ class Simulation:
         client = request.operation.client
         if request.permit is not None:
             request.permit.success()
+        if request.guard is not None:
+            request.guard.__exit__(None, None, None)
         if client.policy.budget is not None and not client.is_fed_by_requests:
             client.policy.budget.deposit()
         self.outcome.succeeded[int(request.operation.begun)] += 1
@@ -203,18 +227,20 @@ class Simulation:
             self.fail(request, ConnectionError("refused"))
             return
         self.queue.append(request)
-        if not self.is_serving:
-            self.serve_next(None)
+        self.serve(None)
 
-    def serve_next(self, _: None) -> None:
-        """The backend takes the next request, if it can; it doesn't know whether anybody still waits for it."""
-        self.is_serving = bool(self.queue) and not self.is_triggered("stall")
-        if self.is_serving:
-            self.at(self.now + 1 / self.scenario.capacity, self.served, self.queue.popleft())
+    def serve(self, _: None) -> None:
+        """The backend takes requests as long as it can; it doesn't know whether anybody still waits for them."""
+        scenario = self.scenario
+        while self.queue and self.serving < scenario.workers and not self.is_triggered("stall"):
+            self.serving += 1
+            seconds = scenario.workers / scenario.capacity * (SLOW if self.is_triggered("slow") else 1.0)
+            self.at(self.now + seconds, self.served, self.queue.popleft())
 
     def served(self, request: Request) -> None:
         """The backend has an answer."""
+        self.serving -= 1
         self.outcome.requests["answered" if request.is_awaited else "abandoned"] += 1
         if request.is_awaited:
             self.succeed(request)
-        self.serve_next(None)
+        self.serve(None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from measure import Target
 
 from booking_resilience import CircuitBreaker, Pipeline, RetryPolicy, retrying
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,36 @@ def pipeline_call_async(fn: Callable[..., Any]) -> Target:
 def pipeline_protect(fn: Callable[..., Any]) -> Target:
     """Decorate with a pipeline of retry and breaker."""
     return Target(Pipeline(breaker=CircuitBreaker("benchmark")).protect("work")(fn))
+
+
+def limit(fn: Callable[..., Any]) -> Target:
+    """Decorate with a limit."""
+    return Target(ConcurrencyLimit("benchmark", limit=10)(fn))
+
+
+def adaptive(fn: Callable[..., Any]) -> Target:
+    """Decorate with an adaptive limit."""
+    return Target(AdaptiveLimit("benchmark")(fn))
+
+
+def rate(fn: Callable[..., Any]) -> Target:
+    """Decorate with a rate limit."""
+    return Target(RateLimit("benchmark", rate=1e9)(fn))
+
+
+def limit_call(fn: Callable[..., Any]) -> Target:
+    """Call through a limit."""
+    return Target(ConcurrencyLimit("benchmark", limit=10).call, (fn,))
+
+
+def adaptive_call(fn: Callable[..., Any]) -> Target:
+    """Call through an adaptive limit."""
+    return Target(AdaptiveLimit("benchmark").call, (fn,))
+
+
+def rate_call(fn: Callable[..., Any]) -> Target:
+    """Call through a rate limit."""
+    return Target(RateLimit("benchmark", rate=1e9).call, (fn,))
 
 
 def new_breaker(name: str) -> object:

@@ -1,4 +1,4 @@
-"""Limits, rates, fallbacks and whole stacks of them, ours and the others'; nothing is ever full."""
+"""Fallbacks and whole stacks with limits and rates, ours and the others'; nothing is ever full."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from measure import Target
 from rows import Row, of, succeeds, succeeds_async
 
 from booking_resilience import CircuitBreaker, ErrorMonitor, Pipeline
-from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, RateLimit
+from booking_resilience.load import ConcurrencyLimit, Fallback, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,63 +97,21 @@ def nopanic_stack(*names: str) -> Callable[[Callable[..., Any]], Target]:
     return decorate
 
 
-def interlock_stack(*, all_of_it: bool = False, fallback: bool = False) -> Callable[[Callable[..., Any]], Target]:
-    """Return what decorates with interlock's pipeline."""
+def interlock_stack() -> Callable[[Callable[..., Any]], Target]:
+    """Return what decorates with interlock's pipeline of all that it has."""
 
     def decorate(fn: Callable[..., Any]) -> Target:
         import interlock
 
         builder = interlock.Pipeline.builder()
-        if fallback or all_of_it:
-            builder.fallback(lambda error: None, on=(ConnectionError,))
-        if all_of_it:
-            builder.retry(attempts=3).circuit_breaker(interlock.CircuitBreaker(name="all"))
-        if not fallback:
-            builder.bulkhead(MANY)
+        builder.fallback(lambda error: None, on=(ConnectionError,))
+        builder.retry(attempts=3).circuit_breaker(interlock.CircuitBreaker(name="all")).bulkhead(MANY)
         return Target(builder.build()(fn))
 
     return decorate
 
 
-def hyx_bulkhead(fn: Callable[..., Any]) -> Target:
-    """Decorate with hyx' bulkhead."""
-    from hyx.bulkhead import bulkhead
-
-    return Target(bulkhead(max_concurrency=MANY, max_capacity=MANY)(fn))
-
-
 LOAD_ROWS = (
-    Row(
-        "limit",
-        "limit of calls at once, sync",
-        succeeds,
-        of(semaphore),
-        {
-            "ours, decorated": lambda fn: Target(ConcurrencyLimit("limit", limit=MANY)(fn)),
-            "ours, adaptive": lambda fn: Target(AdaptiveLimit("limit", initial=MANY)(fn)),
-        },
-        {"nopanic": nopanic_stack("bulkhead"), "interlock": interlock_stack()},
-    ),
-    Row(
-        "limit_async",
-        "limit of calls at once, async",
-        succeeds_async,
-        of(counter),
-        {
-            "ours, decorated": lambda fn: Target(ConcurrencyLimit("limit", limit=MANY)(fn)),
-            "ours, adaptive": lambda fn: Target(AdaptiveLimit("limit", initial=MANY)(fn)),
-        },
-        {"nopanic": nopanic_stack("bulkhead"), "interlock": interlock_stack(), "hyx": hyx_bulkhead},
-        "async",
-    ),
-    Row(
-        "rate",
-        "rate limit, sync",
-        succeeds,
-        of(semaphore),
-        {"ours, decorated": lambda fn: Target(RateLimit("rate", rate=FAST, burst=MANY)(fn))},
-        {"nopanic": nopanic_stack("rate")},
-    ),
     Row(
         "fallback",
         "retry with a fallback, success, sync",
@@ -170,7 +128,7 @@ LOAD_ROWS = (
         {"ours, with a monitor": all_of_ours()},
         {
             "nopanic": nopanic_stack("fallback", "deadline", "retry", "bulkhead", "rate", "breaker"),
-            "interlock, no deadline, no rate": interlock_stack(all_of_it=True),
+            "interlock, no deadline, no rate": interlock_stack(),
         },
     ),
     Row(
@@ -181,7 +139,7 @@ LOAD_ROWS = (
         {"ours, with a monitor": all_of_ours()},
         {
             "nopanic": nopanic_stack("fallback", "deadline", "retry", "bulkhead", "rate", "breaker"),
-            "interlock, no deadline, no rate": interlock_stack(all_of_it=True),
+            "interlock, no deadline, no rate": interlock_stack(),
         },
         "async",
     ),

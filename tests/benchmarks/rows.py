@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import limits
+import least
 import ours
 import peers_breaker
+import peers_limits
 import peers_retry
 from measure import BARE, Clocked, Spread, Target, time_awaits, time_calls, time_refusals, time_threads
 
@@ -189,7 +190,7 @@ def raises(fn: Callable[..., Any]) -> Target:
     """Raise an error, and nothing else."""
 
     def refuse() -> Any:
-        raise limits.RefusedError
+        raise least.RefusedError
 
     return Target(refuse)
 
@@ -204,7 +205,7 @@ ROWS = (
         "retry_sync",
         "retry, success, sync decorated",
         succeeds,
-        of(limits.retry),
+        of(least.retry),
         {
             "ours, no deadline": ours.retried(ours.NO_DEADLINE),
             "ours, default policy": ours.retried(ours.DEFAULT),
@@ -225,7 +226,7 @@ ROWS = (
         "retry_async",
         "retry, success, async decorated",
         succeeds_async,
-        of(limits.retry_async),
+        of(least.retry_async),
         {
             "ours, no deadline": ours.retried(ours.NO_DEADLINE),
             "ours, default policy": ours.retried(ours.DEFAULT),
@@ -245,7 +246,7 @@ ROWS = (
         "retry_failures",
         "two failures, then success, no sleep",
         fails_twice,
-        of(limits.retry),
+        of(least.retry),
         {
             "ours, no deadline": ours.retried(ours.AT_ONCE_NO_DEADLINE),
             "ours, default policy": ours.retried(ours.AT_ONCE),
@@ -268,7 +269,7 @@ ROWS = (
         "both_sync",
         "retry + breaker, success, sync",
         succeeds,
-        of(limits.both),
+        of(least.both),
         {"ours, call": ours.pipeline_call, "ours, decorated": ours.pipeline_protect},
         {
             "tenaz": peers_retry.tenaz_breaker,
@@ -284,7 +285,7 @@ ROWS = (
         "both_async",
         "retry + breaker, success, async",
         succeeds_async,
-        of(limits.both_async),
+        of(least.both_async),
         {"ours, call": ours.pipeline_call_async, "ours, decorated": ours.pipeline_protect},
         {
             "tenaz": peers_retry.tenaz_breaker,
@@ -299,7 +300,7 @@ ROWS = (
         "breaker_decorated",
         "breaker closed, success, decorated",
         succeeds,
-        of(limits.breaker),
+        of(least.breaker),
         {"ours": ours.breaker},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
@@ -317,7 +318,7 @@ ROWS = (
         "breaker_call",
         "breaker closed, success, plain call",
         succeeds,
-        lambda fn: Target(limits.Breaker().call, (fn,)),
+        lambda fn: Target(least.Breaker().call, (fn,)),
         {"ours": ours.breaker_call},
         {
             "nopanic": peers_breaker.nopanic_call,
@@ -331,7 +332,7 @@ ROWS = (
         "breaker_async",
         "breaker closed, success, async",
         succeeds_async,
-        of(limits.breaker_async),
+        of(least.breaker_async),
         {"ours, decorated": ours.breaker, "ours, call": ours.breaker_call_async},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
@@ -347,7 +348,7 @@ ROWS = (
         "breaker_refusal",
         "breaker open, refusal",
         failing,
-        of(limits.breaker),
+        of(least.breaker),
         {"ours": ours.breaker},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
@@ -364,7 +365,7 @@ ROWS = (
         "breaker_threads",
         "breaker closed, success, 8 threads",
         succeeds,
-        of(limits.breaker),
+        of(least.breaker),
         {"ours": ours.breaker},
         {
             "circuitbreaker": peers_breaker.circuitbreaker,
@@ -374,5 +375,57 @@ ROWS = (
             "interlock": peers_breaker.interlock,
         },
         "threads",
+    ),
+    Row(
+        "limit_sync",
+        "concurrency limit, free place, sync",
+        succeeds,
+        of(least.limit),
+        {
+            "ours, call": ours.limit_call,
+            "ours, decorated": ours.limit,
+            "ours, adaptive call": ours.adaptive_call,
+            "ours, adaptive decorated": ours.adaptive,
+        },
+        {"nopanic": peers_limits.nopanic_bulkhead, "pyresilience": peers_limits.pyresilience_bulkhead},
+    ),
+    Row(
+        "limit_async",
+        "concurrency limit, free place, async",
+        succeeds_async,
+        of(least.limit_async),
+        {"ours, decorated": ours.limit, "ours, adaptive decorated": ours.adaptive},
+        {
+            "nopanic": peers_limits.nopanic_bulkhead,
+            "hyx": peers_limits.hyx_bulkhead,
+            "pyresilience": peers_limits.pyresilience_bulkhead,
+        },
+        "async",
+    ),
+    Row(
+        "rate_sync",
+        "rate limit, free turn, sync",
+        succeeds,
+        of(least.rate),
+        {"ours, call": ours.rate_call, "ours, decorated": ours.rate},
+        {
+            "nopanic": peers_limits.nopanic_rate,
+            "pyresilience": peers_limits.pyresilience_rate,
+            "limits": peers_limits.limits_fixed_window,
+        },
+    ),
+    Row(
+        "rate_async",
+        "rate limit, free turn, async",
+        succeeds_async,
+        of(least.rate_async),
+        {"ours, decorated": ours.rate},
+        {
+            "nopanic": peers_limits.nopanic_rate,
+            "hyx": peers_limits.hyx_rate,
+            "aiolimiter": peers_limits.aiolimiter,
+            "pyresilience": peers_limits.pyresilience_rate,
+        },
+        "async",
     ),
 )

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 PEERS = (
     "tenacity", "stamina", "backoff", "retrying", "pybreaker", "circuitbreaker", "aiobreaker", "purgatory", "hyx",
-    "pyresilience", "interlock-cb", "tenaz", "redress", "resilient-circuit", "fluxgate", "nopanic",
+    "pyresilience", "interlock-cb", "tenaz", "redress", "resilient-circuit", "fluxgate",
+    "nopanic", "aiolimiter", "limits",
 )  # fmt: skip
 ROUNDS, BLOCK = 60, 0.004  # seconds of each timing
 QUICK_ROUNDS, QUICK_BLOCK = 5, 0.0005

@@ -9,12 +9,14 @@ from booking_resilience.load.concurrency import ConcurrencyLimit
 from booking_resilience.load.judge import Sign, sign_of
 
 _WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
+_ENOUGH = 20  # answers, before which all count alike in the mean
 _FIRST = 5  # answers whose mean is the first best: a single one may be quick by chance
 _OUTLIER = 7.0  # an answer counts as at most so many means above the mean: one that stalled tells of itself alone
 _TOLERANCE = 2.0  # how many times the best mean latency the present one may be before the limit falls
 _SLACK = 4.0  # calls that may wait in the backend beyond that: a few do so by chance
 _FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: ten minutes of trouble change little
-_LONGEST_GAP = 1.0  # seconds between two answers that count as time; a quiet night forgets nothing
+_FORGET_EACH = 1.0  # seconds, if there was an answer: a quiet night forgets nothing
+_LEAST = 1e-9  # seconds that each answer takes at least: there is no mean of 0
 _CUT = 0.5  # what is left of the limit after a refusal or a timeout
 
 
@@ -35,7 +37,7 @@ class Gradient:
         limit: The limit, a float from `minimum` to `maximum`.
     """
 
-    __slots__ = ("_answered", "_answers", "_before_cut", "_best", "_cut", "_deviation", "_mean", "_threshold",
+    __slots__ = ("_answers", "_before_cut", "_best", "_cut", "_deviation", "_forgot", "_mean", "_threshold",
                  "limit", "maximum", "minimum")  # fmt: skip
 
     def __init__(self, initial: int, minimum: int, maximum: int) -> None:
@@ -44,45 +46,47 @@ class Gradient:
         self.maximum: int = maximum
         self._mean = self._deviation = self._best = 0.0  # seconds
         self._answers = self._before_cut = 0
-        self._answered = self._cut = -math.inf
-        self._threshold = math.inf
+        self._forgot = self._cut = -math.inf
+        self._threshold = 0.0  # below it the limit grows fast
 
     def go_on_from(self, old: Gradient) -> None:
         """Take over what another one has learned, within these bounds."""
         self.limit = min(max(old.limit, self.minimum), self.maximum)
         self._mean, self._deviation, self._best = old._mean, old._deviation, old._best
         self._answers, self._before_cut, self._threshold = old._answers, old._before_cut, old._threshold
-        self._answered, self._cut = old._answered, old._cut
+        self._forgot, self._cut = old._forgot, old._cut
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
-        mean, best, limit = self._mean, self._best, self.limit
+        mean, best = self._mean, self._best
         self._answers = answers = self._answers + 1
-        if not mean:
-            mean = latency + 1e-9
-        weight = _WEIGHT if answers * _WEIGHT > 1.0 else 1.0 / answers
-        off = latency - mean
-        if off > _OUTLIER * mean:
+        weight = _WEIGHT if answers > _ENOUGH else 1.0 / answers
+        off = latency + _LEAST - mean
+        if off > _OUTLIER * mean and answers > 1:
             off = _OUTLIER * mean
-        mean += weight * off
-        self._mean = mean = mean if mean > 1e-9 else 1e-9  # noqa: FURB136 - `max` costs as much as the rest
-        self._deviation += weight * ((off if off > 0.0 else -off) - self._deviation)
-        since, self._answered = now - self._answered, now
-        if since > 0.0:
-            best += best / _FORGETTING * (since if since < _LONGEST_GAP else _LONGEST_GAP)  # noqa: FURB136 - as above
-        self._best = best = best if best < mean and answers > _FIRST else mean
-        bound = _TOLERANCE * best + self._deviation
+        self._mean = mean = mean + weight * off
+        self._deviation = deviation = self._deviation + weight * ((off if off > 0.0 else -off) - self._deviation)
+        if not 0.0 <= now - self._forgot < _FORGET_EACH:  # a virtual clock that ended may have been ahead
+            self._forgot = now
+            self._best = best = best * (1.0 + _FORGET_EACH / _FORGETTING)
+        if mean < best or answers <= _FIRST:
+            self._best = best = mean
+        bound = _TOLERANCE * best + deviation
+        limit = self.limit  # a round trip has as many answers
         if mean > bound:
-            step = max(_CUT, bound / mean) - 1.0 + min(1.0, _SLACK / limit)
             self._threshold = min(self._threshold, limit)
-        else:
+            step = max(_CUT, bound / mean) - 1.0 + min(1.0, _SLACK / limit)
+            if step > 0.0 and in_flight * 2 < limit:
+                return
+        elif in_flight * 2 >= limit:
             step = 1.0 if limit < self._threshold else limit**-0.5
-        if in_flight * 2 >= limit or step < 0.0:  # a round trip has `limit` answers
-            self.limit = min(max(limit + step, self.minimum), self.maximum)
+        else:
+            return
+        self.limit = min(max(limit + step, self.minimum), self.maximum)
 
     def overloaded(self, started: float, now: float) -> None:
         """Take the refusal or the timeout of a call that was begun at `started`: once in a round trip it cuts."""
-        if started >= self._cut:
+        if started >= self._cut or now < self._cut:
             self._cut = now
             self.limit = max(self.limit * _CUT, self.minimum)
             if self._answers > self._before_cut:  # else it is the same trouble still
@@ -131,6 +135,8 @@ class AdaptiveLimit(ConcurrencyLimit):
         check("initial", initial, minimum <= initial <= maximum, bounds)
         self._gradient = Gradient(initial, minimum, maximum)
         super().__init__(name, limit=initial, max_queue=max_queue, max_wait=max_wait)
+
+    _learns = True
 
     def _learn(self, started: float, now: float, error: BaseException | None) -> None:
         gradient: Gradient = self._gradient

@@ -37,6 +37,7 @@ class ConcurrencyLimit(Limit):
     """
 
     role: ClassVar[Literal["limit"]] = "limit"
+    _learns: ClassVar[bool] = False  # from how calls end
     _gradient: Any = None  # what an `AdaptiveLimit` follows
 
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
@@ -91,7 +92,8 @@ class ConcurrencyLimit(Limit):
                 now = clock.monotonic()
                 held, mean = now - place.started, self._mean_held
                 self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)
-                self._learn(place.started, now, error)
+                if self._learns:
+                    self._learn(place.started, now, error)
         finally:
             if self._places == self._limit and place.epoch == self._epoch:
                 self._free.append(place)

@@ -131,3 +131,71 @@ def both(fn: Callable[..., Any]) -> Callable[..., Any]:
 def both_async(fn: Callable[..., Any]) -> Callable[..., Any]:
     """Retry around a breaker, awaiting."""
     return retry_async(breaker_async(fn))
+
+
+def limit(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ten calls run at a time."""
+    places = threading.BoundedSemaphore(10)
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not places.acquire(blocking=False):
+            raise RefusedError
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            places.release()
+
+    return call
+
+
+def limit_async(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ten calls run at a time, awaiting."""
+    running = 0
+
+    @functools.wraps(fn)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal running
+        if running >= 10:
+            raise RefusedError
+        running += 1
+        try:
+            return await fn(*args, **kwargs)
+        finally:
+            running -= 1
+
+    return call
+
+
+def rate(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a million calls begin in a second, without a lock."""
+    interval = 1e-6
+    even = 0.0
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal even
+        now = time.monotonic()
+        if even > now + 1.0:
+            raise RefusedError
+        even = max(even, now) + interval
+        return fn(*args, **kwargs)
+
+    return call
+
+
+def rate_async(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a million calls begin in a second, awaiting."""
+    interval = 1e-6
+    even = 0.0
+
+    @functools.wraps(fn)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal even
+        now = time.monotonic()
+        if even > now + 1.0:
+            raise RefusedError
+        even = max(even, now) + interval
+        return await fn(*args, **kwargs)
+
+    return call
