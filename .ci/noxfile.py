@@ -158,7 +158,7 @@ def wheel(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
     """Build the documentation; warnings are errors."""
-    _install(session, what=".[docs]")
+    _install(session, what=".[docs,durable,frameworks,test]")  # the reference imports every module
     session.run("python", "-m", "sphinx", "-W", "-q", "-b", "html", "docs", "docs/_build/html")
 
 

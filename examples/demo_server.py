@@ -162,6 +162,9 @@ def run(options: argparse.Namespace, listening: socket.socket) -> int:
     except ResilienceError as error:
         print(f"{PROGRAM}: --durable: {command.one_line(error)}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(f"{PROGRAM}: --durable needs the extra `durable`: {error}", file=sys.stderr)
+        return 1
     except (AppwriteException, OSError) as error:
         print(f"{PROGRAM}: {options.endpoint or 'the embedded server'}: {command.one_line(error)}", file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ import multiprocessing
 import random
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -142,14 +142,19 @@ def stored(tables: Any, table: str) -> int:
     return int(tables.list_rows(DATABASE, table, [query.limit(1)]).total)
 
 
-def main() -> int:
-    """Run the example; 0 if every booking is stored once, whole."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options; exits with code 2 if one is wrong."""
     parser = argparse.ArgumentParser(description="Durable bookings on the embedded server.")
     parser.add_argument("--bookings", type=int, default=20)
     parser.add_argument("--fault-rate", type=float, default=0.2)
     parser.add_argument("--kill", action="store_true", help="kill the worker again and again while it works")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    """Run the example; 0 if every booking is stored once, whole."""
+    options = parse()
     with tempfile.TemporaryDirectory() as folder, AppwriteServer() as server:
         tables = make_tables(server.client())
         server.faults.rate(options.fault_rate, seed=options.seed, kinds=FAULTS)

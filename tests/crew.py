@@ -21,20 +21,17 @@ class Crew:
 
     Args:
         kind: `sqlite` or `redis`.
-        where: The journal's path or URL.
+        places: The journal's paths or URLs, one for each process.
         folder: Where they note what they were told.
-        number: How many.
         rule: The rule of the alert of each; None for processes that watch nothing.
         deadly: Whether the first process that is to tell of an alert kills itself instead.
     """
 
-    def __init__(
-        self, kind: str, where: str, folder: Path, number: int, *, rule: Any = None, deadly: bool = False
-    ) -> None:
+    def __init__(self, kind: str, places: list[str], folder: Path, *, rule: Any = None, deadly: bool = False) -> None:
         self._told, self.deadly = folder / "told", folder / "deadly"
-        pairs = [socket.socketpair() for _ in range(number)]
+        pairs = [socket.socketpair() for _ in places]
         settings = {
-            "kind": kind, "where": where, "told": str(self._told), "rule": rule,
+            "kind": kind, "places": places, "told": str(self._told), "rule": rule,
             "deadly": str(self.deadly) if deadly else None, "files": [far.fileno() for _, far in pairs],
         }  # fmt: skip
         self._nursery = subprocess.Popen(
@@ -75,7 +72,7 @@ def _journal(kind: str, where: str) -> Any:
     return SQLiteJournal(where) if kind == "sqlite" else RedisJournal(where)
 
 
-def _work(settings: dict[str, Any], number: int) -> None:
+def _work(settings: dict[str, Any], where: str, number: int) -> None:
     from booking_resilience import AlertRule, ErrorMonitor
     from booking_resilience.journal import FleetMonitor
     from journaling import record
@@ -91,7 +88,7 @@ def _work(settings: dict[str, Any], number: int) -> None:
         with Path(settings["told"]).open("a") as out:
             out.write(f"{event.state} {os.getpid()} {time.monotonic()}\n")
 
-    journal = _journal(settings["kind"], settings["where"])
+    journal = _journal(settings["kind"], where)
     monitor = ErrorMonitor(journal=journal, alert=AlertRule(**QUIET))
     if settings["rule"] is not None:
         watching = FleetMonitor(journal, window=2.0, alert=AlertRule(**settings["rule"]), on_alert=on_alert)
@@ -111,12 +108,12 @@ def main(settings: dict[str, Any]) -> None:
     if settings["kind"] == "redis":
         import redis  # noqa: F401 - as above
     files = settings["files"]
-    for mine in files:
+    for where, mine in zip(settings["places"], files, strict=True):
         if os.fork() == 0:
             for other in files:
                 if other != mine:
                     os.close(other)
-            _work(settings, mine)
+            _work(settings, where, mine)
             os._exit(0)
     for file in files:
         os.close(file)

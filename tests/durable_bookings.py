@@ -6,13 +6,13 @@ of a second. A child submits what it is told, notes what was acknowledged, and w
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +132,10 @@ def main() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if not pid:
-            with contextlib.suppress(BaseException):
+            try:
                 child(json.loads(line))
+            except BaseException:
+                traceback.print_exc()  # into the folder's file `errors`
             os._exit(1)
         sys.stdout.write(f"{pid}\n")
         sys.stdout.flush()

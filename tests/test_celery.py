@@ -79,7 +79,8 @@ def runner(*, eager):
     go.app, go.eager = app, eager
     with contextlib.ExitStack() as stack:
         if not eager:
-            worker = stack.enter_context(start_worker(app, perform_ping_check=False, shutdown_timeout=20))
+            how = {"perform_ping_check": False, "shutdown_timeout": 20}
+            worker = stack.enter_context(start_worker(app, loglevel="WARNING", **how))  # which is the root logger's
         yield go
     app.close()
 

@@ -65,6 +65,8 @@ class Page:
     def leave(self) -> None:
         """Go away; no error stands in its console then, and it has asked no other host for anything."""
         served = urlsplit(self.driver.current_url).netloc
+        if not served:  # it has left already
+            return
         complaints = [entry["message"] for entry in self.driver.get_log("browser")]
         asked = requests_of(self.driver)
         self.driver.get("about:blank")

@@ -200,11 +200,11 @@ def appwrite_with_bookings(appwrite_server: AppwriteServer, monkeypatch: pytest.
 
 
 def run_pytest(files: list[str]) -> None:
-    """Run the test files that a page shows, as a reader would, but all at once."""
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, "PYTEST_ADDOPTS": ""}
-    )
+    """Run the test files that a page shows, all at once and, as in a reader's environment, without other plugins."""
+    plugins = ["-p", "no:cacheprovider", "-p", "booking_resilience.testing.plugin"]
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", *plugins, *files]
+    env = {**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

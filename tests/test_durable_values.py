@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from booking_resilience import CircuitBreaker, Pipeline, classify
 from booking_resilience.appwrite import Row
 from booking_resilience.durable import CallError, Durable, DurableStoreError, GaveUpError
+from booking_resilience.durable.databases import url_of
 from booking_resilience.durable.schedule import Schedule, Setback
 from booking_resilience.durable.tries import refusal_of
 from booking_resilience.durable.values import canonical, decode, encode
@@ -89,3 +91,9 @@ def test_a_workflow_must_be_an_async_def() -> None:
     durable = Durable("sqlite:///x.sqlite", version="1", pipeline=Pipeline())
     with pytest.raises(TypeError, match="async def"):
         durable.workflow(lambda: None)  # type: ignore[arg-type,return-value] # the point of the test
+
+
+def test_a_file_is_known_by_its_absolute_path() -> None:
+    """A process that changes its folder later stays with its file; PostgreSQL is reached by psycopg."""
+    assert url_of("sqlite:///x.sqlite").database == str(Path("x.sqlite").absolute())
+    assert url_of("postgres://user:secret@host/name").drivername == "postgresql+psycopg"

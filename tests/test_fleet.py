@@ -34,8 +34,9 @@ def crew(tmp_path: Path) -> Iterator[Callable[..., Crew]]:
     """Makes processes that record and watch, and ends them."""
     made: list[Crew] = []
 
-    def new(number: int, kind: str = "sqlite", where: str = "", **settings: Any) -> Crew:
-        made.append(Crew(kind, where or str(tmp_path / "errors.db"), tmp_path, number, **settings))
+    def new(number: int, *urls: str, **settings: Any) -> Crew:
+        places = list(urls or [str(tmp_path / "errors.db")]) * number
+        made.append(Crew("redis" if urls else "sqlite", places, tmp_path, **settings))
         return made[-1]
 
     yield new
@@ -63,15 +64,11 @@ class TestCrowd:
     @needs_redis
     def test_two_times_four_processes_on_redis(self, crew, server):
         """The same over Redis, for processes of two kinds of clients."""
-        first, second = (crew(4, "redis", url, rule=STORM) for url in (server.url, f"{server.url}?client_name=b"))
-        threads = [threading.Thread(target=each.record, args=(1250,)) for each in (first, second)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        crowd = crew(4, server.url, f"{server.url}?client_name=b", rule=STORM)
+        crowd.record(1250)
         journal = RedisJournal(server.url)
         with FleetMonitor(journal, alert=QUIET) as fleet:
-            self.check(fleet, first)
+            self.check(fleet, crowd)
         journal.close()
 
     def check(self, fleet: FleetMonitor, crowd: Crew) -> None:
@@ -82,7 +79,8 @@ class TestCrowd:
         assert len({record.id for record in fleet.recent(10_000)}) == 10_000
         eventually(lambda: crowd.told()[-1:] == ["resolved"], within=40)
         passed(0.5)
-        assert crowd.told() == ["firing", "resolved"]
+        claimed = [change.state for change in fleet.history().alerts]  # on a busy machine it may be several storms
+        assert crowd.told() == claimed == ["firing", "resolved"] * (len(claimed) // 2)
 
 
 class TestAlert:
@@ -118,8 +116,8 @@ class TestAlert:
         """While a storm lasts it is told again every `repeat_every` seconds."""
         journal, told = ListJournal(), []
         monitor = ErrorMonitor(journal=journal)
-        rule = AlertRule(threshold=3, clear_threshold=3, keep_firing=0, repeat_every=0.3)
-        with FleetMonitor(journal, window=3.0, alert=rule, on_alert=lambda event: told.append(event.state)):
+        rule = AlertRule(threshold=3, clear_threshold=3, keep_firing=0, repeat_every=0.1)
+        with FleetMonitor(journal, window=2.0, alert=rule, on_alert=lambda event: told.append(event.state)):
             record(monitor, 10)
             eventually(lambda: told[-1:] == ["resolved"])
         assert told[0] == "firing"
@@ -150,19 +148,13 @@ class TestAlert:
 
 
 class TestProcesses:
-    def test_each_process_is_told_of(self, tmp_path):
+    @needs_fork
+    def test_each_process_is_told_of(self, tmp_path, crew):
         """Processes are there with their numbers, and records know their process."""
-        path = str(tmp_path / "a.db")
-        source = f"""
-import sys; sys.path.insert(0, {TESTS!r})
-from booking_resilience import ErrorMonitor
-from booking_resilience.journal import SQLiteJournal
-from journaling import record
-record(ErrorMonitor(journal=SQLiteJournal(sys.argv[1])), 7)
-import os; print(os.getpid())
-"""
-        pids = {int(run(source, path)) for _ in range(2)}
-        with FleetMonitor(SQLiteJournal(path), alert=QUIET) as fleet:
+        two = crew(2)
+        two.record(7)
+        pids = set(two.pids)
+        with FleetMonitor(SQLiteJournal(tmp_path / "errors.db"), alert=QUIET) as fleet:
             eventually(lambda: fleet.stats().total == 14)
             eventually(lambda: [status.records for status in fleet.processes()] == [7, 7])
             assert {status.pid for status in fleet.processes()} == pids == {record.pid for record in fleet.recent()}

@@ -189,3 +189,12 @@ def test_the_decimals_of_a_number_are_no_card(number: str) -> None:
     assert "4111" not in DEFAULT_REDACTION.clean("item 5. 4111111111111111")
     assert "4111" not in DEFAULT_REDACTION.clean("0.5 4111 1111 1111 1111")
     assert "4111" not in DEFAULT_REDACTION.clean("4111111111111111.0")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["--auth.header S3cret9", "--appwrite.key S3cret9 x", "BEARER=hunter,S3cret9", "Bearer=SecretStr('S3cret9')"],
+)
+def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
+    """The value of an option whose name has dots goes, and so does the whole value of a key that is called bearer."""
+    assert "S3cret9" not in DEFAULT_REDACTION.clean(text)

@@ -13,6 +13,7 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_whole
 from booking_resilience.events import BreakerState
+from booking_resilience.locks import new_lock
 
 
 class Breakers:
@@ -41,7 +42,7 @@ class Breakers:
         check_callback("make", make, "a function of the key that returns a CircuitBreaker")
         check_whole("max_size", max_size)
         self._make, self._max_size = make, max_size
-        self._lock = RLock()
+        self._lock = new_lock()
         self._kept: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()  # least recently asked for first
         self._dropped: weakref.WeakValueDictionary[Hashable, CircuitBreaker] = weakref.WeakValueDictionary()
         self._making: dict[Hashable, RLock] = {}
@@ -57,7 +58,7 @@ class Breakers:
             if breaker is not None:
                 self._kept.move_to_end(key)
                 return breaker
-            turn = self._making.setdefault(key, RLock())
+            turn = self._making.setdefault(key, new_lock())
         with turn:  # one thread makes it, the others wait for that, and nobody waits for another key
             breaker = self._kept.get(key) or self._come_back(key)
             if breaker is None:

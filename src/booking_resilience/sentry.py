@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -13,6 +12,7 @@ import sentry_sdk
 
 from booking_resilience import clock
 from booking_resilience.checks import check_number
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor import ErrorRecord, Severity
 
 __all__ = ["SentrySink"]
@@ -39,7 +39,7 @@ class SentrySink:
     def __init__(self, interval: float = 60.0) -> None:
         check_number("interval", interval)
         self._interval = interval
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._groups: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when one was sent, and how many since
 
     def __call__(self, record: ErrorRecord) -> None:

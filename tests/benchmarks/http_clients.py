@@ -56,7 +56,8 @@ def _found(module: str) -> Any:
 
 def _httpx(name: str) -> dict[str, Any]:
     lib = importlib.import_module(name)
-    found = {"bare": lib.HTTPTransport(), "ours": _found(f"booking_resilience.http.{name}").ResilientTransport()}
+    found = {"bare": lib.HTTPTransport(), "nopanic": lib.HTTPTransport()}
+    found |= {"ours": _found(f"booking_resilience.http.{name}").ResilientTransport()}
     if peer := _found(f"interlock.integrations.{name}"):
         found["interlock-cb"] = peer.CircuitBreakerTransport(lib.HTTPTransport())
     if name == "httpx" and (peer := _found("httpx_retries")):
@@ -69,7 +70,8 @@ def _httpx(name: str) -> dict[str, Any]:
 def _requests() -> dict[str, Any]:
     lib = importlib.import_module("requests")
     retries = importlib.import_module("urllib3.util").Retry(3)
-    found = {"bare": lib.adapters.HTTPAdapter(), "ours": _found("booking_resilience.http.requests").ResilientAdapter()}
+    found = {"bare": lib.adapters.HTTPAdapter(), "nopanic": lib.adapters.HTTPAdapter()}
+    found |= {"ours": _found("booking_resilience.http.requests").ResilientAdapter()}
     found["urllib3 Retry"] = lib.adapters.HTTPAdapter(max_retries=retries)
     if peer := _found("interlock.integrations.requests"):
         found["interlock-cb"] = peer.CircuitBreakerAdapter()
@@ -84,7 +86,8 @@ def _requests() -> dict[str, Any]:
 def _aiohttp() -> dict[str, Any]:
     lib = importlib.import_module("aiohttp")
     ours = importlib.import_module("booking_resilience.http.aiohttp")
-    found = {"bare": lib.ClientSession(), "ours": lib.ClientSession(middlewares=[ours.resilient()])}
+    found = {"bare": lib.ClientSession(), "nopanic": lib.ClientSession()}
+    found |= {"ours": lib.ClientSession(middlewares=[ours.resilient()])}
     if peer := _found("interlock.integrations.aiohttp"):
         found["interlock-cb"] = lib.ClientSession(middlewares=[peer.CircuitBreakerMiddleware()])
     if peer := _found("aiohttp_retry"):
@@ -92,11 +95,12 @@ def _aiohttp() -> dict[str, Any]:
     return found
 
 
-def _nopanic() -> Any:
-    """Return nopanic's retry around its breaker, which go around a function that makes the request; or None."""
-    if (peer := _found("nopanic")) is None:
-        return None
-    return peer.compose(peer.retry(attempts=3), peer.circuit_breaker())
+def _with_nopanic(calls: dict[str, Any]) -> dict[str, Any]:
+    """Put nopanic's retry and breaker around the call of a bare client of its own, or leave that out."""
+    call = calls.pop("nopanic")
+    if peer := _found("nopanic"):
+        calls["nopanic"] = peer.compose(peer.retry(attempts=3), peer.circuit_breaker())(call)
+    return calls
 
 
 class Rounds:
@@ -121,9 +125,7 @@ class Rounds:
 
 
 def _compare(clients: dict[str, Any], url: str) -> dict[str, float]:
-    calls = {name: client.get for name, client in clients.items()}
-    if policy := _nopanic():
-        calls["nopanic"] = policy(clients["bare"].get)
+    calls = _with_nopanic({name: client.get for name, client in clients.items()})
     rounds = Rounds(calls)
     for name in rounds:
         call = calls[name]
@@ -142,9 +144,7 @@ async def _compare_async(clients: dict[str, Any], url: str) -> dict[str, float]:
 
         return call
 
-    calls = {name: calling(client) for name, client in clients.items()}
-    if policy := _nopanic():
-        calls["nopanic"] = policy(calling(clients["bare"]))
+    calls = _with_nopanic({name: calling(client) for name, client in clients.items()})
     rounds = Rounds(calls)
     for name in rounds:
         call = calls[name]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import logging
 from collections.abc import Generator
-from threading import Lock, RLock
+from threading import Lock
 from typing import Any, TypeAlias
 
 from booking_resilience import clock
@@ -18,6 +18,7 @@ from booking_resilience.checks import is_a
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent
+from booking_resilience.locks import new_lock
 from booking_resilience.pipeline import Pipeline
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
@@ -43,7 +44,7 @@ class Gate:
         self._max_attempts, self._operation = pipeline.retry.max_attempts, operation
         self._max_open_wait = max_open_wait
         self._names = {part.name for part in (self._limit, pipeline.part("rate")) if part is not None}
-        self._lock = RLock()
+        self._lock = new_lock()
         self._line: collections.deque[Any] = collections.deque()  # the signals of those who wait
         self._is_closed = False
         self.is_shut: bool = False
@@ -95,7 +96,8 @@ class Gate:
             if self._prober is signal:
                 self._prober = None
             if is_a(error, LimitExceededError):
-                self._due = now + (error.retry_after or 0.0)
+                # A rate counts in nanoseconds: the last of them must be slept, or no virtual time passes.
+                self._due = now + (max(error.retry_after, 2 * _SLACK) if error.retry_after else 0.0)
                 self._is_trial_out = False
                 self._needs_place = self._limit is not None and error.name == self._limit.name
                 self._shut(now, "a limit is full")

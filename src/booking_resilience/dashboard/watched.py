@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import threading
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from booking_resilience.checks import check_type
 from booking_resilience.dashboard.mount import Breakers, Limits
 from booking_resilience.dashboard.readiness import is_full, named
 from booking_resilience.events import BreakerEvent
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor import DEFAULT_REDACTION
 
 _KEPT = 500
@@ -41,7 +41,7 @@ class Watched:
     def __init__(self, breakers: Breakers, limits: Limits = ()) -> None:
         self._breakers = _kept("breakers", breakers)
         self._limits = _kept("limits", limits)
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._known: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
         self.transitions: deque[Transition] = deque(maxlen=_KEPT)
         for _, breaker in named(self._breakers):

@@ -38,13 +38,15 @@ def check_database(database: str) -> None:
 
 
 def url_of(database: str) -> Any:
-    """Return SQLAlchemy's URL of a database; PostgreSQL is reached by psycopg."""
+    """Return SQLAlchemy's URL of a database: a file by its absolute path, PostgreSQL by psycopg."""
     import sqlalchemy as sa
 
     if database.startswith("postgres://"):
         database = f"postgresql{database.removeprefix('postgres')}"
     url = sa.make_url(database)
-    return url if url.get_backend_name() == "sqlite" else url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite" and url.database:
+        return url.set(database=str(Path(url.database).absolute()))
+    return url.set(drivername="postgresql+psycopg")
 
 
 def connect_file(path: Path, *, mode: str = "rw", timeout: float = PATIENCE) -> sqlite3.Connection:

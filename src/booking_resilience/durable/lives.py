@@ -7,7 +7,6 @@ parent's lock.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from typing import Any, Final
 from booking_resilience.durable.databases import postgres_settings, trouble
 from booking_resilience.durable.errors import DurableStoreError
 from booking_resilience.durable.store import Store
+from booking_resilience.locks import new_lock
 
 GRACE: Final = {True: 0.0, False: 3.0}
 """Seconds that a lock must be free before its process counts as dead; a process can lose its session, but no file."""
@@ -88,7 +88,7 @@ class SessionLives:
     def __init__(self, store: Store, id: str) -> None:
         self._store, self._id = store, id
         self._connection: Any = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def hold(self) -> None:
         """Take this process' own lock, again if its session was lost."""

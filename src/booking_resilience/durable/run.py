@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 import time
 from contextvars import ContextVar
 from typing import Any, Final, Never
@@ -23,6 +22,7 @@ from booking_resilience.durable.outcomes import (
     succeeded,
 )
 from booking_resilience.durable.tries import Attempt, made, refusal_of, setback_of
+from booking_resilience.locks import new_lock
 
 logger: logging.Logger = logging.getLogger("booking_resilience.durable")
 current: ContextVar[Run | None] = ContextVar("booking_resilience_durable_run", default=None)
@@ -51,7 +51,7 @@ class Run:
         self._state = state or {}
         self.is_cancelled: bool = bool(self._state.get("cancelled"))
         self._is_told = False  # of the cancellation
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._loop = asyncio.get_running_loop()
         self._rung = asyncio.Event()
         self._waits = self._is_woken = False

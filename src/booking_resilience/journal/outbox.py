@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor.record import ErrorRecord
 
 
@@ -19,7 +20,7 @@ class Outbox:
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer  # a Writer, which makes this
-        self._lock = threading.RLock()  # a signal handler may record meanwhile
+        self._lock = new_lock()  # a signal handler may record meanwhile
         self.unjournaled: int = 0
 
     def put(self, record: ErrorRecord) -> None:

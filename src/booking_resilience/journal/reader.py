@@ -20,6 +20,7 @@ from booking_resilience.journal.claims import Transition
 from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, Page, entry
 from booking_resilience.journal.trouble import Trouble
 from booking_resilience.journal.writer import AGAIN, writer_of
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
 from booking_resilience.monitor.record import ErrorRecord
 from booking_resilience.monitor.telling import Teller
@@ -75,7 +76,7 @@ class Reader:
 
     def _begin(self) -> None:
         """Be what each process has of its own."""
-        self.lock: Any = threading.RLock()  # its type is private until Python 3.13
+        self.lock: Any = new_lock()
         self.teller: Teller = Teller(self._on_alert)
         self._step = threading.Lock()  # held while the journal is read, and over a fork
         self._stop = threading.Event()

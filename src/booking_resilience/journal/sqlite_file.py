@@ -6,10 +6,11 @@ import contextlib
 import os
 import sqlite3
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from booking_resilience.locks import new_lock
 
 _APPLICATION = 0x62724A31  # "brJ1": what tells our files from others
 _BUSY = 0.5  # seconds that one waits for another process that writes
@@ -25,7 +26,7 @@ class Connection:
     """A connection to the file that lies at the path just now."""
 
     def __init__(self, path: str) -> None:
-        self.lock: threading.Lock = threading.Lock()
+        self.lock = new_lock()
         self.db: sqlite3.Connection | None = None
         self._path = path
         self._file: tuple[int, int] | None = None

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import functools
 import math
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
@@ -17,6 +16,7 @@ from booking_resilience.checks import check, check_number
 from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.load.tasks import race
 from booking_resilience.load.threads import Abandoned, ThreadCall, start_call
+from booking_resilience.locks import new_lock
 from booking_resilience.signals import ThreadSignal
 
 P = ParamSpec("P")
@@ -93,7 +93,7 @@ class Hedge:
         self._saved = self._made = 0  # `_made`: second calls, for telemetry
         self._latencies = Latencies()
         self._abandoned = Abandoned()
-        self._lock = threading.RLock()
+        self._lock = new_lock()
 
     def __repr__(self) -> str:
         return f"Hedge(delay={self._delay!r}, percentile={self._percentile:g}, max_extra={self._gain / _NANO:g})"

@@ -8,7 +8,6 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
-from threading import RLock
 from types import CoroutineType
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -27,6 +26,7 @@ from booking_resilience.deadlines import remaining_time, reset
 from booking_resilience.errors import LimitExceededError
 from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place, held
 from booking_resilience.load.queue import Line, Waiter
+from booking_resilience.locks import new_lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -211,7 +211,7 @@ class Limit(abc.ABC):
     def _forked(self) -> None:
         """Begin anew: in a forked child no call runs and nobody waits."""
         self._epoch += 1
-        self._lock = RLock()
+        self._lock = new_lock()
         self._line = Line()
 
     @abc.abstractmethod

@@ -13,6 +13,7 @@ from booking_resilience.load.places import LimitSnapshot, Place, held, nobody
 from booking_resilience.load.queue import Waiter
 
 _NANO = 1_000_000_000
+_SHORTEST = 1e-6  # seconds of sleep that move every clock, also one that counts in floats
 _LONG_AGO = -(1 << 62)
 
 State: TypeAlias = tuple[int, int, int, dict[str, Any]]
@@ -251,7 +252,7 @@ class RateLimit(Limit):
             due = self._turns.wait(now) / _NANO
             if left is not None and (left <= 0 or (is_first and due > left)):
                 raise self._refusal()
-            return (due, True) if is_first else (left, False)
+            return (max(due, _SHORTEST), True) if is_first else (left, False)
 
     def _retry_after(self) -> float | None:
         return self._turns.wait(clock.monotonic_ns()) / _NANO

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from booking_resilience.load.places import Held, give_back_all, held
+from booking_resilience.locks import new_lock
 from booking_resilience.signals import ThreadSignal
 
 
@@ -17,7 +18,7 @@ class Abandoned:
     __slots__ = ("_lock", "running")
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self.running: int = 0
 
     def change(self, by: int) -> None:
@@ -49,7 +50,7 @@ class ThreadCall:
     def __init__(self, call: Callable[[], Any], signal: ThreadSignal, abandoned: Abandoned, places: Held) -> None:
         self._call: Callable[[], Any] | None = call
         self._signal, self._abandoned, self._places = signal, abandoned, places
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._is_abandoned = False
         self.is_over: bool = False
         self.value: Any = None

@@ -83,7 +83,8 @@ class RecordBuilder:
         Raises:
             ValueError: If category, severity or outcome is unknown.
         """
-        type_, place, links = type(error), self._find(traceback_of(error)), [error]
+        type_, place = type(error), self._find(traceback_of(error))
+        links: Sequence[BaseException] = ()
         known: Known | None = None
         if type(type_) is type and type(operation) is str:
             try:
@@ -94,11 +95,11 @@ class RecordBuilder:
             links = chain(error)
             known = self._known_as(error, links[-1], place, operation, category, severity, outcome)
         kind: Kind = known.kind
-        text = self._text_of(error)
+        text = self._text_of(error, known.facts)
         is_harmless = text == known.text or self._is_harmless(text)
         if is_harmless:
             known.text = text
-            is_bare = context is None and attempts is None and len(links) == 1 and _NOTES not in attributes
+            is_bare = context is None and attempts is None and len(links) < 2 and _NOTES not in attributes
             if is_bare and kind.outcome != "refused" and "opentelemetry.trace" not in sys.modules:
                 return make_record(kind, NO_DETAILS, text, clock.timestamp(), self._origin)
         cleaner = Cleaner(self._redact)
@@ -147,9 +148,8 @@ class RecordBuilder:
             print_ = fingerprint(facts_in_common, () if outcome == "refused" else place.stack)
             code, line, _ = place.stack[-1] if place.stack else (None, None, None)
             function, file = (None, None) if code is None else place_of(code)
-            known = Known(
-                Kind(member, level, name, facts.name, outcome, print_, function, file, line, place.stack, group)
-            )
+            kind = Kind(member, level, name, facts.name, outcome, print_, function, file, line, place.stack, group)
+            known = Known(kind, facts)
             if type(type_) is type:
                 self._places.note(place, key, known)
         return known
@@ -185,10 +185,10 @@ class RecordBuilder:
 
     def _line(self, error: BaseException, cleaner: Cleaner, message: str | None = None) -> str:
         """Return `type: message`, redacted."""
-        name = self._facts_of(type(error)).name
+        facts = self._facts_of(type(error))
         if message is None:
-            message = self._clean(self._text_of(error), cleaner)
-        return f"{name}: {message}" if message else name
+            message = self._clean(self._text_of(error, facts), cleaner)
+        return f"{facts.name}: {message}" if message else facts.name
 
     def _notes(self, attributes: dict[Any, Any], cleaner: Cleaner) -> tuple[str, ...]:
         notes = attributes.get(_NOTES)
@@ -201,9 +201,9 @@ class RecordBuilder:
     def _is_harmless(self, text: str) -> bool:
         return len(text) <= MESSAGE_LENGTH and text.isascii() and self._finds(text) is None
 
-    def _text_of(self, error: BaseException) -> str:
+    def _text_of(self, error: BaseException, facts: TypeFacts) -> str:
         """Return the error's text; a marker if making it records an error whose text does the same, and so on."""
-        if self._facts_of(type(error)).text_is_builtin and len(error.args) == 1 and type(error.args[0]) is str:
+        if facts.text_is_builtin and len(error.args) == 1 and type(error.args[0]) is str:
             return text_of(error)
         depth = getattr(self._busy, "depth", 0)
         if depth >= _DEPTH:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.events import AlertEvent, ErrorCategory, call_began, recorded
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor.build import RecordBuilder
 from booking_resilience.monitor.history import AlertTransition, History, new_transitions
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate, State
@@ -61,7 +61,7 @@ class Ledger:
     """
 
     def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, outbox: Any) -> None:
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._busy = False
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()

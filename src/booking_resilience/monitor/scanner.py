@@ -50,13 +50,13 @@ _CREDENTIALS = "|".join(
 _CREDENTIAL = re.compile(_CREDENTIALS)
 _PLACE = re.compile(
     rf"(?P<credential>{_CREDENTIALS})|(?P<pem>-----BEGIN [A-Z0-9 ]{{1,40}}-----)"
-    r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer|asic))(?=[\s:=])"
+    r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=\s)|asic(?=[\s:=])))"
     rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
     rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
     r"(?P<close>\\{0,7}[\"']|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
     rf"|(?<=%[0-9A-Fa-f]{{2}})(?<!%{_CODE})(?!(?<=%25){_CODE})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
     rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
-    r"|(?<![\w-])--(?P<option>[A-Za-z][\w-]*)[ \t](?=[^\s-])"
+    r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)[ \t](?=[^\s-])"
 )
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
     r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"

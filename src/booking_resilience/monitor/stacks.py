@@ -115,10 +115,11 @@ def active_span() -> tuple[str | None, str | None]:
 class Known:
     """What is known of a place and an error type: the kind of its records, and the last message found harmless."""
 
-    __slots__ = ("kind", "text")
+    __slots__ = ("facts", "kind", "text")
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, facts: TypeFacts) -> None:
         self.kind: Any = kind
+        self.facts: TypeFacts = facts
         self.text: str = ""
 
 

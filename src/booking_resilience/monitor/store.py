@@ -6,7 +6,7 @@ import datetime
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor.history import AlertTransition, History, MinuteTable
@@ -121,9 +121,10 @@ class RecordStore:
             group = self._groups[kind.fingerprint] = Group(record)
         group.count += 1
         group.last = record
-        if not self._minute <= cast("float", record._moment) < self._minute + 60.0:
+        moment: Any = record._moment  # of a record that was made here, so seconds
+        if not self._minute <= moment < self._minute + 60.0:
             self.settle()
-            self._minute = cast("float", record._moment) // 60 * 60
+            self._minute = moment // 60 * 60
         new = self._new.get(id(kind)) or self._new.setdefault(id(kind), [kind, 0])
         new[1] += 1
         is_critical = kind.severity is Severity.CRITICAL

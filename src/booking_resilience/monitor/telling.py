@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from booking_resilience.callbacks import check_callback
 from booking_resilience.events import AlertEvent, Listener, Subscription, notify
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor.record import ErrorRecord
 
 E = TypeVar("E")
@@ -32,7 +33,7 @@ class Teller:
 
     def __init__(self, on_alert: Listener[AlertEvent] | None) -> None:
         self._on_alert = on_alert
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._alerting = threading.Lock()  # never waited for: one thread at a time tells of alerts, in order
         self._here = threading.local()
         self.listeners: tuple[Listener[ErrorRecord], ...] = ()

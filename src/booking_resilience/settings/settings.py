@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_type
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor import ErrorMonitor
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.settings.parts import SECTIONS, build
@@ -35,7 +35,7 @@ class Settings:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source, self._lock = source, threading.Lock()
+        self._source, self._lock = source, new_lock()
         self._objects: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self._tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self.reload()

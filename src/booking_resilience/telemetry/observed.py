@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.events import BreakerState
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor import DEFAULT_REDACTION, ErrorMonitor
 
 OTHER = "_OTHER"
@@ -43,7 +43,7 @@ class Names:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._known: frozenset[str] = frozenset()
 
     def __call__(self, name: str) -> str:

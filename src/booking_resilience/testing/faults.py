@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from booking_resilience.checks import check, check_number, check_text, check_type, check_whole, is_number
+from booking_resilience.locks import new_lock
 
 Kind: TypeAlias = Literal[
     "status", "reset", "close", "hang", "cut_body", "slow_body", "invalid_json", "rate_limited", "torn_commit"
@@ -179,7 +179,7 @@ class Faults:
     """Which requests to a server go wrong, and how. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._seed: int | None = None  # of draws by request
         self._asked = Counter[bytes]()
         self.clear()

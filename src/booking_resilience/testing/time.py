@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import ParamSpec, TypeVar
 from booking_resilience import clock
 from booking_resilience.awaitables import decorated
 from booking_resilience.checks import check_number
+from booking_resilience.locks import new_lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +28,7 @@ class VirtualClock:
     def __init__(self) -> None:
         self.sleeps: list[float] = []
         self._elapsed = 0.0
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         # A whole number of seconds at or after the real clock's: what was measured before still makes sense inside,
         # and sums of delays stay free of rounding.
         self._start = float(math.ceil(time.monotonic()))

@@ -10,12 +10,14 @@ import contextvars
 import io
 import re
 from collections.abc import Collection, Iterable
+from typing import Generic
 
 from booking_resilience.checks import check_type, check_whole
 from booking_resilience.web.keys import KeyedRequest as KeyedRequest
 from booking_resilience.web.keys import current_request, idempotent_id, request_fingerprint
 from booking_resilience.web.problems import Problem, problem
 from booking_resilience.web.wires import (
+    App,
     ASGIApp,
     Body,
     Environ,
@@ -38,34 +40,43 @@ _HEADER = "Idempotency-Key"
 _VISIBLE = re.compile(r"[!-~]+")
 
 
-class _Rules:
+class _Rules(Generic[App]):
     """What both middlewares demand of a key."""
 
-    def __init__(self, required: bool, methods: Collection[str], max_length: int, max_body: int) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        required: bool = False,
+        methods: Collection[str] = ("POST", "PUT", "PATCH"),
+        max_length: int = 255,
+        max_body: int = 1_048_576,
+    ) -> None:
         check_type("required", required, isinstance(required, bool), "True or False")
         is_several = not isinstance(methods, (str, bytes)) and all(isinstance(method, str) for method in methods)
         check_type("methods", methods, is_several, "several strings")
         check_whole("max_length", max_length)
         check_whole("max_body", max_body, 0)
-        self.required, self.max_length, self.max_body = required, max_length, max_body
-        self.methods = frozenset(method.upper() for method in methods)
+        self._app: App = app
+        self._required, self._max_length, self._max_body = required, max_length, max_body
+        self._methods = frozenset(method.upper() for method in methods)
 
-    def judge(self, keys: list[str]) -> Problem | str | None:
+    def _judge(self, keys: list[str]) -> Problem | str | None:
         """Return the request's key, None if it has none and needs none, or the answer to one that is wrong."""
         if not keys:
-            return problem(400, f"This request needs the header {_HEADER}.") if self.required else None
+            return problem(400, f"This request needs the header {_HEADER}.") if self._required else None
         if len(keys) > 1:
             return problem(400, f"The header {_HEADER} must be sent once, not {len(keys)} times.")
-        if len(keys[0]) > self.max_length or not _VISIBLE.fullmatch(keys[0]):
-            return problem(400, f"{_HEADER} must be 1 to {self.max_length} visible ASCII characters.")
+        if len(keys[0]) > self._max_length or not _VISIBLE.fullmatch(keys[0]):
+            return problem(400, f"{_HEADER} must be 1 to {self._max_length} visible ASCII characters.")
         return keys[0]
 
-    def too_large(self) -> Problem:
+    def _too_large(self) -> Problem:
         """Return the answer to a body that is too large."""
-        return problem(413, f"With {_HEADER} the body must not be larger than {self.max_body} bytes.")
+        return problem(413, f"With {_HEADER} the body must not be larger than {self._max_body} bytes.")
 
 
-class IdempotencyKey:
+class IdempotencyKey(_Rules[ASGIApp]):
     """ASGI middleware that hands a request's `Idempotency-Key` to `idempotent_id` and `request_fingerprint`.
 
     It reads the body of a request with a key before the application runs. Wrong requests it answers by itself, as
@@ -83,23 +94,12 @@ class IdempotencyKey:
         ValueError: If a setting is out of its range.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        required: bool = False,
-        methods: Collection[str] = ("POST", "PUT", "PATCH"),
-        max_length: int = 255,
-        max_body: int = 1_048_576,
-    ) -> None:
-        self._app, self._rules = app, _Rules(required, methods, max_length, max_body)
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or scope["method"].upper() not in self._rules.methods:
+        if scope["type"] != "http" or scope["method"].upper() not in self._methods:
             await self._app(scope, receive, send)
             return
-        key = self._rules.judge(headers_of(scope, _HEADER))
+        key = self._judge(headers_of(scope, _HEADER))
         if key is None:
             await self._app(scope, receive, send)
             return
@@ -109,8 +109,8 @@ class IdempotencyKey:
         body = await self._read(receive)
         if body is None:
             return  # the client is gone, and nothing has been done
-        if len(body) > self._rules.max_body:
-            await send_problem(send, self._rules.too_large())
+        if len(body) > self._max_body:
+            await send_problem(send, self._too_large())
             return
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -127,7 +127,7 @@ class IdempotencyKey:
     async def _read(self, receive: Receive) -> bytes | None:
         """Return the body, one byte more than allowed at most; None if the client went away before its end."""
         body = bytearray()
-        while len(body) <= self._rules.max_body:
+        while len(body) <= self._max_body:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
@@ -137,37 +137,26 @@ class IdempotencyKey:
         return bytes(body)
 
 
-class IdempotencyKeyWSGI:
+class IdempotencyKeyWSGI(_Rules[WSGIApp]):
     """WSGI middleware with the arguments and errors of `IdempotencyKey`.
 
     Servers join headers that are sent twice: those count as one key.
     """
 
-    def __init__(
-        self,
-        app: WSGIApp,
-        *,
-        required: bool = False,
-        methods: Collection[str] = ("POST", "PUT", "PATCH"),
-        max_length: int = 255,
-        max_body: int = 1_048_576,
-    ) -> None:
-        self._app, self._rules = app, _Rules(required, methods, max_length, max_body)
-
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         method = str(environ.get("REQUEST_METHOD", "GET")).upper()
-        if method not in self._rules.methods:
+        if method not in self._methods:
             return self._app(environ, start_response)
         given = environ.get(environ_name(_HEADER))
-        key = self._rules.judge([] if given is None else [given])
+        key = self._judge([] if given is None else [given])
         if key is None:
             return self._app(environ, start_response)
         if isinstance(key, Problem):
             return answer(start_response, key)
         body = self._read(environ)
-        if len(body) > self._rules.max_body:
-            return answer(start_response, self._rules.too_large())
+        if len(body) > self._max_body:
+            return answer(start_response, self._too_large())
         environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
         context = contextvars.copy_context()
         context.run(current_request.set, KeyedRequest(key, method, path_of(environ), body))
@@ -175,7 +164,7 @@ class IdempotencyKeyWSGI:
 
     def _read(self, environ: Environ) -> bytes:
         """Return the body, one byte more than allowed at most."""
-        most = self._rules.max_body + 1
+        most = self._max_body + 1
         length = str(environ.get("CONTENT_LENGTH") or "")
         if length.isascii() and length.isdigit():
             most = min(most, int(length[:20]))

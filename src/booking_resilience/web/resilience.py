@@ -7,12 +7,13 @@ import re
 import uuid
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 from booking_resilience.checks import check_number, check_text, check_type
 from booking_resilience.deadlines import deadline
 from booking_resilience.web.problems import problem_for
 from booking_resilience.web.wires import (
+    App,
     ASGIApp,
     Body,
     Environ,
@@ -83,7 +84,22 @@ def milliseconds(value: str) -> float | None:
     return int(value) / 1000 if 1 <= int(value) <= _LONGEST else None
 
 
-class Resilience:
+class Edge(Generic[App]):
+    """What the middlewares share: their settings."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        monitor: HasContext | None = None,
+        deadline: float | None = None,
+        deadline_header: str = DEADLINE_HEADER,
+    ) -> None:
+        self._app: App = app
+        self._requests = Requests(monitor, deadline, deadline_header)
+
+
+class Resilience(Edge[ASGIApp]):
     """ASGI middleware: `app.add_middleware(Resilience, monitor=monitor, deadline=5.0)`.
 
     The incoming header and `deadline` bound the request: whichever is less is its deadline, which everything called
@@ -101,16 +117,6 @@ class Resilience:
         TypeError: If a setting has the wrong type.
         ValueError: If a setting is out of its range.
     """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        monitor: HasContext | None = None,
-        deadline: float | None = None,
-        deadline_header: str = DEADLINE_HEADER,
-    ) -> None:
-        self._app, self._requests = app, Requests(monitor, deadline, deadline_header)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -137,7 +143,7 @@ class Resilience:
                 await send_problem(send, problem)
 
 
-class ResilienceWSGI:
+class ResilienceWSGI(Edge[WSGIApp]):
     """WSGI middleware with the arguments of `Resilience`.
 
     Flask: `app.wsgi_app = ResilienceWSGI(app.wsgi_app, monitor=monitor)`.
@@ -145,16 +151,6 @@ class ResilienceWSGI:
     The application runs in a context of its own, its response too: when the server reads it late, or never, no
     deadline is left behind in the server's thread.
     """
-
-    def __init__(
-        self,
-        app: WSGIApp,
-        *,
-        monitor: HasContext | None = None,
-        deadline: float | None = None,
-        deadline_header: str = DEADLINE_HEADER,
-    ) -> None:
-        self._app, self._requests = app, Requests(monitor, deadline, deadline_header)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""

@@ -6,7 +6,7 @@ import contextvars
 import http
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from booking_resilience.web.problems import Problem
 
@@ -18,6 +18,7 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Environ: TypeAlias = dict[str, Any]
 StartResponse: TypeAlias = Callable[..., Callable[[bytes], object]]
 WSGIApp: TypeAlias = Callable[[Environ, StartResponse], Iterable[bytes]]
+App = TypeVar("App", ASGIApp, WSGIApp)
 
 
 def headers_of(scope: Scope, name: str) -> list[str]:

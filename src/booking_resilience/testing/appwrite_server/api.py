@@ -6,9 +6,9 @@ then the rows.
 
 from __future__ import annotations
 
-import threading
 from urllib.parse import unquote
 
+from booking_resilience.locks import new_lock
 from booking_resilience.testing.appwrite_server import parameters, php, routes
 from booking_resilience.testing.appwrite_server.access import Access, Caller, is_local
 from booking_resilience.testing.appwrite_server.bulk import BulkRoutes
@@ -62,7 +62,7 @@ class Api:
         }
         self._has_transactions = transactions
         self._limits = RateLimits()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def handle(self, request: Request, torn: tuple[int, str] | None = None) -> Answer:
         """Carry the request out and return the answer, an error's included.

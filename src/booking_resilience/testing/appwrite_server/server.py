@@ -17,6 +17,7 @@ import h11
 
 from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient
 from booking_resilience.checks import check, check_text, check_type
+from booking_resilience.locks import new_lock
 from booking_resilience.testing.appwrite_server.api import Api
 from booking_resilience.testing.appwrite_server.exchange import Answer, Request
 from booking_resilience.testing.appwrite_server.wire import Wire, end
@@ -89,7 +90,7 @@ class AppwriteServer:
         self._requests: deque[RecordedRequest] = deque(maxlen=_KEPT_REQUESTS)
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._open: dict[socket.socket, threading.Event] = {}  # the event ends what its thread waits for
         self._threads: set[threading.Thread] = set()
 
