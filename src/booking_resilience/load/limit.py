@@ -219,6 +219,10 @@ class Limit(abc.ABC):
         """Return a place if one is free and nobody waits; None if not."""
 
     @abc.abstractmethod
+    def _begin(self, place: Place) -> None:
+        """Have the call that holds the place begin now: what it waited for until now is no latency."""
+
+    @abc.abstractmethod
     def _share(self, place: Place) -> None:
         """Let one more hold the place: it comes back when all have given it back."""
 

@@ -207,6 +207,9 @@ class RateLimit(Limit):
     def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
         """A turn that was taken stays taken."""
 
+    def _begin(self, place: Place) -> None:
+        """A turn is nobody's."""
+
     def _share(self, place: Place) -> None:
         """A turn is nobody's."""
 
@@ -222,8 +225,8 @@ class RateLimit(Limit):
                     raise self._refusal()
             while (wait := self._next_wait(waiter, end)) is not None:
                 yield wait
-            for _, place in held.get():
-                place.started = clock.monotonic()  # to a limit around this one, the wait is no latency
+            for limit, place in held.get():
+                limit._begin(place)
         finally:
             try:
                 self._leave(waiter)
