@@ -20,7 +20,8 @@ import trio
 import trio.lowlevel
 
 from booking_resilience import LimitExceededError, deadline
-from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit, priority
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, RateLimit, ThreadTimeout, priority
+from booking_resilience.load.queue import current_priority
 from booking_resilience.load.rate import Turns
 from drivers import LOOPS, no_cycles
 
@@ -367,6 +368,44 @@ def test_a_forked_child_begins_with_all_places() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert limit.snapshot().in_flight == 1
     assert_whole(limit, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_has_no_abandoned_threads() -> None:
+    """A child is not refused a thread because of its parent's, nor kept waiting by a lock that one of them held."""
+    timeout, hedge, release = ThreadTimeout(0.01, max_abandoned=1), Hedge(idempotent=True), threading.Event()
+    with pytest.raises(TimeoutError):
+        timeout.call(release.wait, 30)
+    with hedge._lock, timeout._abandoned._lock:
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                worker = threading.Thread(target=lambda: hedge.call(int), daemon=True)
+                worker.start()
+                worker.join(20)
+                os._exit(0 if not worker.is_alive() and timeout.call(int) == 0 else 2)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    release.set()
+
+
+def test_a_priority_is_used_by_many_tasks() -> None:
+    """One `priority` may be used by several tasks at once; each has its own again afterwards."""
+    high, ranks = priority(10), list[float]()
+
+    async def task(rank: int) -> None:
+        with priority(rank):
+            with high, priority(20):
+                await asyncio.sleep(0)
+            ranks.append(current_priority())
+
+    async def main() -> None:
+        await asyncio.gather(*[task(rank) for rank in range(5)])
+
+    asyncio.run(main())
+    assert ranks == [0, 1, 2, 3, 4]
+    assert current_priority() == 0
 
 
 def test_no_circles() -> None:

@@ -78,7 +78,10 @@ class Fallback:
         """
         answer = self._made(error)
         if callable(self._value) and type(answer) not in AWAITABLE_NEVER:
-            refuse_awaitable(answer, "Fallback, in a synchronous call,", "a plain function")
+            try:
+                refuse_awaitable(answer, "Fallback, in a synchronous call,", "a plain function")
+            except TypeError as refused:
+                raise refused from error
         return answer
 
     async def answer_async(self, error: Exception) -> Any:
