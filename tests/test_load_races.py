@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import gc
 import os
@@ -91,7 +92,7 @@ class Crowd:
         assert self._errors == []
 
     def call(self, rng: random.Random) -> None:
-        """Make one call that may be struck anywhere: nothing of the test is left in between."""
+        """Make one call that may be struck anywhere, in a context of its own: a strike may leave a priority behind."""
         seconds, refusals = rng.choice([0.0, 0.002, 60.0]), contextlib.suppress(LimitExceededError)
         with refusals, deadline(seconds), priority(rng.randrange(3)):
             self.limit.call(self._look)
@@ -189,7 +190,7 @@ def test_threads_and_tasks_of_two_loops_and_signals(
                     is_armed = True
                     signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00002, 0.004))
                     for _ in range(5):
-                        crowd.call(rng)
+                        contextvars.copy_context().run(crowd.call, rng)
                     is_armed = False
                 except StrikeError:
                     struck += 1
