@@ -198,7 +198,7 @@ class Pipeline:
         for name, part in held.items():
             if part is not None:
                 raise TypeError(
-                    f"a Pipeline with a {name} cannot be pickled or copied, the copy would not share it; make one in "
+                    f"a Pipeline with a {name} cannot be pickled or copied: the copy would not share it; make one in "
                     "each process, and let the breakers of a fleet share one state by RedisBreaker"
                 )
         return functools.partial(type(self), retry=self._retry, category=self.category), ()

@@ -52,7 +52,7 @@ class AppwriteChatService:
         messages_table: The ID of the table of messages.
 
     Raises:
-        TypeError: If `tables` is no such service.
+        TypeError: If `tables` isn't such a service.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class AsyncAppwriteChatService:
         messages_table: The ID of the table of messages.
 
     Raises:
-        TypeError: If `tables` is no such service.
+        TypeError: If `tables` isn't such a service.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class AppwriteClient(Client):
         pool_size: Idle connections kept at most; 1 or more. More threads than that open more.
 
     Raises:
-        TypeError: If a setting is no number.
+        TypeError: If a setting isn't a number.
         ValueError: If a setting is out of its range.
 
     >>> client = AppwriteClient(read_timeout=5.0).set_endpoint("http://localhost/v1").set_project("demo")
@@ -75,7 +75,7 @@ class AppwriteClient(Client):
         Raises:
             AppwriteCallError: If the call failed, in whatever way. A successful answer that isn't a JSON object, though
                 the SDK expects one, is such a failure.
-            TypeError: If the data is no JSON.
+            TypeError: If the data can't be sent as JSON.
         """
         request = request_of(self, method, path, headers, params, response_type)
         if request is None:

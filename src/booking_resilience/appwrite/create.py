@@ -93,7 +93,7 @@ def create_row_once(
             `classify`, since the same call may find out. `outcome_unknown` tells.
         CircuitOpenError: If the breaker refused.
         ValueError: If the ID is empty or `unique()`, or a column to compare isn't sent.
-        TypeError: If the ID is no string, or `tables` is no such service; nothing was sent.
+        TypeError: If the ID isn't a string, or `tables` isn't such a service; nothing was sent.
     """
     check_colour(tables, is_async=False, called="create_row_once", instead="create_row_once_async")
     creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation, compare)

@@ -245,7 +245,7 @@ class Deletion(Once[bool]):
 
 
 def _still_there() -> AppwriteCallError:
-    """Return the error of a deletion that was told to be successful, though the row is still there."""
+    """Return the error of a deletion that was reported as successful, though the row is still there."""
     return AppwriteCallError(
-        "the row was told to be deleted, but it is still there", evidence=Evidence("unreadable", "yes")
+        "the server reported the row as deleted, but it is still there", evidence=Evidence("unreadable", "yes")
     )

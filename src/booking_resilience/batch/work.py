@@ -119,7 +119,7 @@ class Work:
         return self._fn(item)
 
     def told(self, outcome: BatchOutcome[Any, Any] | BaseException) -> BatchOutcome[Any, Any]:
-        """Return the outcome, having told `on_item` of it; raise what is no outcome."""
+        """Return the outcome, having told `on_item` of it; raise what isn't an outcome."""
         if isinstance(outcome, BaseException):
             try:
                 raise outcome

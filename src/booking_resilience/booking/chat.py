@@ -153,7 +153,7 @@ def iter_messages(
         newest_first: The order.
 
     Raises:
-        TypeError: If `page_size` is no whole number.
+        TypeError: If `page_size` isn't a whole number.
         ValueError: If it is out of its range. Both are raised at once, not at the first message.
     """
     check_whole("page_size", page_size)

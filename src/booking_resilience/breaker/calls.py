@@ -97,7 +97,7 @@ async def watch_async(
 
 
 def failed(permit: Permit, fn: object, error: BaseException) -> None:
-    """Settle the permit of a call that raised; what is no function was never called, which says nothing."""
+    """Settle the permit of a call that raised; what isn't a function was never called, which says nothing."""
     if callable(fn):
         permit.failure(error)
     else:

@@ -13,7 +13,7 @@ class SharedSnapshot:
     """What a process knows of the fleet that shares a breaker, as it heard it last.
 
     Attributes:
-        connected: Whether Redis can be reached; if not, the rest is of the past and this process goes by itself.
+        connected: Whether Redis can be reached; if not, the rest is what was heard last.
         state: The fleet's state; CLOSED as long as nothing else is known.
         reporters: Machines that reported within one cooldown that a breaker had opened there.
         since: Since when the fleet is in its state, aware UTC by the clock of Redis; None if Redis knows of no change.

@@ -83,7 +83,7 @@ class Watched:
             return True
         try:
             do(reason, fleet=True)
-        except ValueError:  # the sharing has been closed, so the breaker goes by itself
+        except ValueError:  # its RedisBreaker has been closed, so the breaker is on its own
             do(reason)
         return True
 

@@ -63,9 +63,8 @@ class Asked:
         kept = in_thread(keep, WITHIN)
         if kept is None or (kept[0] == name and is_same(json.loads(kept[1]), written)):
             return id
-        raise ValueError(
-            f"id must be new: there is a workflow {id!r} of {kept[0]} with other arguments or another name"
-        )
+        differs = "other arguments" if kept[0] == name else f"another function, {kept[0]}"
+        raise ValueError(f"id must be new: there is a workflow {id!r} with {differs}")
 
     def result(self, id: str, timeout: float | None = None) -> Any:
         """Return what a workflow returned, or raise what it raised.

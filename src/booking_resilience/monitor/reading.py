@@ -73,7 +73,7 @@ class MonitorReader(abc.ABC):
             minutes: How many minutes, the running one included; a whole number from 1 to 1440.
 
         Raises:
-            TypeError: If `minutes` is no number.
+            TypeError: If `minutes` isn't a number.
             ValueError: If it is out of its range.
         """
         return self._history(minutes)
