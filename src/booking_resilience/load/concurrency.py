@@ -89,8 +89,7 @@ class ConcurrencyLimit(Limit):
         started, cuts = place.started, place.cuts  # read now: once it is free, somebody else may begin with it
         is_held = place.sharers > 0 and self._is_still_held(place)
         try:
-            if not lost:
-                now = clock.monotonic()
+            if not lost and (now := clock.monotonic()) >= started:  # else it began by a virtual clock that ended
                 if not is_held:
                     held, mean = now - started, self._mean_held
                     self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)

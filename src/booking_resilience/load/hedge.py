@@ -99,7 +99,7 @@ class Hedge:
         check("percentile", percentile, percentile <= 100, "a number from 0 to 100")
         check_number("max_extra", max_extra)
         self._delay, self._percentile = delay, percentile
-        self._gain = round(min(max_extra, _BUCKET) * _NANO)
+        self._gain = math.ceil(min(max_extra, _BUCKET) * _NANO)  # three thirds pay for a call
         self._saved = self._made = 0  # `_made`: second calls, for telemetry
         self._abandoned = Abandoned()
         self._forked()

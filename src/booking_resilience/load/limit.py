@@ -177,6 +177,7 @@ class Limit(abc.ABC):
                 except BaseException as error:
                     if not is_cut_off(error):
                         raise
+                    waits.close()  # a refusal tells of those who still wait
                     raise self._refusal() from None  # the time is over for an attempt that was not even made
         return cast("Place", waiter.place)
 
