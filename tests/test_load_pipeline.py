@@ -504,3 +504,14 @@ def test_three_thirds_pay_for_a_second_call() -> None:
     """The bucket is exact: with `max_extra` of a third, the third call may be hedged."""
     hedge = Hedge(idempotent=True, delay=0.0, max_extra=1 / 3)
     assert [(hedge._begin(), hedge._admit())[1] for _ in range(6)] == [None, None, (), None, None, ()]
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
+@pytest.mark.parametrize(("end", "left"), [("deadline", 20), ("attempt_timeout", 10)])
+def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int) -> None:
+    """The attempt's own limit is a timeout of the backend; the operation's deadline says nothing."""
+    limit = AdaptiveLimit("l", initial=20)
+    pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **{end: 0.02}), limit=limit)
+    with pytest.raises(TimeoutError):
+        loop.run(lambda: pipeline.call_async("op", loop.hang))
+    assert limit.snapshot().limit == left

@@ -24,7 +24,7 @@ def sign_of(error: BaseException) -> Sign:
 
     Overload is a request to slow down (429 and its kin), a 503 and a timeout, the attempt's own cut-off among them.
     """
-    error = timeout_behind(error)
+    error = timeout_behind(error, at_deadline=False)
     if is_own_refusal(error) or issubclass(type(error), DeadlineExceededError):  # interrupts, too
         return Sign.NOTHING
     verdict = classify(error)
