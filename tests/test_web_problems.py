@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
 from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, deadline, message_for
 from booking_resilience.appwrite import RowConflictError
-from booking_resilience.web import problem_for
+from booking_resilience.web import Resilience, ResilienceDjango, ResilienceWSGI, problem_for
 from booking_resilience.web.keys import IdempotentId
 
 
@@ -52,3 +53,11 @@ def test_other_errors_are_not_answered() -> None:
         assert found is not None
         assert found.status == 504
         assert problem_for(KeyError("x")) is None
+
+
+@pytest.mark.parametrize("middleware", [Resilience, ResilienceWSGI, ResilienceDjango])
+def test_a_deadline_header_has_a_name_that_a_header_can_have(middleware: Any) -> None:
+    """What no client could send is refused when the middleware is made, not with each request."""
+    for name in ("", "€", "a b", "a:"):
+        with pytest.raises(ValueError, match="deadline_header must be"):
+            middleware(lambda *_: None, deadline_header=name)
