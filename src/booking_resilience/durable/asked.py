@@ -51,7 +51,8 @@ class Asked:
         name = name_of(workflow)
         if self._workflows.get(name) is not workflow:
             raise ValueError(f"workflow must be declared by `@durable.workflow`, not {workflow!r}")
-        inspect.signature(workflow).bind(*args, **kwargs)
+        signature = inspect.signature(workflow)
+        signature.bind(*args, **kwargs)
         written = [encode("args", args), {key: encode(key, value) for key, value in kwargs.items()}]
         crew = self._started()
 
@@ -61,7 +62,9 @@ class Asked:
             return crew.engine.arguments(id)
 
         kept = in_thread(keep, WITHIN)
-        if kept is None or (kept[0] == name and is_same(json.loads(kept[1]), written)):
+        if kept is None:
+            return id
+        if kept[0] == name and is_same(_bound(signature, json.loads(kept[1])), _bound(signature, written)):
             return id
         differs = "other arguments" if kept[0] == name else f"another function, {kept[0]}"
         raise ValueError(f"id must be new: there is a workflow {id!r} with {differs}")
@@ -181,3 +184,13 @@ class Asked:
         if found is None:
             raise KeyError(id)
         return found[0]
+
+
+def _bound(signature: inspect.Signature, written: Any) -> Any:
+    """Return encoded arguments in one form, whether they were given by position or by name."""
+    args, kwargs = written
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:  # kept by another version of the workflow
+        return written
+    return [list(bound.args), bound.kwargs]
