@@ -27,7 +27,7 @@ autodoc_preserve_defaults = True
 add_module_names = False
 nitpicky = True  # a type in a signature that leads nowhere is an error
 nitpick_ignore_regex = [
-    ("py:.*", r"(booking_resilience\..*\.)?(T|R|P|Item|Value|Failure)"),  # type variables
+    ("py:.*", r"(booking_resilience\..*\.)?(App|T|R|P|Item|Value|Failure)"),  # type variables
     (
         "py:.*",
         r"(aiohttp|opentelemetry)\..*|AppwriteException",
