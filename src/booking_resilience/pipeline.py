@@ -149,7 +149,7 @@ class Pipeline:
     async def call_async(
         self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do as `call` for a function that gives an awaitable, under asyncio or trio.
+        """Do the same as `call` for a function that gives an awaitable, under asyncio or trio.
 
         Raises:
             TypeError: If `fn` is a synchronous function of this library or of Appwrite's SDK, which was not called

@@ -26,8 +26,8 @@ class AppwriteClient(Client):
     """A client of the Appwrite SDK, with all its setters, that does not hang and says what went wrong.
 
     It keeps connections alive, and bounds each wait by its timeouts and by `remaining_time()` of the operation that it
-    is called in. Every failure of a call is an `AppwriteException` (see `failures`), but for a `TypeError` for data
-    that isn't JSON and what the SDK's models reject afterwards. It never sends a request twice. Uploads are left to
+    is called in. Every failure of a call is an `AppwriteException`, but for a `TypeError` for data that isn't JSON,
+    and what the SDK's models reject afterwards. It never sends a request twice. Uploads are left to
     the SDK. A proxy that the environment names is used if it is an HTTP proxy, though not for this machine itself. A
     redirect is followed within the same host only, and never changes the method. Safe to share between threads, and
     across `fork`.

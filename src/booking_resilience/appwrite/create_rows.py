@@ -85,7 +85,7 @@ async def create_rows_once_async(
     operation: str,
     compare: Collection[str] | None = None,
 ) -> list[Row]:
-    """Do as `create_rows_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
+    """Do the same as `create_rows_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
     Arguments, result and errors are those of `create_rows_once`. A call that is cancelled may have been carried out;
     the same call with the same IDs finds out.

@@ -72,7 +72,7 @@ async def delete_row_once_async(
     pipeline: Pipeline,
     operation: str,
 ) -> bool:
-    """Do as `delete_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
+    """Do the same as `delete_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
     Arguments, result and errors are those of `delete_row_once`. A call that is cancelled may have been carried out.
     """

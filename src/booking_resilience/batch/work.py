@@ -89,7 +89,7 @@ class Work:
         return ending.taken()
 
     async def one_async(self, index: int, item: WorkItem) -> Any:
-        """Do as `one`, without blocking the event loop."""
+        """Do the same as `one`, without blocking the event loop."""
         gate, task, signal = self._gate, (index, item), None
         if gate is not None and gate.is_shut:
             signal = TaskSignal()

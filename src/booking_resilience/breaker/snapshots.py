@@ -36,7 +36,7 @@ class BreakerSnapshot:
         consecutive_failures: Failures in a row, up to now.
         failures: Failures since it was last closed.
         refused: Calls refused since it was made or reset, as the four that follow.
-        would_refuse: Calls that it would have refused, were it no shadow.
+        would_refuse: Calls that it would have refused if it weren't in shadow mode.
         stale: Results that came too late, from an earlier epoch, and changed nothing.
         ignored: Errors that said nothing of the backend, by the setting `ignore`.
         trips: How often it opened, failed trials included.

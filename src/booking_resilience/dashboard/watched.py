@@ -35,7 +35,7 @@ class Watched:
         limits: A mapping or an iterable.
 
     Raises:
-        TypeError: If one is neither, or holds something else than breakers, or limits.
+        TypeError: If one is neither, or holds anything but breakers, or limits.
     """
 
     def __init__(self, breakers: Breakers, limits: Limits = ()) -> None:

@@ -85,7 +85,7 @@ class Fallback:
         return answer
 
     async def answer_async(self, error: Exception) -> Any:
-        """Do as `answer`; what the function returns is awaited if it must be."""
+        """Do the same as `answer`; what the function returns is awaited if it must be."""
         answer = self._made(error)
         if not callable(self._value) or not is_awaitable(answer):
             return answer

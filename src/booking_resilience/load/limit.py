@@ -137,7 +137,7 @@ class Limit(abc.ABC):
         return functools.update_wrapper(limited, fn)
 
     def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Do as `call`, and let what is inside know of the place, in `held`."""
+        """Do the same as `call`, and let what is inside know of the place, in `held`."""
         with (guard := self.guard()):
             token = held.set(guard.held())
             try:
