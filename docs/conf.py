@@ -27,7 +27,7 @@ autodoc_preserve_defaults = True
 add_module_names = False
 nitpicky = True  # a type in a signature that leads nowhere is an error
 nitpick_ignore_regex = [
-    ("py:.*", r"(booking_resilience\..*\.)?(T|R|P|Item|Value|Failure)"),  # type variables
+    ("py:.*", r"(booking_resilience\..*\.)?(App|T|R|P|Item|Value|Failure)"),  # type variables
     (
         "py:.*",
         r"(aiohttp|opentelemetry)\..*|AppwriteException",
@@ -35,5 +35,6 @@ nitpick_ignore_regex = [
     # Internal: what a `with` or a `for` uses and nobody names, and the roles that a parameter must play.
     ("py:class", r"booking_resilience\..*\.(Attempts|Capture|Deadline|Guard|LimitGuard|MonitorContext|Outage)"),
     ("py:class", r"booking_resilience\.parts\.(\w+ing|FallingBack)|booking_resilience\.breaker\.core\.(Core|Sharing)"),
-    ("py:class", r"booking_resilience\..*\.(App|Attribution|Evidence|HasContext|Limit|Monitor|Source)"),
+    ("py:class", r"booking_resilience\..*\.(Attribution|Evidence|HasContext|Limit|Monitor|Source)"),
+    ("py:class", r"booking_resilience\.telemetry\.observed\.Durable"),
 ]

@@ -282,8 +282,9 @@ class TestFallback:
 
         pipeline = Pipeline(retry=ONCE, fallback=Fallback(answer))
         assert loop.run(lambda: pipeline.call_async("op", later)) == "ConnectionError"
-        with pytest.raises(TypeError, match="awaitable"):
+        with pytest.raises(TypeError, match="awaitable") as caught:
             pipeline.call("op", fails)
+        assert type(caught.value.__cause__) is ConnectionError
 
     def test_batches(self, virtual_clock: VirtualClock) -> None:
         """Each item of a batch falls back by itself."""
@@ -465,3 +466,11 @@ def until(condition: Callable[[], bool]) -> None:
             return
         threading.Event().wait(0.005)
     pytest.fail("it did not come true")
+
+
+def test_a_thread_timeout_after_the_deadline() -> None:
+    """A call whose deadline is over is not begun in a thread."""
+    calls: list[int] = []
+    with deadline(0.0), pytest.raises(DeadlineExceededError):
+        ThreadTimeout(1.0).call(calls.append, 1)
+    assert not calls

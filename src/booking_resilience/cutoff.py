@@ -125,7 +125,7 @@ def _is_cancellation(error: BaseException) -> bool:
 
 
 def timeout_behind(error: BaseException) -> BaseException:
-    """Return the `TimeoutError` that a cancellation stands for, or the error itself if it is no such cancellation.
+    """Return the `TimeoutError` that a cancellation stands for, or the error itself if it isn't one.
 
     What `cut_off` cuts off is cancelled, and whatever stands between sees the cancellation: a breaker, say, to which a
     call that took longer than its operation's own limit is a failure. A cancellation from elsewhere, and the end of an

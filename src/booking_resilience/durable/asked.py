@@ -66,9 +66,8 @@ class Asked:
             return id
         if kept[0] == name and is_same(_bound(signature, json.loads(kept[1])), _bound(signature, written)):
             return id
-        raise ValueError(
-            f"id must be new: there is a workflow {id!r} of {kept[0]} with other arguments or another name"
-        )
+        differs = "other arguments" if kept[0] == name else f"another function, {kept[0]}"
+        raise ValueError(f"id must be new: there is a workflow {id!r} with {differs}")
 
     def result(self, id: str, timeout: float | None = None) -> Any:
         """Return what a workflow returned, or raise what it raised.
@@ -141,12 +140,12 @@ class Asked:
         return True
 
     async def submit_async(self, workflow: Callable[..., Awaitable[Any]], /, *args: Any, id: str, **kwargs: Any) -> str:
-        """Do as `submit` without blocking the event loop."""
+        """Do the same as `submit` without blocking the event loop."""
         kept: str = await off_loop(functools.partial(self.submit, workflow, *args, id=id, **kwargs))
         return kept
 
     async def result_async(self, id: str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as `result` has it
-        """Do as `result` without blocking the event loop."""
+        """Do the same as `result` without blocking the event loop."""
         check_number("timeout", timeout, or_none=True)
         pause, end = _LOOK_AGAIN[0], None if timeout is None else time.monotonic() + timeout
         while True:
@@ -160,16 +159,16 @@ class Asked:
             pause = min(pause * 1.5, _LOOK_AGAIN[1])
 
     async def waiting_async(self, limit: int = 100) -> list[Waiting]:
-        """Do as `waiting` without blocking the event loop."""
+        """Do the same as `waiting` without blocking the event loop."""
         found: list[Waiting] = await off_loop(functools.partial(self.waiting, limit))
         return found
 
     async def try_now_async(self, id: str) -> bool:
-        """Do as `try_now` without blocking the event loop."""
+        """Do the same as `try_now` without blocking the event loop."""
         return bool(await off_loop(functools.partial(self.try_now, id)))
 
     async def cancel_async(self, id: str) -> bool:
-        """Do as `cancel` without blocking the event loop."""
+        """Do the same as `cancel` without blocking the event loop."""
         return bool(await off_loop(functools.partial(self.cancel, id)))
 
     def _started(self) -> Crew:

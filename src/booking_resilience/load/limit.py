@@ -137,7 +137,7 @@ class Limit(abc.ABC):
         return functools.update_wrapper(limited, fn)
 
     def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Do as `call`, and let what is inside know of the place, in `held`."""
+        """Do the same as `call`, and let what is inside know of the place, in `held`."""
         with (guard := self.guard()):
             token = held.set(guard.held())
             try:
@@ -217,6 +217,10 @@ class Limit(abc.ABC):
     @abc.abstractmethod
     def _take(self) -> Place | None:
         """Return a place if one is free and nobody waits; None if not."""
+
+    @abc.abstractmethod
+    def _begin(self, place: Place) -> None:
+        """Have the call that holds the place begin now: what it waited for until now is no latency."""
 
     @abc.abstractmethod
     def _share(self, place: Place) -> None:

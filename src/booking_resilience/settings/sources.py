@@ -49,7 +49,7 @@ class Place:
         """Return the table that stands here.
 
         Raises:
-            ValueError: If it is no table.
+            ValueError: If it isn't a table.
         """
         if not isinstance(value, Mapping):
             raise self.wrong(f"must be a table, not {value!r}")
