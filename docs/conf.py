@@ -27,7 +27,7 @@ autodoc_preserve_defaults = True
 add_module_names = False
 nitpicky = True  # a type in a signature that leads nowhere is an error
 nitpick_ignore_regex = [
-    ("py:.*", r"(booking_resilience\..*\.)?(T|R|P|Item|Value|Failure)"),  # type variables
+    ("py:.*", r"(booking_resilience\..*\.)?(App|T|R|P|Item|Value|Failure)"),  # type variables
     (
         "py:.*",
         r"(aiohttp|opentelemetry)\..*|AppwriteException",
@@ -36,4 +36,5 @@ nitpick_ignore_regex = [
     ("py:class", r"booking_resilience\..*\.(Attempts|Capture|Deadline|Guard|LimitGuard|MonitorContext|Outage)"),
     ("py:class", r"booking_resilience\.parts\.(\w+ing|FallingBack)|booking_resilience\.breaker\.core\.(Core|Sharing)"),
     ("py:class", r"booking_resilience\..*\.(Attribution|Evidence|HasContext|Limit|Monitor|Source)"),
+    ("py:class", r"booking_resilience\.telemetry\.observed\.Durable"),
 ]

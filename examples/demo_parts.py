@@ -46,7 +46,9 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(("operations", "attempts", "recovered", "failed", "bookings", "chats"), 0)
+        self._counts = dict.fromkeys(
+            ("operations", "attempts", "recovered", "failed", "refused", "fell_back", "bookings", "chats"), 0
+        )
 
     def take(self, record: ErrorRecord) -> None:
         """Count a record of the monitor."""

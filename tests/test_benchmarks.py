@@ -69,6 +69,13 @@ def test_every_row_has_figures_of_ours_and_a_line_in_the_table(run: tuple[str, d
             assert value["low"] <= value["median"] <= value["high"]
 
 
+def test_the_table_for_the_comparison_has_the_limits(run: tuple[str, dict[str, Any]]) -> None:
+    """The table that the comparison's page shows has a line for retries, breakers, limits and all together."""
+    table, report = run
+    compared = {row["key"] for row in report["rows"] if f"\n| {row['what']} | " in table}
+    assert {"retry_sync", "breaker_decorated", "limit_sync", "everything"} <= compared
+
+
 def test_every_peer_is_measured_or_said_why_not(run: tuple[str, dict[str, Any]]) -> None:
     """A peer that is not installed is named with the reason, in the JSON and below the table."""
     table, report = run

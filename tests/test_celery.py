@@ -201,3 +201,9 @@ def test_settings_that_make_no_sense_are_refused():
         resilient_task(app, max_open_wait=-1.0)
     with pytest.raises(ValueError, match="retry_on_result"):
         resilient_task(app, retry=RetryPolicy(retry_on_result=bool))
+
+    async def task() -> None:
+        """Never run: a worker can't."""
+
+    with pytest.raises(TypeError, match="fn must be a plain function"):
+        resilient_task(app)(task)

@@ -461,7 +461,7 @@ class TestChanges:
         monkeypatch.setattr(keeping.logger, "disabled", False)
         monkeypatch.setattr(keeping.logger, "handlers", [caplog.handler])
         caplog.set_level(logging.WARNING, keeping.logger.name)
-        told, end = "the journal can't be read for the page's secret (OSError)", time.monotonic() + 60
+        told, end = "the page's secret can't be read from the journal (OSError)", time.monotonic() + 60
         with FleetMonitor(Gone()) as fleet:
             app = dashboard(fleet, breakers=[CircuitBreaker("appwrite")])
             assert act(app).status == 200

@@ -213,7 +213,12 @@ def test_doctests_of_a_module_pass(name: str) -> None:
     """Every example in a docstring prints what it says."""
     if name.endswith("__main__"):
         pytest.skip("would start")
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("booking_resilience"):
+            raise
+        pytest.skip(f"{error.name} is not installed")
     assert doctest.testmod(module).failed == 0
 
 

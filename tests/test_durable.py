@@ -138,6 +138,7 @@ def test_the_same_id_is_the_same_workflow(bench: Bench) -> None:
     calls: list[int] = []
     booking = bench.call(lambda: calls.append(1))
     assert bench.durable.submit(bench.case, booking, id=booking) == booking
+    assert bench.durable.submit(bench.case, name=booking, id=booking) == booking
     with pytest.raises(ValueError, match=f"there is a workflow {booking!r}"):
         bench.durable.submit(bench.case, "other", id=booking)
     bench.value(booking)

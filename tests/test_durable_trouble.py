@@ -222,7 +222,7 @@ def test_a_new_version_takes_over(benches: Benches) -> None:
         return await durable.call("more", failing(1))
 
     begun = old.submit(two_calls)
-    old.waits(begun)
+    since = old.waits(begun).since
     old.bodies[begun] = other
     new = benches(version="2")
     assert new.waits(same).operation == "store"
@@ -232,9 +232,15 @@ def test_a_new_version_takes_over(benches: Benches) -> None:
         lambda: next((item.error for item in new.durable.waiting() if item.id == begun and not item.next_try), None),
         60, "it is listed",
     )  # fmt: skip
+    assert new.waits(begun).since == since
     assert not new.durable.try_now(begun)
     new.bodies[begun], new.bodies[changed] = two_calls, fitting
     newer = benches(version="3")
+    again = eventually(
+        lambda: next((item for item in newer.durable.waiting() if item.id == begun and item.next_try), None),
+        60, "it is tried again",
+    )  # fmt: skip
+    assert (again.since, again.attempts) == (since, 2)  # it is given up after so long since its first try
     for booking in (begun, changed):
         eventually(lambda booking=booking: newer.durable.try_now(booking), 60, "it is woken")
         assert newer.value(booking) == "done"

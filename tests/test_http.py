@@ -453,6 +453,8 @@ def test_settings_that_make_no_sense_are_refused(name):
         ({"retry": 3}, TypeError, "retry must be a RetryPolicy"),
         ({"monitor": 3}, TypeError, "monitor must be"),
         ({"deadline_header": ""}, ValueError, "deadline_header"),
+        ({"deadline_header": "é"}, ValueError, "deadline_header must be the name of a header"),
+        ({"deadline_header": "a: b\r\nc"}, ValueError, "deadline_header must be the name of a header"),
         ({"retry": RetryPolicy(retry_on_result=bool)}, ValueError, "without retry_on_result"),
         ({"unknown": 3}, TypeError, "unknown"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError
-from booking_resilience.load import AdaptiveLimit
+from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, Pipeline, RetryPolicy
+from booking_resilience.load import AdaptiveLimit, Hedge, ThreadTimeout
 from booking_resilience.load.adaptive import Gradient
 from booking_resilience.load.judge import Sign, sign_of
 from booking_resilience.testing import VirtualClock, virtual_time
@@ -62,20 +63,54 @@ def test_the_limit_stays_within_its_bounds(initial: int, samples: list[tuple[str
     for what, seconds, in_flight in samples:
         now += seconds / 1000
         if what == "cut":
-            gradient.overloaded(now - seconds, now)
+            gradient.overloaded()
         else:
             gradient.answered(seconds, in_flight, now)
         assert 1 <= gradient.limit <= 1000
 
 
-def test_it_cuts_once_in_a_round_trip() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_it_cuts_once_in_a_round_trip(seconds: float) -> None:
     """Refusals of calls that were begun before the last cut don't cut again; one begun after it does."""
-    gradient = Gradient(100, 1, 1000)
-    for _ in range(50):
-        gradient.overloaded(1.0, 2.0)
-    assert gradient.limit == 50
-    gradient.overloaded(2.0, 3.0)
-    assert gradient.limit == 25
+    with virtual_time() as clock:
+        limit = AdaptiveLimit("backend", initial=100)
+        for expected in (50, 25):
+            guards = [limit.guard() for _ in range(10)]
+            for guard in guards:
+                guard.__enter__()
+            clock.advance(seconds)
+            for guard in guards:
+                guard.__exit__(None, AnswerError(429), None)
+            assert limit.snapshot().limit == expected
+
+
+def test_calls_in_threads_teach_it() -> None:
+    """A call that a `ThreadTimeout` abandons cuts the limit; the second call of a hedge is an answer."""
+    release, calls = threading.Event(), list[int]()
+    limit = AdaptiveLimit("backend", initial=20)
+    once = RetryPolicy(max_attempts=1)
+    with pytest.raises(TimeoutError):
+        Pipeline(retry=once, limit=limit, timeout=ThreadTimeout(0.01)).call("op", release.wait, 30)
+    assert (limit.snapshot().limit, limit.snapshot().in_flight) == (10, 1)
+
+    def slow_at_first() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            release.wait(30)
+
+    hedge = Hedge(idempotent=True, delay=0.01, max_extra=1.0)
+    Pipeline(retry=once, limit=limit, hedge=hedge).call("op", slow_at_first)
+    assert limit._gradient._answers == 1
+    release.set()
+
+
+def test_a_pushback_is_no_answer() -> None:
+    """Refusals and timeouts of gRPC are overload, also with a pushback that forbids retries."""
+    for code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"):
+        error = type("RpcError", (Exception,), {"__module__": "grpc"})()
+        error.code = lambda code=code: type("Code", (), {"name": code})()
+        error.trailing_metadata = lambda: (("grpc-retry-pushback-ms", "-1"),)
+        assert sign_of(error) is Sign.OVERLOAD
 
 
 def test_it_grows_only_while_half_used() -> None:

@@ -24,7 +24,7 @@ from booking_resilience import (
     run_batch,
 )
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, Hedge, RateLimit, ThreadTimeout
-from booking_resilience.testing import VirtualClock
+from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import LOOPS
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -282,8 +282,9 @@ class TestFallback:
 
         pipeline = Pipeline(retry=ONCE, fallback=Fallback(answer))
         assert loop.run(lambda: pipeline.call_async("op", later)) == "ConnectionError"
-        with pytest.raises(TypeError, match="awaitable"):
+        with pytest.raises(TypeError, match="awaitable") as caught:
             pipeline.call("op", fails)
+        assert type(caught.value.__cause__) is ConnectionError
 
     def test_batches(self, virtual_clock: VirtualClock) -> None:
         """Each item of a batch falls back by itself."""
@@ -465,3 +466,52 @@ def until(condition: Callable[[], bool]) -> None:
             return
         threading.Event().wait(0.005)
     pytest.fail("it did not come true")
+
+
+def test_a_thread_timeout_after_the_deadline() -> None:
+    """A call whose deadline is over is not begun in a thread."""
+    calls: list[int] = []
+    with deadline(0.0), pytest.raises(DeadlineExceededError):
+        ThreadTimeout(1.0).call(calls.append, 1)
+    assert not calls
+
+
+@pytest.mark.parametrize("end", ["deadline", "attempt_timeout"])
+def test_a_refusal_after_a_wait_counts_those_who_still_wait(call: Call, end: str) -> None:
+    """Who waited until its time was over isn't part of the queue that its own `retry_after` tells of."""
+    limit = ConcurrencyLimit("l", limit=1, max_queue=5)
+    limit._mean_held = 3.0
+    with limit.guard(), pytest.raises(LimitExceededError) as caught:
+        call(Pipeline(retry=RetryPolicy(max_attempts=1, **{end: 0.1}), limit=limit), int)
+    assert caught.value.retry_after == 3.0
+
+
+def test_calls_that_outlast_virtual_time_teach_nothing() -> None:
+    """A call that began by a virtual clock and ends by the machine's leaves no negative times behind."""
+    limit = AdaptiveLimit("l", initial=1)
+    with virtual_time() as clock:
+        clock.advance(1_000)
+        guard = limit.guard()
+        guard.__enter__()
+    guard.__exit__(None, None, None)
+    assert limit._gradient._answers == 0
+    with limit.guard(), pytest.raises(LimitExceededError) as caught:
+        limit.call(int)
+    assert caught.value.retry_after is None
+
+
+def test_three_thirds_pay_for_a_second_call() -> None:
+    """The bucket is exact: with `max_extra` of a third, the third call may be hedged."""
+    hedge = Hedge(idempotent=True, delay=0.0, max_extra=1 / 3)
+    assert [(hedge._begin(), hedge._admit())[1] for _ in range(6)] == [None, None, (), None, None, ()]
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
+@pytest.mark.parametrize(("end", "left"), [("deadline", 20), ("attempt_timeout", 10)])
+def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int) -> None:
+    """The attempt's own limit is a timeout of the backend; the operation's deadline says nothing."""
+    limit = AdaptiveLimit("l", initial=20)
+    pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **{end: 0.02}), limit=limit)
+    with pytest.raises(TimeoutError):
+        loop.run(lambda: pipeline.call_async("op", loop.hang))
+    assert limit.snapshot().limit == left

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import gc
 import os
 import random
@@ -19,7 +21,8 @@ import trio
 import trio.lowlevel
 
 from booking_resilience import LimitExceededError, deadline
-from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, RateLimit, priority
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, RateLimit, ThreadTimeout, priority
+from booking_resilience.load.queue import current_priority
 from booking_resilience.load.rate import Turns
 from drivers import LOOPS, no_cycles
 
@@ -66,57 +69,146 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_threads_and_tasks_of_two_loops() -> None:
-    """50 threads, 500 tasks of asyncio and of trio, cancelled and timed out at random, share one limit."""
-    limit, gauge = ConcurrencyLimit("l", limit=LIMIT, max_queue=2_000), Gauge()
-    refused = threading.Semaphore(0)
+class Crowd:
+    """50 threads, and 500 tasks of asyncio and trio at a time, that use one limit until they are told to stop."""
 
-    def in_a_thread(seed: int) -> None:
+    def __init__(self, limit: ConcurrencyLimit) -> None:
+        self.limit, self.gauge, self.stop = limit, Gauge(), threading.Event()
+        self.overfull: list[int] = []  # how many others were inside while a call of the main thread was
+        self._errors: list[BaseException] = []
+        jobs = [*(functools.partial(self._in_a_thread, seed) for seed in range(50)), self._in_asyncio, self._in_trio]
+        self._threads = [threading.Thread(target=self._watched, args=(job,), daemon=True) for job in jobs]
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert self._errors == []
+
+    def call(self, rng: random.Random) -> None:
+        """Make one call that may be struck anywhere, in a context of its own: a strike may leave a priority behind."""
+        seconds, refusals = rng.choice([0.0, 0.002, 60.0]), contextlib.suppress(LimitExceededError)
+        with refusals, deadline(seconds), priority(rng.randrange(3)):
+            self.limit.call(self._look)
+
+    def _look(self) -> None:
+        if (others := self.gauge.now) >= LIMIT:
+            self.overfull.append(others)
+
+    def _watched(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except BaseException as error:
+            self._errors.append(error)
+
+    def _in_a_thread(self, seed: int) -> None:
         rng = random.Random(seed)
-        for _ in range(20):
-            try:
-                with deadline(rng.choice([0.0, 0.002, 60.0])), priority(rng.randrange(3)), limit.guard(), gauge:
-                    time.sleep(rng.choice([0.0, 0.0005]))
-            except LimitExceededError:
-                refused.release()
+        while not self.stop.is_set():
+            seconds, ends = rng.choice([0.0, 0.002, 60.0]), contextlib.suppress(LimitExceededError, TimeoutError)
+            with ends, deadline(seconds), priority(rng.randrange(3)), self.limit.guard(), self.gauge:
+                time.sleep(rng.choice([0.0, 0.0005]))
+                end_badly(rng)
 
-    async def in_a_task(sleep: Callable[[float], Any], rng: random.Random) -> None:
+    async def _in_a_task(self, sleep: Callable[[float], Any], rng: random.Random) -> None:
         for _ in range(2):
-            with contextlib.suppress(LimitExceededError), deadline(rng.choice([0.002, 60.0])):
-                async with limit.guard():
-                    with gauge:
+            with contextlib.suppress(LimitExceededError, TimeoutError), deadline(rng.choice([0.002, 60.0])):
+                async with self.limit.guard():
+                    with self.gauge:
                         await sleep(rng.choice([0.0, 0.0005]))
+                        end_badly(rng)
 
-    async def in_asyncio() -> None:
+    def _in_asyncio(self) -> None:
         rng = random.Random(1)
-        tasks = [asyncio.ensure_future(in_a_task(asyncio.sleep, rng)) for _ in range(250)]
-        await asyncio.sleep(0.02)
-        for task in tasks[::3]:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def in_trio() -> None:
+        async def main() -> None:
+            while not self.stop.is_set():
+                tasks = [asyncio.ensure_future(self._in_a_task(asyncio.sleep, rng)) for _ in range(250)]
+                for task in rng.sample(tasks, 80):
+                    await asyncio.sleep(rng.choice([0.0, 0.0005]))
+                    task.cancel()
+                for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                    assert ended is None or isinstance(ended, asyncio.CancelledError)
+
+        asyncio.run(main())
+
+    def _in_trio(self) -> None:
         rng = random.Random(2)
 
-        async def cancelled() -> None:
-            with trio.move_on_after(rng.random() / 20):
-                await in_a_task(trio.sleep, rng)
+        async def task(seconds: float) -> None:
+            with trio.move_on_after(seconds):
+                await self._in_a_task(trio.sleep, rng)
 
-        async with trio.open_nursery() as nursery:
-            for number in range(250):
-                nursery.start_soon(cancelled if number % 3 else in_a_task, *([] if number % 3 else [trio.sleep, rng]))
+        async def main() -> None:
+            while not self.stop.is_set():
+                async with trio.open_nursery() as nursery:
+                    for _ in range(250):
+                        nursery.start_soon(task, rng.choice([60.0, rng.random() / 20]))
 
-    jobs: list[Callable[[], object]] = [lambda seed=seed: in_a_thread(seed) for seed in range(50)]  # type: ignore[misc] # mypy can't infer a lambda with a default
-    jobs += [lambda: asyncio.run(in_asyncio()), lambda: trio.run(in_trio)]
-    threads = [threading.Thread(target=job) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert 0 < gauge.most <= LIMIT
-    assert gauge.now == 0
-    assert_whole(limit, LIMIT)
+        trio.run(main)
+
+
+def end_badly(rng: random.Random) -> None:
+    """Time out, once in a hundred calls."""
+    if rng.random() < 0.01:
+        raise TimeoutError
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ConcurrencyLimit("l", limit=LIMIT, max_queue=2_000),
+        lambda: AdaptiveLimit("l", initial=LIMIT, minimum=2, maximum=LIMIT, max_queue=2_000),
+    ],
+    ids=["fixed", "adaptive"],
+)
+def test_threads_and_tasks_of_two_loops_and_signals(
+    make: Callable[[], ConcurrencyLimit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 threads, 500 tasks of two loops and signals share a limit, with cancellations and deadlines at random."""
+    limit, rng, struck, is_armed = make(), random.Random(0), 0, False
+    ignore_strikes_in_finalisers(monkeypatch)
+
+    def strike(*_: object) -> None:
+        nonlocal is_armed
+        if is_armed:
+            is_armed = False
+            raise StrikeError
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with Crowd(limit) as crowd:
+            start = time.monotonic()
+            while (lasted := time.monotonic() - start) < 30 and (lasted < 1.2 or not struck):
+                try:
+                    is_armed = True
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00002, 0.004))
+                    for _ in range(5):
+                        contextvars.copy_context().run(crowd.call, rng)
+                    is_armed = False
+                except StrikeError:
+                    struck += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert struck
+    assert 0 < crowd.gauge.most <= LIMIT
+    assert crowd.overfull == []
+    assert crowd.gauge.now == 0
+    assert_whole(limit, limit.snapshot().limit)
+
+
+def ignore_strikes_in_finalisers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nobody told of a strike in a finaliser, which can't hand it on."""
+    others = sys.unraisablehook
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: None if args.exc_type is StrikeError else others(args))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
@@ -277,6 +369,44 @@ def test_a_forked_child_begins_with_all_places() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert limit.snapshot().in_flight == 1
     assert_whole(limit, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_has_no_abandoned_threads() -> None:
+    """A child is not refused a thread because of its parent's, nor kept waiting by a lock that one of them held."""
+    timeout, hedge, release = ThreadTimeout(0.01, max_abandoned=1), Hedge(idempotent=True), threading.Event()
+    with pytest.raises(TimeoutError):
+        timeout.call(release.wait, 30)
+    with hedge._lock, timeout._abandoned._lock:
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                worker = threading.Thread(target=lambda: hedge.call(int), daemon=True)
+                worker.start()
+                worker.join(20)
+                os._exit(0 if not worker.is_alive() and timeout.call(int) == 0 else 2)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    release.set()
+
+
+def test_a_priority_is_used_by_many_tasks() -> None:
+    """One `priority` may be used by several tasks at once; each has its own again afterwards."""
+    high, ranks = priority(10), list[float]()
+
+    async def task(rank: int) -> None:
+        with priority(rank):
+            with high, priority(20):
+                await asyncio.sleep(0)
+            ranks.append(current_priority())
+
+    async def main() -> None:
+        await asyncio.gather(*[task(rank) for rank in range(5)])
+
+    asyncio.run(main())
+    assert ranks == [0, 1, 2, 3, 4]
+    assert current_priority() == 0
 
 
 def test_no_circles() -> None:

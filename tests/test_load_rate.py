@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_resilience import LimitExceededError, deadline
+from booking_resilience import LimitExceededError, clock, deadline
 from booking_resilience.load import RateLimit
 from booking_resilience.load.rate import Turns
-from booking_resilience.testing import virtual_time
+from booking_resilience.testing import VirtualClock, virtual_time
 
 SECOND = 1_000_000_000
 
@@ -90,3 +92,25 @@ def test_a_waiter_that_would_be_too_late_is_rejected_at_once() -> None:
         assert caught.value.retry_after == pytest.approx(1.0)
         assert clock.now() == pytest.approx(1.0)
         assert limit.snapshot().refused == 1
+
+
+@pytest.mark.parametrize("seconds", [1e12, 1e300])
+def test_a_pause_longer_than_clocks_can_sleep(seconds: float) -> None:
+    """A pause may be as long as a number can be; who waits for its end sleeps no longer at once than clocks can."""
+
+    class Interrupted(VirtualClock):
+        def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+            raise InterruptedError
+
+    slept: list[float] = []
+    before = clock.install(Interrupted())
+    try:
+        limit = RateLimit("backend", rate=1, max_queue=1)
+        limit.pause(seconds)
+        assert not limit.try_acquire()
+        with suppress(InterruptedError):
+            limit.call(int)
+    finally:
+        clock.install(before)
+    assert slept == [1e9]

@@ -324,6 +324,7 @@ def test_an_alert_that_never_fired_has_no_peak() -> None:
         (AlertRule(threshold=9000), 60.0, 9001),
         (AlertRule(threshold=0, clear_threshold=1), 6e6, 100_000),
         (AlertRule(threshold=1e9), 60.0, 1 << 20),
+        (AlertRule(threshold=1e308), 1e308, 1 << 20),
     ],
 )
 def test_as_many_events_are_kept_apart_as_the_rule_has_to_count(rule: AlertRule, window: float, exact: int) -> None:

@@ -177,7 +177,7 @@ def test_what_is_wrong_is_named_with_its_place(case):
 def test_a_file_that_is_no_toml_is_named(tmp_path):
     """Broken TOML and bytes that are no text name the file; a file that isn't there is the system's error."""
     path = tmp_path / "s.toml"
-    for content in (b"[", b"\xff"):
+    for content in (b"[", b"\xff", b"x = " + b"[" * 5000):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"s\.toml: "):
             Settings.load(path)
@@ -191,6 +191,8 @@ def test_a_file_that_is_no_toml_is_named(tmp_path):
     ("names", "text"),
     [
         (("BREAKERS__DB", "BREAKERS__DB__COOLDOWN"), "breakers.db can't be a value and a table at once"),
+        (("BREAKERS__DB__COOLDOWN", "breakers__db__cooldown"), "can't be given as .*DB__COOLDOWN, too"),
+        (("breakers__DB", "BREAKERS__DB__COOLDOWN"), "breakers.db can't be a value and a table at once"),
         (("BREAKERS____COOLDOWN",), "must be BOOKING_RESILIENCE__ and names"),
         (("",), "must be BOOKING_RESILIENCE__ and names"),
     ],
@@ -205,6 +207,12 @@ def test_a_variable_that_is_no_single_toml_value_is_text():
     """A value cannot bring settings of its own."""
     with pytest.raises(ValueError, match="category"):
         Settings.load({"BOOKING_RESILIENCE__PIPELINES__P__CATEGORY": "1\nbreaker = 'x'"})
+
+
+def test_a_variable_that_is_nested_too_deeply_is_text():
+    """What the TOML parser can't follow is text like all else that isn't TOML."""
+    with pytest.raises(ValueError, match=r"breakers\.db\.cooldown must be a finite number"):
+        Settings.load({"BOOKING_RESILIENCE__BREAKERS__DB__COOLDOWN": "[" * 5000})
 
 
 def test_names_that_are_not_there_are_refused(file):

@@ -368,7 +368,7 @@ def test_a_user_without_the_right_to_channels_is_one_warning(
     passed(2.2)  # in which it is tried again
     logged = lines(caplog)
     assert [level for level, _ in logged] == [logging.WARNING] * 2  # one for each of the two ways to the Redis
-    assert all("refuses a channel" in text for _, text in logged)
+    assert all("rejects a channel" in text for _, text in logged)
     assert facts(one).connected
 
 

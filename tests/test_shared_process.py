@@ -107,8 +107,8 @@ def run(code: str, *arguments: object, cwd: Path | None = None) -> str:
     ("settings", "message"),
     [
         ({"url": ""}, "url must be a string that isn't empty"),
-        ({"url": "http://user:hidden@host"}, "url must be a whole URL that begins with redis://"),
-        ({"url": "redis://user:hidden@host:port/0"}, "url must be a whole URL that begins with redis://"),
+        ({"url": "http://user:hidden@host"}, "url must be a complete URL that begins with redis://"),
+        ({"url": "redis://user:hidden@host:port/0"}, "url must be a complete URL that begins with redis://"),
         ({"prefix": ""}, "prefix must be a string that isn't empty, not ''"),
         ({"machine": ""}, "machine must be a string that isn't empty, not ''"),
         ({"min_reporters": 0}, "min_reporters must be a whole number, 1 or more, not 0"),

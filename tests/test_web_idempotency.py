@@ -111,7 +111,15 @@ def test_a_missing_key_is_400_where_it_is_required(colour: str) -> None:
     assert KEY in reply.problem["detail"]
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "a\tb", "\x00", "\x7f", "\x80", "ä", "a" * 256, "a\r\nb", " a", "a "])
+def test_an_empty_key_is_none(colour: str) -> None:
+    """An empty header counts as a request without a key: it passes, or is answered with 400 where one is required."""
+    reply, seen = serve(colour, headers={KEY: ""})
+    assert (reply.status, seen[1]) == (200, "")
+    reply, seen = serve(colour, headers={KEY: ""}, settings={"required": True})
+    assert (reply.status, seen) == (400, [])
+
+
+@pytest.mark.parametrize("key", [" ", "a b", "a\tb", "\x00", "\x7f", "\x80", "ä", "a" * 256, "a\r\nb", " a", "a "])
 def test_a_malformed_key_is_400(colour: str, key: str) -> None:
     """A key that isn't 1 to 255 visible ASCII characters is answered with 400, whether keys are required or not."""
     for required in (True, False):
@@ -124,7 +132,7 @@ def test_a_malformed_key_is_400(colour: str, key: str) -> None:
 @example("~!")
 def test_keys_are_visible_ascii(key: str) -> None:
     """Exactly the keys of visible ASCII characters pass, quotes among them."""
-    is_right = key != "" and all("!" <= sign <= "~" for sign in key)
+    is_right = all("!" <= sign <= "~" for sign in key)  # an empty one is none, and none is needed
     for colour in COLOURS:
         assert serve(colour, headers={KEY: key})[0].status == (200 if is_right else 400)
 
@@ -250,6 +258,8 @@ def test_the_mark_survives_pickling() -> None:
         ("required", "yes", TypeError),
         ("methods", "POST", TypeError),
         ("methods", [1], TypeError),
+        ("methods", 1, TypeError),
+        ("methods", iter(["POST"]), TypeError),
         ("max_length", 0, ValueError),
         ("max_length", "5", TypeError),
         ("max_body", -1, ValueError),

@@ -54,7 +54,7 @@ def not_awaitable(fn: object, called: str, instead: str) -> TypeError:
 
 
 def refuse_uncallable(fn: object) -> None:
-    """Raise `TypeError` if what was to be called is no function; a coroutine, made by a call too early, is closed."""
+    """Raise `TypeError` if what was to be called isn't a function; a coroutine, made by a call too early, is closed."""
     if not callable(fn):
         if inspect.iscoroutine(fn):
             fn.close()

@@ -15,6 +15,7 @@ import celery
 from celery.exceptions import TaskPredicate
 
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.callbacks import is_coroutine_function
 from booking_resilience.checks import check_number
 from booking_resilience.deadlines import deadline
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
@@ -57,7 +58,7 @@ def resilient_task(
         options: What `app.task` takes; `max_retries` is the policy's to say.
 
     Raises:
-        TypeError: If a setting is of the wrong type, or `max_retries` is given.
+        TypeError: If a setting is of the wrong type, `max_retries` is given, or the function is an `async def`.
         ValueError: If a setting is out of its range, or the policy has `retry_on_result`.
     """
     Pipeline(retry=retry, breaker=breaker, monitor=monitor)  # which checks them
@@ -70,6 +71,9 @@ def resilient_task(
     tries = _Tries(retry, breaker, monitor, max_open_wait)
 
     def decorate(fn: Callable[..., Any]) -> Any:
+        if is_coroutine_function(fn):
+            raise TypeError(f"fn must be a plain function, which a worker can run, not {fn!r}")
+
         @functools.wraps(fn)
         def run(task: celery.Task, *args: Any, **kwargs: Any) -> Any:
             return tries.run(task, functools.partial(fn, task) if is_bound else fn, args, kwargs)

@@ -6,12 +6,15 @@ Every error names the argument, its value and what is allowed, and is raised bef
 from __future__ import annotations
 
 import math
+import re
 import sys
 from typing import TypeVar
 
 from typing_extensions import TypeIs
 
 T = TypeVar("T")
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
 
 
 def check(name: str, value: object, ok: bool, allowed: str) -> None:
@@ -59,6 +62,12 @@ def check_text(name: str, value: object) -> None:
     """Check for a string that isn't empty."""
     check_type(name, value, isinstance(value, str), "a string")
     check(name, value, value != "", "a string that isn't empty")
+
+
+def check_header_name(name: str, value: object) -> None:
+    """Check for a string that can be the name of an HTTP header."""
+    check_text(name, value)
+    check(name, value, _HEADER_NAME.fullmatch(str(value)) is not None, "the name of a header")
 
 
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:

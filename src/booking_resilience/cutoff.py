@@ -20,10 +20,11 @@ _COUNTS_EXACTLY = sys.version_info >= (3, 13)  # asyncio's cancellations (python
 class _Scope:
     """What tells whether a cut-off around the calling code has struck; it is over once it has no timer any more."""
 
-    __slots__ = ("is_own", "outer", "timer")
+    __slots__ = ("is_deadline", "is_own", "outer", "timer")
 
-    def __init__(self, timer: Any, is_own: bool) -> None:
+    def __init__(self, timer: Any, is_own: bool, error: type[TimeoutError]) -> None:
         self.timer, self.is_own = timer, is_own  # the timer is asyncio's or trio's
+        self.is_deadline: bool = issubclass(error, DeadlineExceededError)
         self.outer: _Scope | None = _scope()
 
     def has_struck(self) -> bool:
@@ -87,7 +88,7 @@ async def _asyncio_cut_off(
     except RuntimeError:  # an event loop of another kind
         return await _rest(steps, first)
     timer = asyncio.timeout_at(now + end - clock.monotonic())
-    scope = _Scope(timer, is_own)
+    scope = _Scope(timer, is_own, error)
     requests = None if _COUNTS_EXACTLY else _Requests(asyncio.current_task(), timer)
     try:
         _innermost.set(scope)
@@ -110,7 +111,7 @@ async def _trio_cut_off(
     import trio
 
     with trio.move_on_after(max(0.0, end - clock.monotonic())) as timer:
-        scope = _Scope(timer, is_own)
+        scope = _Scope(timer, is_own, error)
         try:
             _innermost.set(scope)
             return await awaitable
@@ -124,17 +125,21 @@ def _is_cancellation(error: BaseException) -> bool:
     return not is_a(error, Exception) and type(error).__name__ in ("CancelledError", "Cancelled")
 
 
-def timeout_behind(error: BaseException) -> BaseException:
-    """Return the `TimeoutError` that a cancellation stands for, or the error itself if it is no such cancellation.
+def timeout_behind(error: BaseException, *, at_deadline: bool = True) -> BaseException:
+    """Return the `TimeoutError` that a cancellation stands for, or the error itself if it isn't one.
 
     What `cut_off` cuts off is cancelled, and whatever stands between sees the cancellation: a breaker, say, to which a
     call that took longer than its operation's own limit is a failure. A cancellation from elsewhere, and the end of an
     enclosing deadline, say nothing of what was called.
+
+    Args:
+        error: What came out.
+        at_deadline: Whether the operation's own deadline counts, or only the limit of an attempt.
     """
     if not _is_cancellation(error):
         return error
     scope = _scope()
-    is_ours = scope is not None and scope.is_own and scope.has_struck()
+    is_ours = scope is not None and scope.is_own and scope.has_struck() and (at_deadline or not scope.is_deadline)
     return TimeoutError("the attempt took too long") if is_ours else error
 
 

@@ -149,7 +149,7 @@ class Pipeline:
     async def call_async(
         self, operation: str, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do as `call` for a function that gives an awaitable, under asyncio or trio.
+        """Do the same as `call` for a function that gives an awaitable, under asyncio or trio.
 
         Raises:
             TypeError: If `fn` is a synchronous function of this library or of Appwrite's SDK, which was not called
@@ -198,7 +198,7 @@ class Pipeline:
         for name, part in held.items():
             if part is not None:
                 raise TypeError(
-                    f"a Pipeline with a {name} cannot be pickled or copied, the copy would not share it; make one in "
+                    f"a Pipeline with a {name} cannot be pickled or copied: the copy would not share it; make one in "
                     "each process, and let the breakers of a fleet share one state by RedisBreaker"
                 )
         return functools.partial(type(self), retry=self._retry, category=self.category), ()

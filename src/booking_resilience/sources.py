@@ -40,7 +40,7 @@ class Source:
         return END
 
     async def draw_async(self) -> Any:
-        """Do as `draw` with an asynchronous iterator."""
+        """Do the same as `draw` with an asynchronous iterator."""
         try:
             return await anext(self._items)
         except StopAsyncIteration:

@@ -8,7 +8,7 @@ COLUMNS = ("what", "limit", "ours", "best peer", "the others")
 COMPARED = ("tenacity", "stamina", "backoff", "pybreaker", "nopanic", "interlock", "hyx")
 """The columns of the table in the comparison; of ours, the decorated function with the default settings."""
 COMPARED_ROWS = ("retry_sync", "retry_async", "retry_failures", "both_sync", "both_async", "breaker_decorated",
-                 "breaker_async", "breaker_refusal", "limit", "everything")  # fmt: skip
+                 "breaker_async", "breaker_refusal", "limit_sync", "everything")  # fmt: skip
 
 
 def markdown(report: dict[str, Any]) -> str:

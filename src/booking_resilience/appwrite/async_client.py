@@ -39,7 +39,7 @@ class AsyncAppwriteClient(Client):
         pool_size: Idle connections kept at most; 1 or more. More calls than that at once open more.
 
     Raises:
-        TypeError: If a setting is no number.
+        TypeError: If a setting isn't a number.
         ValueError: If a setting is out of its range.
     """
 

@@ -36,7 +36,7 @@ class Call(Generic[T]):
         args: Its arguments.
         read: Makes the result out of what the method returns.
         kwargs: Its keyword arguments.
-        may_miss: The types of Appwrite's errors that are no failure here: the result is None then.
+        may_miss: The types of Appwrite's errors that aren't failures here: the result is None then.
     """
 
     method: Callable[..., Any]

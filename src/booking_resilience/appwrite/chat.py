@@ -52,7 +52,7 @@ class AppwriteChatService:
         messages_table: The ID of the table of messages.
 
     Raises:
-        TypeError: If `tables` is no such service.
+        TypeError: If `tables` isn't such a service.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class AsyncAppwriteChatService:
         messages_table: The ID of the table of messages.
 
     Raises:
-        TypeError: If `tables` is no such service.
+        TypeError: If `tables` isn't such a service.
     """
 
     def __init__(
@@ -129,19 +129,19 @@ class AsyncAppwriteChatService:
         self._rooms = Rooms(tables, database_id, pipeline, rooms_table, messages_table, ASYNC)
 
     async def create_chat_room(self, *, booking_id: str, participants: Sequence[str]) -> ChatRoom:
-        """Do as `AppwriteChatService.create_chat_room`."""
+        """Do the same as `AppwriteChatService.create_chat_room`."""
         return await self._rooms.create(booking_id, participants)
 
     async def send_welcome_message(self, room_id: str) -> ChatMessage:
-        """Do as `AppwriteChatService.send_welcome_message`."""
+        """Do the same as `AppwriteChatService.send_welcome_message`."""
         return await self._rooms.welcome(room_id)
 
     async def send_booking_received_message(self, room_id: str, booking_id: str) -> ChatMessage:
-        """Do as `AppwriteChatService.send_booking_received_message`."""
+        """Do the same as `AppwriteChatService.send_booking_received_message`."""
         return await self._rooms.received(room_id, booking_id)
 
     async def list_messages(
         self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
     ) -> Page[ChatMessage]:
-        """Do as `AppwriteChatService.list_messages`."""
+        """Do the same as `AppwriteChatService.list_messages`."""
         return await self._rooms.page(room_id, limit, cursor, newest_first)

@@ -37,7 +37,7 @@ def chat_rows(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a text is empty.
+        ValueError: If a string is empty.
 
     >>> [row.table_id for row in chat_rows(database_id="clinic", booking_id="b-1", participants=["u-1", "t-1"])]
     ['chat_rooms', 'chat_messages', 'chat_messages']

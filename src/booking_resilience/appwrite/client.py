@@ -26,8 +26,8 @@ class AppwriteClient(Client):
     """A client of the Appwrite SDK, with all its setters, that does not hang and says what went wrong.
 
     It keeps connections alive, and bounds each wait by its timeouts and by `remaining_time()` of the operation that it
-    is called in. Every failure of a call is an `AppwriteException` (see `failures`), but for a `TypeError` for data
-    that isn't JSON and what the SDK's models reject afterwards. It never sends a request twice. Uploads are left to
+    is called in. Every failure of a call is an `AppwriteException`, but for a `TypeError` for data that isn't JSON,
+    and what the SDK's models reject afterwards. It never sends a request twice. Uploads are left to
     the SDK. A proxy that the environment names is used if it is an HTTP proxy, though not for this machine itself. A
     redirect is followed within the same host only, and never changes the method. Safe to share between threads, and
     across `fork`.
@@ -39,7 +39,7 @@ class AppwriteClient(Client):
         pool_size: Idle connections kept at most; 1 or more. More threads than that open more.
 
     Raises:
-        TypeError: If a setting is no number.
+        TypeError: If a setting isn't a number.
         ValueError: If a setting is out of its range.
 
     >>> client = AppwriteClient(read_timeout=5.0).set_endpoint("http://localhost/v1").set_project("demo")
@@ -75,7 +75,7 @@ class AppwriteClient(Client):
         Raises:
             AppwriteCallError: If the call failed, in whatever way. A successful answer that isn't a JSON object, though
                 the SDK expects one, is such a failure.
-            TypeError: If the data is no JSON.
+            TypeError: If the data can't be sent as JSON.
         """
         request = request_of(self, method, path, headers, params, response_type)
         if request is None:

@@ -19,7 +19,7 @@ _CONFLICT: Final = 409
 
 
 class RowConflictError(AppwriteException):
-    """A row holds something else than the caller takes it to hold. Never transient, no failure of the backend.
+    """A row doesn't hold what the caller expects. Never transient, no failure of the backend.
 
     Its `code` is 409. It can be pickled.
 

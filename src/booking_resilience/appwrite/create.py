@@ -29,7 +29,7 @@ def appwrite_retry(**changes: Any) -> RetryPolicy:
     `attempt_timeout` is 1 second, so that a call that hangs is tried again within the 4 seconds of the operation.
 
     Args:
-        changes: Settings of `RetryPolicy` to have otherwise.
+        changes: Settings of `RetryPolicy` to change.
 
     >>> appwrite_retry(max_attempts=5).attempt_timeout
     1.0
@@ -45,7 +45,7 @@ def appwrite_breaker(name: str = "appwrite", **changes: Any) -> CircuitBreaker:
 
     Args:
         name: Its name.
-        changes: Settings of `CircuitBreaker` to have otherwise.
+        changes: Settings of `CircuitBreaker` to change.
 
     >>> appwrite_breaker(cooldown=10.0).name
     'appwrite'
@@ -74,8 +74,8 @@ def create_row_once(
         tables: The SDK's `TablesDB`, or the older `Databases`, of a synchronous client.
         database_id: The database's ID.
         table_id: The table's (or collection's) ID.
-        row_id: The row's ID, made before the first attempt: 1 to 36 of a-z, A-Z, 0-9, period, hyphen, underscore, and
-            no `unique()`.
+        row_id: The row's ID, made before the first attempt: 1 to 36 of a-z, A-Z, 0-9, period, hyphen, underscore,
+            but not `unique()`.
         data: The row.
         permissions: The row's permissions, or None.
         pipeline: How to call: each attempt to create passes through its breaker, the reading does not.
@@ -93,7 +93,7 @@ def create_row_once(
             `classify`, since the same call may find out. `outcome_unknown` tells.
         CircuitOpenError: If the breaker refused.
         ValueError: If the ID is empty or `unique()`, or a column to compare isn't sent.
-        TypeError: If the ID is no string, or `tables` is no such service; nothing was sent.
+        TypeError: If the ID isn't a string, or `tables` isn't such a service; nothing was sent.
     """
     check_colour(tables, is_async=False, called="create_row_once", instead="create_row_once_async")
     creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation, compare)
@@ -112,7 +112,7 @@ async def create_row_once_async(
     operation: str,
     compare: Collection[str] | None = None,
 ) -> Row:
-    """Do as `create_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
+    """Do the same as `create_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
     Arguments, result and errors are those of `create_row_once`. A call that is cancelled may have been carried out;
     the same call with the same ID finds out.

@@ -71,7 +71,7 @@ def create_rows_once(
         CircuitOpenError: If the breaker rejected.
         ValueError: If the server has no transactions, nothing was written then; if an ID is empty, `unique()`, or
             there twice in a table; or if there are no rows, or too many.
-        TypeError: If `tables` is no such service, or a row is no `NewRow`; nothing was sent.
+        TypeError: If `tables` isn't such a service, or a row is not a `NewRow`; nothing was sent.
     """
     check_colour(tables, is_async=False, called="create_rows_once", instead="create_rows_once_async")
     return run_now(Creations(tables, rows, pipeline, operation, compare).run(SYNC))
@@ -85,7 +85,7 @@ async def create_rows_once_async(
     operation: str,
     compare: Collection[str] | None = None,
 ) -> list[Row]:
-    """Do as `create_rows_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
+    """Do the same as `create_rows_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
     Arguments, result and errors are those of `create_rows_once`. A call that is cancelled may have been carried out;
     the same call with the same IDs finds out.
@@ -280,7 +280,8 @@ class Creations(Once[list[Row]]):
 
 
 def _vanished() -> AppwriteCallError:
-    """Return the error of a commit that was told to be successful, though nothing is there."""
+    """Return the error of a commit that was reported as successful, though nothing is there."""
     return AppwriteCallError(
-        "the transaction was told to be committed, but its rows are not there", evidence=Evidence("unreadable", "yes")
+        "the server reported the transaction as committed, but its rows are not there",
+        evidence=Evidence("unreadable", "yes"),
     )

@@ -72,7 +72,7 @@ async def delete_row_once_async(
     pipeline: Pipeline,
     operation: str,
 ) -> bool:
-    """Do as `delete_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
+    """Do the same as `delete_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
     Arguments, result and errors are those of `delete_row_once`. A call that is cancelled may have been carried out.
     """
@@ -245,7 +245,7 @@ class Deletion(Once[bool]):
 
 
 def _still_there() -> AppwriteCallError:
-    """Return the error of a deletion that was told to be successful, though the row is still there."""
+    """Return the error of a deletion that was reported as successful, though the row is still there."""
     return AppwriteCallError(
-        "the row was told to be deleted, but it is still there", evidence=Evidence("unreadable", "yes")
+        "the server reported the row as deleted, but it is still there", evidence=Evidence("unreadable", "yes")
     )

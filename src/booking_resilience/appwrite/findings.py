@@ -110,7 +110,7 @@ def checked_rows(rows: Sequence[NewRow]) -> list[NewRow]:
     """Return the rows, checked.
 
     Raises:
-        TypeError: If they are no rows.
+        TypeError: If they aren't rows.
         ValueError: If there are none or too many, or an ID is not one's own or there twice.
     """
     is_many = isinstance(rows, Sequence) and not isinstance(rows, (str, bytes))
@@ -123,6 +123,6 @@ def checked_rows(rows: Sequence[NewRow]) -> list[NewRow]:
     seen = set[tuple[str, str, str]]()
     for row in rows:
         place = (row.database_id, row.table_id, row.row_id.lower())  # the server compares IDs without regard to case
-        check("row_id", row.row_id, place not in seen, "there once in a table, in whatever case")
+        check("row_id", row.row_id, place not in seen, "unique in its table, regardless of case")
         seen.add(place)
     return list(rows)

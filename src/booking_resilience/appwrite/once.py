@@ -143,7 +143,7 @@ def check_place(database_id: object, table_id: object, row_id: object) -> None:
     """Check what names a row.
 
     Raises:
-        TypeError: If a part is no string.
+        TypeError: If a part isn't a string.
         ValueError: If a part is empty, or the ID is one that the server would choose.
     """
     for name, value in (("database_id", database_id), ("table_id", table_id)):
@@ -161,7 +161,7 @@ def check_compare(compare: object, sent: Collection[str]) -> tuple[str, ...] | N
         sent: The columns that are sent.
 
     Raises:
-        TypeError: If they are no collection of strings.
+        TypeError: If they aren't a collection of strings.
         ValueError: If there are none, or one isn't sent.
     """
     if compare is None:

@@ -181,7 +181,7 @@ def _message_of(row: Row) -> ChatMessage:
 
 def _created(row: Row) -> datetime.datetime:
     if row.created_at is None:
-        raise ValueError(f"the row {row.id!r} says nothing of when it was stored")
+        raise ValueError(f"the row {row.id!r} has no time of creation")
     return row.created_at
 
 

@@ -160,7 +160,7 @@ class RowStore:
             database_id: The database's ID.
             table_id: The table's ID.
             queries: The queries.
-            may_miss: The types of Appwrite's errors that are no failure here but mean None.
+            may_miss: The types of Appwrite's errors that aren't failures here but mean None.
         """
         read = self._tables.list_documents if self._is_old else self._tables.list_rows
         # A string, since the clients of SDKs up to 19 or so send False as "False", which the server refuses.

@@ -72,7 +72,7 @@ async def update_row_once_async(
     pipeline: Pipeline,
     operation: str,
 ) -> Row:
-    """Do as `update_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
+    """Do the same as `update_row_once` with a service of an `AsyncAppwriteClient`, under asyncio or trio.
 
     Arguments, result and errors are those of `update_row_once`. A call that is cancelled may have been carried out;
     the same call finds out.

@@ -100,7 +100,7 @@ def request_of(
     """Return the request that a call of the SDK's client makes; None for an upload, which is the SDK's own.
 
     Raises:
-        TypeError: If the data is no JSON.
+        TypeError: If the data can't be sent as JSON.
     """
     sent_headers = {name.lower(): value for name, value in {**client._global_headers, **(headers or {})}.items()}
     content_type = str(sent_headers.get("content-type") or "")
@@ -182,7 +182,7 @@ def _json_of(values: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(values, cls=ValueClassEncoder, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise TypeError(f"the data is no JSON: {error}") from error
+        raise TypeError(f"the data can't be sent as JSON: {error}") from error
 
 
 def _spelt(value: Any) -> Any:

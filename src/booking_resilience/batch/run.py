@@ -98,7 +98,7 @@ def iter_batch_async(
     on_item: Callable[[BatchOutcome[Item, Value]], object] | None = None,
     max_open_wait: float = 300.0,
 ) -> AsyncGenerator[BatchOutcome[Item, Value], None]:
-    """Do as `iter_batch` in tasks instead of threads, under asyncio or trio; the items may come asynchronously.
+    """Do the same as `iter_batch` in tasks, not threads, under asyncio or trio; the items may come asynchronously.
 
     Arguments and errors as for `iter_batch`.
 
@@ -119,7 +119,7 @@ async def run_batch_async(
     on_item: Callable[[BatchOutcome[Item, Value]], object] | None = None,
     max_open_wait: float = 300.0,
 ) -> BatchResult[Item, Value]:
-    """Do as `run_batch` in tasks instead of threads, under asyncio or trio; arguments as for `iter_batch`."""
+    """Do the same as `run_batch` in tasks instead of threads, under asyncio or trio; arguments as for `iter_batch`."""
     outcomes = iter_batch_async(
         fn,
         items,

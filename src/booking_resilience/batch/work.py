@@ -89,7 +89,7 @@ class Work:
         return ending.taken()
 
     async def one_async(self, index: int, item: WorkItem) -> Any:
-        """Do as `one`, without blocking the event loop."""
+        """Do the same as `one`, without blocking the event loop."""
         gate, task, signal = self._gate, (index, item), None
         if gate is not None and gate.is_shut:
             signal = TaskSignal()
@@ -119,7 +119,7 @@ class Work:
         return self._fn(item)
 
     def told(self, outcome: BatchOutcome[Any, Any] | BaseException) -> BatchOutcome[Any, Any]:
-        """Return the outcome, having told `on_item` of it; raise what is no outcome."""
+        """Return the outcome, having told `on_item` of it; raise what isn't an outcome."""
         if isinstance(outcome, BaseException):
             try:
                 raise outcome

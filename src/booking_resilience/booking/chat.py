@@ -153,7 +153,7 @@ def iter_messages(
         newest_first: The order.
 
     Raises:
-        TypeError: If `page_size` is no whole number.
+        TypeError: If `page_size` isn't a whole number.
         ValueError: If it is out of its range. Both are raised at once, not at the first message.
     """
     check_whole("page_size", page_size)
@@ -163,7 +163,7 @@ def iter_messages(
 def iter_messages_async(
     service: AsyncChatService, room_id: str, *, page_size: int = 50, newest_first: bool = True
 ) -> AsyncIterator[ChatMessage]:
-    """Do as `iter_messages` with an asynchronous service, for `async for`; arguments and errors are the same."""
+    """Do the same as `iter_messages` with an asynchronous service, for `async for`."""
     check_whole("page_size", page_size)
     return _pages_async(service, room_id, page_size, newest_first)
 

@@ -124,7 +124,7 @@ class CircuitBreaker:
 
         Raises:
             CircuitOpenError: If the breaker refuses; `fn` was not called.
-            TypeError: If `fn` is no function or a generator function, or returns an awaitable.
+            TypeError: If `fn` isn't a function, is a generator function, or returns an awaitable.
         """
         core = self._core
         calm = core.calm
@@ -149,7 +149,7 @@ class CircuitBreaker:
 
         Raises:
             CircuitOpenError: If the breaker refuses; `fn` was not called.
-            TypeError: If `fn` is no function, or gives something that cannot be awaited.
+            TypeError: If `fn` isn't a function, or returns something that cannot be awaited.
         """
         core = self._core
         calm = core.calm

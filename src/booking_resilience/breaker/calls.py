@@ -80,7 +80,7 @@ def watch(core: Core, asked: float, fn: Callable[..., Any], args: tuple[Any, ...
 async def watch_async(
     core: Core, asked: float, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Do as `watch`, with an awaitable that is awaited."""
+    """Do the same as `watch`, with an awaitable that is awaited."""
     permit = Permit(core, -1, asked)
     try:
         permit._admit()
@@ -97,7 +97,7 @@ async def watch_async(
 
 
 def failed(permit: Permit, fn: object, error: BaseException) -> None:
-    """Settle the permit of a call that raised; what is no function was never called, which says nothing."""
+    """Settle the permit of a call that raised; what isn't a function was never called, which says nothing."""
     if callable(fn):
         permit.failure(error)
     else:

@@ -253,7 +253,7 @@ class Core:
         if not moment.news.untold:
             return
         if moment.news.loss == "new" and self._put_news(moment, moment.news._replace(loss="logged")):
-            self._log(logging.ERROR, "%r: its transitions come faster than its listeners: the oldest are not told")
+            self._log(logging.ERROR, "%r: its transitions come faster than its listeners; the oldest are dropped")
         turn = Turn()
         try:
             while (event := self._take(turn)) is not None:

@@ -52,7 +52,7 @@ class Permit:
         """Report that the call failed; the breaker's `ignore` and `failure_on` judge the `error`, if there is one.
 
         Raises:
-            TypeError: If the error is no exception.
+            TypeError: If the error isn't an exception.
         """
         allowed = "an exception that was raised, or None"
         check_type("error", error, error is None or is_a(error, BaseException), allowed)

@@ -32,7 +32,7 @@ class RedisBreaker:
     The breakers of one name and one prefix are a fleet. A process whose breaker opens reports it. When processes of
     `min_reporters` machines have reported within one cooldown, the breakers of all processes open; with fewer only
     those that failed. An open fleet makes one trial in all: success closes everyone, failure opens everyone for
-    another cooldown. While Redis is out of reach each process goes by its own breaker. One object serves any number of
+    another cooldown. Without Redis each process relies on its own breaker. One object serves any number of
     breakers.
 
     Making it neither waits for Redis nor raises if there is none: a thread connects in the background, and a forked

@@ -185,7 +185,7 @@ class Agent:
             return
         for link, error in new.items():
             link.is_refused = True
-            text = "Redis at %s refuses (%s) the breaker %r, which goes by itself"
+            text = "Redis at %s rejects (%s) the breaker %r, which is not shared"
             self._warn(f"refused {link.channel}", text, error, link.name)
 
     def _call(self, link: Link, message: Message, now: float) -> tuple[str, ...]:
@@ -257,10 +257,10 @@ class Agent:
 
     def _lost(self, error: Exception) -> None:
         self.contact.is_connected, self.contact.heard = False, float("-inf")
-        self._warn("lost", "Redis at %s cannot be reached (%s): each process goes by itself", error)
+        self._warn("lost", "Redis at %s cannot be reached (%s): its breakers are not shared", error)
 
     def _deaf(self, error: Exception) -> None:
-        self._warn("deaf", "Redis at %s refuses a channel (%s): changes are read once a second", error)
+        self._warn("deaf", "Redis at %s rejects a channel (%s): changes are read once a second", error)
 
     def _warn(self, what: str, text: str, error: Exception, *more: str) -> None:
         if what not in self._warned:

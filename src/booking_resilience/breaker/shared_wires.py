@@ -56,7 +56,7 @@ def settings_of(url: str, client: redis.Redis | None) -> tuple[Callable[..., Con
         try:
             pool = ConnectionPool.from_url(url)
         except ValueError:
-            raise ValueError("url must be a whole URL that begins with redis://, rediss:// or unix://") from None
+            raise ValueError("url must be a complete URL that begins with redis://, rediss:// or unix://") from None
     kind: Callable[..., Any] = pool.connection_class
     given = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_OF_THE_POOL)}
     ours = {

@@ -13,7 +13,7 @@ class SharedSnapshot:
     """What a process knows of the fleet that shares a breaker, as it heard it last.
 
     Attributes:
-        connected: Whether Redis can be reached; if not, the rest is of the past and this process goes by itself.
+        connected: Whether Redis can be reached; if not, the rest is what was heard last.
         state: The fleet's state; CLOSED as long as nothing else is known.
         reporters: Machines that reported within one cooldown that a breaker had opened there.
         since: Since when the fleet is in its state, aware UTC by the clock of Redis; None if Redis knows of no change.
@@ -36,7 +36,7 @@ class BreakerSnapshot:
         consecutive_failures: Failures in a row, up to now.
         failures: Failures since it was last closed.
         refused: Calls refused since it was made or reset, as the four that follow.
-        would_refuse: Calls that it would have refused, were it no shadow.
+        would_refuse: Calls that it would have refused if it weren't in shadow mode.
         stale: Results that came too late, from an earlier epoch, and changed nothing.
         ignored: Errors that said nothing of the backend, by the setting `ignore`.
         trips: How often it opened, failed trials included.

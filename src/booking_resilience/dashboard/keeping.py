@@ -57,7 +57,7 @@ class Secret:
         try:
             self._found = kept_in(self._journal)
         except Exception as error:  # noqa: BLE001 - the page works without; the next one tries again
-            logger.warning("the journal can't be read for the page's secret (%s)", type(error).__name__)
+            logger.warning("the page's secret can't be read from the journal (%s)", type(error).__name__)
 
 
 def journal_of(monitor: Any) -> Any:

@@ -35,7 +35,7 @@ class Watched:
         limits: A mapping or an iterable.
 
     Raises:
-        TypeError: If one is neither, or holds something else than breakers, or limits.
+        TypeError: If one is neither, or holds anything but breakers, or limits.
     """
 
     def __init__(self, breakers: Breakers, limits: Limits = ()) -> None:
@@ -83,7 +83,7 @@ class Watched:
             return True
         try:
             do(reason, fleet=True)
-        except ValueError:  # the sharing has been closed, so the breaker goes by itself
+        except ValueError:  # its RedisBreaker has been closed, so the breaker is on its own
             do(reason)
         return True
 

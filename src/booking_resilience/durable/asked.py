@@ -51,7 +51,8 @@ class Asked:
         name = name_of(workflow)
         if self._workflows.get(name) is not workflow:
             raise ValueError(f"workflow must be declared by `@durable.workflow`, not {workflow!r}")
-        inspect.signature(workflow).bind(*args, **kwargs)
+        signature = inspect.signature(workflow)
+        signature.bind(*args, **kwargs)
         written = [encode("args", args), {key: encode(key, value) for key, value in kwargs.items()}]
         crew = self._started()
 
@@ -61,11 +62,12 @@ class Asked:
             return crew.engine.arguments(id)
 
         kept = in_thread(keep, WITHIN)
-        if kept is None or (kept[0] == name and is_same(json.loads(kept[1]), written)):
+        if kept is None:
             return id
-        raise ValueError(
-            f"id must be new: there is a workflow {id!r} of {kept[0]} with other arguments or another name"
-        )
+        if kept[0] == name and is_same(_bound(signature, json.loads(kept[1])), _bound(signature, written)):
+            return id
+        differs = "other arguments" if kept[0] == name else f"another function, {kept[0]}"
+        raise ValueError(f"id must be new: there is a workflow {id!r} with {differs}")
 
     def result(self, id: str, timeout: float | None = None) -> Any:
         """Return what a workflow returned, or raise what it raised.
@@ -138,12 +140,12 @@ class Asked:
         return True
 
     async def submit_async(self, workflow: Callable[..., Awaitable[Any]], /, *args: Any, id: str, **kwargs: Any) -> str:
-        """Do as `submit` without blocking the event loop."""
+        """Do the same as `submit` without blocking the event loop."""
         kept: str = await off_loop(functools.partial(self.submit, workflow, *args, id=id, **kwargs))
         return kept
 
     async def result_async(self, id: str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as `result` has it
-        """Do as `result` without blocking the event loop."""
+        """Do the same as `result` without blocking the event loop."""
         check_number("timeout", timeout, or_none=True)
         pause, end = _LOOK_AGAIN[0], None if timeout is None else time.monotonic() + timeout
         while True:
@@ -157,16 +159,16 @@ class Asked:
             pause = min(pause * 1.5, _LOOK_AGAIN[1])
 
     async def waiting_async(self, limit: int = 100) -> list[Waiting]:
-        """Do as `waiting` without blocking the event loop."""
+        """Do the same as `waiting` without blocking the event loop."""
         found: list[Waiting] = await off_loop(functools.partial(self.waiting, limit))
         return found
 
     async def try_now_async(self, id: str) -> bool:
-        """Do as `try_now` without blocking the event loop."""
+        """Do the same as `try_now` without blocking the event loop."""
         return bool(await off_loop(functools.partial(self.try_now, id)))
 
     async def cancel_async(self, id: str) -> bool:
-        """Do as `cancel` without blocking the event loop."""
+        """Do the same as `cancel` without blocking the event loop."""
         return bool(await off_loop(functools.partial(self.cancel, id)))
 
     def _started(self) -> Crew:
@@ -182,3 +184,13 @@ class Asked:
         if found is None:
             raise KeyError(id)
         return found[0]
+
+
+def _bound(signature: inspect.Signature, written: Any) -> Any:
+    """Return encoded arguments in one form, whether they were given by position or by name."""
+    args, kwargs = written
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:  # kept by another version of the workflow
+        return written
+    return [list(bound.args), bound.kwargs]

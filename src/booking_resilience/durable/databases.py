@@ -77,7 +77,7 @@ def prepare_file(path: Path) -> None:
 
     try:
         if not path.exists() and _ahead_of(path).exists():
-            raise DurableStoreError(f"{path} is gone, but what was written ahead of it is there")
+            raise DurableStoreError(f"{path} is gone, but its write-ahead log is still there")
         if path.exists() and (path.stat().st_size or _ahead_of(path).exists()):
             _check_header(path)
             _refuse_foreign(path)
@@ -87,7 +87,7 @@ def prepare_file(path: Path) -> None:
     except sqlite3.Error as error:
         raise trouble(error) from error
     if mode != "wal":
-        raise DurableStoreError(f"{path}: SQLite can't write ahead (WAL) in this folder")
+        raise DurableStoreError(f"{path}: SQLite can't use a write-ahead log (WAL) in this folder")
 
 
 def probe_file(path: Path) -> None:
@@ -144,7 +144,7 @@ def _refuse_foreign(path: Path) -> None:
             raise
         names = _tables_of(path, "rw")
     if names and "booking_resilience_calls" not in names:
-        raise DurableStoreError(f"{path} holds something else: {', '.join(sorted(names)[:5])}")
+        raise DurableStoreError(f"{path} holds the tables of something else: {', '.join(sorted(names)[:5])}")
 
 
 def _tables_of(path: Path, mode: str) -> set[str]:
@@ -153,7 +153,7 @@ def _tables_of(path: Path, mode: str) -> set[str]:
 
 
 def _check_header(path: Path) -> None:
-    """Raise if the file itself is no database any more, which open connections don't notice.
+    """Raise if the file itself isn't a database any more, which open connections don't notice.
 
     Only SQLite may open the file in this process: to close it any other way gives back SQLite's locks.
     """
@@ -175,7 +175,7 @@ def _take_lock(connection: sqlite3.Connection, path: Path) -> None:
     end = time.monotonic() + _LOAD
     while not _locked(connection):
         if time.monotonic() > end:
-            raise DurableStoreError(f"{path} is locked by others that write to it")
+            raise DurableStoreError(f"{path} is locked by another process")
     connection.execute("ROLLBACK")
 
 

@@ -40,7 +40,7 @@ class Durable(Asked):
 
     Args:
         database: `"sqlite:///bookings.db"` or `"postgresql://…"`.
-        version: The version of the workflows' code; say another one when the code changes.
+        version: The version of the workflows' code; give another one when the code changes.
         pipeline: What the calls go through.
         give_up_after: Seconds since a call's first try after which no pause is begun, 0 or more.
         base_delay: Seconds of the first pause, and the least of all, 0 or more.
@@ -214,7 +214,7 @@ class Durable(Asked):
         return await run.call(operation, through(self._pipeline, operation, fn, args, kwargs))
 
     async def call_once(self, fn: Callable[..., Any], /, *args: Any, operation: str, **kwargs: Any) -> Any:
-        """Do as `call` for a function that makes its calls through a pipeline: every `*_once`, of either colour.
+        """Do the same as `call` for a function that calls through a pipeline itself: every `*_once`, of either colour.
 
         It is called with `operation` and with this Durable's pipeline, and isn't wrapped in it.
         """

@@ -129,9 +129,11 @@ class Run:
         """Leave the workflow where it is until a version runs it that fits."""
         version = self.crew.version
         text = f"version {version!r} cannot run it: {why}"
-        facts = {"operation": self.operation, "error": text, "misfit": version, "since": time.time(), "next_try": None}
+        facts: dict[str, Any] = {"error": text, "misfit": version, "next_try": None}
+        if self._state.get("call") != self.ended + 1:  # nothing is kept of the call that waits
+            facts |= {"operation": self.operation, "attempts": 0, "since": time.time()}
         try:
-            await asyncio.to_thread(self.crew.store.keep, self.id, attempts=0, **facts)
+            await asyncio.to_thread(self.crew.store.keep, self.id, **facts)
         except DurableStoreError:  # then it is run again, and found out again
             self.park()
         self.is_misfit = True
@@ -180,7 +182,7 @@ class Run:
 
     def _begin(self, operation: str, number: int) -> None:
         """Take up where an earlier run was interrupted in a pause of this call."""
-        kept = self._state if self._state.get("call") == number and not self._state.get("misfit") else {}
+        kept = self._state if self._state.get("call") == number else {}
         self.operation = operation
         self.attempts, self.setbacks = kept.get("attempts") or 0, kept.get("setbacks") or 0
         self.error, self.since = kept.get("error"), kept.get("since") or time.time()

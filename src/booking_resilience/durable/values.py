@@ -22,6 +22,7 @@ _MARKS: Final = (_ROW, _DICT, _KEY)
 _ROWS: Final = "booking_resilience.appwrite.rows"
 _KEYS: Final = "booking_resilience.web.keys"
 _DEPTH: Final = 100
+_BITS: Final = 14_000  # of a whole number: Python writes no more than 4,300 digits
 
 
 def encode(name: str, value: object, depth: int = 0) -> Any:
@@ -37,7 +38,7 @@ def encode(name: str, value: object, depth: int = 0) -> Any:
     """
     if depth > _DEPTH:
         raise TypeError(f"{name} must be JSON-like data, not nested more than {_DEPTH} levels deep")
-    if value is None or value is True or value is False or type(value) is int:
+    if value is None or value is True or value is False or (type(value) is int and value.bit_length() <= _BITS):
         return value
     if type(value) is float and math.isfinite(value):
         return value

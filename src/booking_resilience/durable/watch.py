@@ -141,7 +141,7 @@ class Watch:
         left = self._store.pending_of(dead)
         mine = [id for id in left if id not in self._crew.misfits]
         if mine:
-            logger.info("durable workflows: %d of process %s are taken over", len(mine), dead)
+            logger.info("durable workflows: took over %d of process %s", len(mine), dead)
             self._engine.resume(mine)
         if len(mine) < len(left):
             self._store.claim(dead, self._process, None)  # another version may fit

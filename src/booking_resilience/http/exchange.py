@@ -102,7 +102,7 @@ class Exchange:
             self.close()
 
     async def send_async(self) -> Any:
-        """Do as `send` in an event loop, cutting off each attempt at its end."""
+        """Do the same as `send` in an event loop, cutting off each attempt at its end."""
         try:
             while True:
                 try:

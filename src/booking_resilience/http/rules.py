@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 
 from booking_resilience.breakers import Breakers
-from booking_resilience.checks import check_text, check_type
+from booking_resilience.checks import check_header_name, check_type
 from booking_resilience.pipeline import ErrorRecorder, Pipeline
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.verdicts import classify
@@ -39,7 +39,7 @@ class Rules:
     ) -> None:
         check_type("breakers", breakers, breakers is None or isinstance(breakers, Breakers), "Breakers or None")
         if deadline_header is not None:
-            check_text("deadline_header", deadline_header)
+            check_header_name("deadline_header", deadline_header)
         Pipeline(retry=retry, monitor=monitor)  # which checks both
         if retry.retry_on_result is not None:
             raise ValueError("retry must be a policy without retry_on_result: responses are judged by their status")

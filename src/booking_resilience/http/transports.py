@@ -104,7 +104,7 @@ class SyncTransport(_Transport):
 
 
 class AsyncTransport(_Transport):
-    """Does as `SyncTransport` for an asynchronous client; each attempt is cut off at its end."""
+    """Does the same as `ResilientTransport` for an asynchronous client; each attempt is cut off at its end."""
 
     kind = "AsyncHTTPTransport"
 

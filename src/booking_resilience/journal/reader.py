@@ -187,7 +187,7 @@ class Reader:
             if page.entries and self._cursor is not None and 0 < page.entries[0][0] <= self._cursor:
                 books.remove_before(None)  # another log: its positions begin anew
             for position, data in page.entries:
-                with contextlib.suppress(Exception):  # what is no entry of ours costs itself
+                with contextlib.suppress(Exception):  # what isn't an entry of ours is skipped
                     kind = data[:1]
                     if kind == RECORD:
                         read = books.record(data, position, now)

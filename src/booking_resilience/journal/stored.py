@@ -40,7 +40,7 @@ class StoredJournal(abc.ABC):
         """Append all entries, or none.
 
         Raises:
-            TypeError: If an entry is no bytes.
+            TypeError: If an entry isn't bytes.
             ValueError: If the journal is closed.
             Exception: SQLite's or the Redis client's, if the journal cannot be written.
         """

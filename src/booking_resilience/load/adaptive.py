@@ -37,7 +37,7 @@ class Gradient:
         limit: The limit, a float from `minimum` to `maximum`.
     """
 
-    __slots__ = ("_answers", "_before_cut", "_best", "_cut", "_deviation", "_forgot", "_mean", "_threshold",
+    __slots__ = ("_answers", "_before_cut", "_best", "_deviation", "_forgot", "_mean", "_threshold",
                  "limit", "maximum", "minimum")  # fmt: skip
 
     def __init__(self, initial: int, minimum: int, maximum: int) -> None:
@@ -46,7 +46,7 @@ class Gradient:
         self.maximum: int = maximum
         self._mean = self._deviation = self._best = 0.0  # seconds
         self._answers = self._before_cut = 0
-        self._forgot = self._cut = -math.inf
+        self._forgot = -math.inf
         self._threshold = 0.0  # below it the limit grows fast
 
     def go_on_from(self, old: Gradient) -> None:
@@ -54,7 +54,7 @@ class Gradient:
         self.limit = min(max(old.limit, self.minimum), self.maximum)
         self._mean, self._deviation, self._best = old._mean, old._deviation, old._best
         self._answers, self._before_cut, self._threshold = old._answers, old._before_cut, old._threshold
-        self._forgot, self._cut = old._forgot, old._cut
+        self._forgot = old._forgot
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
@@ -84,13 +84,11 @@ class Gradient:
             return
         self.limit = min(max(limit + step, self.minimum), self.maximum)
 
-    def overloaded(self, started: float, now: float) -> None:
-        """Take the refusal or the timeout of a call that was begun at `started`: once in a round trip it cuts."""
-        if started >= self._cut or now < self._cut:
-            self._cut = now
-            self.limit = max(self.limit * _CUT, self.minimum)
-            if self._answers > self._before_cut:  # else it is the same trouble still
-                self._threshold, self._before_cut = self.limit, self._answers
+    def overloaded(self) -> None:
+        """Take the refusal or the timeout of a call that was begun after the last one: it cuts."""
+        self.limit = max(self.limit * _CUT, self.minimum)
+        if self._answers > self._before_cut:  # else it is the same trouble still
+            self._threshold, self._before_cut = self.limit, self._answers
 
 
 class AdaptiveLimit(ConcurrencyLimit):
@@ -138,7 +136,7 @@ class AdaptiveLimit(ConcurrencyLimit):
 
     _learns = True
 
-    def _learn(self, started: float, now: float, error: BaseException | None) -> None:
+    def _learn(self, started: float, cuts: int, now: float, error: BaseException | None) -> None:
         gradient: Gradient = self._gradient
         if error is None:
             gradient.answered(now - started, self._places - len(self._free), now)
@@ -148,7 +146,9 @@ class AdaptiveLimit(ConcurrencyLimit):
                 gradient.answered(now - started, self._places - len(self._free), now)
             elif sign is Sign.OVERLOAD:
                 with self._lock:
-                    gradient.overloaded(started, now)
+                    if cuts == self._cuts:  # once in a round trip
+                        self._cuts += 1
+                        gradient.overloaded()
         if not 0.0 <= gradient.limit - self._limit < 1.0:
             with self._lock:
                 if gradient is self._gradient and isinstance(self, AdaptiveLimit):  # no new settings came meanwhile

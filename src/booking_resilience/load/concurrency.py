@@ -39,6 +39,7 @@ class ConcurrencyLimit(Limit):
     role: ClassVar[Literal["limit"]] = "limit"
     _learns: ClassVar[bool] = False  # from how calls end
     _gradient: Any = None  # what an `AdaptiveLimit` follows
+    _cuts = 0  # how often an `AdaptiveLimit` was cut
 
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
         check_whole("limit", limit)
@@ -81,29 +82,33 @@ class ConcurrencyLimit(Limit):
             place = self._free.pop()
         except IndexError:
             return None
-        place.started = clock.monotonic()
+        place.started, place.cuts = clock.monotonic(), self._cuts
         return place
 
     def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        if place.sharers and self._is_still_held(place):
-            return
+        started, cuts = place.started, place.cuts  # read now: once it is free, somebody else may begin with it
+        is_held = place.sharers > 0 and self._is_still_held(place)
         try:
-            if not lost:
-                now = clock.monotonic()
-                held, mean = now - place.started, self._mean_held
-                self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)
-                if self._learns:
-                    self._learn(place.started, now, error)
+            if not lost and (now := clock.monotonic()) >= started:  # else it began by a virtual clock that ended
+                if not is_held:
+                    held, mean = now - started, self._mean_held
+                    self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)
+                if self._learns:  # a call whose thread runs on has ended, too
+                    self._learn(started, cuts, now, error)
         finally:
-            if self._places == self._limit and place.epoch == self._epoch:
-                self._free.append(place)
-            else:
-                self._sort_out(place)
-            if self._line or self._watchers:
-                self._serve()
+            if not is_held:
+                if self._places == self._limit and place.epoch == self._epoch:
+                    self._free.append(place)
+                else:
+                    self._sort_out(place)
+                if self._line or self._watchers:
+                    self._serve()
 
-    def _learn(self, started: float, now: float, error: BaseException | None) -> None:
-        """Note how a call ended."""
+    def _begin(self, place: Place) -> None:
+        place.started, place.cuts = clock.monotonic(), self._cuts
+
+    def _learn(self, started: float, cuts: int, now: float, error: BaseException | None) -> None:
+        """Note how a call ended that began after so many cuts."""
 
     def _share(self, place: Place) -> None:
         with self._lock:
@@ -179,7 +184,7 @@ class ConcurrencyLimit(Limit):
                         waiter.place = place = self._free.pop()
                     except IndexError:
                         return
-                    place.started = clock.monotonic()
+                    self._begin(place)
                 if not waiter.signal.wake():  # its event loop is gone
                     place, waiter.place = waiter.place, None
                     self._free.append(place)

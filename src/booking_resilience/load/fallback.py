@@ -78,11 +78,14 @@ class Fallback:
         """
         answer = self._made(error)
         if callable(self._value) and type(answer) not in AWAITABLE_NEVER:
-            refuse_awaitable(answer, "Fallback, in a synchronous call,", "a plain function")
+            try:
+                refuse_awaitable(answer, "Fallback, in a synchronous call,", "a plain function")
+            except TypeError as refused:
+                raise refused from error
         return answer
 
     async def answer_async(self, error: Exception) -> Any:
-        """Do as `answer`; what the function returns is awaited if it must be."""
+        """Do the same as `answer`; what the function returns is awaited if it must be."""
         answer = self._made(error)
         if not callable(self._value) or not is_awaitable(answer):
             return answer

@@ -15,7 +15,7 @@ from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, ref
 from booking_resilience.checks import check, check_number
 from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.load.tasks import race
-from booking_resilience.load.threads import Abandoned, ThreadCall, start_call
+from booking_resilience.load.threads import Abandoned, ThreadCall, renewed_by_forks, start_call
 from booking_resilience.locks import new_lock
 from booking_resilience.signals import ThreadSignal
 
@@ -71,7 +71,17 @@ class Hedge:
         ValueError: If a setting is out of its range, or `idempotent` isn't True.
     """
 
-    __slots__ = ("_abandoned", "_delay", "_gain", "_latencies", "_lock", "_made", "_percentile", "_saved")
+    __slots__ = (
+        "__weakref__",
+        "_abandoned",
+        "_delay",
+        "_gain",
+        "_latencies",
+        "_lock",
+        "_made",
+        "_percentile",
+        "_saved",
+    )
 
     role: ClassVar[Literal["hedge"]] = "hedge"
 
@@ -89,11 +99,11 @@ class Hedge:
         check("percentile", percentile, percentile <= 100, "a number from 0 to 100")
         check_number("max_extra", max_extra)
         self._delay, self._percentile = delay, percentile
-        self._gain = round(min(max_extra, _BUCKET) * _NANO)
+        self._gain = math.ceil(min(max_extra, _BUCKET) * _NANO)  # three thirds pay for a call
         self._saved = self._made = 0  # `_made`: second calls, for telemetry
-        self._latencies = Latencies()
         self._abandoned = Abandoned()
-        self._lock = new_lock()
+        self._forked()
+        renewed_by_forks.add(self)
 
     def __repr__(self) -> str:
         return f"Hedge(delay={self._delay!r}, percentile={self._percentile:g}, max_extra={self._gain / _NANO:g})"
@@ -127,6 +137,10 @@ class Hedge:
     def _take_settings(self, other: Hedge) -> None:
         """Go on with the settings of another one; durations that were seen and what is saved up stay."""
         self._delay, self._percentile, self._gain = other._delay, other._percentile, other._gain
+
+    def _forked(self) -> None:
+        self._latencies = Latencies()
+        self._lock = new_lock()
 
     def _race(self, call: Callable[[], Any], delay: float | None) -> Any:
         signal = ThreadSignal()

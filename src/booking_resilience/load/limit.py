@@ -137,7 +137,7 @@ class Limit(abc.ABC):
         return functools.update_wrapper(limited, fn)
 
     def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Do as `call`, and let what is inside know of the place, in `held`."""
+        """Do the same as `call`, and let what is inside know of the place, in `held`."""
         with (guard := self.guard()):
             token = held.set(guard.held())
             try:
@@ -177,6 +177,7 @@ class Limit(abc.ABC):
                 except BaseException as error:
                     if not is_cut_off(error):
                         raise
+                    waits.close()  # a refusal tells of those who still wait
                     raise self._refusal() from None  # the time is over for an attempt that was not even made
         return cast("Place", waiter.place)
 
@@ -217,6 +218,10 @@ class Limit(abc.ABC):
     @abc.abstractmethod
     def _take(self) -> Place | None:
         """Return a place if one is free and nobody waits; None if not."""
+
+    @abc.abstractmethod
+    def _begin(self, place: Place) -> None:
+        """Have the call that holds the place begin now: what it waited for until now is no latency."""
 
     @abc.abstractmethod
     def _share(self, place: Place) -> None:

@@ -35,13 +35,14 @@ def nobody() -> None:
 class Place:
     """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
 
-    __slots__ = ("_owner", "epoch", "sharers", "started")
+    __slots__ = ("_owner", "cuts", "epoch", "sharers", "started")
 
     def __init__(self, owner: Callable[[], Any], epoch: int) -> None:
         self._owner = owner
         self.epoch: int = epoch  # tells it from the places that a forked child begins with
         self.sharers: int = 0  # how many besides its taker run on it: threads, which may be abandoned
         self.started: float = 0.0  # when the call was admitted, on the library's clock
+        self.cuts: int = 0  # how often the limit had been cut by then
 
     def retire(self) -> None:
         """Count no more: the limit has shrunk."""

@@ -10,16 +10,21 @@ import bisect
 import contextlib
 import operator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
 from booking_resilience.checks import check, check_type, is_number
 from booking_resilience.signals import new_signal
 
-_priority: ContextVar[float] = ContextVar("booking_resilience_priority", default=0)
+_Block: TypeAlias = "tuple[priority, _Block | None]"
+"""A block of `priority`, and the one around it."""
+
+_innermost: ContextVar[_Block | None] = ContextVar("booking_resilience_priority", default=None)
 
 
 class priority:  # noqa: N801 - it is used like a function: `with priority(10):`
     """Let calls that wait for a limit inside the block go before those of a lower priority.
+
+    One object may be used again, and by several threads and tasks at once.
 
     Args:
         rank: A finite number; higher ranks go first. Without `priority` it is 0.
@@ -33,26 +38,29 @@ class priority:  # noqa: N801 - it is used like a function: `with priority(10):`
     10
     """
 
-    __slots__ = ("_before", "_rank")
+    __slots__ = ("_rank",)
 
     def __init__(self, rank: float) -> None:
         is_real = isinstance(rank, (int, float)) and not isinstance(rank, bool)
         check_type("priority", rank, is_real, "a finite number")
         check("priority", rank, is_number(abs(rank)), "a finite number")
         self._rank = rank
-        self._before: list[float] = []
 
     def __enter__(self) -> None:
-        self._before.append(_priority.get())
-        _priority.set(self._rank)
+        _innermost.set((self, _innermost.get()))
 
     def __exit__(self, *_: object) -> None:
-        _priority.set(self._before.pop())
+        block = _innermost.get()
+        while block is not None and block[0] is not self:
+            block = block[1]
+        if block is not None:  # else a generator's, which was closed in another context
+            _innermost.set(block[1])
 
 
 def current_priority() -> float:
     """Return the priority that the calling code waits with."""
-    return _priority.get()
+    block = _innermost.get()
+    return 0 if block is None else block[0]._rank
 
 
 class Waiter:

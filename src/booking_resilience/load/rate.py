@@ -14,6 +14,8 @@ from booking_resilience.load.queue import Waiter
 
 _NANO = 1_000_000_000
 _SHORTEST = 1e-6  # seconds of sleep that move every clock, also one that counts in floats
+_LONGEST = 1e9  # seconds of sleep: clocks can't sleep as long as a pause may be
+_FOR_EVER = 1e15  # seconds of pause: whoever asks for more gets 30 million years
 _LONG_AGO = -(1 << 62)
 
 State: TypeAlias = tuple[int, int, int, dict[str, Any]]
@@ -187,7 +189,7 @@ class RateLimit(Limit):
             TypeError: If it isn't a number.
         """
         check_number("seconds", seconds)
-        self._turns.pause(clock.monotonic_ns(), math.ceil(seconds * _NANO))
+        self._turns.pause(clock.monotonic_ns(), math.ceil(min(seconds, _FOR_EVER) * _NANO))
 
     def _forked(self) -> None:
         super()._forked()
@@ -207,6 +209,9 @@ class RateLimit(Limit):
     def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
         """A turn that was taken stays taken."""
 
+    def _begin(self, place: Place) -> None:
+        """A turn is nobody's."""
+
     def _share(self, place: Place) -> None:
         """A turn is nobody's."""
 
@@ -222,8 +227,8 @@ class RateLimit(Limit):
                     raise self._refusal()
             while (wait := self._next_wait(waiter, end)) is not None:
                 yield wait
-            for _, place in held.get():
-                place.started = clock.monotonic()  # to a limit around this one, the wait is no latency
+            for limit, place in held.get():
+                limit._begin(place)
         finally:
             try:
                 self._leave(waiter)
@@ -252,7 +257,7 @@ class RateLimit(Limit):
             due = self._turns.wait(now) / _NANO
             if left is not None and (left <= 0 or (is_first and due > left)):
                 raise self._refusal()
-            return (max(due, _SHORTEST), True) if is_first else (left, False)
+            return (min(max(due, _SHORTEST), _LONGEST), True) if is_first else (left, False)
 
     def _retry_after(self) -> float | None:
         return self._turns.wait(clock.monotonic_ns()) / _NANO

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,20 +13,27 @@ from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.locks import new_lock
 from booking_resilience.signals import ThreadSignal
 
+renewed_by_forks: weakref.WeakSet[Any] = weakref.WeakSet()
+"""What begins anew in a forked child, where no thread of its parent runs: its `_forked` is called there."""
+
 
 class Abandoned:
     """Counts the calls that nobody waits for any more and that still run."""
 
-    __slots__ = ("_lock", "running")
+    __slots__ = ("__weakref__", "_lock", "running")
 
     def __init__(self) -> None:
-        self._lock = new_lock()
-        self.running: int = 0
+        self._forked()
+        renewed_by_forks.add(self)
 
     def change(self, by: int) -> None:
         """Count one more, or one less."""
         with self._lock:
             self.running += by
+
+    def _forked(self) -> None:
+        self._lock = new_lock()
+        self.running: int = 0
 
 
 class ThreadCall:
@@ -108,3 +117,12 @@ def start_call(call: Callable[[], Any], signal: ThreadSignal, abandoned: Abandon
     for limit, place in places:
         limit._share(place)
     return ThreadCall(call, signal, abandoned, places)
+
+
+def _after_fork() -> None:
+    for counted in tuple(renewed_by_forks):
+        counted._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -62,6 +62,8 @@ class ThreadTimeout:
         """
         refuse_uncallable(fn)
         seconds, late = self._time()
+        if late is not None and seconds <= 0:
+            raise late
         if self._abandoned.running >= self._max_abandoned:
             raise LimitExceededError("ThreadTimeout")
         signal = ThreadSignal()
@@ -102,8 +104,9 @@ class ThreadTimeout:
         node = in_force(get_node())
         if node is None or (left := node[1] - clock.monotonic()) >= self._seconds:
             return self._seconds, None
+        went_on = "; the call goes on in its thread" if left > 0 else ""
         if node[3]:
-            return max(0.0, left), TimeoutError("the attempt took too long; it goes on in its thread")
-        late = DeadlineExceededError("the deadline passed during a call, which goes on in its thread")
+            return max(0.0, left), TimeoutError(f"the attempt took too long{went_on}")
+        late = DeadlineExceededError(f"the deadline passed{went_on}")
         late.end = node[1]
         return max(0.0, left), late

@@ -79,7 +79,7 @@ class MinuteTable:
         """Return what there was in the last minutes.
 
         Raises:
-            TypeError: If `minutes` is no number.
+            TypeError: If `minutes` isn't a number.
             ValueError: If it is not from 1 to 1440.
         """
         check_whole("minutes", minutes)

@@ -109,7 +109,7 @@ class ErrorMonitor(MonitorReader):
                 attempt, `fell_back` if a fallback took the place of the result.
 
         Raises:
-            TypeError: If `error` is no exception.
+            TypeError: If `error` isn't an exception.
             ValueError: If category, severity or outcome is unknown.
         """
         ledger = self._ledger

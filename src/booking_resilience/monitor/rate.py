@@ -14,6 +14,7 @@ from booking_resilience.checks import check, check_number, is_number
 State: TypeAlias = Literal["firing", "repeat", "resolved"]
 _CLEAR = 5
 _EXACT, _MOST_EXACT = 4096, 1 << 20  # eight bytes each
+_NEVER = 2.0**53  # events in a window: more than can come, and still a whole number
 _SLICES, _CHUNK = 512, 64
 _TRIM = 1024
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a window by the last bit, and never by more
@@ -187,8 +188,8 @@ class Alert:
     def __init__(self, rule: AlertRule, window: float) -> None:
         self._rule = rule
         self._per_event = 60.0 / window
-        self._quiet = math.floor(rule.threshold * window / 60.0 + 1e-9)
-        self._enough = max(1, math.ceil((rule.clear_threshold or _CLEAR) * window / 60.0 - 1e-9))
+        self._quiet = math.floor(min(rule.threshold * window / 60.0, _NEVER) + 1e-9)
+        self._enough = max(1, math.ceil(min((rule.clear_threshold or _CLEAR) * window / 60.0, _NEVER) - 1e-9))
         self.exact: int = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
         self._enough = min(self._enough, self.exact)
         self.firing: bool = False

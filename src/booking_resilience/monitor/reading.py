@@ -73,7 +73,7 @@ class MonitorReader(abc.ABC):
             minutes: How many minutes, the running one included; a whole number from 1 to 1440.
 
         Raises:
-            TypeError: If `minutes` is no number.
+            TypeError: If `minutes` isn't a number.
             ValueError: If it is out of its range.
         """
         return self._history(minutes)
@@ -122,7 +122,7 @@ class MonitorReader(abc.ABC):
         exports.write_file(path, make[exports.check_suffix(path)]())
 
     async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
-        """Do as `export` in a worker thread, under asyncio or trio."""
+        """Do the same as `export` in a worker thread, under asyncio or trio."""
         exports.check_suffix(path)
         write = functools.partial(self.export, path, excel=excel)
         if clock.in_trio():

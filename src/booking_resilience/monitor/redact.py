@@ -52,7 +52,7 @@ class Redaction:
 
     Raises:
         TypeError: If a setting is one string in the place of several, or an item is neither string nor pattern.
-        ValueError: If a pattern is no regular expression.
+        ValueError: If a pattern isn't a regular expression.
     """
 
     keys: Iterable[str] = KEYS

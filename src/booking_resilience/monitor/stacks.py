@@ -30,7 +30,7 @@ def _reader(owner: type, name: str) -> Any:
 
 traceback_of: Callable[[BaseException], Any] = _reader(BaseException, "__traceback__")
 attributes_of: Callable[[BaseException], dict[Any, Any]] = _reader(BaseException, "__dict__")
-"""Returns an error's own attributes; `TypeError` for what is no error."""
+"""Returns an error's own attributes; `TypeError` for what isn't an error."""
 _cause_of, _context_of, _suppressed_in = (
     _reader(BaseException, name) for name in ("__cause__", "__context__", "__suppress_context__")
 )

@@ -60,7 +60,7 @@ async def with_retry_async(
     policy: RetryPolicy = DEFAULT_RETRY,
     on_event: Listener[RetryEvent] | None = None,
 ) -> T:
-    """Do as `with_retry` for a function that gives an awaitable, under asyncio or trio.
+    """Do the same as `with_retry` for a function that gives an awaitable, under asyncio or trio.
 
     An attempt that takes too long is cut off: cancelled, with `TimeoutError` at the policy's `attempt_timeout` (which
     may be retried) and `DeadlineExceededError` at the deadline.

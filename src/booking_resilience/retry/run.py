@@ -118,7 +118,7 @@ class Run:
         return self._is_in_time()
 
     async def pause_async(self) -> bool:
-        """Do as `pause`, without blocking the event loop."""
+        """Do the same as `pause`, without blocking the event loop."""
         try:
             if self.delay:
                 await clock.sleep_async(self.delay)

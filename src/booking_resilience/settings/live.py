@@ -23,7 +23,7 @@ class LivePipeline(Pipeline):
     __slots__ = ()
 
     def protect(self, operation: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Do as `Pipeline.protect`; each call goes by the settings of its time."""
+        """Do the same as `Pipeline.protect`; each call uses the settings in force."""
         self._plan_of(operation)  # which checks the name
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -49,7 +49,7 @@ class Place:
         """Return the table that stands here.
 
         Raises:
-            ValueError: If it is no table.
+            ValueError: If it isn't a table.
         """
         if not isinstance(value, Mapping):
             raise self.wrong(f"must be a table, not {value!r}")
@@ -95,13 +95,21 @@ class Source:
             return tomllib.loads(self._source.read_text("utf-8-sig"))
         except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError, which don't say what file
             raise ValueError(f"{self._source}: {error}") from error
+        except RecursionError:
+            raise ValueError(f"{self._source}: is nested too deeply") from None
 
 
 def _tree(place: Place, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree that an environment's variables make."""
     tree: dict[str, Any] = {}
-    for name in sorted(filter(_is_ours, variables)):  # a table's variable before those of its keys
-        *path, last = name.removeprefix(PREFIX).lower().split("__")
+    names: dict[str, str] = {}  # the variables, by what they set
+    for name in filter(_is_ours, variables):
+        setting = name.removeprefix(PREFIX).lower()
+        if setting in names:
+            raise place.at(name).wrong(f"can't be given as {names[setting]}, too")
+        names[setting] = name
+    for setting, name in sorted(names.items()):  # a table's variable before those of its keys
+        *path, last = setting.split("__")
         where, table = place, tree
         for key in path:
             where = where.at(key)
@@ -123,6 +131,6 @@ def _value(text: str) -> Any:
     """Read a variable as a TOML value, else as text."""
     try:
         document = tomllib.loads(f"value = {text}")
-    except ValueError:
+    except (ValueError, RecursionError):  # it's no TOML, or nested too deeply
         return text
     return document["value"] if len(document) == 1 else text

@@ -114,7 +114,7 @@ class Fault:
 
     @classmethod
     def invalid_json(cls, *, after_commit: bool = False) -> Fault:
-        """Answer 200 with a body that is no JSON."""
+        """Answer 200 with a body that isn't JSON."""
         return cls(kind="invalid_json", after_commit=after_commit)
 
     @classmethod
@@ -222,7 +222,7 @@ class Faults:
                 before, instead of from one sequence. Parallel callers then meet the same faults in every run.
 
         Raises:
-            TypeError: If the rate is no number, or the kinds are no sequence.
+            TypeError: If the rate isn't a number, or the kinds aren't a sequence.
             ValueError: If the rate is out of its range or a kind is unknown.
         """
         check_number("rate", rate, allowed="a number from 0 to 1")

@@ -66,7 +66,7 @@ class VirtualClock:
         self.sleeps.append(seconds)
 
     async def sleep_async(self, seconds: float, /) -> None:
-        """Do as `sleep`, and let other tasks run and a cancellation arrive."""
+        """Do the same as `sleep`, and let other tasks run and a cancellation arrive."""
         self.sleep(seconds)
         await clock.SystemClock().sleep_async(0)
 

@@ -53,15 +53,15 @@ class Rule(NamedTuple):
 
 
 MEANINGS: Final[dict[str, Meaning]] = {
-    "unknown": Meaning(0, False, "maybe", True, True, "", "nothing is known of it"),
+    "unknown": Meaning(0, False, "maybe", True, True, "", "nothing is known about it"),
     "unanswered": Meaning(1, True, "maybe", True, True, "network", "no answer came"),
     "answered": Meaning(1, False, "yes", False, True, "", "another answer: refused, not found, in conflict"),
     "broken": Meaning(1, False, "yes", True, True, "service", "the server failed at it, and would again"),
     "trouble": Meaning(1, True, "yes", True, True, "service", "the server is in trouble"),
-    "again": Meaning(1, True, "yes", False, True, "", "the server asks for the same once more"),
-    "busy": Meaning(1, True, "yes", False, False, "service", "the server is well, and asks for fewer calls"),
+    "again": Meaning(1, True, "yes", False, True, "", "the server asks for a repeat"),
+    "busy": Meaning(1, True, "yes", False, False, "service", "the server is healthy, and asks for fewer calls"),
     "cut": Meaning(2, True, "yes", True, True, "network", "an answer broke off, or could not be read"),
-    "unsent": Meaning(3, True, "no", True, True, "network", "no connection came about"),
+    "unsent": Meaning(3, True, "no", True, True, "network", "no connection was made"),
     "untrusted": Meaning(4, False, "no", True, True, "network", "the server's certificate or version of TLS"),
     "barred": Meaning(4, False, "no", False, True, "", "the login failed, or a proxy's did"),
     "mistake": Meaning(4, False, "no", False, False, "", "the program's mistake, found before anything was sent"),

@@ -116,7 +116,7 @@ def retry_after_of(error: BaseException) -> float | None:
 
 
 def told_of(error: BaseException) -> tuple[Text, int | None]:
-    """Return what people are told of an error that is no group, the network's text or the service's, and its status."""
+    """Return the text for people of an error that isn't a group, the network's or the service's, and its status."""
     found = find(error)
     return MEANINGS[found.meaning].text, found.status
 

@@ -11,7 +11,7 @@ from booking_resilience.web.resilience import DEADLINE_HEADER, HasContext, Reque
 
 
 class ResilienceDjango:
-    """Does as `Resilience` for a Django project, sync or async.
+    """Does the same as `Resilience` for a Django project, sync or async.
 
     Write a function under `django.utils.decorators.sync_and_async_middleware` that returns it, with its settings, and
     name that function in `MIDDLEWARE`; without settings name the class itself. It is a coroutine function where

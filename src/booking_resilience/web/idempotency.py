@@ -53,8 +53,9 @@ class _Rules(Generic[App]):
         max_body: int = 1_048_576,
     ) -> None:
         check_type("required", required, isinstance(required, bool), "True or False")
-        is_several = not isinstance(methods, (str, bytes)) and all(isinstance(method, str) for method in methods)
-        check_type("methods", methods, is_several, "several strings")
+        is_several = isinstance(methods, Collection) and not isinstance(methods, (str, bytes))
+        is_right = is_several and all(isinstance(method, str) for method in methods)
+        check_type("methods", methods, is_right, "a collection of strings")
         check_whole("max_length", max_length)
         check_whole("max_body", max_body, 0)
         self._app: App = app
@@ -63,7 +64,7 @@ class _Rules(Generic[App]):
 
     def _judge(self, keys: list[str]) -> Problem | str | None:
         """Return the request's key, None if it has none and needs none, or the answer to one that is wrong."""
-        if not keys:
+        if not keys or keys == [""]:
             return problem(400, f"This request needs the header {_HEADER}.") if self._required else None
         if len(keys) > 1:
             return problem(400, f"The header {_HEADER} must be sent once, not {len(keys)} times.")
@@ -79,8 +80,9 @@ class _Rules(Generic[App]):
 class IdempotencyKey(_Rules[ASGIApp]):
     """ASGI middleware that hands a request's `Idempotency-Key` to `idempotent_id` and `request_fingerprint`.
 
-    It reads the body of a request with a key before the application runs. Wrong requests it answers by itself, as
-    problem details: 400 for a key that is malformed, sent twice or missing though required, 413 for a body too large.
+    It reads the body of a request with a key before the application runs; an empty key is none. Wrong requests it
+    answers by itself, as problem details: 400 for a key that is malformed, sent twice or missing though required, 413
+    for a body too large.
 
     Args:
         app: The application.

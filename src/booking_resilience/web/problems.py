@@ -45,8 +45,9 @@ def problem_for(error: BaseException) -> Problem | None:
     if status is None:
         return None
     retry_after = getattr(error, "retry_after", None) if status == http.HTTPStatus.SERVICE_UNAVAILABLE else None
-    more = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
-    return problem(status, message_for(error), more)
+    if retry_after is None or not math.isfinite(retry_after):
+        return problem(status, message_for(error))
+    return problem(status, message_for(error), {"Retry-After": str(max(1, math.ceil(retry_after)))})
 
 
 def problem(status: int, detail: str, more: dict[str, str] | None = None) -> Problem:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, Protocol
 
-from booking_resilience.checks import check_number, check_text, check_type
+from booking_resilience.checks import check_header_name, check_number, check_type
 from booking_resilience.deadlines import deadline
 from booking_resilience.web.problems import problem_for
 from booking_resilience.web.wires import (
@@ -51,7 +51,7 @@ class Requests:
         has_context = monitor is None or callable(getattr(monitor, "context", None))
         check_type("monitor", monitor, has_context, "an ErrorMonitor or None")
         check_number("deadline", seconds, or_none=True)
-        check_text("deadline_header", deadline_header)
+        check_header_name("deadline_header", deadline_header)
         self.monitor: HasContext | None = monitor
         self.seconds: float | None = seconds
         self.header: str = deadline_header

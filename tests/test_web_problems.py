@@ -1,0 +1,63 @@
+"""`problem_for`: which errors are answered, and how."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, deadline, message_for
+from booking_resilience.appwrite import RowConflictError
+from booking_resilience.web import Resilience, ResilienceDjango, ResilienceWSGI, problem_for
+from booking_resilience.web.keys import IdempotentId
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (CircuitOpenError("backend", 1.0), 503),
+        (LimitExceededError("backend", None), 503),
+        (DeadlineExceededError("late"), 504),
+        (RowConflictError("b1", None), 409),
+        (RowConflictError(IdempotentId("b1"), None), 422),
+    ],
+)
+def test_a_known_error_is_answered_with_the_text_for_people(error: Exception, status: int) -> None:
+    """Refusals, deadlines and conflicts have a status each, and the body says what a person is told."""
+    problem = problem_for(error)
+    assert problem is not None
+    body = json.loads(problem.body)
+    assert (problem.status, body["status"], body["detail"]) == (status, status, message_for(error))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (None, None), (math.inf, None)]
+)
+def test_retry_after_is_whole_seconds_or_left_out(seconds: float | None, header: str | None) -> None:
+    """It is rounded up, at least 1, and left out where the error knows no end, or none that ever comes."""
+    for error in (CircuitOpenError("backend", seconds), LimitExceededError("backend", seconds)):
+        problem = problem_for(error)
+        assert problem is not None
+        assert problem.headers.get("Retry-After") == header
+
+
+def test_other_errors_are_not_answered() -> None:
+    """An error that isn't known goes on; a timeout is answered once the request's deadline is over."""
+    assert problem_for(KeyError("x")) is None
+    assert problem_for(KeyboardInterrupt()) is None
+    assert problem_for(TimeoutError()) is None
+    with deadline(0.0):
+        found = problem_for(TimeoutError())
+        assert found is not None
+        assert found.status == 504
+        assert problem_for(KeyError("x")) is None
+
+
+@pytest.mark.parametrize("middleware", [Resilience, ResilienceWSGI, ResilienceDjango])
+def test_a_deadline_header_has_a_name_that_a_header_can_have(middleware: Any) -> None:
+    """What no client could send is refused when the middleware is made, not with each request."""
+    for name in ("", "€", "a b", "a:"):
+        with pytest.raises(ValueError, match="deadline_header must be"):
+            middleware(lambda *_: None, deadline_header=name)
