@@ -108,6 +108,14 @@ class TestBothKinds:
         journal.append(some(4)[3:])
         assert read_all(journal) == some(4)[3:]
 
+    @pytest.mark.parametrize(
+        ("limit", "error"), [(0, ValueError), (-1, ValueError), (1.5, ValueError), ("x", TypeError)]
+    )
+    def test_an_absurd_limit_of_a_reading_is_refused(self, make, limit, error):
+        """A reading of no entry, or of fewer, is refused."""
+        with pytest.raises(error, match="limit must be a whole number, 1 or more"):
+            make().read(limit=limit)
+
     def test_a_closed_journal_takes_nothing(self, make):
         """Closing twice is harmless; then appending and reading raise."""
         journal = make()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, Pipeline, RetryPolicy
-from booking_resilience.load import AdaptiveLimit, Hedge, ThreadTimeout
+from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, ThreadTimeout
 from booking_resilience.load.adaptive import Gradient
 from booking_resilience.load.judge import Sign, sign_of
 from booking_resilience.testing import VirtualClock, virtual_time
@@ -216,6 +216,7 @@ def test_a_long_incident_does_not_become_the_new_normal() -> None:
         ({"minimum": 0}, ValueError),
         ({"maximum": 0}, ValueError),
         ({"minimum": 5, "maximum": 4}, ValueError),
+        ({"maximum": 10**30}, ValueError),
         ({"initial": 5, "maximum": 4}, ValueError),
         ({"initial": 5, "minimum": 6}, ValueError),
         ({"initial": "5"}, TypeError),
@@ -227,3 +228,9 @@ def test_absurd_settings_are_refused(settings: dict[str, Any], error: type[Excep
     """Absurd settings are refused when the limit is made."""
     with pytest.raises(error):
         AdaptiveLimit("backend", **settings)
+
+
+def test_a_limit_of_endless_places_is_refused() -> None:
+    """More places than memory holds are refused before any is made."""
+    with pytest.raises(ValueError, match=r"limit must be a whole number from 1 to 1,000,000, not 10{30}"):
+        ConcurrencyLimit("l", limit=10**30)

@@ -56,9 +56,11 @@ class StoredJournal(abc.ABC):
         """Return the next entries after a cursor, at most `limit`, and the cursor after the last of them.
 
         Raises:
-            ValueError: If the journal is closed.
+            TypeError: If the limit is no number.
+            ValueError: If the limit is no whole number of 1 or more, or the journal is closed.
             Exception: SQLite's or the Redis client's, if the journal cannot be read.
         """
+        check_whole("limit", limit)
         page = self._page(after, limit)
         return [data for _, data in page.entries], page.cursor
 

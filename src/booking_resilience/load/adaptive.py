@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from booking_resilience.checks import check, check_whole
-from booking_resilience.load.concurrency import ConcurrencyLimit
+from booking_resilience.load.concurrency import MOST, ConcurrencyLimit
 from booking_resilience.load.judge import Sign, sign_of
 
 _WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
@@ -103,7 +103,7 @@ class AdaptiveLimit(ConcurrencyLimit):
         name: Its name, in errors and snapshots.
         initial: The limit at first; `minimum` to `maximum`.
         minimum: It never falls below; 1 or more.
-        maximum: It never grows above; `minimum` or more.
+        maximum: It never grows above; from `minimum` to 1,000,000.
         max_queue: Callers that may wait; 0 or more, 0 rejects at once.
         max_wait: Seconds that each may wait, 0 or more; None for as long as its deadline lets it, or as it takes.
 
@@ -127,7 +127,8 @@ class AdaptiveLimit(ConcurrencyLimit):
     ) -> None:
         check_whole("minimum", minimum)
         check_whole("maximum", maximum)
-        check("maximum", maximum, maximum >= minimum, f"a whole number, minimum ({minimum}) or more")
+        allowed = f"a whole number from minimum ({minimum}) to {MOST:,}"
+        check("maximum", maximum, minimum <= maximum <= MOST, allowed)
         check_whole("initial", initial)
         bounds = f"a whole number from minimum ({minimum}) to maximum ({maximum})"
         check("initial", initial, minimum <= initial <= maximum, bounds)

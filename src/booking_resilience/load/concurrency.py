@@ -7,11 +7,12 @@ from collections.abc import Callable, Generator
 from typing import Any, ClassVar, Literal
 
 from booking_resilience import clock
-from booking_resilience.checks import check_whole
+from booking_resilience.checks import check, check_whole
 from booking_resilience.load.limit import Limit, Wait
 from booking_resilience.load.places import LimitSnapshot, Place
 from booking_resilience.load.queue import Waiter
 
+MOST = 1_000_000  # places
 _WEIGHT = 0.1  # of the newest call in the mean time that a place is held: about the last twenty calls count
 
 
@@ -24,7 +25,7 @@ class ConcurrencyLimit(Limit):
 
     Args:
         name: Its name, in errors and snapshots.
-        limit: Calls that may run at once; 1 or more.
+        limit: Calls that may run at once; from 1 to 1,000,000, since each has a place of its own.
         max_queue: Callers that may wait; 0 or more, 0 rejects at once.
         max_wait: Seconds that each may wait, 0 or more; None for as long as its deadline lets it, or as it takes.
 
@@ -43,6 +44,7 @@ class ConcurrencyLimit(Limit):
 
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
         check_whole("limit", limit)
+        check("limit", limit, limit <= MOST, f"a whole number from 1 to {MOST:,}")
         self._limit = limit
         self._mean_held: float | None = None  # seconds that a place is held, the newest calls counting most
         super().__init__(name, max_queue, max_wait)
