@@ -98,6 +98,7 @@ class Asked:
             pause = min(pause * 1.5, _LOOK_AGAIN[1])
         outcome = in_thread(lambda: crew.engine.outcome(id), WITHIN)
         if not isinstance(outcome, dict):
+            self._status(crew, id)  # which raises a KeyError if it has been removed meanwhile
             raise CallError(id, "RuntimeError", "it was ended through DBOS", classify(RuntimeError()))
         return open_outcome(outcome)
 
