@@ -48,7 +48,7 @@ class Exchange:
     def __init__(
         self, rules: Rules, request: Any, origin: str, handle: Callable[..., Any], *, can_repeat: bool
     ) -> None:
-        self.request = request
+        self.request: Any = request
         self._method = method = (request.method or "GET").upper()
         self._headers = headers = request.headers
         self._rules, self._origin, self._handle = rules, origin, handle

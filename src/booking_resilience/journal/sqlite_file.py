@@ -26,7 +26,7 @@ class Connection:
     """A connection to the file that lies at the path just now."""
 
     def __init__(self, path: str) -> None:
-        self.lock = new_lock()
+        self.lock: Any = new_lock()  # its type is private until Python 3.13
         self.db: sqlite3.Connection | None = None
         self._path = path
         self._file: tuple[int, int] | None = None

@@ -58,7 +58,8 @@ class ConcurrencyLimit(Limit):
         """Go on as another one, which nobody uses. Who has a place or waits keeps it, and what was learned stays."""
         with self._lock:
             self._max_queue, self._max_wait = other._max_queue, other._max_wait
-            self.__class__, limit = type(other), other._limit  # a fixed one begins to adapt, or the other way round
+            me: Any = self
+            me.__class__, limit = type(other), other._limit  # a fixed one begins to adapt, or the other way round
             if other._gradient is not None:
                 if self._gradient is not None:
                     other._gradient.go_on_from(self._gradient)

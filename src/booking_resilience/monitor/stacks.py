@@ -129,8 +129,8 @@ class Place:
     __slots__ = ("instructions", "known", "stack")
 
     def __init__(self, stack: Stack, instructions: tuple[tuple[CodeType, int], ...] = ()) -> None:
-        self.stack = stack
-        self.instructions = instructions
+        self.stack: Stack = stack
+        self.instructions: tuple[tuple[CodeType, int], ...] = instructions
         self.known: dict[tuple[object, ...], Known] = {}
 
 

@@ -66,7 +66,8 @@ class Observed:
     """
 
     def __init__(self, meter: Meter, operations: Names, most: int) -> None:
-        self._operations, self.breaker_names, self._limit_names = operations, Names(most), Names(most)
+        self._operations, self._limit_names = operations, Names(most)
+        self.breaker_names: Names = Names(most)
         self.breakers: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
         self.monitors: weakref.WeakSet[ErrorMonitor] = weakref.WeakSet()
         self.limits: weakref.WeakSet[Any] = weakref.WeakSet()
