@@ -5,6 +5,7 @@ The sleep is outside of the `except` block, so that the next attempt's error doe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ _MOST_MS = 3_600_000
 _LEAST = 0.001  # seconds: the header counts whole milliseconds, so there is nothing to say below one
 
 
-class Exchange:
+class Exchange(ABC):
     """A request under way. What differs between clients stands in a subclass for each.
 
     Args:
@@ -71,11 +72,11 @@ class Exchange:
     def _operation(self) -> str:
         return f"{self._method} {self._origin}"
 
+    @abstractmethod
     def error_of(self, response: Any) -> Exception | None:
         """Return the error that stands for a response with a status of 400 or more, else None."""
-        raise NotImplementedError
 
-    def limit(self, left: float) -> None:
+    def limit(self, left: float) -> None:  # noqa: B027 - a hook: some clients can't be told
         """Tell the client that the attempt has so many seconds, as far as it can be told."""
 
     async def discard_async(self, response: Any) -> None:
