@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from booking_resilience.appwrite.calls import ASYNC, SYNC, Call, Colour, check_colour, run_now
+from booking_resilience.appwrite.calls import ASYNC, SYNC, Call, check_colour, run_now
 from booking_resilience.appwrite.classify import is_backend_failure, is_no_evidence, is_transient
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError
-from booking_resilience.appwrite.once import Once, check_compare, check_place, compared
+from booking_resilience.appwrite.once import OnceRow, check_compare, check_place, compared
 from booking_resilience.appwrite.rows import Row
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_type
@@ -122,7 +122,7 @@ async def create_row_once_async(
     return await creation.run(ASYNC)
 
 
-class Creation(Once[Row]):
+class Creation(OnceRow[Row]):
     """One row on its way, in either colour; for one call."""
 
     def __init__(
@@ -137,32 +137,20 @@ class Creation(Once[Row]):
     ) -> None:
         check_place(*place)
         check_type("data", data, isinstance(data, Mapping), "a mapping")
-        super().__init__(tables, pipeline, operation)
-        self._place, self._data, self._permissions = place, dict(data), permissions
+        super().__init__(tables, place, pipeline, operation)
+        self._data, self._permissions = dict(data), permissions
         self._told = compared(self._data, check_compare(compare, self._data))
 
     def attempt(self) -> tuple[CircuitBreaker | None, Call[Row]]:
         """Return what creates the row."""
         return self.pipeline.breaker, self.store.create(*self._place, self._data, self._permissions)
 
-    async def settle(self, colour: Colour, failure: Exception) -> Row:
-        """Read the row, and say what became of the attempts."""
-        outcome = failure
-        try:
-            row = await self.read(colour, self.store.find(*self._place))
-        except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
-            outcome = self.left_open(failure, type(error).__name__)
-        else:
-            is_ours = None if row is None else holds(row, self._told)
-            if row is None:
-                self.doubts.is_open = self.doubts.unanswered is not None
-            elif is_ours:
-                return row
-            elif is_ours is None:
-                outcome = self.left_open(failure, "nothing in the stored row can be compared")
-            else:
-                outcome = RowConflictError(self._place[2], row)
-        try:
-            raise outcome
-        finally:
-            del outcome, failure
+    def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
+        """Return the row if it is ours, else what to raise."""
+        if row is None:
+            self.doubts.is_open = self.doubts.unanswered is not None
+            return failure
+        is_ours = holds(row, self._told)
+        if is_ours is None:
+            return self.left_open(failure, "nothing in the stored row can be compared")
+        return row if is_ours else RowConflictError(self._place[2], row)

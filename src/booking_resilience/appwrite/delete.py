@@ -16,7 +16,7 @@ from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.conflicts import RowConflictError
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
-from booking_resilience.appwrite.once import Once, check_place
+from booking_resilience.appwrite.once import OnceRow, check_place
 from booking_resilience.appwrite.rows import MISSING, Row
 from booking_resilience.appwrite.transactions import Begun, Transactions, are_missing, may_begin_anew
 from booking_resilience.appwrite.update import check_expected, is_as_expected
@@ -80,7 +80,7 @@ async def delete_row_once_async(
     return await Deletion(tables, (database_id, table_id, row_id), expected, pipeline, operation).run(ASYNC)
 
 
-class Deletion(Once[bool]):
+class Deletion(OnceRow[bool]):
     """One deletion on its way, in either colour; for one call."""
 
     def __init__(
@@ -94,8 +94,8 @@ class Deletion(Once[bool]):
         check_place(*place)
         if expected is not None:
             check_expected(expected, place[2])
-        super().__init__(tables, pipeline, operation)
-        self._place, self._expected = place, expected
+        super().__init__(tables, place, pipeline, operation)
+        self._expected = expected
         self._transactions: Transactions | None = Transactions(tables)
         self._seen: Row | None = None  # the row as it was read last
         self._begun: Begun | None = None  # the transaction whose commit was sent last
@@ -125,21 +125,12 @@ class Deletion(Once[bool]):
         """Tell whether the row has to be read again before anything is said."""
         return self._is_unread or self.doubts.unanswered is not None
 
-    async def settle(self, colour: Colour, failure: Exception) -> bool:
-        """Read the row, and say what became of the attempts."""
-        outcome = failure
-        try:
-            row = await self.read(colour, self.store.find(*self._place))
-        except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
-            outcome = self.left_open(failure, type(error).__name__)
-        else:
-            if row is None:
-                return self._may_be_done
-            self.doubts.is_open = self.doubts.unanswered is not None
-        try:
-            raise outcome
-        finally:
-            del outcome, failure
+    def judge(self, row: Row | None, failure: Exception) -> bool | Exception:
+        """Tell of a row that is gone whether we can have removed it; else return what to raise."""
+        if row is None:
+            return self._may_be_done
+        self.doubts.is_open = self.doubts.unanswered is not None
+        return failure
 
     async def _attempt(self, colour: Colour) -> bool:
         if self._is_unread and (done := await self._look(colour)) is not None:

@@ -18,7 +18,7 @@ from booking_resilience.appwrite.classify import is_transient
 from booking_resilience.appwrite.doubts import Doubts
 from booking_resilience.appwrite.endings import Ending
 from booking_resilience.appwrite.outcomes import mark_outcome
-from booking_resilience.appwrite.rows import RowStore
+from booking_resilience.appwrite.rows import Row, RowStore
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check, check_type
 from booking_resilience.deadlines import deadline, remaining_time
@@ -137,6 +137,41 @@ class Once(ABC, Generic[T]):
         """Return what to raise where it stays open what became of the attempts, and log it."""
         logger.warning("%s: it may or may not have been carried out (%s)", self.operation, why)
         return self.doubts.open_error(failure)
+
+
+class OnceRow(Once[T]):
+    """A write of one row. Its kinds say what the row that is stored then tells of it.
+
+    Args:
+        tables: The service.
+        place: The IDs of database, table and row.
+        pipeline: How to call.
+        operation: The operation's name.
+    """
+
+    def __init__(self, tables: Any, place: tuple[str, str, str], pipeline: Pipeline, operation: str) -> None:
+        super().__init__(tables, pipeline, operation)
+        self._place = place
+
+    async def settle(self, colour: Colour, failure: Exception) -> T:
+        """Read the row, and say what became of the attempts."""
+        outcome: T | Exception
+        try:
+            row = await self.read(colour, self.store.find(*self._place))
+        except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
+            outcome = self.left_open(failure, type(error).__name__)
+        else:
+            outcome = self.judge(row, failure)
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        finally:
+            del outcome, failure
+
+    @abstractmethod
+    def judge(self, row: Row | None, failure: Exception) -> T | Exception:
+        """Return the result, or what to raise, by the row that is stored; None if there is none."""
 
 
 def check_place(database_id: object, table_id: object, row_id: object) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from booking_resilience.appwrite.calls import ASYNC, SYNC, Colour, Steps, check_colour, run_now
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError
-from booking_resilience.appwrite.once import Once, check_place
+from booking_resilience.appwrite.once import OnceRow, check_place
 from booking_resilience.appwrite.rows import Row
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check, check_type
@@ -81,7 +81,7 @@ async def update_row_once_async(
     return await Update(tables, (database_id, table_id, row_id), data, expected, pipeline, operation).run(ASYNC)
 
 
-class Update(Once[Row]):
+class Update(OnceRow[Row]):
     """One change on its way, in either colour; for one call."""
 
     def __init__(
@@ -97,8 +97,8 @@ class Update(Once[Row]):
         check_type("data", data, isinstance(data, Mapping), "a mapping")
         check("data", data, bool(data), "one column or more")
         check_expected(expected, place[2])
-        super().__init__(tables, pipeline, operation)
-        self._place, self._data, self._expected = place, dict(data), expected
+        super().__init__(tables, place, pipeline, operation)
+        self._data, self._expected = dict(data), expected
         self._since: datetime.datetime | None = None
         if isinstance(expected, Row):
             check("expected", expected, expected.updated_at is not None, "a row that says when it was changed")
@@ -108,28 +108,19 @@ class Update(Once[Row]):
         """Return what changes the row."""
         return self.pipeline.breaker, Steps(self._change)
 
-    async def settle(self, colour: Colour, failure: Exception) -> Row:
-        """Read the row, and say what became of the attempts."""
-        outcome = failure
-        try:
-            row = await self.read(colour, self.store.find(*self._place))
-        except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
-            outcome = self.left_open(failure, type(error).__name__)
-        else:
-            is_ours = None if row is None else holds(row, self._data)
-            if row is not None and is_ours:
-                return row
-            if row is not None and is_ours is None:
-                outcome = self.left_open(failure, "nothing in the stored row can be compared")
-            elif self._is_as_known(row) and not self._was_refused():
-                self.doubts.is_open = self.doubts.unanswered is not None
-            else:  # our change may have been stored, and another's over it
-                self.doubts.is_open = self.doubts.ambiguous is not None
-                outcome = RowConflictError(self._place[2], row)
-        try:
-            raise outcome
-        finally:
-            del outcome, failure
+    def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
+        """Return the row if it has our change, else what to raise."""
+        is_ours = None if row is None else holds(row, self._data)
+        if row is not None and is_ours:
+            return row
+        if row is not None and is_ours is None:
+            return self.left_open(failure, "nothing in the stored row can be compared")
+        if self._is_as_known(row) and not self._was_refused():
+            self.doubts.is_open = self.doubts.unanswered is not None
+            return failure
+        # our change may have been stored, and another's over it
+        self.doubts.is_open = self.doubts.ambiguous is not None
+        return RowConflictError(self._place[2], row)
 
     async def _change(self, colour: Colour) -> Row:
         if self._since is None:
