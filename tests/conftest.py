@@ -36,7 +36,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have coverage watch the processes that run the tests, and none that they start, which would take twice as long."""
+    """Have coverage watch the processes that run the tests alone: what they start would take twice its time."""
     if config.getoption("dist", "no") == "no":  # else the processes that run the tests are yet to be started
         for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
             del os.environ[name]
