@@ -147,7 +147,6 @@ class Application:
         self.read = telemetry.pipeline(
             Pipeline(retry=self.plain_read.retry, fallback=Fallback(None), **parts, **common)
         )
-        # A time limit cuts off either colour, a thread only one: in an event loop nothing is hedged in threads.
 
     def _connect(self) -> None:
         client, client_async = AppwriteClient(), AsyncAppwriteClient()
