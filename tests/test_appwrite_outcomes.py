@@ -29,6 +29,7 @@ from booking_resilience.appwrite import (
 )
 from booking_resilience.appwrite.evidence import Evidence, leave_open
 from booking_resilience.appwrite.outcomes import mark_outcome
+from booking_resilience.retry.history import remember
 from booking_resilience.testing import virtual_time
 
 NINE = datetime.datetime(2026, 12, 1, 9, tzinfo=datetime.UTC)
@@ -62,7 +63,7 @@ def test_the_error_itself_tells_what_is_open():
                   AppwriteException("no", 429, "general_rate_limit_exceeded"), AppwriteException("no", 400, "x"),
                   RowConflictError("r", None), SlotTakenError("t", NINE)):  # fmt: skip
         assert not outcome_unknown(error)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="error must be an exception, not None"):
         outcome_unknown(None)
 
 
@@ -119,6 +120,22 @@ def test_an_attempt_that_the_deadline_cut_off_is_open():
         with pytest.raises(DeadlineExceededError) as none, deadline(0.0):
             with_retry(call, policy=appwrite_retry(base_delay=0))
     assert not outcome_unknown(none.value)
+
+
+def test_a_deadline_with_attempts_cut_one_off() -> None:
+    """Whatever the attempts before ended with, the one that was under way may have been carried out."""
+    error = DeadlineExceededError()
+    remember(error, [(1, ConnectionRefusedError(), 0.0, 0.0)], "book: gave up after 1 attempt")
+    assert outcome_unknown(error)
+
+
+def test_a_note_of_another_kind_is_none() -> None:
+    """What isn't True or False under the note's name doesn't count."""
+    error = TimeoutError()
+    error.__dict__["__booking_resilience_open__"] = "no"
+    assert outcome_unknown(error)
+    mark_outcome(error, is_open=False)
+    assert not outcome_unknown(error)
 
 
 def test_an_error_that_refuses_attributes_stays_as_it_is():

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from booking_resilience import CircuitOpenError, LimitExceededError, TransientError, classify
+from booking_resilience.testing import virtual_time
 from booking_resilience.verdicts import (
     holds,
     holds_interrupt,
@@ -122,7 +123,8 @@ def test_an_error_number_has_a_meaning() -> None:
         if hasattr(errno, name):
             assert read("errno", OSError(getattr(errno, name), "x")) == Found(meaning)
     assert read("errno", OSError(errno.ENOSPC, "x")) == Found("unknown")
-    assert read("errno", Fake(errno="ECONNREFUSED")) == Found("unknown")
+    for no_number in ("ECONNREFUSED", []):
+        assert read("errno", Fake(errno=no_number)) == Found("unknown")
     assert read("errno", OSError("x")) is None
 
 
@@ -284,6 +286,16 @@ def test_the_longest_wait_counts() -> None:
 def test_a_wish_to_wait_in_any_form(value: object, seconds: float | None) -> None:
     """Seconds, a date or a `timedelta`; what isn't a sane wish is None."""
     assert seconds_of(value) == seconds
+
+
+def test_a_date_without_a_zone_is_utc() -> None:
+    """A date ends with "-0000" where the zone isn't known; it may also come as bytes."""
+    with virtual_time():
+        seconds = seconds_of("Thu, 01 Jan 2099 00:00:00 GMT")
+        assert seconds is not None
+        assert seconds > 0
+        assert seconds_of("Thu, 01 Jan 2099 00:00:00 -0000") == seconds
+        assert seconds_of(b"Thu, 01 Jan 2099 00:00:00 GMT") == seconds
 
 
 def test_a_header_is_found_without_case() -> None:
