@@ -69,14 +69,14 @@ class Limit(abc.ABC):
         """
         place = self._take() or self._enter()
         try:
-            result = fn(*args, **kwargs)
+            result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()  # type: ignore[call-arg] # none is asked for
             if type(result) not in AWAITABLE_NEVER:
                 refuse_awaitable(result, f"{type(self).__name__}.call", "call_async")
         except BaseException as error:
-            self._give_back(place, error)
+            self._end(place, error)
             refuse_uncallable(fn)
             raise
-        self._give_back(place, None)
+        self._end(place, None)
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -93,10 +93,10 @@ class Limit(abc.ABC):
                 raise TypeError(f"call_async was given {fn!r}, which is not async; it has been carried out")
             result = await awaitable
         except BaseException as error:
-            self._give_back(place, error)
+            self._end(place, error)
             refuse_uncallable(fn)
             raise
-        self._give_back(place, None)
+        self._end(place, None)
         return result
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
@@ -131,8 +131,10 @@ class Limit(abc.ABC):
 
             return functools.update_wrapper(limited_async, fn)
 
+        call = self.call
+
         def limited(*args: Any, **kwargs: Any) -> Any:
-            return self.call(fn, *args, **kwargs)
+            return call(fn, *args, **kwargs) if kwargs else call(fn, *args)
 
         return functools.update_wrapper(limited, fn)
 
@@ -220,14 +222,6 @@ class Limit(abc.ABC):
         """Return a place if one is free and nobody waits; None if not."""
 
     @abc.abstractmethod
-    def _begin(self, place: Place) -> None:
-        """Have the call that holds the place begin now: what it waited for until now is no latency."""
-
-    @abc.abstractmethod
-    def _share(self, place: Place) -> None:
-        """Let one more hold the place: it comes back when all have given it back."""
-
-    @abc.abstractmethod
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         """Yield one wait after another until the waiter has its place; closed early, it leaves nothing behind.
 
@@ -236,12 +230,22 @@ class Limit(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        """Take a place back from a call that ended, and let the next in line have it."""
-
-    @abc.abstractmethod
     def _retry_after(self) -> float | None:
         """Return the seconds until it is worth asking again; None if that isn't known. The lock is held."""
+
+    # What follows does nothing for turns: one that was taken is never given back.
+
+    def _end(self, place: Place, error: BaseException | None) -> None:  # noqa: B027 - as above, and so the next three
+        """Take a place back from a call that ended, with this error or well."""
+
+    def _give_back(self, place: Place) -> None:  # noqa: B027
+        """Take a place back, and let the next in line have it."""
+
+    def _begin(self, place: Place) -> None:  # noqa: B027
+        """Have the call that holds the place begin now: what it waited for until now is no latency."""
+
+    def _share(self, place: Place) -> None:  # noqa: B027
+        """Let one more hold the place: it comes back when all have given it back."""
 
 
 def _after_fork() -> None:

@@ -35,14 +35,13 @@ def nobody() -> None:
 class Place:
     """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
 
-    __slots__ = ("_owner", "cuts", "epoch", "sharers", "started")
+    __slots__ = ("_owner", "epoch", "sharers", "started")
 
     def __init__(self, owner: Callable[[], Any], epoch: int) -> None:
         self._owner = owner
-        self.epoch: int = epoch  # tells it from the places that a forked child begins with
+        self.epoch: int = epoch  # a new one begins with a fork, and when places that are out must be looked at
         self.sharers: int = 0  # how many besides its taker run on it: threads, which may be abandoned
         self.started: float = 0.0  # when the call was admitted, on the library's clock
-        self.cuts: int = 0  # how often the limit had been cut by then
 
     def retire(self) -> None:
         """Count no more: the limit has shrunk."""
@@ -51,7 +50,7 @@ class Place:
     def __del__(self) -> None:
         limit = self._owner()
         if limit is not None:
-            limit._give_back(Place(self._owner, self.epoch), None, lost=True)
+            limit._give_back(Place(self._owner, self.epoch))
 
 
 class LimitGuard:
@@ -71,7 +70,7 @@ class LimitGuard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         place, self._place = self._place, None
         if place is not None:
-            self._limit._give_back(place, error)
+            self._limit._end(place, error)
 
     async def __aenter__(self) -> None:
         self._use()
@@ -102,4 +101,4 @@ held: ContextVar[Held] = ContextVar("booking_resilience_places", default=())
 def give_back_all(places: Held) -> None:
     """Give the places back; what the call's end says of the backend is told elsewhere."""
     for limit, place in places:
-        limit._give_back(place, None, lost=True)
+        limit._give_back(place)

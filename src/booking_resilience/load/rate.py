@@ -206,15 +206,6 @@ class RateLimit(Limit):
     def _take(self) -> Place | None:
         return self._turn if not self._line and self._turns.take_one(clock.monotonic_ns()) else None
 
-    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        """A turn that was taken stays taken."""
-
-    def _begin(self, place: Place) -> None:
-        """A turn is nobody's."""
-
-    def _share(self, place: Place) -> None:
-        """A turn is nobody's."""
-
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         seconds = self._time_to_wait()
         end = None if seconds is None else clock.monotonic() + seconds
