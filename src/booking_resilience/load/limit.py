@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import os
-import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
 from types import CoroutineType
@@ -22,9 +20,10 @@ from booking_resilience.awaitables import (
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.checks import check, check_number, check_text, check_whole
 from booking_resilience.cutoff import is_cut_off
-from booking_resilience.deadlines import remaining_time, reset
+from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import LimitExceededError
-from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place, held
+from booking_resilience.load.calls import renewed_by_forks
+from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place
 from booking_resilience.load.queue import Line, Waiter
 from booking_resilience.locks import new_lock
 
@@ -34,8 +33,6 @@ T = TypeVar("T")
 
 Wait: TypeAlias = tuple[float | None, bool]
 """A waiter's next wait: seconds (None: as long as it takes), and whether on the library's clock or for its signal."""
-
-_limits: weakref.WeakSet[Limit] = weakref.WeakSet()
 
 
 class Limit(abc.ABC):
@@ -49,7 +46,7 @@ class Limit(abc.ABC):
         self._name, self._max_queue, self._max_wait = name, max_queue, max_wait
         self._refused = self._epoch = 0
         self._forked()
-        _limits.add(self)
+        renewed_by_forks.add(self)
 
     @property
     def name(self) -> str:
@@ -140,20 +137,12 @@ class Limit(abc.ABC):
 
     def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Do the same as `call`, and let what is inside know of the place, in `held`."""
-        with (guard := self.guard()):
-            token = held.set(guard.held())
-            try:
-                return fn(*args, **kwargs)
-            finally:
-                reset(token)
+        with LimitGuard(self, is_told=True):
+            return fn(*args, **kwargs)
 
     async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
-        async with (guard := self.guard()):
-            token = held.set(guard.held())
-            try:
-                return await fn(*args, **kwargs)
-            finally:
-                reset(token)
+        async with LimitGuard(self, is_told=True):
+            return await fn(*args, **kwargs)
 
     def _enter(self) -> Place:
         """Wait in line, blocking the thread."""
@@ -246,12 +235,3 @@ class Limit(abc.ABC):
 
     def _share(self, place: Place) -> None:  # noqa: B027
         """Let one more hold the place: it comes back when all have given it back."""
-
-
-def _after_fork() -> None:
-    for limit in tuple(_limits):
-        limit._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias
+
+from booking_resilience.deadlines import reset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,41 +56,52 @@ class Place:
 
 
 class LimitGuard:
-    """One block that passes through a limit; it may end in another thread or task than it began in."""
+    """One block that passes through a limit; it may end in another thread or task than it began in.
 
-    __slots__ = ("_is_used", "_limit", "_place")
+    Args:
+        limit: The limit.
+        is_told: Whether what is inside finds the place in `held`.
+    """
 
-    def __init__(self, limit: Any) -> None:
-        self._limit = limit
+    __slots__ = ("_is_told", "_is_used", "_limit", "_place", "_token")
+
+    def __init__(self, limit: Any, *, is_told: bool = False) -> None:
+        self._limit, self._is_told = limit, is_told
         self._place: Place | None = None
+        self._token: Token[Held] | None = None
         self._is_used = False
 
     def __enter__(self) -> None:
         self._use()
         self._place = self._limit._take() or self._limit._enter()
+        self._tell()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         place, self._place = self._place, None
+        if self._token is not None:
+            reset(self._token)
         if place is not None:
             self._limit._end(place, error)
 
     async def __aenter__(self) -> None:
         self._use()
         self._place = self._limit._take() or await self._limit._enter_async()
+        self._tell()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, tb)
 
-    def held(self) -> Held:
-        """Return what the block holds, and what holds it."""
-        return held.get() if self._place is None else (*held.get(), (self._limit, self._place))
-
     def _use(self) -> None:
         if self._is_used:
             raise RuntimeError("a limit's guard is good for one block; call guard() again")
         self._is_used = True
+
+    def _tell(self) -> None:
+        if self._is_told and self._place is not None:
+            around = held.get() if self._limit.role == "rate" else ()  # what is around a `limit` is another pipeline's
+            self._token = held.set((*around, (self._limit, self._place)))
 
 
 Held: TypeAlias = tuple[tuple[Any, Place], ...]
