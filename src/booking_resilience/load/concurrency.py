@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +14,6 @@ from booking_resilience.load.queue import Waiter
 
 MOST = 1_000_000  # places
 _WEIGHT = 0.1  # of the newest call in the mean time that a place is held: about the last twenty calls count
-_KEPT = 64  # calls, of which the oldest count for nothing
 
 
 class ConcurrencyLimit(Limit):
@@ -47,7 +45,7 @@ class ConcurrencyLimit(Limit):
         check_whole("limit", limit)
         check("limit", limit, limit <= MOST, f"a whole number from 1 to {MOST:,}")
         self._limit = limit
-        self._held: deque[float] = deque(maxlen=_KEPT)  # for how many seconds the newest calls held their places
+        self._mean_held: float | None = None  # seconds that a place is held, the newest calls counting most
         super().__init__(name, max_queue, max_wait)
 
     def snapshot(self) -> LimitSnapshot:
@@ -97,10 +95,12 @@ class ConcurrencyLimit(Limit):
             if self._learns:  # a call whose thread runs on has ended, too
                 self._learn(place, seconds, now, error)
         finally:
+            if seconds >= 0.0 and not place.sharers:  # else it began by a virtual clock that ended
+                mean = self._mean_held
+                self._mean_held = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
             if place.epoch != self._epoch or place.sharers:
                 self._give_back(place)
             else:
-                self._held.append(seconds)
                 try:
                     self._free.append(place)
                     if self._line or self._watchers:
@@ -218,8 +218,6 @@ class ConcurrencyLimit(Limit):
         return end
 
     def _retry_after(self) -> float | None:
-        mean: float | None = None
-        for seconds in self._held.copy():
-            if seconds >= 0.0:  # else the call began by a virtual clock that ended
-                mean = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
-        return None if mean is None else mean * (len(self._line) + 1) / self._limit
+        if self._mean_held is None:
+            return None
+        return self._mean_held * (len(self._line) + 1) / self._limit
