@@ -141,7 +141,7 @@ class Rooms:
 
         may_miss = ("general_cursor_not_found",) if may_be_gone else ()  # no failure: there is another way
         call = self._store.list(self._database_id, self._messages_table, queries, may_miss=may_miss)
-        return await self._colour.through(self._pipeline, "listMessages", call)
+        return await self._colour.through(self._pipeline, "listMessages", lambda: self._colour.ask(call))
 
     async def _create(self, operation: str, row: NewRow) -> Row:
         place = (row.database_id, row.table_id, row.row_id)
