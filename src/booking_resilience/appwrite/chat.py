@@ -92,7 +92,7 @@ class AppwriteChatService:
             room_id: The room.
             limit: Messages on the page at most; 1 or more.
             cursor: The `next_cursor` of the page before, with the same order; None for the first page. The ID of a
-                message does as well, as long as the message is there or was lately on a page of this service.
+                message does as well, as long as the message is there.
             newest_first: The order.
 
         Raises:
