@@ -17,8 +17,8 @@ from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
 from booking_resilience.appwrite.sdk import plain_method
-from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.deadlines import deadline
+from booking_resilience.parts import Role, attempt_through
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
@@ -77,8 +77,8 @@ class Colour(ABC):
         """Do the work as the plan says."""
 
     @abstractmethod
-    async def guarded(self, breaker: CircuitBreaker | None, work: Work[T]) -> T:
-        """Do the work a single time, as one call through the breaker."""
+    async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
+        """Do the work a single time, as one call through the pipeline's limits and breaker."""
 
     @abstractmethod
     async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
@@ -97,8 +97,9 @@ class _Sync(Colour):
         result: T = drive(plan, run_now)(work)
         return result
 
-    async def guarded(self, breaker: CircuitBreaker | None, work: Work[T]) -> T:
-        return run_now(work) if breaker is None else breaker.call(run_now, work)
+    async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
+        through = _layers(pipeline, is_async=False)
+        return run_now(work) if through is None else cast("T", through(run_now, work))
 
     async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
         return pipeline.call(operation, run_now, work)
@@ -116,14 +117,25 @@ class _Async(Colour):
         result: T = await drive_async(plan, work)()
         return result
 
-    async def guarded(self, breaker: CircuitBreaker | None, work: Work[T]) -> T:
-        return await (work() if breaker is None else breaker.call_async(work))
+    async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
+        through = _layers(pipeline, is_async=True)
+        return await (work() if through is None else through(work))
 
     async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
         return await pipeline.call_async(operation, work)
 
     async def pause(self, seconds: float) -> None:
         await clock.sleep_async(seconds)
+
+
+def _layers(pipeline: Pipeline, *, is_async: bool) -> Callable[..., Any] | None:
+    """Return what a write passes through: limit, rate and breaker; None if there are none.
+
+    Nothing is hedged or left to a thread of its own: two that write at once couldn't tell what became of either.
+    """
+    roles: tuple[Role, ...] = ("limit", "rate")
+    parts = {role: part for role in roles if (part := pipeline.part(role)) is not None}
+    return attempt_through(pipeline.breaker, parts, is_async=is_async)
 
 
 SYNC: Final[Colour] = _Sync()

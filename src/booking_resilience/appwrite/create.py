@@ -78,7 +78,8 @@ def create_row_once(
             but not `unique()`.
         data: The row.
         permissions: The row's permissions, or None.
-        pipeline: How to call: each attempt to create passes through its breaker, the reading does not.
+        pipeline: How to call: each attempt to create passes through its limit, rate and breaker, the reading does
+            not; hedge, timeout and fallback take no part.
         operation: The operation's name, for events, logs and records.
         compare: The columns that tell that a stored row is the one that was sent; None for all that are sent.
 
@@ -144,7 +145,7 @@ class Creation(OnceRow[Row]):
     async def attempt(self) -> Row:
         """Create the row."""
         call = self.store.create(*self._place, self._data, self._permissions)
-        return await self.colour.guarded(self.pipeline.breaker, lambda: self.colour.ask(call))
+        return await self.colour.guarded(self.pipeline, lambda: self.colour.ask(call))
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it is ours, else what to raise."""

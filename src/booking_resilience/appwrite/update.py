@@ -43,7 +43,7 @@ def update_row_once(
         row_id: The row's ID.
         data: The columns to change, with their new values; at least one.
         expected: The row as it was read before, or columns that must still have these values; then it is read now.
-        pipeline: How to call: each attempt passes through its breaker.
+        pipeline: How to call: each attempt passes through its limit, rate and breaker.
         operation: The operation's name, for events, logs and records.
 
     Returns:
@@ -106,7 +106,7 @@ class Update(OnceRow[Row]):
 
     async def attempt(self) -> Row:
         """Change the row."""
-        return await self.colour.guarded(self.pipeline.breaker, self._change)
+        return await self.colour.guarded(self.pipeline, self._change)
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it has our change, else what to raise."""
