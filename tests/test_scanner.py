@@ -198,3 +198,23 @@ def test_the_decimals_of_a_number_are_no_card(number: str) -> None:
 def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
     """The value of an option whose name has dots goes, and so does the whole value of a key that is called bearer."""
     assert "S3cret9" not in DEFAULT_REDACTION.clean(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("IBAN: DE89 3704 0044 0532 0130 00 is unknown", "IBAN: <redacted> is unknown"),
+        ('{"iban": "DE89 3704 0044 0532 0130 00"}', '{"iban": <redacted>}'),
+        (r'{"dsn": "https:\/\/ada:S3cret@host\/x"}', r'{"dsn": "https:\/\/<redacted>@host\/x"}'),
+        (r'{"a": "{\u0022password\u0022:\u0022S3cret\u0022,\u0022n\u0022:1}"}',
+         r'{"a": "{\u0022password\u0022:<redacted>,\u0022n\u0022:1}"}'),
+        ("{'password':\n  'S3cret', 'n': 1}", "{'password':\n  <redacted>, 'n': 1}"),
+        ("password:\n  too short", "password:\n  too short"),
+        ("password%253DS3cret", "password%253D<redacted>"),
+        ('password = """S3cret\nand more""" # x', "password = <redacted> # x"),
+        ("password=''", "password=<redacted>"),
+    ],
+)  # fmt: skip
+def test_what_other_programs_write_goes_to_its_end(text: str, clean: str) -> None:
+    """Printed IBANs, JSON as PHP and .NET escape it, values on the next line and triple quotes go as a whole."""
+    assert DEFAULT_REDACTION.clean(text) == clean

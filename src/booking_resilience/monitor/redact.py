@@ -203,6 +203,8 @@ class Cleaner:
         for known, length in _LENGTHS.items():
             if issubclass(kind, known):
                 return f"<{length(value)} bytes>"
+        if issubclass(kind, tuple) and type(names := getattr(kind, "_fields", None)) is tuple:  # a named tuple
+            value, kind = dict(zip(names, value, strict=True)), dict
         if issubclass(kind, (Mapping, list, tuple, Set)):
             return self._container(value, key, depth, is_mapping=issubclass(kind, Mapping))
         return self.text(text_of(value), key)

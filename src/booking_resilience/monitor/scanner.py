@@ -35,7 +35,7 @@ _GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand betwe
 _START = r"(?!(?<=%)[0-9A-Fa-f]{2})(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key, not in an escape
 _CREDENTIALS = "|".join(
     (
-        r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
+        r"(?:(?<=://)|(?<=:\\/\\/))[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
         r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}+(?=@)",  # with a bad password
         r"(?<=%3[Aa]%2[Ff]%2[Ff])(?:[^\s/?#\"'<>&%]|%(?!2[Ff]|40)){1,512}(?=%40|@)",
         r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*){0,3}",  # a JSON Web Token
@@ -53,13 +53,13 @@ _PLACE = re.compile(
     r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=\s)|asic(?=[\s:=])))"
     rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
     rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
-    r"(?P<close>\\{0,7}[\"']|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
+    r"(?P<close>\\{0,7}[\"']|\\u002[27]|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
     rf"|(?<=%[0-9A-Fa-f]{{2}})(?<!%{_CODE})(?!(?<=%25){_CODE})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
     rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
     r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)[ \t](?=[^\s-])"
 )
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
-    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
+    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%(?:25)?3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
     r"b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
     + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
 )
@@ -72,7 +72,7 @@ _PROSE = r"(?!(?i:tokens?|auth\w*|of|is|was|scheme|credentials?|not|missing|requ
 _AFTER_BEARER = re.compile(rf"(?:[\s:=]{{1,8}}(?i:bearer))*[\s:=]{{1,8}}[\"']?{_PROSE}(?P<token>[^\s\"',;<>)}}\]\\]+)")
 _AFTER_BASIC = re.compile(r"[\s:=]{1,8}[\"']?(?P<token>(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,})")
 _OPENING = re.compile(
-    r"[bBuUrR]{0,2}(?P<quote>\\{0,7}[\"'])|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<escape>%(?:25)?2[27])|(?P<angle><)"
+    r"[bBuUrR]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|\'\'\'|[\"']))|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<escape>%(?:25)?2[27]|\\u002[27])|(?P<angle><)"
 )
 _QUOTED = {
     '"': re.compile(r'[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL),
@@ -80,8 +80,9 @@ _QUOTED = {
 }
 _BRACKET = re.compile(r"[()\[\]{}\"']")
 _WORD = re.compile(  # a bare value; a comma, semicolon or ampersand ends it only where something else begins
-    r"(?:[^\s,;&\"'<>)\]}\\]|\\(?![nrt\"'])|[)\]}\"'<>](?=\w)|&(?![\w.%\[\]-]{1,64}=|\s|\Z)"
-    r"|[,;](?![\s,;\"')\]}]|\Z|[\w.\[\]-]{1,64}\s?[=:]))+"
+    r"(?:[^\s,;&\"'<>)\]}\\]|\\(?![nrt\"']|u002[27])|[)\]}\"'<>](?=\w)|&(?![\w.%\[\]-]{1,64}=|\s|\Z)"
+    r"|[,;](?![\s,;\"')\]}]|\\[\"'u]|\Z|[\w.\[\]-]{1,64}\s?[=:])"
+    r"|(?<=\b[A-Z]{2}\d\d)(?: [A-Z\d]{4}){2,7}(?: [A-Z\d]{1,3}\b)?)+"  # an IBAN as it is printed
 )
 _ESCAPED_WORD = re.compile(r"(?:[^&\s\"'<>%]|%(?!(?:25)?26))+")
 _PARAMETER = r"\s{0,8}[\w-]{1,64}=(?:\"[^\"]*\"?|[^\s,]+)"
@@ -190,7 +191,8 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
     if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
         level = NEVER  # a list of names, no list of pairs
     separator = match["separator"] or match["escaped"] or ""
-    space = (_SAME_LINE if separator == ":" else _SPACE).match(text, at)
+    is_bare = separator == ":" and not match["close"]
+    space = (_SAME_LINE if is_bare else _SPACE).match(text, at)
     begin = at if space is None else space.end()
     is_container = text[begin : begin + 1] in ("[", "{")
     is_shown = level == NEVER and key == "input_value"
@@ -200,7 +202,7 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
     if level == NEVER:
         return at, at
     is_head = _HEAD.search(key) is not None
-    if is_head and separator == ":" and not match["close"] and not is_container:
+    if is_head and is_bare and not is_container:
         return begin, _end_of_head(text, match.start(), begin)
     is_escaped = separator.startswith("%")
     end = _end_of_shown(text, begin) if is_shown else _end(text, begin, is_escaped=is_escaped)
