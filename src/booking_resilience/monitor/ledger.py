@@ -167,7 +167,7 @@ class Ledger:
         """Go on with other settings."""
         self._store.resize(capacity)
         self._alert = self._alert.renewed(rule, window)
-        self._rate.resize(window, self._alert.exact)
+        self._rate.window, self._rate.exact = window, self._alert.exact
         self._room = 0
 
     def _drain(self) -> None:
