@@ -31,7 +31,6 @@ _UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  #
 _DEPTH, _BREADTH, _VALUES = 5, 32, 200
 _KEY_LENGTH = 128
 _RETRIES = 20
-_LENGTHS: dict[type, Any] = {kind: vars(kind)["__len__"] for kind in (bytes, bytearray, memoryview)}
 _logger = logging.getLogger("booking_resilience.monitor")
 
 
@@ -102,13 +101,12 @@ def _compiled(item: Any) -> re.Pattern[str]:
 
 Redactor: TypeAlias = Redaction | Callable[[str, Any], Any] | None
 DEFAULT_REDACTION = Redaction()
-_NOTHING = re.compile(r"(?!)")
 
 
 def finder(redact: Redactor) -> Callable[[str], object]:
     """Return a quick test: None for a text in which the redactor would find nothing; false alarms are allowed."""
     if redact is None:
-        return _NOTHING.search
+        return lambda _: None
     if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
         return SUSPECT.search
     return str
@@ -200,9 +198,8 @@ class Cleaner:
             if not math.isfinite(number):
                 return repr(number)
             return REDACTED if number.is_integer() and self._whole(int(number)) == REDACTED else number
-        for known, length in _LENGTHS.items():
-            if issubclass(kind, known):
-                return f"<{length(value)} bytes>"
+        if issubclass(kind, (bytes, bytearray, memoryview)):
+            return f"<{len(value)} bytes>"
         if issubclass(kind, tuple) and type(names := getattr(kind, "_fields", None)) is tuple:  # a named tuple
             value, kind = dict(zip(names, value, strict=True)), dict
         if issubclass(kind, (Mapping, list, tuple, Set)):
