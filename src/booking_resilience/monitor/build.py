@@ -19,6 +19,7 @@ from booking_resilience.monitor.record import (
     Origin,
     Outcome,
     Severity,
+    is_mild,
     make_record,
     member_of,
     outcome_of,
@@ -127,9 +128,8 @@ class RecordBuilder:
         type_, facts, root_name = type(error), self._facts_of(type(error)), self._facts_of(type(root)).name
         member, outcome = member_of(ErrorCategory, category), outcome_of(outcome)
         told = level = member_of(Severity, severity)
-        is_limit = issubclass(type_, LimitExceededError)
-        if level is Severity.ERROR and (outcome in ("recovered", "fell_back") or (is_limit and outcome == "refused")):
-            level = Severity.WARNING  # error is the default, but nothing failed
+        if level is Severity.ERROR and is_mild(type_, outcome):
+            level = Severity.WARNING  # error is the default
         name = text_of(operation)
         is_text = issubclass(type(operation), str)
         name = cut_to(name, _OPERATION) if is_text else Cleaner(self._redact).text(name, "operation", _OPERATION)
@@ -137,7 +137,7 @@ class RecordBuilder:
         extra = None if error is root and facts.is_plain else root_name
         facts_in_common = [member, name, facts.name, root_name]
         if outcome == "refused":  # nothing was called, so the traceback tells only of this library
-            is_named = is_limit or issubclass(type_, CircuitOpenError)
+            is_named = issubclass(type_, (CircuitOpenError, LimitExceededError))
             place = self._places.find_caller(traceback_of(error))
             extra = group = cut_to(text_of(safely(name, getattr, error, "name")), _OPERATION) if is_named else name
             facts_in_common = [member, facts.name, group]

@@ -185,30 +185,39 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
     """Return where the value of a sensitive key begins and ends; the same place twice where nothing goes."""
     at = match.end()
     key = match["key"] or match["inner"] or match["pair"] or match["option"]
+    separator = match["separator"] or match["escaped"] or ""
     level = sensitivity(key)
     if level == NEVER and match["before"]:
         level = _of_two_words(match["before"], key, sensitivity)
     if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
         level = NEVER  # a list of names, no list of pairs
-    separator = match["separator"] or match["escaped"] or ""
+    if level == NEVER:
+        return _shown(text, match.start(), at, sensitivity) if key == "input_value" else (at, at)
     is_bare = separator == ":" and not match["close"]
     space = (_SAME_LINE if is_bare else _SPACE).match(text, at)
     begin = at if space is None else space.end()
-    is_container = text[begin : begin + 1] in ("[", "{")
-    is_shown = level == NEVER and key == "input_value"
-    if is_shown:  # of a container that pydantic shortens, keys may be missing
-        is_short = is_container and "..." in text[begin : begin + _SHOWN]
-        level = ALWAYS if is_short else _of_field(text, match.start(), sensitivity)
-    if level == NEVER:
-        return at, at
     is_head = _HEAD.search(key) is not None
-    if is_head and is_bare and not is_container:
+    if is_head and is_bare and text[begin : begin + 1] not in tuple("[{"):
         return begin, _end_of_head(text, match.start(), begin)
-    is_escaped = separator.startswith("%")
-    end = _end_of_shown(text, begin) if is_shown else _end(text, begin, is_escaped=is_escaped)
+    end = _end(text, begin, is_escaped=separator.startswith("%"))
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
         return at, at
     return begin, _end_of_credentials(text, begin, end, is_head=is_head)
+
+
+def _shown(text: str, key: int, begin: int, sensitivity: Callable[[str], int]) -> tuple[int, int]:
+    """Return the same of a value that pydantic shows, which is as sensitive as its field in the line above."""
+    shown = text[begin : begin + 4 * _SHOWN]
+    is_shortened = shown[:1] in tuple("[{") and "..." in shown[:_SHOWN]  # so that keys may be missing
+    level = ALWAYS if is_shortened else _of_field(text, key, sensitivity)
+    if level == NEVER:
+        return begin, begin
+    end = begin + _end(shown, 0, is_escaped=False)
+    if end == begin + len(shown):  # shortened in a quotation or bracket: it ends with its line
+        line = text.find("\n", begin)
+        end = len(text) if line < 0 else line
+    is_plain = level == UNLESS_PLAIN and _PLAIN.match(text[begin:end])
+    return begin, begin if is_plain else end
 
 
 def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> int:
@@ -246,14 +255,6 @@ def _end_of_head(text: str, key: int, begin: int) -> int:
     rest = _REST_OF_HEAD.match(text, begin)
     end = begin if rest is None else rest.end()
     return end if end > begin else _end(text, begin, is_escaped=False)
-
-
-def _end_of_shown(text: str, begin: int) -> int:
-    """Return where a value ends that pydantic shows: with its line, if it is shortened in a quotation or bracket."""
-    shown = text[begin : begin + 4 * _SHOWN]
-    end = _end(shown, 0, is_escaped=False)
-    line = text.find("\n", begin)
-    return begin + end if end < len(shown) else len(text) if line < 0 else line
 
 
 def _end(text: str, begin: int, *, is_escaped: bool) -> int:
