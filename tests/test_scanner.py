@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, ErrorMonitor
-from booking_resilience.monitor.cards import without_cards
 from booking_resilience.monitor.redact import Cleaner
-from booking_resilience.monitor.scanner import SUSPECT, clean
+from booking_resilience.monitor.scanner import SUSPECT, clean, without_cards
 
 SECRET = st.text("abcdefXYZ0123456789", min_size=12, max_size=40).map(lambda text: f"S3cr{text}")
 ALWAYS = [
@@ -213,8 +212,12 @@ def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
         ("password%253DS3cret", "password%253D<redacted>"),
         ('password = """S3cret\nand more""" # x', "password = <redacted> # x"),
         ("password=''", "password=<redacted>"),
+        ("{'loc': ('body', 'password'), 'msg': 'too short', 'input': 'S3cret', 'n': 1}",
+         "{'loc': ('body', 'password'), 'msg': 'too short', 'input': <redacted>, 'n': 1}"),
+        ('[{"loc":["body","tokens",0],"input":["S3cret"]}]', '[{"loc":["body","tokens",0],"input":<redacted>}]'),
+        ("{'loc': ('body', 'user'), 'input': 'ada'}", "{'loc': ('body', 'user'), 'input': 'ada'}"),
     ],
 )  # fmt: skip
 def test_what_other_programs_write_goes_to_its_end(text: str, clean: str) -> None:
-    """Printed IBANs, JSON as PHP and .NET escape it, values on the next line and triple quotes go as a whole."""
+    """Printed IBANs, JSON of PHP and .NET, inputs in FastAPI's errors and values in triple quotes go as a whole."""
     assert DEFAULT_REDACTION.clean(text) == clean

@@ -18,8 +18,8 @@ from typing import Any, TypeAlias, cast
 
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type
-from booking_resilience.monitor.cards import REDACTED, without_cards
-from booking_resilience.monitor.scanner import ALWAYS, KEYS, LAST_KEYS, NEVER, SUSPECT, UNLESS_PLAIN, clean, judge_of
+from booking_resilience.monitor.keys import ALWAYS, KEYS, LAST_KEYS, NEVER, UNLESS_PLAIN, judge_of
+from booking_resilience.monitor.scanner import REDACTED, SUSPECT, clean, without_cards
 
 CYCLE, TRUNCATED = "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
@@ -74,7 +74,7 @@ class Redaction:
         return self.sensitivity(key) != NEVER
 
     def sensitivity(self, key: str) -> int:
-        """Tell whether the key's value is taken out, as a number of `scanner`'s."""
+        """Tell whether the key's value is taken out, as a number of `keys`'."""
         return self._judge(key)
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:

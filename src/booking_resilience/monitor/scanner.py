@@ -6,26 +6,12 @@ separator. Of a sensitive key the whole value goes: quoted, in balanced brackets
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from booking_resilience.monitor.cards import REDACTED, without_cards
+from booking_resilience.monitor.keys import ALWAYS, NEVER, UNLESS_PLAIN
 
-NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
-"""Whether a key's value is redacted; a number, a boolean or None stays with `UNLESS_PLAIN`."""
-
-_LONGEST_KEY = 1024
-_REMEMBERED, _LONGEST_REMEMBERED = 1024, 128
-KEYS = (
-    "password", "passwd", "pwd", "passphrase", "secret", "api key", "credential", "cookie", "jwt", "bearer", "csrf",
-    "xsrf", "cvv", "cvc", "iban", "appwrite key", "private key", "dev key", "card number",
-)  # fmt: skip
-LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid")
-_COMPOUND = frozenset({"password", "passwd", "passphrase", "secret", "api key", "credential", "cookie", "token"})
-_HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
-_SEPARATORS = re.compile(r"[\W_]+")
-_ESCAPE = re.compile(r"%(?:25)?([0-9A-Fa-f]{2})")
+REDACTED = "<redacted>"
 
 # Every pattern is linear: none can begin at many places of one run of letters unless it is bounded, and where one
 # repeats, what follows cannot be a part of it.
@@ -91,54 +77,20 @@ _REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?!
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
 _SPACE = re.compile(r"\s{0,8}")
+_ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers' own pages have them
+    r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
+    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|(?:6011|64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4])\d{12,15}"  # Discover, UnionPay, JCB, Mir
+    r"|3(?:0[0-59]|[689]\d)\d{11,16}"  # Diners Club
+    r"|(?:60|81|82|508)\d{13,14}(?<=\d{16})"  # RuPay
+    r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15})\Z"  # Maestro
+)
+_FIRST_DIGITS = "234568"
 _FRACTION = re.compile(r"[0-9][.]\Z")
 _SHOWN = 64  # characters, of which pydantic shows about fifty
+_LOCATION = re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
 _SAME_LINE = re.compile(r"[ \t]{0,8}")
-
-
-def judge_of(keys: Iterable[str], last_keys: Iterable[str], exact_keys: Iterable[str]) -> Callable[[str], int]:
-    """Return what tells of a key whether its value is redacted, by its words; it remembers the keys that it has met.
-
-    Args:
-        keys: Sensitive anywhere in a key.
-        last_keys: Sensitive as a key's last word, or before `id`, `value`, `header`, `key` or `hash`.
-        exact_keys: Sensitive as the whole key.
-    """
-    anywhere, last = _pattern_of(keys), _pattern_of(last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$")
-    exact = frozenset(map(_joined, exact_keys))
-
-    def judge(key: str) -> int:
-        words = _words_of(key)
-        together = words.replace(" ", "")
-        if anywhere.search(words) or anywhere.fullmatch(together) or _joined(key) in exact:
-            return ALWAYS
-        return UNLESS_PLAIN if last.search(words) or last.fullmatch(together) else NEVER
-
-    remembered = functools.lru_cache(_REMEMBERED)(judge)
-    return lambda key: remembered(key) if len(key) <= _LONGEST_REMEMBERED else judge(key)
-
-
-def _words_of(key: str) -> str:
-    """Return a key's words, which separators, digits and camel humps part, with a space between them."""
-    if len(key) > _LONGEST_KEY:
-        key = key[: _LONGEST_KEY // 2] + key[-_LONGEST_KEY // 2 :]
-    if "%" in key:
-        key = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), key)
-    return " ".join(_HUMPS.findall(key)).casefold()
-
-
-def _joined(key: str) -> str:
-    """Return a key without separators."""
-    return _SEPARATORS.sub("", key).casefold()
-
-
-def _pattern_of(keys: Iterable[str], after: str = "") -> re.Pattern[str]:
-    """Return what finds one of the keys, each in the plural as well, among the words of a key."""
-    known = [
-        (r"\S*" if key in _COMPOUND else "") + re.escape(_words_of(key) or key.casefold()).replace(r"\ ", " ?")
-        for key in sorted(keys)
-    ]
-    return re.compile(rf"(?<!\S)(?:{'|'.join(known)})s?{after}(?!\S)" if known else r"(?!)")
 
 
 def clean(text: str, sensitivity: Callable[[str], int]) -> str:
@@ -191,6 +143,8 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
         level = _of_two_words(match["before"], key, sensitivity)
     if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
         level = NEVER  # a list of names, no list of pairs
+    if key == "input" and match["close"]:
+        level = _of_location(text, match.start(), match["close"], sensitivity)
     if level == NEVER:
         return _shown(text, match.start(), at, sensitivity) if key == "input_value" else (at, at)
     is_bare = separator == ":" and not match["close"]
@@ -247,6 +201,14 @@ def _of_field(text: str, at: int, sensitivity: Callable[[str], int]) -> int:
     return NEVER if line < 0 else sensitivity(text[text.rfind("\n", max(0, line - 512), line) + 1 : line].strip())
 
 
+def _of_location(text: str, at: int, quote: str, sensitivity: Callable[[str], int]) -> int:
+    """Tell of the field that pydantic names as `loc` in the same mapping, as FastAPI shows it."""
+    name = f"loc{quote}:"
+    place = text.rfind(name, max(0, at - 512), at)
+    found = _LOCATION.match(text, place + len(name), at)
+    return NEVER if place < 0 or found is None else sensitivity(found[1])
+
+
 def _end_of_head(text: str, key: int, begin: int) -> int:
     """Return where the value of a raw head ends: with its line, or with the quotation that the head stands in."""
     quote = text[key - 1 : key] if key else ""
@@ -291,3 +253,37 @@ def _end_of_brackets(text: str, at: int) -> int:
         else:
             depth += 1 if found[0] in "([{" else -1
     return at if depth == 0 else len(text)
+
+
+def without_cards(text: str, *, is_fraction: bool = False) -> str:
+    """Return a run of digits without the card numbers in it: 12 to 19 digits of an issuer's that pass Luhn's check.
+
+    Args:
+        text: Digits, with gaps between them.
+        is_fraction: Whether the first of them are the decimals of a number, which no card begins with.
+    """
+    places = [place for place, letter in enumerate(text) if letter.isdigit()]
+    digits = "".join(text[place] for place in places)
+    sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
+    for place, digit in enumerate(map(int, digits)):
+        for parity, added in enumerate(sums):
+            added.append(added[-1] + (digit if place % 2 != parity else digit * 2 - 9 * (digit > 4)))
+    kept, begin, end = [], 0, 0
+    while begin < len(places):
+        can_begin = places[begin] - places[begin - 1] > 1 if begin else not is_fraction
+        size = _card_size(digits, places, sums, begin) if can_begin and digits[begin] in _FIRST_DIGITS else 0
+        if size:
+            kept += [text[end : places[begin]], REDACTED]
+            end = places[begin + size - 1] + 1
+        begin += size or 1
+    return "".join([*kept, text[end:]])
+
+
+def _card_size(digits: str, places: list[int], sums: tuple[list[int], list[int]], begin: int) -> int:
+    """Return how many digits from `begin` on are a card: they end where a number ends, add up, and are an issuer's."""
+    for end in range(min(begin + 19, len(places)), begin + 11, -1):
+        added = sums[end % 2]  # the last digit is not doubled, the one before it is (ISO/IEC 7812-1)
+        adds_up = (added[end] - added[begin]) % 10 == 0
+        if adds_up and (end == len(places) or places[end] - places[end - 1] > 1) and _ISSUERS.match(digits[begin:end]):
+            return end - begin
+    return 0
