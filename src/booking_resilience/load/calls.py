@@ -11,6 +11,7 @@ from typing import Any
 
 from booking_resilience.awaitables import not_awaitable
 from booking_resilience.callbacks import is_awaitable
+from booking_resilience.checks import is_a
 from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.locks import new_lock
 from booking_resilience.signals import TaskSignal, ThreadSignal
@@ -151,9 +152,10 @@ class TaskCall(OwnCall):
                     raise not_awaitable(call, "Hedge.call_async", "call")
                 self._value = await awaitable
         except BaseException as error:
-            if self._is_abandoned:
+            if not self._is_abandoned:
+                self.error = error
+            elif not is_a(error, Exception):
                 raise
-            self.error = error
         finally:
             call = None
             self.is_over = True
