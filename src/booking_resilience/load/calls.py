@@ -140,7 +140,6 @@ class TaskCall(OwnCall):
     def abandon(self) -> None:
         """Drop what it returns or raises."""
         self._is_abandoned = True
-        self.error = None  # its traceback leads back to this object
 
     async def _run(self) -> None:
         call, self._call = self._call, None
