@@ -2,13 +2,12 @@
 -- come MOVES, the state machine's table, and KEPT, LATE and LAPSE, in milliseconds; so are all times here.
 --
 -- KEYS: the fleet's facts (a hash), a key that never exists
--- ARGV: what to do, the machine, a token never used before, the channel to announce changes on, five of the process's
---       settings, and what the command is about
+-- ARGV: what to do, a token never used before, how long ago that is which it is about, and two words on it; the machine,
+--       the channel to announce changes on, and five of the process's settings
 
-local op, machine, fresh, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local cooldown, max_cooldown = tonumber(ARGV[5]), tonumber(ARGV[6])
-local trial_calls, min_reporters, length = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local subject, detail = ARGV[10], ARGV[11]
+local op, fresh, age, subject, detail = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local machine, channel, cooldown, max_cooldown = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local trial_calls, min_reporters, length = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 
 -- A write that changes nothing: a Redis that refuses writes (a replica, a full one) must not look healthy to readers.
 redis.call('ZADD', KEYS[2], 'XX', 0, '')
@@ -102,7 +101,7 @@ if state == 'half_open' and fleet.lease and number('until') <= now and subject ~
 end
 
 if op == 'report' then
-  local at = now - tonumber(subject)
+  local at = now - age
   if state ~= 'closed' or set_back or at >= number('turned') then
     local keep = now - math.max(3600000, 2 * cooldown)
     for field in pairs(reported) do
@@ -142,7 +141,7 @@ elseif op == 'recover' then
   -- A trial succeeded while this Redis could not be asked for the lease; or what is here is of an older dump or of a
   -- replica that was behind, and whoever asks knows of a later turn that closed the fleet.
   local is_old = number('turned') < (tonumber(detail) or 0)
-  local is_over = now - tonumber(subject) >= number('opened') + number('cooldown')
+  local is_over = now - age >= number('opened') + number('cooldown')
   if state == 'isolated' and is_old then
     close('RESET')
   elseif (state == 'open' or state == 'half_open') and (is_old or is_over and not fleet.begun) then
@@ -150,7 +149,7 @@ elseif op == 'recover' then
     close('RECOVER')
   end
 elseif op == 'isolate' or op == 'reset' then
-  local age, since = tonumber(detail), number('commanded')
+  local since = number('commanded')
   if op == 'reset' then since = math.max(since, number('turned')) end
   if age <= LATE or now - age >= since then
     if op == 'reset' then
@@ -169,7 +168,7 @@ if next(fleet) then
   local keep = KEPT + number('cooldown') + number('length')
   if redis.call('PTTL', KEYS[1]) < keep / 2 then redis.call('PEXPIRE', KEYS[1], whole(keep)) end
 end
-local muted = told and type(redis.pcall('PUBLISH', channel, fresh)) == 'table'  -- for want of a right
+if told then redis.pcall('PUBLISH', channel, fresh) end  -- or for want of a right it isn't announced
 local wait = left()
 if fleet.lease then wait = math.max(number('until') - now, 0) end
 return cjson.encode({
@@ -177,5 +176,5 @@ return cjson.encode({
   cooldown = number('cooldown') / 1000, trials_left = number('trial_calls') - number('successes'),
   since = number('since') / 1000, turned = number('turned') / 1000, age = (now - number('turned')) / 1000,
   reporters = reports(now - cooldown), lease = fleet.lease or '', answer = answer, reason = fleet.reason or '',
-  wait = wait / 1000, muted = muted
+  wait = wait / 1000
 })
