@@ -14,13 +14,9 @@ redis.call('ZADD', KEYS[2], 'XX', 0, '')
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local fleet, reported, stored = {}, {}, redis.call('HGETALL', KEYS[1])
-for i = 1, #stored, 2 do
-  local field, value = stored[i], stored[i + 1]
-  fleet[field] = value
-  if string.sub(field, 1, 7) == 'report:' then reported[field] = value end
-end
-local state, told, turns, answer = fleet.state or 'closed', false, 0, ''
+local fleet, stored = {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #stored, 2 do fleet[stored[i]] = stored[i + 1] end
+local state, told, answer = fleet.state or 'closed', false, ''
 
 local function whole(value) return string.format('%.0f', value) end
 local function number(field) return tonumber(fleet[field]) or 0 end
@@ -32,6 +28,11 @@ end
 local function unset(field)
   fleet[field] = nil
   redis.call('HDEL', KEYS[1], field)
+end
+local function each_report(act)  -- with the field of each machine's, which `act` may change or remove
+  for field in pairs(fleet) do
+    if string.sub(field, 1, 7) == 'report:' then act(field) end
+  end
 end
 local function free()  -- nobody has the lease any more
   for _, field in ipairs({'lease', 'until', 'length', 'begun'}) do unset(field) end
@@ -47,8 +48,7 @@ local function make(move)
   return true
 end
 local function turn(move)  -- something that every process has to follow
-  turns = turns + 1
-  set('turn', fresh .. turns)
+  set('turn', fresh)
   set('turned', now)
   set('move', move)
   set('successes', 0)
@@ -73,16 +73,13 @@ end
 local function left() return math.max(number('opened') + number('cooldown') - now, 0) end  -- of the cooldown
 local function reports(since)
   local count = 0
-  for field in pairs(reported) do
-    if number(field) >= since then count = count + 1 end
-  end
+  each_report(function(field) if number(field) >= since then count = count + 1 end end)
   return count
 end
 local function close(move)
   if not make(move) then return end
   turn(move)
-  for field in pairs(reported) do unset(field) end
-  reported = {}
+  each_report(unset)
 end
 
 local set_back = false  -- the clock: what lies in the future then happened just now
@@ -93,7 +90,7 @@ local function bound(field)
   end
 end
 for _, field in ipairs({'since', 'turned', 'opened', 'commanded'}) do bound(field) end
-for field in pairs(reported) do bound(field) end
+each_report(bound)
 if fleet.lease and number('until') > now + number('length') then set('until', now + number('length')) end
 
 if state == 'half_open' and fleet.lease and number('until') <= now and subject ~= fleet.lease then
@@ -104,11 +101,8 @@ if op == 'report' then
   local at = now - age
   if state ~= 'closed' or set_back or at >= number('turned') then
     local keep = now - math.max(3600000, 2 * cooldown)
-    for field in pairs(reported) do
-      if number(field) < keep then unset(field) end
-    end
+    each_report(function(field) if number(field) < keep then unset(field) end end)
     set('report:' .. machine, at)
-    reported['report:' .. machine] = at
     told = true
     local since = math.min(now - cooldown, at)  -- its own report counts, however short the cooldown is
     if state == 'closed' and reports(since) >= min_reporters then
@@ -131,11 +125,13 @@ elseif op == 'begin' and subject == fleet.lease then
   set('length', length)
   set('until', now + length)
 elseif op == 'done' and subject == fleet.lease then
+  if detail == 'success' then set('successes', number('successes') + 1) end
   if detail == 'failure' then
     relapse()
+  elseif number('successes') >= number('trial_calls') then
+    close('RECOVER')
   else
-    if detail == 'success' then set('successes', number('successes') + 1) end
-    if detail == 'success' and number('successes') >= number('trial_calls') then close('RECOVER') else free() end
+    free()
   end
 elseif op == 'recover' then
   -- A trial succeeded while this Redis could not be asked for the lease; or what is here is of an older dump or of a
