@@ -114,7 +114,7 @@ class Agent:
             self._tell()
             now = time.monotonic()
             dues = [max(link.asks_at(now), now + 0.001) for link in self.links]
-            self.contact.signal.wait(min(next_read, *dues, next_read) - now)
+            self.contact.signal.wait(min([next_read, *dues]) - now)
 
     def _talk(self, connection: Connection, *, everyone: bool) -> None:
         """Tell Redis what there is to tell, read what is due, and follow it."""
@@ -134,7 +134,6 @@ class Agent:
                 continue
             self.contact.heard = time.monotonic()
             self.contact.under_way = self.contact.heard - now
-            self._warned.discard(f"refused {link.channel}")
             link.hear(message, Fact.parse(answer), now)
         if refused and all(link in refused or link.is_refused for link in self.links):
             raise next(iter(refused.values()))
@@ -145,7 +144,7 @@ class Agent:
         for link, error in new.items():
             link.is_refused = True
             text = "Redis at %s rejects (%s) the breaker %r, which is not shared"
-            self._warn(f"refused {link.channel}", text, error, link.name)
+            self._log(logging.WARNING, text, type(error).__name__, link.name)
 
     def _call(self, link: Link, message: Message, now: float) -> tuple[str, ...]:
         about = message.arguments(now, self.contact.under_way)
@@ -200,7 +199,7 @@ class Agent:
                 continue
             heard, answer = now, _answer(connection)
             if isinstance(answer, Exception):
-                self._warn("deaf", "Redis at %s rejects a channel (%s): changes are read once a second", answer)
+                self._warn_once("deaf", "Redis at %s rejects a channel (%s): changes are read once a second", answer)
             elif answer[0] in (b"message", b"subscribe"):
                 channel = answer[1].decode()
                 if answer[0] == b"message" or channel not in listened:
@@ -237,12 +236,12 @@ class Agent:
 
     def _lost(self, error: Exception) -> None:
         self.contact.is_connected, self.contact.heard = False, float("-inf")
-        self._warn("lost", "Redis at %s cannot be reached (%s): its breakers are not shared", error)
+        self._warn_once("lost", "Redis at %s cannot be reached (%s): its breakers are not shared", error)
 
-    def _warn(self, what: str, text: str, error: Exception, *more: str) -> None:
+    def _warn_once(self, what: str, text: str, error: Exception) -> None:
         if what not in self._warned:
             self._warned.add(what)
-            self._log(logging.WARNING, text, type(error).__name__, *more)  # not its text, which may hold secrets
+            self._log(logging.WARNING, text, type(error).__name__)  # not its text, which may hold secrets
 
     def _log(self, level: int, text: str, *facts: str) -> None:
         with contextlib.suppress(Exception):  # a logging handler that raises

@@ -25,7 +25,6 @@ from booking_resilience.breaker.states import (
     ISOLATED,
     NOTHING,
     OPEN,
-    Acquire,
     FleetCloses,
     FleetOpens,
     Isolate,
@@ -180,8 +179,7 @@ class Link:
             if isinstance(event, (Isolate, Reset)):
                 self._note_hand(moment, change.after, event, fleet=fleet)
             else:
-                asked = event.trial if isinstance(event, (Acquire, Settle)) else None
-                self._note(moment, change.before, change.after, asked)
+                self._note(moment, change.before, change.after, getattr(event, "trial", None))
         if core is not None:
             after = core.state
             before = None if self.lease is None else self.lease.admitted
@@ -278,16 +276,14 @@ class Link:
         is_newer = self.moved <= self.happened  # than what this process did by itself
         may_close = is_newer and not is_first
         if fact.state is ISOLATED:
-            is_news = self.is_isolated_by_fleet or state.kind is not ISOLATED
-            return Isolate(fact.reason, state.epoch) if is_news else None
+            is_ours = state.kind is ISOLATED and not self.is_isolated_by_fleet
+            return None if is_ours else Isolate(fact.reason, state.epoch)
         if self.is_isolated_by_fleet or (fact.move == "RESET" and may_close and state.kind is not ISOLATED):
             return Reset(fact.reason, state.epoch)
         if fact.state is CLOSED:
             return FleetCloses("a trial of the fleet succeeded", state.epoch) if may_close else None
         if state.kind is CLOSED and not is_newer:
             return None
-        why = "enough machines of the fleet reported"
-        if fact.move != "TRIP":
-            why = "the trial of the fleet failed or was lost"
-        opened = clock.monotonic() - (fact.cooldown - fact.left)
-        return FleetOpens(opened, fact.cooldown, why, state.epoch)
+        is_trip = fact.move == "TRIP"
+        why = "enough machines of the fleet reported" if is_trip else "the trial of the fleet failed or was lost"
+        return FleetOpens(clock.monotonic() - (fact.cooldown - fact.left), fact.cooldown, why, state.epoch)
