@@ -164,22 +164,20 @@ class Stack:
 
     Attributes:
         kind: The kind of its records.
+        is_counted: Whether its records count in the rate.
     """
 
-    __slots__ = ("_causes", "kind")
+    __slots__ = ("_causes", "is_counted", "kind")
 
     def __init__(self, data: bytes) -> None:
         *plain, group, frames, self._causes = facts_of(data)
         named = dict(zip(Kind._fields, plain, strict=False))
         named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
         self.kind: Kind = Kind(**named, stack=Frames(frames), group=group)
+        self.is_counted: bool = self.kind.severity in (Severity.ERROR, Severity.CRITICAL)
 
     def record(self, moment: float, data: bytes) -> ErrorRecord:
-        """Return the record of an entry.
-
-        Raises:
-            Exception: If it is none.
-        """
+        """Return the record of an entry, whatever errors that raises if it is none."""
         id_, host, pid, message, *rare = json.loads(data[RECORD_HEAD.size :])
         details: dict[str, Any] = {**rare[0]} if rare else {}
         if details:

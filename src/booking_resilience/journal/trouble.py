@@ -10,13 +10,7 @@ logger: logging.Logger = logging.getLogger("booking_resilience.journal")
 
 
 class Trouble:
-    """What has been said of a journal.
-
-    Args:
-        journal: The journal.
-        doing: What is done with it: `written` or `read`.
-        cost: What the trouble costs, after a semicolon.
-    """
+    """What has been said of a journal that is `written` or `read`; `cost` says what the trouble costs."""
 
     def __init__(self, journal: Any, doing: str, cost: str = "") -> None:
         self._place, self._doing, self._cost, self._is_told = place_of(journal), doing, cost, False

@@ -27,8 +27,8 @@ from booking_resilience.journal.entries import (
     entry,
     record_entry,
 )
-from booking_resilience.journal.outbox import Outbox
 from booking_resilience.journal.trouble import Trouble
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor.record import ErrorRecord, this_process
 
 MOST_WAITING = 10_000
@@ -56,7 +56,34 @@ def close_writer(journal: Any) -> None:
         writer.close()
 
 
-class Writer:
+class Outbox:
+    """What a monitor puts its records into: the caller's path to a journal.
+
+    Attributes:
+        unjournaled: How many of the monitor's records were not taken.
+    """
+
+    __slots__ = ("_lock", "_writer", "unjournaled")
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._lock = new_lock()  # a signal handler may record meanwhile
+        self.unjournaled: int = 0
+
+    def put(self, record: ErrorRecord) -> None:
+        """Take a record, without waiting for anything."""
+        writer = self._writer
+        if len(writer.waiting) < writer.room and threading.get_ident() != writer.thread_id:
+            writer.waiting.append(record)
+            if not writer.is_rung:
+                writer.ring()
+        else:
+            with self._lock:
+                self.unjournaled += 1
+                writer.unjournaled += 1
+
+
+class Writer(forks.Pausing):
     """Writes one journal.
 
     Attributes:
@@ -71,10 +98,10 @@ class Writer:
         self._journal = journal
         self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_closed = False
-        self.begin()
+        self.reborn()
 
-    def begin(self) -> None:
-        """Be as new, with nothing that waits: also what a forked child does."""
+    def reborn(self, *, was_paused: bool = True) -> None:  # noqa: ARG002 - it begins anew in either case
+        """Be as new, with nothing that waits."""
         self.room: int = MOST_WAITING
         self.waiting: deque[ErrorRecord | threading.Event] = deque()
         self.is_rung: bool = False
@@ -84,7 +111,7 @@ class Writer:
         self._numbers = itertools.count(1)
         self._written = 0
         self._batch: list[tuple[bytes, StackEntry]] = []
-        self._marks: list[threading.Event] = []
+        self._marks: list[threading.Event] = []  # the events among what is being written
         self._stacks = StackEntries()
         self._sent: dict[bytes, float] = {}
         self._turn = threading.Lock()  # held while the journal is appended to, and over a fork
@@ -95,6 +122,10 @@ class Writer:
         self._next_beat = 0.0
         self._thread: threading.Thread | None = None
 
+    def fork_locks(self) -> tuple[Any, ...]:
+        """Return what is held while the journal is appended to."""
+        return (self._turn,)
+
     def add_owner(self, owner: object) -> None:
         """Run the thread as long as this monitor is there, at least."""
         with forks.registry:
@@ -103,7 +134,7 @@ class Writer:
             self._start()
 
     def outbox(self) -> Outbox:
-        """Return an outbox."""
+        """Return what a monitor puts its records into."""
         return Outbox(self)
 
     def ring(self) -> None:
@@ -192,41 +223,47 @@ class Writer:
     def _work(self) -> bool:
         """Write all that waits; tell whether that succeeded."""
         while True:
-            with self._turn:
-                is_written, error = self._write_batch()
-            if error is not None:
+            try:
+                with self._turn:
+                    is_written = self._write_batch()
+            except BaseException as error:
+                self._next_beat = time.monotonic() + AGAIN
                 self._trouble.failed(error)
                 if not isinstance(error, Exception) and threading.get_ident() != self.thread_id:
-                    raise error  # Ctrl-C, say, in a `flush` that writes by itself
+                    raise  # Ctrl-C, say, in a `flush` that writes by itself
                 return False
             if not is_written:
                 return True
             self._trouble.worked()
 
-    def _write_batch(self) -> tuple[bool, BaseException | None]:
-        """Write a batch, and a heartbeat if one is due; tell whether there was anything to write, and what failed."""
-        try:
+    def _write_batch(self) -> bool:
+        """Write a batch, and a heartbeat if one is due; tell whether there was anything to write."""
+        if self.waiting and not self._batch:
             self._gather()
-            is_due = bool(self._owners) and time.monotonic() >= self._next_beat
-            if self._batch or is_due:
-                self._write()
-        except BaseException as error:  # noqa: BLE001 - whatever it is: it is tried again
-            self._next_beat = time.monotonic() + AGAIN
-            return False, error
-        is_written = bool(self._batch) or is_due
-        self._batch.clear()
+        now, batch = time.monotonic(), self._batch
+        stacks = {stack.id: stack for _, stack in batch}
+        new = [stack for stack in stacks.values() if now - self._sent.get(stack.id, -STACK_AGAIN) >= STACK_AGAIN]
+        entries = [stack.data for stack in new] + [data for data, _ in batch]
+        if now >= self._next_beat and (batch or self._owners):
+            entries.append(self._heartbeat(self._written + len(batch)))
+        if entries:
+            self._journal.append(entries)  # if it raises, the same batch is tried again
+        if entries and now >= self._next_beat:
+            self._next_beat = now + BEAT
+        if len(self._sent) > 1000:
+            self._sent.clear()
+        self._sent.update((stack.id, now) for stack in new)
+        self._written += len(batch)
+        batch.clear()
         if not self._is_closed:
             self.room = MOST_WAITING
-        for mark in self._marks:
-            mark.set()
-        self._marks.clear()
-        return is_written, None
+        while self._marks:
+            self._marks.pop().set()
+        return bool(entries)
 
     def _gather(self) -> None:
-        """Take what waits as the next batch, unless the last one is still to be written."""
-        if self._batch or not self.waiting:
-            return
-        offset, size = _offset(self._journal), 0
+        """Take what waits as the next batch."""
+        ahead, size = _offset_of(self._journal), 0
         while self.waiting and len(self._batch) < _BATCH and size < _BATCH_BYTES:
             item = self.waiting[0]
             if isinstance(item, threading.Event):
@@ -235,46 +272,20 @@ class Writer:
                 self.room -= 1
                 try:
                     stack = self._stacks.of(item)
-                    data = record_entry(item, self._id, next(self._numbers), stack.id, offset)
+                    data = record_entry(item, self._id, next(self._numbers), stack.id, ahead)
                     self._batch.append((data, stack))
                     size += len(data)
                 except Exception:  # noqa: BLE001 - a record that cannot be written costs itself
                     self.unjournaled += 1
             self.waiting.popleft()
 
-    def _write(self) -> None:
-        now = time.monotonic()
-        stacks = {stack.id: stack for _, stack in self._batch}
-        new = [stack for stack in stacks.values() if now - self._sent.get(stack.id, -STACK_AGAIN) >= STACK_AGAIN]
-        written = self._written + len(self._batch)
-        entries = [stack.data for stack in new] + [data for data, _ in self._batch]
-        if now >= self._next_beat:
-            entries.append(self._heartbeat(written))
-        self._journal.append(entries)
-        if len(self._sent) > 1000:
-            self._sent.clear()
-        self._sent.update((stack.id, now) for stack in new)
-        self._written = written
-        if now >= self._next_beat:
-            self._next_beat = now + BEAT
-
     def _heartbeat(self, written: int) -> bytes:
-        offset = _offset(self._journal)
-        facts = [*this_process(), forks.life.started + offset, clock.timestamp() + offset, written, self.unjournaled]
+        ahead = _offset_of(self._journal)
+        facts = [*this_process(), forks.life.started + ahead, clock.timestamp() + ahead, written, self.unjournaled]
         return entry(HEARTBEAT, forks.life.id + self._id, facts)
 
-    # -- forks
 
-    def pause(self, end: float) -> bool:
-        """Have the thread write nothing until `resume`; tell whether it came to a stop in time."""
-        return self._turn.acquire(timeout=max(0.0, end - time.monotonic()))
-
-    def resume(self) -> None:
-        """Let the thread go on."""
-        self._turn.release()
-
-
-def _offset(journal: Any) -> float:
+def _offset_of(journal: Any) -> float:
     """Return by how many seconds the journal's clock is ahead of this process's; 0 if it has none of its own."""
     measure = getattr(journal, "_offset", None)
     return 0.0 if measure is None else float(measure())

@@ -196,7 +196,7 @@ class ErrorMonitor(MonitorReader):
             ValueError: If `timeout` is below 0.
         """
         check_number("timeout", timeout)
-        return self._outbox is None or bool(self._outbox.flush(timeout))
+        return self._journal is None or bool(self._journal.flush(timeout))
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Call the listener with each `ErrorRecord`, on the thread that recorded it, until the subscription is closed.
