@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import ErrorMonitor
+from booking_resilience.journal.books import Seen
 from booking_resilience.journal.entries import (
     CLAIM,
     HEARTBEAT,
     RECORD_HEAD,
     SECRET,
     STACK,
-    Seen,
     Stack,
     StackEntries,
     entry,

@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any
 
-from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Seen, Stack, facts_of
+from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Stack, facts_of
 from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.rate import SlidingRate
 from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, Outcome, as_datetime, set_number
@@ -77,6 +77,34 @@ class ReadRecord:
                 return None
             set_number(record, self.number)
         return self._record
+
+
+class Seen:
+    """The numbers that a writer's records had so far: as a rule they come one after the other.
+
+    It holds where runs of numbers begin and, one beyond, end, in turn and ascending. A number was seen if it lies
+    behind a beginning.
+    """
+
+    __slots__ = ("_bounds",)
+
+    def __init__(self) -> None:
+        self._bounds: list[int] = []
+
+    def add(self, number: int) -> bool:
+        """Note a number; tell whether it is new."""
+        bounds = self._bounds
+        if bounds and bounds[-1] == number:
+            bounds[-1] += 1
+            return True
+        place = bisect.bisect_right(bounds, number)
+        if place % 2:
+            return False
+        joins_left = place > 0 and bounds[place - 1] == number
+        joins_right = place < len(bounds) and bounds[place] == number + 1
+        new = ([] if joins_left else [number]) + ([] if joins_right else [number + 1])
+        bounds[place - joins_left : place + joins_right] = new
+        return True
 
 
 class _Group:

@@ -140,7 +140,7 @@ class FleetAlert:
         self._rate, self._alert = rate, alert
         self._claims, self._changes = Claims(), new_transitions()
         self._since = 0.0
-        self._mine = self._called = ""  # the claim that was made last here, and the one that was told of
+        self._mine = ""  # the last claim that was made here, until it is told of
 
     def forget_mine(self) -> None:
         """Tell of nothing that was claimed here: what a child process does."""
@@ -191,9 +191,9 @@ class FleetAlert:
     def to_tell(self, now: float) -> Transition | None:
         """Return a transition that is this reader's to tell of; each is returned once."""
         claims = self._claims
-        if claims.last is None or claims.holder != self._mine or self._mine == self._called:
+        if not self._mine or self._mine != claims.holder:
             return None
-        self._called = self._mine
+        self._mine = ""
         return None if claims.is_told or now - claims.claimed_at >= TELLING else claims.last
 
     def claim(self, now: float, id_: bytes) -> list[Any] | None:

@@ -6,9 +6,9 @@ of a record is read only when somebody asks for the record.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -100,12 +100,24 @@ def _json(facts: Any) -> bytes:
     return json.dumps(facts, separators=(",", ":"), allow_nan=False).encode()
 
 
-class StackEntry(NamedTuple):
-    """A stack's entry and ID, and what it was made of, which is kept alive by it."""
+class StackEntry:
+    """A stack's entry.
 
-    id: bytes
-    data: bytes
-    made_of: object
+    Attributes:
+        id: Its ID, 8 bytes.
+        data: The entry.
+        sent: When the writer has written it last, on the monotonic clock.
+    """
+
+    def __init__(self, kind: Kind, causes: list[Any], origin: Origin) -> None:
+        self._made_of = kind, causes  # keeps alive what `StackEntries` knows by its `id()`
+        cleaner = Cleaner(origin.redact)
+        own_stack: Any = kind.stack  # of a record that was made here, so no text
+        *texts, own = [frames_of(stack, cleaner) for stack in (*reversed(causes), own_stack)]
+        facts = [*kind[: Kind._fields.index("stack")], kind.group, own, texts[::-1]]
+        self.id: bytes = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).digest()
+        self.data: bytes = entry(STACK, self.id * 2, facts)
+        self.sent: float = -math.inf
 
 
 class StackEntries:
@@ -122,31 +134,18 @@ class StackEntries:
         if found is None:
             if len(self._known) >= _CLAIMS:
                 self._known.clear()
-            found = self._known[key] = _stack_entry(kind, [stack for _, stack in causes], record._origin)
+            found = self._known[key] = StackEntry(kind, [stack for _, stack in causes], record._origin)
         return found
-
-
-def _stack_entry(kind: Kind, causes: list[Any], origin: Origin) -> StackEntry:
-    cleaner = Cleaner(origin.redact)
-    own_stack: Any = kind.stack  # of a record that was made here, so no text
-    *texts, own = [frames_of(stack, cleaner) for stack in (*reversed(causes), own_stack)]
-    facts = [*kind[: Kind._fields.index("stack")], kind.group, own, texts[::-1]]
-    stack = hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).digest()
-    return StackEntry(stack, entry(STACK, stack * 2, facts), (kind, causes))
 
 
 _DEFAULTS = Details()._asdict()
 
 
 def record_entry(record: ErrorRecord, writer: bytes, number: int, stack: bytes, ahead: float) -> bytes:
-    """Return the entry of a record.
+    """Return the entry of a record, which has a number among those of its writer.
 
-    Args:
-        record: The record.
-        writer: The ID of who writes it, 8 bytes.
-        number: Its number among those of the writer.
-        stack: The ID of its stack.
-        ahead: Seconds by which the journal's clock is ahead of this process's.
+    Its writer and its stack have IDs of 8 bytes; `ahead` are the seconds by which the journal's clock is ahead of this
+    process's.
     """
     details = record._details
     rare = {
@@ -188,7 +187,7 @@ class Stack:
 
 
 def surplus(
-    notes: Iterable[tuple[int, bytes]], oldest: int | None, now: float, max_age: float, records: int
+    notes: Iterable[tuple[int, bytes]], oldest: int | None, now: float, max_age: float, max_records: int
 ) -> list[int]:
     """Return the positions of entries other than records that nothing needs any more.
 
@@ -200,7 +199,7 @@ def surplus(
         oldest: The position of the oldest record; None if there is none.
         now: The journal's clock, in seconds since 1970.
         max_age: Seconds after which a process is forgotten.
-        records: How many records are kept at most.
+        max_records: Records that are kept at most.
     """
     kinds: dict[bytes, dict[bytes, list[int]]] = {}
     for position, data in notes:
@@ -209,38 +208,10 @@ def surplus(
     needed = min(now * 1e6, oldest or now * 1e6) - _STACK_GRACE * 1e6
     stacks = sorted(kinds.get(STACK, {}).values(), key=lambda places: places[-1], reverse=True)
     for place, places in enumerate(stacks):
-        is_needed = places[-1] >= needed and place < records + STACKS
+        is_needed = places[-1] >= needed and place < max_records + STACKS
         gone += places[1:-1] if is_needed else places
     for places in kinds.get(HEARTBEAT, {}).values():
         gone += places[:-1] if places[-1] >= (now - max_age) * 1e6 else places
     for kind, kept in ((CLAIM, slice(None, -_CLAIMS)), (TOLD, slice(None, -_CLAIMS)), (SECRET, slice(1, None))):
         gone += sorted(place for places in kinds.get(kind, {}).values() for place in places)[kept]
     return gone
-
-
-class Seen:
-    """The numbers that a writer's records had so far: as a rule they come one after the other.
-
-    It holds where runs of numbers begin and, one beyond, end, in turn and ascending. A number was seen if it lies
-    behind a beginning.
-    """
-
-    __slots__ = ("_bounds",)
-
-    def __init__(self) -> None:
-        self._bounds: list[int] = []
-
-    def add(self, number: int) -> bool:
-        """Note a number; tell whether it is new."""
-        bounds = self._bounds
-        if bounds and bounds[-1] == number:
-            bounds[-1] += 1
-            return True
-        place = bisect.bisect_right(bounds, number)
-        if place % 2:
-            return False
-        joins_left = place > 0 and bounds[place - 1] == number
-        joins_right = place < len(bounds) and bounds[place] == number + 1
-        new = ([] if joins_left else [number]) + ([] if joins_right else [number + 1])
-        bounds[place - joins_left : place + joins_right] = new
-        return True

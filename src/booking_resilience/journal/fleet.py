@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 from types import TracebackType
 from typing import Self
 
@@ -106,8 +105,7 @@ class FleetMonitor(MonitorReader):
         It is called on the thread that reads, under no lock; what it raises is logged.
         """
         check_callback("listener", listener, "a function of the record")
-        told = self._reader.subscribe(listener)
-        return Subscription(functools.partial(self._reader.unsubscribe, told))
+        return self._reader.subscribe(listener)
 
     def close(self) -> None:
         """Stop reading; what is known can still be asked. Closing twice is harmless."""

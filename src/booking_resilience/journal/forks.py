@@ -25,11 +25,13 @@ PAUSE = 1.0  # seconds that a fork waits for what is being written or read
 
 
 class Pausing(abc.ABC):
-    """Something that a fork must not catch in the middle of its work."""
+    """Something that a fork must not catch in the middle of its work.
 
-    @abc.abstractmethod
-    def fork_locks(self) -> tuple[Any, ...]:
-        """Return the locks that are held over a fork."""
+    Attributes:
+        fork_locks: What is held over a fork.
+    """
+
+    fork_locks: tuple[Any, ...]
 
     def paused(self) -> None:
         """Do what is to be done before a fork, once the locks are held."""
@@ -37,11 +39,7 @@ class Pausing(abc.ABC):
 
     @abc.abstractmethod
     def reborn(self, *, was_paused: bool) -> None:
-        """Go on in a child process, with new locks.
-
-        Args:
-            was_paused: Whether the locks were held; if not, a thread that isn't here any more was at work.
-        """
+        """Go on in a child process, with new locks. Unless they were held, a thread that it lacks was at work."""
 
 
 registry: AbstractContextManager[object] = fork_safe_lock()
@@ -72,7 +70,7 @@ def _before_fork() -> None:
     end = time.monotonic() + PAUSE
     for thing in _things():
         locks: list[Any] = []
-        for lock in thing.fork_locks():
+        for lock in thing.fork_locks:
             if not lock.acquire(timeout=max(0.0, end - time.monotonic())):
                 _release(locks)
                 break

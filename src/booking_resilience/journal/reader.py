@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import math
 import os
 import threading
@@ -12,7 +13,7 @@ import weakref
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.events import AlertEvent, Listener
+from booking_resilience.events import AlertEvent, Listener, Subscription
 from booking_resilience.journal import forks
 from booking_resilience.journal.books import Books, ReadRecord
 from booking_resilience.journal.claims import FleetAlert, Transition
@@ -58,7 +59,8 @@ class Reader(forks.Pausing):
             self._forget()
         self.lock: Any = new_lock()
         self.teller: Teller = Teller(self._on_alert)
-        self._step = threading.Lock()  # held while the journal is read, and over a fork
+        self._step = threading.Lock()  # held while the journal is read
+        self.fork_locks = (self._step, self.lock)
         self._stop = threading.Event()
         self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
         self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way
@@ -81,10 +83,6 @@ class Reader(forks.Pausing):
         self._failing_since: datetime.datetime | None = clock.utc_now()
         self._is_through = False
 
-    def fork_locks(self) -> tuple[Any, ...]:
-        """Return what is held while the journal is read, and while what is known changes."""
-        return self._step, self.lock
-
     def close(self) -> None:
         """Stop reading."""
         self._is_closed = True
@@ -103,15 +101,14 @@ class Reader(forks.Pausing):
             return begun[1]
         return self._failing_since
 
-    def subscribe(self, listener: Listener[ErrorRecord]) -> Any:
-        """Call a listener with the records made from now on; return the key for `unsubscribe`."""
+    def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
+        """Call a listener with the records made from now on."""
         with self.lock:
             told = (time.monotonic(), clock.timestamp()), listener
             self._listeners = (*self._listeners, told)
-        return told
+        return Subscription(functools.partial(self._unsubscribe, told))
 
-    def unsubscribe(self, told: Any) -> None:
-        """End a listener's subscription."""
+    def _unsubscribe(self, told: object) -> None:
         with self.lock:
             self._listeners = tuple(kept for kept in self._listeners if kept is not told)
 

@@ -31,11 +31,15 @@ class Connection(forks.Pausing):
     """
 
     def __init__(self, path: str) -> None:
-        self.lock: Any = new_lock()  # its type is private until Python 3.13
         self._path = path
+        self._begin()
+        forks.connections.add(self)
+
+    def _begin(self) -> None:
+        self.lock: Any = new_lock()  # its type is private until Python 3.13
+        self.fork_locks = (self.lock,)
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        forks.connections.add(self)
 
     def __del__(self) -> None:
         self.close()
@@ -90,10 +94,6 @@ class Connection(forks.Pausing):
             with contextlib.suppress(sqlite3.Error):
                 db.close()
 
-    def fork_locks(self) -> tuple[Any, ...]:
-        """Return what is held while it is used."""
-        return (self.lock,)
-
     def paused(self) -> None:
         """Close it over a fork."""
         self.close()
@@ -105,7 +105,7 @@ class Connection(forks.Pausing):
                 import ctypes
 
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
-        self.lock, self._db, self._file = new_lock(), None, None
+        self._begin()
 
 
 def check_file(path: str) -> None:

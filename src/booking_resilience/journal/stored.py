@@ -15,17 +15,7 @@ _PRUNE_EVERY = 20.0  # seconds
 
 
 class StoredJournal(abc.ABC):
-    """A journal that is stored somewhere.
-
-    Args:
-        place: Its name for people.
-        max_age: Seconds for which records are kept; above 0.
-        max_records: Records that are kept at most; 1 or more.
-
-    Attributes:
-        max_age: As given.
-        max_records: As given.
-    """
+    """A journal that is stored at a place. `max_age` and `max_records` are as they were given."""
 
     def __init__(self, place: str, max_age: float, max_records: int) -> None:
         check_number("max_age", max_age, above=True)

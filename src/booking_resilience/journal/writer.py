@@ -113,18 +113,14 @@ class Writer(forks.Pausing):
         self._batch: list[tuple[bytes, StackEntry]] = []
         self._marks: list[threading.Event] = []  # the events among what is being written
         self._stacks = StackEntries()
-        self._sent: dict[bytes, float] = {}
-        self._turn = threading.Lock()  # held while the journal is appended to, and over a fork
+        self._turn = threading.Lock()  # held while the journal is appended to
+        self.fork_locks = (self._turn,)
         self._bell = threading.Lock()  # rung by releasing it: that is safe in a signal handler
         self._bell.acquire()
         self._is_hurried = False
         self._trouble = Trouble(self._journal, "written", f"; up to {MOST_WAITING:,} records wait")
         self._next_beat = 0.0
         self._thread: threading.Thread | None = None
-
-    def fork_locks(self) -> tuple[Any, ...]:
-        """Return what is held while the journal is appended to."""
-        return (self._turn,)
 
     def add_owner(self, owner: object) -> None:
         """Run the thread as long as this monitor is there, at least."""
@@ -242,7 +238,7 @@ class Writer(forks.Pausing):
             self._gather()
         now, batch = time.monotonic(), self._batch
         stacks = {stack.id: stack for _, stack in batch}
-        new = [stack for stack in stacks.values() if now - self._sent.get(stack.id, -STACK_AGAIN) >= STACK_AGAIN]
+        new = [stack for stack in stacks.values() if now - stack.sent >= STACK_AGAIN]
         entries = [stack.data for stack in new] + [data for data, _ in batch]
         if now >= self._next_beat and (batch or self._owners):
             entries.append(self._heartbeat(self._written + len(batch)))
@@ -250,9 +246,8 @@ class Writer(forks.Pausing):
             self._journal.append(entries)  # if it raises, the same batch is tried again
         if entries and now >= self._next_beat:
             self._next_beat = now + BEAT
-        if len(self._sent) > 1000:
-            self._sent.clear()
-        self._sent.update((stack.id, now) for stack in new)
+        for stack in new:
+            stack.sent = now
         self._written += len(batch)
         batch.clear()
         if not self._is_closed:
