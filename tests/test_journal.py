@@ -17,7 +17,7 @@ import pytest
 from booking_resilience import ErrorMonitor
 from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
 from booking_resilience.journal.entries import CLAIM, RECORD, entry
-from booking_resilience.journal.trouble import place_of
+from booking_resilience.journal.protocol import place_of
 from journaling import QUIET, ListJournal, record, run
 from redisserver import RedisServer, eventually, needs_redis
 

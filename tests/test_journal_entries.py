@@ -19,8 +19,8 @@ from booking_resilience.journal.entries import (
     StackEntries,
     entry,
     record_entry,
-    surplus,
 )
+from booking_resilience.journal.stored import surplus
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0

@@ -10,9 +10,8 @@ from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, Listener, Subscription
 from booking_resilience.journal.books import ProcessStatus
-from booking_resilience.journal.entries import Journal, check_journal
+from booking_resilience.journal.protocol import Journal, check_journal, place_of
 from booking_resilience.journal.reader import Reader
-from booking_resilience.journal.trouble import place_of
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader

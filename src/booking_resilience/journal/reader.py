@@ -17,8 +17,8 @@ from booking_resilience.events import AlertEvent, Listener, Subscription
 from booking_resilience.journal import forks
 from booking_resilience.journal.books import Books, ReadRecord
 from booking_resilience.journal.claims import FleetAlert, Transition
-from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, Page, entry
-from booking_resilience.journal.trouble import Trouble
+from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, entry
+from booking_resilience.journal.protocol import Page, Trouble
 from booking_resilience.journal.writer import AGAIN, writer_of
 from booking_resilience.locks import new_lock
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate

@@ -10,8 +10,9 @@ from typing import Any
 from booking_resilience import clock
 from booking_resilience.breaker.shared_wires import place_of, settings_of
 from booking_resilience.checks import check, check_text, check_type
-from booking_resilience.journal.entries import HEAD, Page, surplus
-from booking_resilience.journal.stored import StoredJournal
+from booking_resilience.journal.entries import HEAD
+from booking_resilience.journal.protocol import Page
+from booking_resilience.journal.stored import StoredJournal, surplus
 
 _MEASURE_EVERY = 10.0  # seconds after which the two clocks are compared again
 _PRUNE_PAGE = 5000

@@ -9,9 +9,10 @@ from typing import Any
 
 from booking_resilience import clock
 from booking_resilience.checks import check_type
-from booking_resilience.journal.entries import RECORD, Page, surplus
+from booking_resilience.journal.entries import RECORD
+from booking_resilience.journal.protocol import Page
 from booking_resilience.journal.sqlite_file import Connection, check_file
-from booking_resilience.journal.stored import StoredJournal
+from booking_resilience.journal.stored import StoredJournal, surplus
 
 _OLD_AT_ONCE = 10_000  # records removed with one batch
 _TOP = "SELECT max(coalesce((SELECT max(position) FROM records), 0), coalesce((SELECT max(position) FROM notes), 0))"

@@ -23,11 +23,10 @@ from booking_resilience.journal.entries import (
     STACK_AGAIN,
     StackEntries,
     StackEntry,
-    check_journal,
     entry,
     record_entry,
 )
-from booking_resilience.journal.trouble import Trouble
+from booking_resilience.journal.protocol import Trouble, check_journal
 from booking_resilience.locks import new_lock
 from booking_resilience.monitor.record import ErrorRecord, this_process
 
