@@ -68,7 +68,7 @@ class Page(NamedTuple):
 
 
 class Trouble:
-    """Says in the log that a journal can't be `written` or `read`, and at what cost, and that it can again; once each."""
+    """Says in the log that a journal can't be `written` or `read`, at what cost, and that it can again; once each."""
 
     def __init__(self, journal: Any, doing: str, cost: str = "") -> None:
         self._place, self._doing, self._cost, self._is_told = place_of(journal), doing, cost, False
