@@ -185,9 +185,12 @@ class TestFile:
         assert [found.name for found in tmp_path.iterdir()] == ["other.db"]
 
     def test_what_is_no_path_is_refused(self):
-        """A number is no path."""
+        """A number is no path, nor is nothing or a NUL in it."""
         with pytest.raises(TypeError, match="path"):
             SQLiteJournal(5)  # type: ignore[arg-type] # that is the point
+        for path in ("", "a\0b"):
+            with pytest.raises(ValueError, match="path must be a path"):
+                SQLiteJournal(path)
 
     @pytest.mark.parametrize("rest", ["", "*"])
     def test_a_deleted_file_is_made_anew(self, tmp_path, rest):

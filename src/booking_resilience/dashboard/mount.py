@@ -96,7 +96,7 @@ def _check(monitor: Any, title: object, authorize: object, secret: object) -> No
         check_type("authorize", authorize, callable(authorize), "a function of the scope, or None")
     if secret is not None:
         check_type("secret", secret, isinstance(secret, (str, bytes)), "a string, bytes or None")
-        check("secret", "an empty one", bool(secret), "a string or bytes that aren't empty, or None")
+        check("secret", secret, bool(secret), "a string or bytes that aren't empty, or None")
 
 
 def _load(name: str) -> Any:

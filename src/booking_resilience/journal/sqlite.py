@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check, check_type
 from booking_resilience.journal.entries import RECORD
 from booking_resilience.journal.protocol import Page
 from booking_resilience.journal.sqlite_file import Connection, check_file
@@ -42,7 +42,9 @@ class SQLiteJournal(StoredJournal):
 
     def __init__(self, path: str | os.PathLike[str], *, max_age: float = 604_800.0, max_records: int = 100_000) -> None:
         check_type("path", path, isinstance(path, (str, os.PathLike)), "a path")
-        place = os.path.realpath(path)
+        name = os.fsdecode(path)
+        check("path", path, name != "" and "\0" not in name, "a path")
+        place = os.path.realpath(name)
         super().__init__(place, max_age, max_records)
         check_file(place)
         self._writing, self._reading = Connection(place), Connection(place)

@@ -55,43 +55,8 @@ def close_writer(journal: Any) -> None:
         writer.close()
 
 
-class Outbox:
-    """What a monitor puts its records into: the caller's path to a journal.
-
-    Attributes:
-        unjournaled: How many of the monitor's records were not taken.
-    """
-
-    __slots__ = ("_lock", "_writer", "unjournaled")
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._lock = new_lock()  # a signal handler may record meanwhile
-        self.unjournaled: int = 0
-
-    def put(self, record: ErrorRecord) -> None:
-        """Take a record, without waiting for anything."""
-        writer = self._writer
-        if len(writer.waiting) < writer.room and threading.get_ident() != writer.thread_id:
-            writer.waiting.append(record)
-            if not writer.is_rung:
-                writer.ring()
-        else:
-            with self._lock:
-                self.unjournaled += 1
-                writer.unjournaled += 1
-
-
 class Writer(forks.Pausing):
-    """Writes one journal.
-
-    Attributes:
-        room: Records that may wait beside those that are being written.
-        waiting: What waits: records, and events that are set when what came before them is written.
-        is_rung: Whether the thread knows that there is something to write.
-        thread_id: The thread; what it records itself is not written, so that nothing goes round in circles.
-        unjournaled: How many records were not taken.
-    """
+    """Writes one journal."""
 
     def __init__(self, journal: Any) -> None:
         self._journal = journal
@@ -101,11 +66,12 @@ class Writer(forks.Pausing):
 
     def reborn(self, *, was_paused: bool = True) -> None:  # noqa: ARG002 - it begins anew in either case
         """Be as new, with nothing that waits."""
-        self.room: int = MOST_WAITING
-        self.waiting: deque[ErrorRecord | threading.Event] = deque()
-        self.is_rung: bool = False
-        self.thread_id: int | None = None
-        self.unjournaled: int = 0
+        self._room = MOST_WAITING  # beside what is being written
+        self._waiting: deque[ErrorRecord | threading.Event] = deque()  # events are set when all before is written
+        self._is_rung = False  # whether the thread knows that there is something to write
+        self._thread_id: int | None = None
+        self._unjournaled = 0
+        self._count_lock = new_lock()  # a signal handler may record meanwhile
         self._id = os.urandom(8)
         self._numbers = itertools.count(1)
         self._written = 0
@@ -128,13 +94,23 @@ class Writer(forks.Pausing):
             forks.writers.setdefault(id(self._journal), self)
             self._start()
 
-    def outbox(self) -> Outbox:
-        """Return what a monitor puts its records into."""
-        return Outbox(self)
+    def put(self, record: ErrorRecord) -> bool:
+        """Take a record, without waiting for anything; tell whether it was taken.
 
-    def ring(self) -> None:
+        What the thread itself records is not, so that nothing goes round in circles.
+        """
+        if len(self._waiting) < self._room and threading.get_ident() != self._thread_id:
+            self._waiting.append(record)
+            if not self._is_rung:
+                self._ring()
+            return True
+        with self._count_lock:
+            self._unjournaled += 1
+        return False
+
+    def _ring(self) -> None:
         """Wake the thread, or start it."""
-        self.is_rung = True
+        self._is_rung = True
         if self._thread is None:
             self._start()
         with contextlib.suppress(RuntimeError):  # it was rung already
@@ -153,12 +129,12 @@ class Writer(forks.Pausing):
     def flush(self, timeout: float) -> bool:
         """Wait until all that waits is in the journal; tell whether it is."""
         if self._is_closed:
-            return not self.waiting and not self._batch
+            return not self._waiting and not self._batch
         end = time.monotonic() + timeout
         written = threading.Event()
-        self.waiting.append(written)
+        self._waiting.append(written)
         self._is_hurried = True
-        self.ring()
+        self._ring()
         while self._thread is None and not self._work() and time.monotonic() + AGAIN < end:
             time.sleep(AGAIN)
         return written.wait(max(0.0, end - time.monotonic()))
@@ -179,10 +155,10 @@ class Writer(forks.Pausing):
 
     def close(self) -> None:
         """Write what waits, for up to 2 s, and take nothing any more."""
-        if threading.get_ident() != self.thread_id:
+        if threading.get_ident() != self._thread_id:
             self.flush(forks.FAREWELL)
-        self.room, self._is_closed = 0, True
-        self.ring()
+        self._room, self._is_closed = 0, True
+        self._ring()
 
     def say_farewell(self, end: float) -> None:
         """Write what waits and a last heartbeat, until a time."""
@@ -192,14 +168,14 @@ class Writer(forks.Pausing):
     # -- the thread
 
     def _run(self, id_: bytes) -> None:
-        self.thread_id = threading.get_ident()
+        self._thread_id = threading.get_ident()
         while self._goes_on(id_):
             self._bell.acquire(timeout=max(0.0, self._next_beat - time.monotonic()))
             if self._id != id_ or self._is_closed:
                 continue
-            if self.waiting and not self._is_hurried:
+            if self._waiting and not self._is_hurried:
                 time.sleep(GATHER)
-            self.is_rung = self._is_hurried = False
+            self._is_rung = self._is_hurried = False
             if self._id == id_ and not self._work():
                 time.sleep(AGAIN)
 
@@ -208,9 +184,9 @@ class Writer(forks.Pausing):
         if self._id != id_:  # forked from within this thread
             return False
         with forks.registry:
-            if not self._is_closed and (self._owners or self.waiting or self._batch):
+            if not self._is_closed and (self._owners or self._waiting or self._batch):
                 return True
-            self._thread = self.thread_id = None
+            self._thread = self._thread_id = None
             if forks.writers.get(id(self._journal)) is self:
                 del forks.writers[id(self._journal)]
             return False
@@ -224,7 +200,7 @@ class Writer(forks.Pausing):
             except BaseException as error:
                 self._next_beat = time.monotonic() + AGAIN
                 self._trouble.failed(error)
-                if not isinstance(error, Exception) and threading.get_ident() != self.thread_id:
+                if not isinstance(error, Exception) and threading.get_ident() != self._thread_id:
                     raise  # Ctrl-C, say, in a `flush` that writes by itself
                 return False
             if not is_written:
@@ -233,7 +209,7 @@ class Writer(forks.Pausing):
 
     def _write_batch(self) -> bool:
         """Write a batch, and a heartbeat if one is due; tell whether there was anything to write."""
-        if self.waiting and not self._batch:
+        if self._waiting and not self._batch:
             self._gather()
         now, batch = time.monotonic(), self._batch
         stacks = {stack.id: stack for _, stack in batch}
@@ -250,7 +226,7 @@ class Writer(forks.Pausing):
         self._written += len(batch)
         batch.clear()
         if not self._is_closed:
-            self.room = MOST_WAITING
+            self._room = MOST_WAITING
         while self._marks:
             self._marks.pop().set()
         return bool(entries)
@@ -258,24 +234,24 @@ class Writer(forks.Pausing):
     def _gather(self) -> None:
         """Take what waits as the next batch."""
         ahead, size = _offset_of(self._journal), 0
-        while self.waiting and len(self._batch) < _BATCH and size < _BATCH_BYTES:
-            item = self.waiting[0]
+        while self._waiting and len(self._batch) < _BATCH and size < _BATCH_BYTES:
+            item = self._waiting[0]
             if isinstance(item, threading.Event):
                 self._marks.append(item)
             else:
-                self.room -= 1
+                self._room -= 1
                 try:
                     stack = self._stacks.of(item)
                     data = record_entry(item, self._id, next(self._numbers), stack.id, ahead)
                     self._batch.append((data, stack))
                     size += len(data)
                 except Exception:  # noqa: BLE001 - a record that cannot be written costs itself
-                    self.unjournaled += 1
-            self.waiting.popleft()
+                    self._unjournaled += 1
+            self._waiting.popleft()
 
     def _heartbeat(self, written: int) -> bytes:
         ahead = _offset_of(self._journal)
-        facts = [*this_process(), forks.life.started + ahead, clock.timestamp() + ahead, written, self.unjournaled]
+        facts = [*this_process(), forks.life.started + ahead, clock.timestamp() + ahead, written, self._unjournaled]
         return entry(HEARTBEAT, forks.life.id + self._id, facts)
 
 
