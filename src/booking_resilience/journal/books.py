@@ -16,7 +16,7 @@ from typing import Any
 from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Stack, facts_of
 from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.rate import SlidingRate
-from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, Outcome, as_datetime, set_number
+from booking_resilience.monitor.record import ErrorRecord, as_datetime, set_number
 from booking_resilience.monitor.store import ErrorGroup
 
 _SKEWED = 0.5  # seconds between a process's clock and the journal's above which records are ordered by the latter
@@ -134,7 +134,7 @@ class Books:
         self._records: deque[ReadRecord] = deque(maxlen=capacity)
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._tallies: dict[tuple[Any, ...], list[int]] = {}  # one cell for each category, severity and outcome
-        self._stacks: OrderedDict[bytes, tuple[Stack, list[int]]] = OrderedDict()  # with cell; used last at the end
+        self._stacks: OrderedDict[bytes, Stack] = OrderedDict()  # the one used last at the end
         self._pending: dict[bytes, list[tuple[int, bytes]]] = {}  # records by the stack that they wait for
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
         self._processes: dict[bytes, dict[bytes, list[Any]]] = {}  # the last heartbeat of each of their writers
@@ -145,12 +145,12 @@ class Books:
         id_ = data[1:9]
         if id_ in self._stacks:
             return []
-        stack = Stack(data)
-        tally = self._tallies.setdefault((stack.kind.category, stack.kind.severity, stack.kind.outcome), [0])
-        self._stacks[id_] = stack, tally
+        stack = self._stacks[id_] = Stack(data)
+        kind = stack.kind
+        stack.tally = self._tallies.setdefault((kind.category, kind.severity, kind.outcome), stack.tally)
         if len(self._stacks) > STACKS:  # a stack that is in use is written again, and then read again
             self._stacks.popitem(last=False)
-        return [self._enter(stack, tally, record, position, now) for position, record in self._pending.pop(id_, [])]
+        return [self._enter(stack, record, position, now) for position, record in self._pending.pop(id_, [])]
 
     def record(self, data: bytes, position: int, now: float) -> ReadRecord | None:
         """Read a record; return it, unless it was read before or waits for its stack.
@@ -173,12 +173,12 @@ class Books:
                 self._pending.setdefault(stack, []).append((position, data))
             return None
         self._stacks.move_to_end(stack)
-        return self._enter(*self._stacks[stack], data, position, now)
+        return self._enter(self._stacks[stack], data, position, now)
 
-    def _enter(self, stack: Stack, tally: list[int], data: bytes, position: int, now: float) -> ReadRecord:
+    def _enter(self, stack: Stack, data: bytes, position: int, now: float) -> ReadRecord:
         read, kind = ReadRecord(stack, data, position, now), stack.kind
         self.total += 1
-        tally[0] += 1
+        stack.tally[0] += 1
         self._records.append(read)
         if position:
             self._positions.append(position)
@@ -231,10 +231,6 @@ class Books:
     def group_count(self) -> int:
         """Return how many groups there are."""
         return len(self._groups)
-
-    def counts(self) -> dict[Outcome, int]:
-        """Return how many records there were of each outcome."""
-        return {outcome: self.count(outcome) for outcome in OUTCOMES}
 
     def count(self, what: object) -> int:
         """Return how many records there were of a category, a severity or an outcome."""

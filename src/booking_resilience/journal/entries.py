@@ -107,9 +107,10 @@ class Stack:
     Attributes:
         kind: The kind of its records.
         is_counted: Whether its records count in the rate.
+        tally: Where its records are counted.
     """
 
-    __slots__ = ("_causes", "is_counted", "kind")
+    __slots__ = ("_causes", "is_counted", "kind", "tally")
 
     def __init__(self, data: bytes) -> None:
         *plain, group, frames, self._causes = facts_of(data)
@@ -117,6 +118,7 @@ class Stack:
         named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
         self.kind: Kind = Kind(**named, stack=Frames(frames), group=group)
         self.is_counted: bool = self.kind.severity in (Severity.ERROR, Severity.CRITICAL)
+        self.tally: list[int] = [0]
 
     def record(self, moment: float, data: bytes) -> ErrorRecord:
         """Return the record of an entry, whatever errors that raises if it is none."""

@@ -15,7 +15,7 @@ from booking_resilience.journal.reader import Reader
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
-from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Severity
+from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity
 from booking_resilience.monitor.store import ErrorGroup
 
 _WEEK = 604_800.0
@@ -67,10 +67,10 @@ class FleetMonitor(MonitorReader):
         reader, books = self._reader, self._reader.books
         with reader.lock:
             now = reader.now()
-            alert, counts = reader.alert.event(now), books.counts()
+            alert = reader.alert.event(now)
             return ErrorStats(
-                total=sum(counts.values()),
-                **counts,
+                total=books.total,
+                **{outcome: books.count(outcome) for outcome in OUTCOMES},
                 by_category={category: books.count(category) for category in ErrorCategory},
                 by_severity={severity: books.count(severity) for severity in Severity},
                 error_rate=books.rate.per_minute(now),

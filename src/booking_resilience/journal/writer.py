@@ -104,9 +104,12 @@ class Writer(forks.Pausing):
             if not self._is_rung:
                 self._ring()
             return True
+        self._count_one()
+        return False
+
+    def _count_one(self) -> None:
         with self._count_lock:
             self._unjournaled += 1
-        return False
 
     def _ring(self) -> None:
         """Wake the thread, or start it."""
@@ -246,7 +249,7 @@ class Writer(forks.Pausing):
                     self._batch.append((data, stack))
                     size += len(data)
                 except Exception:  # noqa: BLE001 - a record that cannot be written costs itself
-                    self._unjournaled += 1
+                    self._count_one()
             self._waiting.popleft()
 
     def _heartbeat(self, written: int) -> bytes:
