@@ -70,11 +70,8 @@ class Watched:
             return False
         breaker = found[nth]
         do = breaker.isolate if action == "isolate" else breaker.reset
-        if breaker.snapshot().shared is None:
-            do(reason)
-            return True
         try:
-            do(reason, fleet=True)
+            do(reason, fleet=breaker.snapshot().shared is not None)
         except ValueError:  # its RedisBreaker has been closed, so the breaker is on its own
             do(reason)
         return True
