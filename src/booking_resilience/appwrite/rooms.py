@@ -1,11 +1,4 @@
-"""The rooms and messages of `AppwriteChatService` and its asynchronous twin: what is stored, and how it is read.
-
-Rooms and messages have IDs derived from their booking, so sending again finds what is there already.
-
-Pages are in the order of `$createdAt`, equal moments in the order of storing (`$sequence`; the server adds that by
-itself). A cursor holds the place of a page's last message, not only its ID: if that message is gone, the server refuses
-the ID, and the next page is found by the place instead.
-"""
+"""The rooms and messages of the chat services, whatever their colour: what is stored, and how it is read."""
 
 from __future__ import annotations
 
