@@ -928,7 +928,7 @@ def test_recording_while_the_same_thread_reads_or_enters() -> None:
     records = [monitor.record(ValueError(number), operation="x") for number in range(3)]
 
     def interrupted(ledger: Any) -> list[ErrorRecord]:
-        kept: list[ErrorRecord] = ledger.records()
+        kept: list[ErrorRecord] = ledger.store.records()
         monitor.record(ValueError("in between"), operation="handler")
         assert monitor.recent() == kept
         return kept
@@ -940,7 +940,7 @@ def test_recording_while_the_same_thread_reads_or_enters() -> None:
 def test_interrupt_while_a_record_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt in the middle of entering a record comes out, and the monitor goes on working."""
     monitor = ErrorMonitor()
-    store = monitor._ledger._store
+    store = monitor._ledger.store
 
     def interrupted(_: ErrorRecord) -> bool:
         raise KeyboardInterrupt
