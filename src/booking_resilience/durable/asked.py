@@ -137,7 +137,9 @@ class Asked:
         crew, found = self._started(), list[Waiting]()
         for facts in crew.store.unfinished():
             run = crew.runs.get(facts["workflow"])
-            item = _waiting(facts) if run is None else _waiting({**facts, **vars(run.progress)}) if run.waits else None
+            if run is not None and not run.waits:
+                continue
+            item = _waiting(facts if run is None else {**facts, **vars(run.progress)})
             if item is not None:
                 found.append(item)
             if len(found) == limit:
@@ -223,7 +225,7 @@ class Asked:
 def check_name(name: str, value: object) -> None:
     """Check for a string that both databases keep as it is, in an index too."""
     check_text(name, value)
-    allowed = f"a string of 1 to {_LONGEST} characters, without NUL and surrogates"
+    allowed = f"a string of 1 to {_LONGEST} characters, not all of them blank, without NUL and surrogates"
     check(name, value, _can_be_kept(value), allowed)
 
 
@@ -244,7 +246,8 @@ async def off_loop(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _can_be_kept(text: Any) -> bool:
-    return 0 < len(text) <= _LONGEST and "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
+    is_storable = "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)
+    return is_storable and bool(text.strip()) and len(text) <= _LONGEST
 
 
 def _pauses(timeout: float | None) -> Iterator[float | None]:

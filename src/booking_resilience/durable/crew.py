@@ -16,35 +16,20 @@ from booking_resilience.pipeline import Pipeline
 
 @dataclass(eq=False)
 class Crew:
-    """The runs of this process.
+    """The runs of this process."""
 
-    Attributes:
-        process: This process' ID.
-        version: The version of the workflows' code.
-        store: The database.
-        pipeline: What tries go through.
-        schedule: When calls are tried again.
-        workflows: The workflows' functions, by name.
-        places: Bounds the tries that run at once.
-        engine: DBOS.
-        runs: The runs, by workflow.
-        trying: The runs with a try under way, until its outcome is kept.
-        misfits: Workflows that this process could not run.
-        is_stopping: Whether no more tries begin.
-    """
-
-    process: str
-    version: str
+    process: str  # this process' ID
+    version: str  # of the workflows' code
     store: Store
     pipeline: Pipeline
     schedule: Schedule
-    workflows: dict[str, Callable[..., Awaitable[Any]]]
-    places: asyncio.Semaphore  # bound to DBOS' event loop when it is first waited for
+    workflows: dict[str, Callable[..., Awaitable[Any]]]  # by name
+    places: asyncio.Semaphore  # of tries that run at once; bound to DBOS' event loop when it is first waited for
     engine: Engine = field(init=False)
-    runs: dict[str, Any] = field(default_factory=dict)
-    trying: set[Any] = field(default_factory=set)
-    misfits: set[str] = field(default_factory=set)
-    is_stopping: bool = False
+    runs: dict[str, Any] = field(default_factory=dict)  # by workflow
+    trying: set[Any] = field(default_factory=set)  # the runs with a try under way, until its outcome is kept
+    misfits: set[str] = field(default_factory=set)  # workflows that this process could not run
+    is_stopping: bool = False  # no more tries begin
 
     def stop(self, timeout: float) -> None:
         """Begin no more tries, and let those under way end within `timeout` seconds."""

@@ -12,7 +12,6 @@ import importlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from booking_resilience.callbacks import is_coroutine_function
@@ -75,7 +74,6 @@ class Durable(Asked):
         self._schedule = Schedule(base_delay, max_delay, give_up_after)
         self._max_in_flight, self._keep_finished = max_in_flight, keep_finished
         super().__init__()
-        self._lives: FileLives | SessionLives | None = None
         self._watch: Watch | None = None
         self._lock = threading.Lock()  # held while it is started or stopped
 
@@ -94,11 +92,11 @@ class Durable(Asked):
             importlib.import_module("dbos")  # a first import takes seconds, which are not the database's
             is_awaited = [True]
             try:
-                self._crew, self._lives, self._watch = in_thread(functools.partial(self._open, is_awaited), WITHIN)
+                self._crew, self._watch = in_thread(functools.partial(self._open, is_awaited), WITHIN)
             finally:
                 is_awaited.clear()
 
-    def _open(self, is_awaited: list[bool]) -> tuple[Crew, FileLives | SessionLives, Watch]:
+    def _open(self, is_awaited: list[bool]) -> tuple[Crew, Watch]:
         url, process = url_of(self._database), secrets.token_hex(16)
         places = asyncio.Semaphore(self._max_in_flight)
         store = Store(url)
@@ -121,7 +119,7 @@ class Durable(Asked):
             raise
         watch = Watch(crew, lives, self._keep_finished)
         watch.start()
-        return crew, lives, watch
+        return crew, watch
 
     def stop(self, timeout: float = 10.0) -> None:
         """Begin no more tries and let those under way end; workflows go on at the next start, here or elsewhere.
@@ -133,31 +131,27 @@ class Durable(Asked):
         check_number("timeout", timeout)
         with self._lock:
             crew, self._crew = self._crew, None
-            lives, watch = self._lives, self._watch
-        if crew is None or lives is None or watch is None:
+            watch = self._watch
+        if crew is None or watch is None:
             return
         crew.stop(timeout)
         watch.close(1.0)
         crew.engine.close(5.0)
-        lives.close()
+        watch.lives.close()
         crew.store.close()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:
         await off_loop(self.start)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await off_loop(self.stop)
 
     # Workflows

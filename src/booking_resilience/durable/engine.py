@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.metadata
 import json
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from booking_resilience.durable.databases import connect_file, postgres_settings, trouble
+from booking_resilience.durable.databases import as_store_error, connect_file, postgres_settings
 from booking_resilience.durable.errors import DurableStoreError, Parked
 from booking_resilience.durable.store import SCHEMA
 
@@ -41,18 +42,12 @@ _bodies: dict[str, Body] = {}  # of the one that is launched
 
 
 class Engine:
-    """DBOS, launched on a database. One at a time in a process.
-
-    Args:
-        url: SQLAlchemy's URL.
-        process: This process' ID.
-        version: The version of the workflows' code.
-        body: Runs a workflow.
-    """
+    """DBOS, launched on a database (SQLAlchemy's URL) for a version of the workflows. One at a time in a process."""
 
     def __init__(self, url: Any, *, process: str, version: str, body: Body) -> None:
         self._url, self._process, self._body = url, process, body
         self.queue: str = f"{QUEUE}{version}"
+        self._api: Any = importlib.import_module("dbos").DBOS
         self._dbos: Any = None
         self._queue: Any = None
 
@@ -71,8 +66,6 @@ class Engine:
             raise
 
     def _launch(self) -> None:
-        from dbos import DBOS
-
         _workflow()
         _bodies["now"] = self._body
         if self._url.get_backend_name() == "sqlite":
@@ -80,14 +73,14 @@ class Engine:
             settings: dict[str, Any] = {"creator": functools.partial(connect_file, path, timeout=_SQLITE_PATIENCE)}
         else:
             settings = {"pool_pre_ping": True, "connect_args": postgres_settings(5.0)}
-        self._dbos = DBOS(
+        self._dbos = self._api(
             config={
                 "name": _NAME,
                 "system_database_url": self._url.render_as_string(hide_password=False),
                 "application_version": _NAME,
                 "executor_id": self._process,
                 "dbos_system_schema": SCHEMA,
-                "serializer": _Facts(),  # type: ignore[typeddict-item] # its base class is DBOS', imported late
+                "serializer": _Facts(),
                 "log_level": "ERROR",
                 "use_listen_notify": False,
                 "enable_otlp": False,
@@ -96,10 +89,10 @@ class Engine:
                 "db_engine_kwargs": {"pool_size": _THREADS + 4, "pool_timeout": 5, **settings},
             }
         )
-        DBOS.listen_queues([self.queue])
-        DBOS.launch()
+        self._api.listen_queues([self.queue])
+        self._api.launch()
         _fail_at_once(self._dbos)
-        self._queue = DBOS.register_queue(self.queue, polling_interval_sec=_POLL, on_conflict="always_update")
+        self._queue = self._api.register_queue(self.queue, polling_interval_sec=_POLL, on_conflict="always_update")
 
     def enqueue(self, id: str, name: str, arguments: str) -> None:
         """Keep a workflow, to be begun soon by a process of this version; nothing happens if the ID is there."""
@@ -114,41 +107,31 @@ class Engine:
         Raises:
             Parked: If that couldn't be kept, or this process doesn't run the workflow any more.
         """
-        from dbos import DBOS
-
         try:
-            kept: dict[str, Any] = await DBOS.run_step_async({"name": "call"}, body)
+            kept: dict[str, Any] = await self._api.run_step_async({"name": "call"}, body)
         except Exception as error:  # every error of DBOS' own
             raise Parked from error
         return kept
 
     def resume(self, ids: Sequence[str]) -> None:
         """Have workflows that no process runs begun again by this version."""
-        from dbos import DBOS
-
         for some in _chunks(ids):
-            DBOS.resume_workflows(some, queue_name=self.queue)
+            self._api.resume_workflows(some, queue_name=self.queue)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove workflows."""
-        from dbos import DBOS
-
         for some in _chunks(ids):
-            DBOS.delete_workflows(some)
+            self._api.delete_workflows(some)
 
     def arguments(self, id: str) -> tuple[str, str]:
         """Return the name of a workflow's function and the arguments as JSON."""
-        from dbos import DBOS
-
-        found: Any = DBOS.list_workflows(workflow_ids=[id])[0]
+        [found] = self._api.list_workflows(workflow_ids=[id])
         _, name, arguments = found.input["args"]
         return name, arguments
 
     def outcome(self, id: str) -> Any:
         """Return the outcome of a workflow that has ended; None if DBOS, or somebody through it, ended it."""
-        from dbos import DBOS
-
-        found = DBOS.list_workflows(workflow_ids=[id])
+        found = self._api.list_workflows(workflow_ids=[id])
         return found[0].output if found else None
 
     def close(self, timeout: float) -> None:
@@ -159,15 +142,13 @@ class Engine:
 
     def _destroy(self) -> None:
         """End the thread that takes workflows from the queue, then the event loop that runs them, and all else."""
-        from dbos import DBOS
-
         try:
             for event in getattr(self._dbos, "background_thread_stop_events", ()):
                 event.set()
             for thread in threading.enumerate():
                 if thread.name == f"queue-worker-{self.queue}":
                     thread.join(1.0)
-            DBOS.destroy()
+            self._api.destroy()
         finally:
             _closing.discard(self)
             _only_one.release()
@@ -242,12 +223,9 @@ def in_thread(fn: Callable[[], Any], timeout: float) -> Any:
         raise DurableStoreError(f"the database doesn't answer within {timeout:g} s")
     value, error = ended.pop()
     try:
-        if isinstance(error, SQLAlchemyError):
-            raise trouble(error) from error
-        if isinstance(error, Parked):
-            raise DurableStoreError("the database could not be used") from error
-        if error is not None:
-            raise error
+        with as_store_error(SQLAlchemyError):
+            if error is not None:
+                raise error
     finally:
         del error
     return value

@@ -10,8 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-from booking_resilience.durable.databases import postgres_settings, trouble
-from booking_resilience.durable.errors import DurableStoreError
+from booking_resilience.durable.databases import as_store_error, postgres_settings
 from booking_resilience.durable.store import Store
 
 _held: set[int] = set()
@@ -35,11 +34,9 @@ class FileLives:
 
         if self._fd is not None:
             return
-        try:
+        with as_store_error(OSError):
             self._folder.mkdir(exist_ok=True)
             self._fd = os.open(self._folder / self._id, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise DurableStoreError(f"{self._folder}: {error}") from error
         _held.add(self._fd)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -99,13 +96,11 @@ class SessionLives:
         except psycopg.Error:
             self.close()
         url = self._store.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        try:
+        with as_store_error(psycopg.Error):
             connection = psycopg.connect(url, autocommit=True, **postgres_settings(2.0))
             for setting in ("idle = 2", "interval = 1", "count = 3"):  # for a machine that died
                 connection.execute(f"SET tcp_keepalives_{setting}".encode())
             connection.execute("SELECT pg_advisory_lock(%s)", (key_of(self._id),))
-        except psycopg.Error as error:
-            raise trouble(error) from error
         self._connection, self._fd = connection, connection.fileno()
         _held.add(self._fd)
 
@@ -115,13 +110,11 @@ class SessionLives:
 
         if self._connection is None:  # it was stopped meanwhile
             return set()
-        try:
+        with as_store_error(psycopg.Error):
             rows = self._connection.execute(
                 "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' "
                 "AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             ).fetchall()
-        except psycopg.Error as error:
-            raise trouble(error) from error
         held = {key for (key,) in rows}
         return {id for id in ids if id != self._id and key_of(id) not in held}
 

@@ -19,6 +19,10 @@ Outcome: TypeAlias = dict[str, Any]
 CANCELLED: Final[Outcome] = {"kind": "cancelled"}
 
 
+class NotJsonError(TypeError):
+    """A result isn't JSON-like. A `TypeError` to all who see it; only here it is told from others."""
+
+
 def succeeded(name: str, value: object) -> Outcome:
     """Return the outcome of what returned a value; that of a `TypeError` if it isn't JSON-like."""
     try:
@@ -38,12 +42,14 @@ def failed(operation: str, error: BaseException) -> Outcome:
         return CANCELLED
     if isinstance(error, GaveUpError):
         return gave_up(error.operation, error.attempts, error.error)
+    if isinstance(error, NotJsonError):
+        return {"kind": "not_json", "text": str(error)}
     if isinstance(error, CallError):
         return _call_error(error.operation, error.type, error.text, error.verdict)
     appwrite: Any = sys.modules.get("booking_resilience.appwrite")
     if appwrite is not None and isinstance(error, appwrite.RowConflictError):
         return {"kind": "row_conflict", "row_id": encode("row_id", error.row_id), "found": encode("row", error.found)}
-    if appwrite is not None and isinstance(error, appwrite.SlotTakenError):
+    if appwrite is not None and isinstance(error, appwrite.SlotTakenError) and hasattr(error.start, "isoformat"):
         return {"kind": "slot_taken", "resource_id": str(error.resource_id), "start": error.start.isoformat()}
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -60,22 +66,24 @@ def shown(error: BaseException) -> str:
     return Cleaner(DEFAULT_REDACTION).text(text_of(error)).replace("\0", "\\0") or type(error).__name__
 
 
-def open_outcome(outcome: Outcome) -> Any:
-    """Return what a call or a workflow returned, or raise what it raised."""
+def open_outcome(outcome: Outcome, cause: BaseException | None = None) -> Any:
+    """Return what a call or a workflow returned, or raise what it raised, from the original error if it is at hand."""
     if outcome["kind"] == "value":
         return decode(outcome["value"])
-    raise error_of(outcome)
+    try:
+        raise _error_of(outcome) from cause
+    finally:
+        del cause
 
 
-def error_of(outcome: Outcome) -> Exception:
-    """Return the error that an outcome stands for."""
+def _error_of(outcome: Outcome) -> Exception:
     match outcome["kind"]:
         case "cancelled":
             return WorkflowCancelledError("the workflow was cancelled")
         case "gave_up":
             return GaveUpError(outcome["operation"], outcome["attempts"], outcome["error"])
         case "not_json":
-            return TypeError(outcome["text"])
+            return NotJsonError(outcome["text"])
         case "row_conflict":
             from booking_resilience.appwrite import RowConflictError
 

@@ -15,16 +15,7 @@ from typing import Any, Final, Never
 
 from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.errors import DurableStoreError, Parked
-from booking_resilience.durable.outcomes import (
-    CANCELLED,
-    Outcome,
-    error_of,
-    failed,
-    gave_up,
-    open_outcome,
-    shown,
-    succeeded,
-)
+from booking_resilience.durable.outcomes import CANCELLED, Outcome, failed, gave_up, open_outcome, shown, succeeded
 from booking_resilience.durable.schedule import refusal_of, setback_of
 from booking_resilience.durable.tries import Attempt, End, begin
 from booking_resilience.durable.values import decode
@@ -37,44 +28,28 @@ _LOOK_AGAIN: Final = 0.5  # seconds, for a cancellation while the database is in
 
 @dataclasses.dataclass
 class Progress:
-    """How far a call has come that hasn't ended; the store has columns of these names.
+    """How far a call has come that hasn't ended; the store has columns of these names."""
 
-    Attributes:
-        call: Its number among the calls of the workflow, from 1.
-        operation: Its operation.
-        attempts: The tries made.
-        setbacks: The setbacks that made its pauses longer.
-        error: The last error's text, redacted.
-        since: When it was first tried, in seconds since 1970.
-        next_try: When it is tried again; None while it doesn't wait.
-    """
-
-    call: int
+    call: int  # its number among the calls of the workflow, from 1
     operation: str
     attempts: int = 0
-    setbacks: int = 0
-    error: str | None = None
-    since: float = dataclasses.field(default_factory=time.time)
-    next_try: float | None = None
+    setbacks: int = 0  # that made its pauses longer
+    error: str | None = None  # the last one's text, redacted
+    since: float = dataclasses.field(default_factory=time.time)  # seconds since 1970, as `next_try`
+    next_try: float | None = None  # None while it doesn't wait
 
 
 class Run:
-    """One run of a workflow.
-
-    Args:
-        crew: The runs of this process.
-        id: The workflow's ID.
-        state: What is kept of the call that waited when it ran last, or nothing.
-        ended: How many of its calls have ended.
-    """
+    """One run of a workflow."""
 
     def __init__(self, crew: Crew, id: str, state: dict[str, Any], ended: int) -> None:
         self.crew: Crew = crew
         self.id: str = id
         self.progress: Progress = Progress(0, "")
-        self._task: asyncio.Task[End] | None = None  # the try under way
-        self._state, self._ended = state, ended
+        self._state = state  # what is kept of the call that waited when it ran last, or nothing
+        self._ended = ended  # so many of its calls have ended in earlier runs
         self._calls = 0
+        self._task: asyncio.Task[End] | None = None  # the try under way
         self._is_busy = self._is_parked = False
         self._is_cancelled = bool(state.get("cancelled"))
         self._is_told = False  # of the cancellation
@@ -185,10 +160,8 @@ class Run:
         if kept["kind"] == "cancelled":
             self._is_told = True
         original, self._original = self._original, None
-        if kept["kind"] == "value":
-            return open_outcome(kept)
         try:
-            raise error_of(kept) from original
+            return open_outcome(kept, original)
         finally:
             del original
 
@@ -247,7 +220,8 @@ class Run:
             self._park()
         while not self._is_cancelled:
             try:
-                self._is_cancelled = await asyncio.to_thread(self.crew.store.is_cancelled, self.id)
+                state = await asyncio.to_thread(self.crew.store.state, self.id)
+                self._is_cancelled = bool(state.get("cancelled"))
                 break
             except DurableStoreError:
                 if self.crew.is_stopping:

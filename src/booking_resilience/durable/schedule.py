@@ -18,34 +18,21 @@ LEAST_PAUSE: Final = 0.05  # seconds: with a `base_delay` of 0, nothing is asked
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """Why a call must be tried again.
+    """Why a call must be tried again."""
 
-    Attributes:
-        is_try: Whether the function was called.
-        grows: Whether the next pause is longer.
-        least: The seconds that the error or the breaker asks for; 0 if none does.
-        is_fixed: Whether a breaker or a limit says when its next chance is, so that the pause doesn't grow.
-    """
-
-    is_try: bool
-    grows: bool
-    least: float
-    is_fixed: bool
+    is_try: bool  # the function was called
+    grows: bool  # the next pause is longer
+    least: float  # the seconds that the error or the breaker asks for, or 0
+    is_fixed: bool  # a breaker or a limit says when its next chance is, so that the pause doesn't grow
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long a call waits, and when it gives up. All in seconds.
+    """How long a call waits, and when it gives up. All in seconds."""
 
-    Attributes:
-        base_delay: The first pause, and the least.
-        max_delay: The longest pause that grows by itself.
-        give_up_after: After that long since the first try, no other pause is begun.
-    """
-
-    base_delay: float
-    max_delay: float
-    give_up_after: float
+    base_delay: float  # the first pause, and the least
+    max_delay: float  # the longest pause that grows by itself
+    give_up_after: float  # that long after the first try, no other pause is begun
 
     def pause(self, setbacks: int, draw: float, last: Setback) -> float:
         """Return the seconds to wait before the next try.

@@ -13,15 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from booking_resilience.durable.databases import (
-    PATIENCE,
-    checkpoint,
-    connect_file,
-    postgres_settings,
-    prepare_file,
-    probe_file,
-    trouble,
-)
+from booking_resilience.durable import databases
 
 SCHEMA: Final = "dbos"
 _ALONE: Final = 0x626F6F6B696E67  # the key of an advisory lock: "booking"
@@ -57,26 +49,23 @@ class Store:
         self.path: Path | None = Path(url.database) if self.is_sqlite else None
         self._prefix = "" if self.is_sqlite else f"{SCHEMA}."
         if self.path is not None:
-            self.engine: Any = sa.create_engine(url, creator=functools.partial(connect_file, self.path))
+            self.engine: Any = sa.create_engine(url, creator=functools.partial(databases.connect_file, self.path))
         else:
-            settings = postgres_settings(PATIENCE)
+            settings = databases.postgres_settings(databases.PATIENCE)
             self.engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)
 
     def _run(self, sql: str, **facts: Any) -> Any:
         """Run one statement in a transaction of its own; return its rows, or how many rows it changed."""
-        try:
-            with self.engine.begin() as connection:
-                result = connection.execute(self._sa.text(sql.format(p=self._prefix)), facts)
-                return result.fetchall() if result.returns_rows else result.rowcount
-        except self._failure as error:
-            raise trouble(error) from error
+        with databases.as_store_error(self._failure), self.engine.begin() as connection:
+            result = connection.execute(self._sa.text(sql.format(p=self._prefix)), facts)
+            return result.fetchall() if result.returns_rows else result.rowcount
 
     # Before and while it is used
 
     def prepare(self) -> None:
         """Look whether the database is ours or empty, and make the tables."""
         if self.path is not None:
-            prepare_file(self.path)
+            databases.prepare_file(self.path)
         else:
             self._run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         for statement in _TABLES:
@@ -92,28 +81,26 @@ class Store:
         if self.is_sqlite:
             yield
             return
-        try:
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                while not connection.execute(self._sa.text(f"SELECT pg_try_advisory_lock({_ALONE})")).scalar():
-                    time.sleep(0.1)
-                try:
-                    yield
-                finally:
-                    connection.execute(self._sa.text(f"SELECT pg_advisory_unlock({_ALONE})"))
-        except self._failure as error:
-            raise trouble(error) from error
+        with databases.as_store_error(self._failure), self.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not connection.execute(self._sa.text(f"SELECT pg_try_advisory_lock({_ALONE})")).scalar():
+                time.sleep(0.1)
+            try:
+                yield
+            finally:
+                connection.execute(self._sa.text(f"SELECT pg_advisory_unlock({_ALONE})"))
 
     def probe(self) -> None:
         """Return if the database could be written to now; another may hold it for 2 s without a commit."""
         if self.path is not None:
-            probe_file(self.path)
+            databases.probe_file(self.path)
         else:
             self._run("LOCK TABLE {p}workflow_status IN ROW EXCLUSIVE MODE")
 
     def tidy(self) -> None:
         """Put what was written ahead of a SQLite file into the file, now and then."""
         if self.path is not None:
-            checkpoint(self.path)
+            databases.checkpoint(self.path)
 
     # Calls that wait
 
@@ -121,10 +108,6 @@ class Store:
         """Return what is kept of a workflow's call, by the names of the columns; nothing if nothing is."""
         rows = self._run("SELECT * FROM {p}booking_resilience_calls WHERE id = :id", id=id)
         return dict(rows[0]._mapping) if rows else {}
-
-    def is_cancelled(self, id: str) -> bool:
-        """Tell whether a workflow was cancelled."""
-        return bool(self._run("SELECT 1 FROM {p}booking_resilience_calls WHERE id = :id AND cancelled = 1", id=id))
 
     def keep(self, id: str, **facts: Any) -> None:
         """Keep facts of a workflow's call, by the names of the columns; the others stay."""

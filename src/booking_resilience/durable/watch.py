@@ -28,7 +28,8 @@ class Watch:
     """
 
     def __init__(self, crew: Crew, lives: Any, keep_finished: float) -> None:
-        self._crew, self._engine, self._store, self._lives = crew, crew.engine, crew.store, lives
+        self._crew, self._engine, self._store = crew, crew.engine, crew.store
+        self.lives: Any = lives
         self._keep_finished = keep_finished
         self._clear_every = min(_CLEAR_EVERY, keep_finished + 1.0)
         self._last: dict[str, float] = {"clear": time.monotonic()}
@@ -61,7 +62,7 @@ class Watch:
                 is_troubled = False
 
     def _look(self) -> None:
-        self._lives.hold()
+        self.lives.hold()
         self._store.tidy()
         self._hand_on()
         if self._is_due("adopt", _ADOPT_EVERY):
@@ -118,7 +119,7 @@ class Watch:
                     logger.info("durable workflows: took over %d of process %s", len(left), id)
                 self._engine.resume(left)
                 self._store.remove_process(id)
-                self._lives.clear(id)
+                self.lives.clear(id)
         queues = {f"{QUEUE}{version}" for version in living}
         enqueued = self._store.enqueued()
         self._engine.resume([id for id, queue in enqueued if queue and queue.startswith(QUEUE) and queue not in queues])
@@ -128,6 +129,6 @@ class Watch:
         self._engine.resume(misfits)
 
     def _dead(self, ids: list[str]) -> set[str]:
-        now, free = time.monotonic(), self._lives.dead(ids)
+        now, free = time.monotonic(), self.lives.dead(ids)
         self._free_since = {id: self._free_since.get(id, now) for id in free}
-        return {id for id, since in self._free_since.items() if now - since >= self._lives.grace}
+        return {id for id, since in self._free_since.items() if now - since >= self.lives.grace}
