@@ -169,10 +169,16 @@ def test_a_full_disk_loses_nothing(benches: Benches, tmp_path: Path, caplog: pyt
         begun, gate = threading.Event(), threading.Event()
         bench = Bench(f"sqlite:///{disk}/durable.sqlite")
         try:
+            calls: list[int] = []
+
+            def fn() -> bool:
+                calls.append(1)
+                begun.set()
+                return gate.wait(60)
 
             async def body(durable: Durable) -> str:
                 for _ in range(150):
-                    await durable.call("store", lambda: begun.set() or gate.wait(60))
+                    await durable.call("store", fn)
                 return "done"
 
             booking = bench.submit(body)
@@ -189,6 +195,7 @@ def test_a_full_disk_loses_nothing(benches: Benches, tmp_path: Path, caplog: pyt
                 bench.durable.result(booking, timeout=0)
             filler.unlink()
             goes_on(bench, booking)
+            assert len(calls) == 150, "what had ended was not called again"
         finally:
             gate.set()
             bench.durable.stop(timeout=1.0)

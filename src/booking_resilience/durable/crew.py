@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from booking_resilience.durable.engine import Engine
+from booking_resilience.durable.outcomes import Outcome
 from booking_resilience.durable.schedule import Schedule
 from booking_resilience.durable.store import Store
 from booking_resilience.pipeline import Pipeline
@@ -28,6 +29,7 @@ class Crew:
     engine: Engine = field(init=False)
     runs: dict[str, Any] = field(default_factory=dict)  # by workflow
     trying: set[Any] = field(default_factory=set)  # the runs with a try under way, until its outcome is kept
+    known: dict[str, tuple[int, Outcome]] = field(default_factory=dict)  # the last call's, until it is kept
     misfits: set[str] = field(default_factory=set)  # workflows that this process could not run
     is_stopping: bool = False  # no more tries begin
 

@@ -145,10 +145,15 @@ class Run:
         self._calls += 1
 
         async def step() -> Outcome:
-            return {"called": operation, **await self._tries(operation, attempt)}
+            number, outcome = self.crew.known.get(self.id, (0, CANCELLED))
+            if number != self._calls or self._cancel_is_due():
+                outcome = await self._tries(operation, attempt)
+                self.crew.known[self.id] = self._calls, outcome
+            return {"called": operation, **outcome}
 
         try:
             kept = await self.crew.engine.step(step)
+            self.crew.known.pop(self.id, None)
         except asyncio.CancelledError:
             self._is_parked = True
             raise
