@@ -135,7 +135,7 @@ class Durable(Asked):
         if crew is None or watch is None:
             return
         crew.stop(timeout)
-        watch.close(1.0)
+        watch.close()
         crew.engine.close(5.0)
         watch.lives.close()
         crew.store.close()

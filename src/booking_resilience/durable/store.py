@@ -33,11 +33,7 @@ _TABLES: Final = (
 
 
 class Store:
-    """The database as this library sees it. For threads; everything blocks.
-
-    Args:
-        url: SQLAlchemy's URL.
-    """
+    """The database (SQLAlchemy's URL) as this library sees it. For threads; everything blocks."""
 
     def __init__(self, url: Any) -> None:
         import sqlalchemy as sa
@@ -45,18 +41,17 @@ class Store:
 
         self._sa, self._failure = sa, SQLAlchemyError
         self.url: Any = url
-        self.is_sqlite: bool = url.get_backend_name() == "sqlite"
-        self.path: Path | None = Path(url.database) if self.is_sqlite else None
-        self._prefix = "" if self.is_sqlite else f"{SCHEMA}."
+        self.path: Path | None = Path(url.database) if url.get_backend_name() == "sqlite" else None
+        self._prefix = f"{SCHEMA}." if self.path is None else ""
         if self.path is not None:
-            self.engine: Any = sa.create_engine(url, creator=functools.partial(databases.connect_file, self.path))
+            self._engine: Any = sa.create_engine(url, creator=functools.partial(databases.connect_file, self.path))
         else:
             settings = databases.postgres_settings(databases.PATIENCE)
-            self.engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)
+            self._engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)
 
     def _run(self, sql: str, **facts: Any) -> Any:
         """Run one statement in a transaction of its own; return its rows, or how many rows it changed."""
-        with databases.as_store_error(self._failure), self.engine.begin() as connection:
+        with databases.as_store_error(self._failure), self._engine.begin() as connection:
             result = connection.execute(self._sa.text(sql.format(p=self._prefix)), facts)
             return result.fetchall() if result.returns_rows else result.rowcount
 
@@ -78,10 +73,10 @@ class Store:
         The lock is asked for again and again: a statement that waits would have a snapshot, for the end of which the
         other's `CREATE INDEX CONCURRENTLY` waits.
         """
-        if self.is_sqlite:
+        if self.path is not None:
             yield
             return
-        with databases.as_store_error(self._failure), self.engine.connect() as connection:
+        with databases.as_store_error(self._failure), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             while not connection.execute(self._sa.text(f"SELECT pg_try_advisory_lock({_ALONE})")).scalar():
                 time.sleep(0.1)
@@ -202,4 +197,4 @@ class Store:
 
     def close(self) -> None:
         """Close the connections."""
-        self.engine.dispose()
+        self._engine.dispose()

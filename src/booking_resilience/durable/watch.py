@@ -19,13 +19,7 @@ _CLEAR_EVERY: Final = 20.0
 
 
 class Watch:
-    """Looks after the workflows of one process, and of those that died.
-
-    Args:
-        crew: The runs of this process.
-        lives: Tells which processes live.
-        keep_finished: Seconds after which finished workflows are removed.
-    """
+    """Looks after the workflows of one process, and of those that died."""
 
     def __init__(self, crew: Crew, lives: Any, keep_finished: float) -> None:
         self._crew, self._engine, self._store = crew, crew.engine, crew.store
@@ -42,10 +36,10 @@ class Watch:
         """Start the thread."""
         self._thread.start()
 
-    def close(self, timeout: float) -> None:
-        """End the thread."""
+    def close(self) -> None:
+        """End the thread; a look that takes longer than a second ends later."""
         self._end.set()
-        self._thread.join(timeout)
+        self._thread.join(1.0)
 
     def _watch(self) -> None:
         is_troubled = False
