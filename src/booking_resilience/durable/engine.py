@@ -14,12 +14,15 @@ import importlib.metadata
 import json
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from booking_resilience.durable.databases import as_store_error, connect_file, postgres_settings
 from booking_resilience.durable.errors import DurableStoreError, Parked
 from booking_resilience.durable.store import SCHEMA
+
+T = TypeVar("T")
 
 QUEUE: Final = "booking-resilience:"
 """Begins the name of each version's queue."""
@@ -200,7 +203,7 @@ def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
         yield list(ids[at : at + _CHUNK])
 
 
-def in_thread(fn: Callable[[], Any], timeout: float) -> Any:
+def in_thread(fn: Callable[[], T], timeout: float) -> T:
     """Return what `fn` returns, called in a daemon thread without the caller's context and event loop.
 
     Raises:
@@ -208,24 +211,17 @@ def in_thread(fn: Callable[[], Any], timeout: float) -> Any:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    ended: list[tuple[Any, BaseException | None]] = []
+    ended: Future[T] = Future()
 
     def run() -> None:
         try:
-            ended.append((fn(), None))
+            ended.set_result(fn())
         except BaseException as error:  # noqa: BLE001 - it is raised by who waits
-            ended.append((None, error))
+            ended.set_exception(error)
 
-    thread = threading.Thread(target=run, name="booking-resilience-durable-store", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if not ended:
-        raise DurableStoreError(f"the database doesn't answer within {timeout:g} s")
-    value, error = ended.pop()
+    threading.Thread(target=run, name="booking-resilience-durable-store", daemon=True).start()
     try:
         with as_store_error(SQLAlchemyError):
-            if error is not None:
-                raise error
-    finally:
-        del error
-    return value
+            return ended.result(timeout)
+    except TimeoutError as error:
+        raise DurableStoreError(f"the database doesn't answer within {timeout:g} s") from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeAlias
 
 from booking_resilience import deadlines
@@ -58,20 +58,15 @@ async def _on_loop(fn: Callable[[], Awaitable[Any]]) -> End:
 
 async def _in_thread(fn: Callable[[], Any]) -> End:
     """Call in a daemon thread, which neither a cancelled task nor a process that ends waits for."""
-    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-    ended: asyncio.Future[End] = loop.create_future()
-
-    def tell(end: End) -> None:
-        if not ended.done():
-            ended.set_result(end)
+    context = contextvars.copy_context()
+    ended: Future[End] = Future()
+    ended.set_running_or_notify_cancel()  # from now on it can't be cancelled
 
     def run() -> None:
         try:
-            end: End = context.run(fn), None
+            ended.set_result((context.run(fn), None))
         except BaseException as error:  # noqa: BLE001 - judged by who asked
-            end = None, error
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(tell, end)
+            ended.set_result((None, error))
 
     threading.Thread(target=run, name="booking-resilience-durable-try", daemon=True).start()
-    return await ended
+    return await asyncio.wrap_future(ended)
