@@ -98,7 +98,7 @@ def test_a_locked_file_acknowledges_nothing(benches: Benches) -> None:
 
 def test_a_file_that_is_gone_is_not_made_anew(benches: Benches, caplog: pytest.LogCaptureFixture) -> None:
     """A submission doesn't make a new file in the place of the old one; all goes on when it is back."""
-    made = benches()
+    made = benches(max_in_flight=4)  # a fresh one, which hasn't told of any trouble yet
     booking = made.call(failing(1))
     made.waits(booking)
     away = benches.path.with_suffix(".away")
