@@ -16,8 +16,8 @@ from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
 from booking_resilience.appwrite.sdk import plain_method
-from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.deadlines import deadline
+from booking_resilience.parts import Role, attempt_through
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
@@ -98,16 +98,16 @@ class Steps(Generic[T]):
 class Colour(Protocol):
     """How what may wait is done."""
 
-    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T] | Steps[T]) -> T:
-        """Make a call as the plan says, each attempt through the breaker."""
+    async def attempts(self, plan: Plan, pipeline: Pipeline | None, call: Call[T] | Steps[T]) -> T:
+        """Make a call as the plan says, each attempt through the pipeline's limits and breaker."""
         ...
 
     async def ask(self, call: Call[T], limit: float | None = None) -> T:
         """Make a call a single time, within `limit` seconds if that is not None."""
         ...
 
-    async def guarded(self, breaker: CircuitBreaker | None, steps: Steps[T]) -> T:
-        """Make several requests a single time, as one call through the breaker."""
+    async def guarded(self, pipeline: Pipeline, steps: Steps[T]) -> T:
+        """Make several requests a single time, as one call through the pipeline's limits and breaker."""
         ...
 
     async def pause(self, seconds: float) -> None:
@@ -120,16 +120,18 @@ class Colour(Protocol):
 
 
 class _Sync:
-    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T] | Steps[T]) -> T:
-        result: T = drive(plan, call.now)() if breaker is None else drive(plan, breaker.call)(call.now)
+    async def attempts(self, plan: Plan, pipeline: Pipeline | None, call: Call[T] | Steps[T]) -> T:
+        through = _layers(pipeline, is_async=False)
+        result: T = drive(plan, call.now)() if through is None else drive(plan, through)(call.now)
         return result
 
     async def ask(self, call: Call[T], limit: float | None = None) -> T:
         with _within(limit):
             return call.now()
 
-    async def guarded(self, breaker: CircuitBreaker | None, steps: Steps[T]) -> T:
-        return steps.now() if breaker is None else breaker.call(steps.now)
+    async def guarded(self, pipeline: Pipeline, steps: Steps[T]) -> T:
+        through = _layers(pipeline, is_async=False)
+        return steps.now() if through is None else cast("T", through(steps.now))
 
     async def pause(self, seconds: float) -> None:
         clock.sleep(seconds)
@@ -143,23 +145,33 @@ class _Async:
         with _within(limit):
             return await call.awaited()
 
-    async def guarded(self, breaker: CircuitBreaker | None, steps: Steps[T]) -> T:
-        return await (steps.awaited() if breaker is None else breaker.call_async(steps.awaited))
+    async def guarded(self, pipeline: Pipeline, steps: Steps[T]) -> T:
+        through = _layers(pipeline, is_async=True)
+        return await (steps.awaited() if through is None else through(steps.awaited))
 
     async def pause(self, seconds: float) -> None:
         await clock.sleep_async(seconds)
 
-    async def attempts(self, plan: Plan, breaker: CircuitBreaker | None, call: Call[T] | Steps[T]) -> T:
-        made = (
-            drive_async(plan, call.awaited)()
-            if breaker is None
-            else drive_async(plan, breaker.call_async)(call.awaited)
-        )
+    async def attempts(self, plan: Plan, pipeline: Pipeline | None, call: Call[T] | Steps[T]) -> T:
+        through = _layers(pipeline, is_async=True)
+        made = drive_async(plan, call.awaited)() if through is None else drive_async(plan, through)(call.awaited)
         result: T = await made
         return result
 
     async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
         return await pipeline.call_async(operation, call.awaited)
+
+
+def _layers(pipeline: Pipeline | None, *, is_async: bool) -> Callable[..., Any] | None:
+    """Return what a write passes through: limit, rate and breaker; None if there are none.
+
+    Nothing is hedged or left to a thread of its own: two that write at once couldn't tell what became of either.
+    """
+    if pipeline is None:
+        return None
+    roles: tuple[Role, ...] = ("limit", "rate")
+    parts = {role: part for role in roles if (part := pipeline.part(role)) is not None}
+    return attempt_through(pipeline.breaker, parts, is_async=is_async)
 
 
 def _within(limit: float | None) -> AbstractContextManager[None]:

@@ -78,7 +78,8 @@ def create_row_once(
             but not `unique()`.
         data: The row.
         permissions: The row's permissions, or None.
-        pipeline: How to call: each attempt to create passes through its breaker, the reading does not.
+        pipeline: How to call: each attempt to create passes through its limit, rate and breaker, the reading does
+            not; hedge, timeout and fallback take no part.
         operation: The operation's name, for events, logs and records.
         compare: The columns that tell that a stored row is the one that was sent; None for all that are sent.
 
@@ -141,9 +142,9 @@ class Creation(OnceRow[Row]):
         self._data, self._permissions = dict(data), permissions
         self._told = compared(self._data, check_compare(compare, self._data))
 
-    def attempt(self) -> tuple[CircuitBreaker | None, Call[Row]]:
+    def attempt(self) -> tuple[Pipeline, Call[Row]]:
         """Return what creates the row."""
-        return self.pipeline.breaker, self.store.create(*self._place, self._data, self._permissions)
+        return self.pipeline, self.store.create(*self._place, self._data, self._permissions)
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it is ours, else what to raise."""

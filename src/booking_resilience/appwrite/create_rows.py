@@ -46,10 +46,10 @@ def create_rows_once(
 ) -> list[Row]:
     """Create all rows or none; trying again never makes a second one, nor takes another's row for one of these.
 
-    Each attempt is a transaction of its own and passes through the pipeline's breaker as one call; the readings do
-    not. The commit has what is left of the deadline, `attempt_timeout` bounds the other requests. Rows are stored by
-    database and table, slot rows in the order of their IDs, others as given; `$createdAt` follows that order. Columns
-    whose name begins with a dollar sign are left out.
+    Each attempt is a transaction of its own and passes through the pipeline's limit, rate and breaker as one call;
+    the readings do not. The commit has what is left of the deadline, `attempt_timeout` bounds the other requests. Rows
+    are stored by database and table, slot rows in the order of their IDs, others as given; `$createdAt` follows that
+    order. Columns whose name begins with a dollar sign are left out.
 
     Args:
         tables: The SDK's `TablesDB`, or the older `Databases`, of a synchronous client.
@@ -179,7 +179,7 @@ class Creations(Once[list[Row]]):
             return done
         self._commit_failure = None
         try:
-            await colour.guarded(self.pipeline.breaker, Steps(self._transact))
+            await colour.guarded(self.pipeline, Steps(self._transact))
         except Exception as error:
             if not self._is_unread:
                 raise
@@ -249,7 +249,7 @@ class Creations(Once[list[Row]]):
         """Create the rows that are absent beside those that are ours, once; return what is there then."""
         self._todo = staging_order(findings.absent)
         try:
-            await colour.guarded(self.pipeline.breaker, Steps(self._transact))
+            await colour.guarded(self.pipeline, Steps(self._transact))
         except Exception as error:  # noqa: BLE001 - a reading tells what came of it
             logger.info("%s: some rows are still absent (%s)", self.operation, type(error).__name__)
         try:

@@ -45,7 +45,7 @@ def delete_row_once(
         table_id: The table's (or collection's) ID.
         row_id: The row's ID.
         expected: The row as it was read before, or columns that must still have these values; None for any.
-        pipeline: How to call: each attempt passes through its breaker.
+        pipeline: How to call: each attempt passes through its limit, rate and breaker.
         operation: The operation's name, for events, logs and records.
 
     Returns:
@@ -137,7 +137,7 @@ class Deletion(OnceRow[bool]):
             return done
         failure: Exception | None = None
         try:
-            await colour.guarded(self.pipeline.breaker, Steps(self._delete))
+            await colour.guarded(self.pipeline, Steps(self._delete))
         except RowConflictError:
             raise
         except Exception as error:

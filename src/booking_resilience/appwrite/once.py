@@ -19,7 +19,6 @@ from booking_resilience.appwrite.doubts import Doubts
 from booking_resilience.appwrite.endings import Ending
 from booking_resilience.appwrite.outcomes import mark_outcome
 from booking_resilience.appwrite.rows import Row, RowStore
-from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check, check_type
 from booking_resilience.deadlines import deadline, remaining_time
 from booking_resilience.pipeline import Pipeline
@@ -68,8 +67,8 @@ class Once(ABC, Generic[T]):
             self.let_go()
 
     @abstractmethod
-    def attempt(self) -> tuple[CircuitBreaker | None, Call[T] | Steps[T]]:
-        """Return what an attempt is, and the breaker that it passes through as a whole."""
+    def attempt(self) -> tuple[Pipeline | None, Call[T] | Steps[T]]:
+        """Return what an attempt is, and the pipeline that it passes through as a whole, or None."""
 
     def policy(self, policy: RetryPolicy) -> RetryPolicy:
         """Return the policy of the attempts, made of the pipeline's."""
@@ -107,9 +106,9 @@ class Once(ABC, Generic[T]):
             policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
         plan = dataclasses.replace(self.pipeline._plan, policy=self.policy(policy), operation=self.operation)
         plan = dataclasses.replace(plan, listener=self._ending.take, is_logged=False)
-        breaker, call = self.attempt()
+        pipeline, call = self.attempt()
         try:
-            result = await colour.attempts(plan, breaker, call)
+            result = await colour.attempts(plan, pipeline, call)
         except Exception as error:
             self.note(error)
             if not self.has_doubts():

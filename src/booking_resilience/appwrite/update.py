@@ -15,7 +15,6 @@ from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError
 from booking_resilience.appwrite.once import OnceRow, check_place
 from booking_resilience.appwrite.rows import Row
-from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check, check_type
 from booking_resilience.pipeline import Pipeline
 
@@ -44,7 +43,7 @@ def update_row_once(
         row_id: The row's ID.
         data: The columns to change, with their new values; at least one.
         expected: The row as it was read before, or columns that must still have these values; then it is read now.
-        pipeline: How to call: each attempt passes through its breaker.
+        pipeline: How to call: each attempt passes through its limit, rate and breaker.
         operation: The operation's name, for events, logs and records.
 
     Returns:
@@ -104,9 +103,9 @@ class Update(OnceRow[Row]):
             check("expected", expected, expected.updated_at is not None, "a row that says when it was changed")
             self._since = expected.updated_at
 
-    def attempt(self) -> tuple[CircuitBreaker | None, Steps[Row]]:
+    def attempt(self) -> tuple[Pipeline, Steps[Row]]:
         """Return what changes the row."""
-        return self.pipeline.breaker, Steps(self._change)
+        return self.pipeline, Steps(self._change)
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it has our change, else what to raise."""
