@@ -46,14 +46,21 @@ def failed(operation: str, error: BaseException) -> Outcome:
         return {"kind": "not_json", "text": str(error)}
     if isinstance(error, CallError):
         return _call_error(error.operation, error.type, error.text, error.verdict)
+    conflict = _conflict(error)
+    if conflict is not None:
+        return conflict
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return _call_error(operation, name, shown(error), classify(error))
+
+
+def _conflict(error: Any) -> Outcome | None:
     appwrite: Any = sys.modules.get("booking_resilience.appwrite")
     if appwrite is not None and isinstance(error, appwrite.RowConflictError):
         return {"kind": "row_conflict", "row_id": encode("row_id", error.row_id), "found": encode("row", error.found)}
     if appwrite is not None and isinstance(error, appwrite.SlotTakenError) and hasattr(error.start, "isoformat"):
         return {"kind": "slot_taken", "resource_id": str(error.resource_id), "start": error.start.isoformat()}
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return _call_error(operation, name, shown(error), classify(error))
+    return None
 
 
 def _call_error(operation: str, type_: str, text: str, verdict: Verdict) -> Outcome:
