@@ -172,8 +172,9 @@ def test_a_result_that_is_not_json_like_is_a_type_error(bench: Bench) -> None:
         calls.append(1)
         return {1}
 
-    with pytest.raises(TypeError, match="the result of store must be JSON-like data"):
+    with pytest.raises(TypeError, match="the result of store must be JSON-like data") as caught:
         bench.value(bench.call(fn))
+    assert caught.type.__name__ == "TypeError"
     assert calls == [1]
 
 

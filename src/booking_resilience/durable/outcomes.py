@@ -23,6 +23,9 @@ class NotJsonError(TypeError):
     """A result isn't JSON-like. A `TypeError` to all who see it; only here it is told from others."""
 
 
+NotJsonError.__name__ = "TypeError"  # by which logs and monitors name it
+
+
 def succeeded(name: str, value: object) -> Outcome:
     """Return the outcome of what returned a value; that of a `TypeError` if it isn't JSON-like."""
     try:
