@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import errno
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -288,6 +290,20 @@ def test_a_wish_to_wait_in_any_form(value: object, seconds: float | None) -> Non
     assert seconds_of(value) == seconds
 
 
+@pytest.fixture
+def elsewhere() -> Iterator[None]:
+    """Be in Tokyo, where the system can be told so."""
+    if not hasattr(time, "tzset"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_a_date_without_a_zone_is_utc() -> None:
     """A date ends with "-0000" where the zone isn't known; it may also come as bytes."""
     with virtual_time():
@@ -296,6 +312,7 @@ def test_a_date_without_a_zone_is_utc() -> None:
         assert seconds > 0
         assert seconds_of("Thu, 01 Jan 2099 00:00:00 -0000") == seconds
         assert seconds_of(b"Thu, 01 Jan 2099 00:00:00 GMT") == seconds
+        assert seconds_of("Thu, 01 Jan 2099 01:00:00 +0100") == seconds
 
 
 def test_a_header_is_found_without_case() -> None:
