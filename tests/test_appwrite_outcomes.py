@@ -132,7 +132,7 @@ def test_a_deadline_with_attempts_cut_one_off() -> None:
 def test_a_note_of_another_kind_is_none() -> None:
     """What isn't True or False under the note's name doesn't count."""
     error = TimeoutError()
-    error.__dict__["__booking_resilience_open__"] = "no"
+    error.__dict__["__booking_resilience_open__"] = ""
     assert outcome_unknown(error)
     mark_outcome(error, is_open=False)
     assert not outcome_unknown(error)
