@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from booking_resilience import CircuitBreaker, ErrorMonitor
+from booking_resilience import CircuitBreaker, ErrorMonitor, Pipeline
 from booking_resilience.dashboard import Health, HealthCheck, health
 from booking_resilience.load import ConcurrencyLimit, RateLimit
 from booking_resilience.testing import virtual_time
@@ -124,3 +124,14 @@ def test_the_worst_check_counts() -> None:
     found = health(breakers={"a": CircuitBreaker("a"), "b": broken()}, monitor=monitor, limits=[Places(5)])
     assert found.status == "down"
     assert [check.status for check in found.checks] == ["ok", "down", "degraded", "ok"]
+
+
+@pytest.mark.parametrize("given", [CircuitBreaker("a"), [Pipeline()], ["a"], {"a": None}])
+def test_what_is_no_breaker_is_named(given: Any) -> None:
+    """A single breaker, a pipeline or a name in place of breakers is a `TypeError` that says what is allowed."""
+    with pytest.raises(TypeError, match=r"must be (an iterable or a mapping of breakers|a CircuitBreaker), not"):
+        health(breakers=given)
+    with pytest.raises(
+        TypeError, match=r"must be (an iterable or a mapping of limits|a limit, which has a snapshot), not"
+    ):
+        health(limits=given)

@@ -114,7 +114,8 @@ class Dashboard:
         visitor = await visitor_of(scope, self._authorize)
         response: Response
         if visitor is None:
-            response = _json({"message": "not allowed"}, 403)
+            why = "not allowed" if self._authorize else "without authorize the dashboard answers only its own machine"
+            response = _json({"message": why}, 403)
         else:
             inner = _own_scope(scope, visitor)
             try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker
+from booking_resilience.checks import check_type
 from booking_resilience.events import BreakerState
 from booking_resilience.monitor import ErrorStats
 
@@ -75,12 +76,15 @@ def health(
         monitor: An `ErrorMonitor` or `FleetMonitor` whose alert to look at.
         limits: The limits to look at.
 
+    Raises:
+        TypeError: If `breakers` or `limits` is neither an iterable nor a mapping of such things.
+
     >>> health(breakers={"appwrite": CircuitBreaker("appwrite")})
     Health(status='ok', http_status=200, checks=(HealthCheck(name='appwrite', status='ok', detail='closed'),))
     """
     essential = isinstance(breakers, Mapping)
-    checks = [_of_breaker(name, each.snapshot(), essential=essential) for name, each in named(breakers)]
-    checks += [_of_limit(name, each.snapshot()) for name, each in named(limits)]
+    checks = [_of_breaker(name, each.snapshot(), essential=essential) for name, each in checked_breakers(breakers)]
+    checks += [_of_limit(name, each.snapshot()) for name, each in checked_limits(limits)]
     if monitor is not None:
         checks.append(_of_monitor(monitor.stats()))
     found = {check.status for check in checks}
@@ -93,6 +97,25 @@ def named(things: Any) -> list[tuple[str | None, Any]]:
     if isinstance(things, Mapping):
         return [(str(name), thing) for name, thing in things.items()]
     return [(None, thing) for thing in things]
+
+
+def checked_breakers(breakers: Any) -> list[tuple[str | None, CircuitBreaker]]:
+    """Return breakers with their names; `TypeError` if there is something else among them."""
+    check_type("breakers", breakers, isinstance(breakers, Iterable), "an iterable or a mapping of breakers")
+    found = named(breakers)
+    for _, breaker in found:
+        check_type("each of breakers", breaker, isinstance(breaker, CircuitBreaker), "a CircuitBreaker")
+    return found
+
+
+def checked_limits(limits: Any) -> list[tuple[str | None, Any]]:
+    """Return limits with their names; `TypeError` if there is something else among them."""
+    check_type("limits", limits, isinstance(limits, Iterable), "an iterable or a mapping of limits")
+    found = named(limits)
+    for _, limit in found:
+        is_right = callable(getattr(limit, "snapshot", None)) and not isinstance(limit, (type, CircuitBreaker))
+        check_type("each of limits", limit, is_right, "a limit, which has a snapshot")
+    return found
 
 
 def _of_breaker(name: str | None, found: BreakerSnapshot, *, essential: bool) -> HealthCheck:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from booking_resilience import clock
 from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker
-from booking_resilience.checks import check_type
 from booking_resilience.dashboard.mount import Breakers, Limits
-from booking_resilience.dashboard.readiness import is_full, named
+from booking_resilience.dashboard.readiness import checked_breakers, checked_limits, is_full, named
 from booking_resilience.events import BreakerEvent
 from booking_resilience.locks import new_lock
 from booking_resilience.monitor import DEFAULT_REDACTION
@@ -39,16 +38,13 @@ class Watched:
     """
 
     def __init__(self, breakers: Breakers, limits: Limits = ()) -> None:
-        self._breakers = _kept("breakers", breakers)
-        self._limits = _kept("limits", limits)
+        self._breakers = _kept(breakers)
+        self._limits = _kept(limits)
+        checked_breakers(self._breakers)
+        checked_limits(self._limits)
         self._lock = new_lock()
         self._known: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
         self.transitions: deque[Transition] = deque(maxlen=_KEPT)
-        for _, breaker in named(self._breakers):
-            check_type("each of breakers", breaker, isinstance(breaker, CircuitBreaker), "a CircuitBreaker")
-        for _, limit in named(self._limits):
-            is_right = callable(getattr(limit, "snapshot", None)) and not isinstance(limit, (type, CircuitBreaker))
-            check_type("each of limits", limit, is_right, "a limit, which has a snapshot")
         self._watch()
 
     def named(self) -> list[tuple[str, CircuitBreaker]]:
@@ -97,8 +93,7 @@ class Watched:
                 breaker.subscribe(_Listener(self.transitions))
 
 
-def _kept(name: str, given: Any) -> Any:
-    check_type(name, given, isinstance(given, Iterable), f"an iterable or a mapping of {name}")
+def _kept(given: Any) -> Any:
     return list(given) if isinstance(given, Iterator) else given
 
 

@@ -228,5 +228,5 @@ class Durable(Asked):
         check_text("operation", operation)
         run = current.get()
         if run is None or run.crew.workflows is not self._workflows:
-            raise RuntimeError(f"{operation} can only be called in a workflow of this Durable")
+            raise RuntimeError(f"{operation} can only be called in a workflow that durable.submit started")
         return run

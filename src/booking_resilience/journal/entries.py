@@ -61,7 +61,9 @@ def check_journal(journal: Any) -> None:
     for name in ("append", "read", "close"):
         method = getattr(journal, name, None)
         is_right = callable(method) and not isinstance(journal, type) and not is_coroutine_function(method)
-        check_type("journal", journal, is_right, f"a journal, whose {name} is a plain function")
+        check_type(
+            "journal", journal, is_right, f"a journal (SQLiteJournal(path), say), whose {name} is a plain function"
+        )
 
 
 class Page(NamedTuple):

@@ -93,7 +93,7 @@ class Hedge:
         percentile: float = 95.0,
         max_extra: float = 0.05,
     ) -> None:
-        check("idempotent", idempotent, idempotent is True, "True: a hedged call may be made twice")
+        check("idempotent", idempotent, idempotent is True, "True, as a hedged call may be made twice")
         check_number("delay", delay, or_none=True)
         check_number("percentile", percentile)
         check("percentile", percentile, percentile <= 100, "a number from 0 to 100")

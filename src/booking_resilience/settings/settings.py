@@ -34,8 +34,8 @@ class Settings:
     5
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source, self._lock = source, new_lock()
+    def __init__(self, source: SourceLike) -> None:
+        self._source, self._lock = Source(source), new_lock()
         self._objects: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self._tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self.reload()
@@ -54,7 +54,7 @@ class Settings:
             TypeError: If the source is neither a path nor a mapping.
             ValueError: If something is unknown or absurd; the text says where.
         """
-        return cls(Source(source))
+        return cls(source)
 
     def pipeline(self, name: str) -> Pipeline:
         """Return the pipeline of that name, always the same object.
