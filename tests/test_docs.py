@@ -2,7 +2,8 @@
 
 A `python` block runs, in the order of the page and in one namespace. A `text` block right after it is what it prints
 (`...` stands for anything). A block whose first line is `# NAME.py` is a file of that name, to be imported by what
-follows; a test file is run with pytest, and a file with a `text` block after it is a program, which is run by itself. A `toml` block that begins so is a file, too.
+follows; a test file is run with pytest, and a file with a `text` block after it is a program, which is run by itself.
+A `toml` block that begins so is a file, too.
 `<!-- not run: REASON -->` before a block keeps it from being run, `<!-- needs: MODULE -->` does so where that module
 isn't installed. A page that reads `APPWRITE_ENDPOINT` has an Appwrite server with the table `bookings`. A table after
 `<!-- defaults: NAME -->` is held against the signature of that name.

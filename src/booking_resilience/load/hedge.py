@@ -55,8 +55,8 @@ class Hedge:
     """Makes a second call where the first is slow, and takes whichever succeeds first: `Pipeline(hedge=Hedge(...))`.
 
     Only for calls that may be made twice: reads. The slower call is cancelled; a synchronous one is abandoned in its
-    daemon thread (at most 32, with as many nothing is hedged). A synchronous call costs a thread. Through a pipeline
-    with limits the second call takes a place and a turn of its own, without waiting, or isn't made.
+    daemon thread (while 32 of those still run, nothing is hedged). A synchronous call costs a thread. Through a
+    pipeline with limits the second call is made only if a place and a turn are free at once.
 
     Args:
         idempotent: Must be True: you say that making the call twice does no harm.

@@ -20,7 +20,7 @@ else:
 
 
 class Settings:
-    """Pipelines and their parts as their settings have them; made by `Settings.load`.
+    """Pipelines and their parts, made from a file, a mapping or the environment by `Settings.load`.
 
     The tables are `[pipelines.NAME]`, `[breakers.NAME]`, `[monitors.NAME]`, `[limits.NAME]` and `[rates.NAME]`; their
     keys are the arguments of `Pipeline`, `CircuitBreaker`, `ErrorMonitor`, `RateLimit`, and of `ConcurrencyLimit` where
