@@ -346,6 +346,7 @@ def test_groups_are_bounded() -> None:
     assert monitor.groups(1)[0].count == 1
 
 
+@pytest.mark.unwatched
 def test_memory_stays_flat_over_many_records() -> None:
     """However many records there are, the memory is that of the first thousands, and every count is exact."""
     run_fresh(record_many)
@@ -927,7 +928,7 @@ def test_recording_while_the_same_thread_reads_or_enters() -> None:
     records = [monitor.record(ValueError(number), operation="x") for number in range(3)]
 
     def interrupted(ledger: Any) -> list[ErrorRecord]:
-        kept: list[ErrorRecord] = ledger.records()
+        kept: list[ErrorRecord] = ledger.store.records()
         monitor.record(ValueError("in between"), operation="handler")
         assert monitor.recent() == kept
         return kept
@@ -939,7 +940,7 @@ def test_recording_while_the_same_thread_reads_or_enters() -> None:
 def test_interrupt_while_a_record_is_entered(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interrupt in the middle of entering a record comes out, and the monitor goes on working."""
     monitor = ErrorMonitor()
-    store = monitor._ledger._store
+    store = monitor._ledger.store
 
     def interrupted(_: ErrorRecord) -> bool:
         raise KeyboardInterrupt
@@ -1152,6 +1153,7 @@ def test_timestamps_can_be_frozen() -> None:
     assert done.stdout.strip() == "2026-02-03T04:05:06.789000+00:00"
 
 
+@pytest.mark.unwatched
 def test_constant_error_does_not_collect_marks() -> None:
     """An error that is recorded by ever new monitors, or after ever new clearings, does not grow."""
     error = ValueError("constant")

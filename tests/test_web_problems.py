@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExc
 from booking_resilience.appwrite import RowConflictError
 from booking_resilience.web import Resilience, ResilienceDjango, ResilienceWSGI, problem_for
 from booking_resilience.web.keys import IdempotentId
+from webdrive import wsgi
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,38 @@ def test_a_deadline_header_has_a_name_that_a_header_can_have(middleware: Any) ->
     for name in ("", "€", "a b", "a:"):
         with pytest.raises(ValueError, match="deadline_header must be"):
             middleware(lambda *_: None, deadline_header=name)
+
+
+def through_body(environ: Any, start_response: Any) -> Iterator[bytes]:
+    """Yield nothing, then fail."""
+    start_response("200 OK", [])
+    yield b""
+    yield b""
+    raise CircuitOpenError("backend", 1.0)
+
+
+def through_write(environ: Any, start_response: Any) -> list[bytes]:
+    """Write nothing, then fail."""
+    start_response("200 OK", [])(b"")
+    raise CircuitOpenError("backend", 1.0)
+
+
+@pytest.mark.parametrize("app", [through_body, through_write])
+def test_a_wsgi_response_without_content_is_replaced(app: Any) -> None:
+    """Empty chunks send nothing, so an error that comes after them is still answered."""
+    reply = wsgi(ResilienceWSGI(app))
+    assert (reply.status, reply.problem["title"]) == (503, "Service Unavailable")
+
+
+def test_a_wsgi_response_with_content_is_not_replaced() -> None:
+    """Once some content went out the server is given the error itself."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b""
+        yield b"part"
+        yield b""
+        raise CircuitOpenError("backend", 1.0)
+
+    with pytest.raises(CircuitOpenError):
+        wsgi(ResilienceWSGI(app))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import csv
 import dataclasses
 import datetime
@@ -118,14 +119,10 @@ def _context_text(context: dict[str, Any], limit: int) -> str:
     text = json.dumps(context, allow_nan=False)
     if len(guarded(text)) <= limit:
         return text
-    fits, too_many = 0, len(text)
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if len(guarded(json.dumps(_first_values(context, [middle])))) <= limit:
-            fits = middle
-        else:
-            too_many = middle
-    return json.dumps(_first_values(context, [fits]))
+    too_many = bisect.bisect_right(
+        range(len(text)), limit, key=lambda values: len(guarded(json.dumps(_first_values(context, [values]))))
+    )
+    return json.dumps(_first_values(context, [too_many - 1]))
 
 
 def _first_values(value: Any, left: list[int]) -> Any:

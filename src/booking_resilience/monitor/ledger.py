@@ -25,7 +25,7 @@ from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate, State
 from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity, set_number
 from booking_resilience.monitor.redact import Redactor
 from booking_resilience.monitor.stacks import attributes_of
-from booking_resilience.monitor.store import ErrorGroup, RecordStore
+from booking_resilience.monitor.store import RecordStore
 
 T = TypeVar("T")
 _BATCH = 16
@@ -58,6 +58,7 @@ class Ledger:
     Attributes:
         alerts: Events of the alert that nobody has been told of, oldest first.
         build: Makes a record.
+        store: Keeps the records; read in `read` only.
     """
 
     def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, outbox: Any) -> None:
@@ -70,7 +71,7 @@ class Ledger:
         self._key = next(_keys)
         _ledgers[self._key] = self
         self.build: Callable[..., ErrorRecord] = RecordBuilder(redact).build
-        self._store = RecordStore(capacity)
+        self.store: RecordStore = RecordStore(capacity)
         self._alert = Alert(rule, window)
         self._rate = SlidingRate(window, self._alert.exact)
         self._since: datetime.datetime | None = None
@@ -133,11 +134,11 @@ class Ledger:
         self._drain()  # what was put meanwhile, by those who found the lock taken
         return found
 
-    # What `read` is given:
+    # What `read` is given, beside what it reads in `store`:
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        now, store = clock.monotonic(), self._store
+        now, store = clock.monotonic(), self.store
         counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
         return ErrorStats(
             total=sum(counts.values()),
@@ -148,26 +149,18 @@ class Ledger:
             alert=self._event("firing", now) if self._alert.firing else None,
             dropped=store.dropped,
             unjournaled=0 if self._outbox is None else self._outbox.unjournaled,
-            groups=store.group_count(),
+            groups=store.group_count,
         )
-
-    def records(self) -> list[ErrorRecord]:
-        """Return the records that are kept, newest first."""
-        return self._store.records()
-
-    def groups(self) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first."""
-        return self._store.groups()
 
     def history(self, minutes: int) -> History:
         """Return how many records there were in each of the last minutes, and what the alert did."""
-        return self._store.history(clock.timestamp(), minutes, self._transitions)
+        return self.store.minutes.read(clock.timestamp(), minutes, self._transitions)
 
     def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
         """Go on with other settings."""
-        self._store.resize(capacity)
+        self.store.resize(capacity)
         self._alert = self._alert.renewed(rule, window)
-        self._rate.resize(window, self._alert.exact)
+        self._rate.window, self._rate.exact = window, self._alert.exact
         self._room = 0
 
     def _drain(self) -> None:
@@ -184,7 +177,7 @@ class Ledger:
                 self._lock.release()
 
     def _enter(self) -> None:
-        inbox, alert, rate, add = self._inbox, self._alert, self._rate, self._store.add
+        inbox, alert, rate, add = self._inbox, self._alert, self._rate, self.store.add
         latest = self._now()
         while inbox:
             record, now = inbox.popleft()
@@ -204,7 +197,7 @@ class Ledger:
                 self._tell(alert.after(rate, now, count), now)
             elif count > alert.top:
                 alert.top = count
-        self._store.settle()
+        self.store.settle()
         self._make_room()
 
     def _now(self) -> float:

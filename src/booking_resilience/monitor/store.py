@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.history import AlertTransition, History, MinuteTable
+from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.record import ErrorRecord, Outcome, Severity, as_datetime
 
 _FIRST, _LAST = 5, 20
@@ -101,6 +100,9 @@ class RecordStore:
 
     Each ring keeps the first 5 and the last 20 of each group. If that is still too much, the largest group loses one,
     so that no group ever displaces a smaller one. Not thread-safe by itself.
+
+    Attributes:
+        minutes: The records of each minute; `settle` first.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -109,7 +111,7 @@ class RecordStore:
         self._groups: dict[str, Group] = {}
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
         self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], int] = {}
-        self._minutes = MinuteTable()
+        self.minutes: MinuteTable = MinuteTable()
         self._new: dict[int, list[Any]] = {}  # a kind, and how many of it came in this minute since `settle`
         self._minute = 0.0
 
@@ -145,7 +147,7 @@ class RecordStore:
         for kind, count in self._new.values():
             tally = kind.category, kind.severity, kind.outcome
             self._tallies[tally] = self._tallies.get(tally, 0) + count
-            self._minutes.add(kind.fingerprint, kind.severity, self._minute, count)
+            self.minutes.add(kind.fingerprint, kind.severity, self._minute, count)
         self._new.clear()
 
     def resize(self, capacity: int) -> None:
@@ -169,13 +171,14 @@ class RecordStore:
         """How many records are no longer kept."""
         return self._common.dropped + self._critical.dropped
 
+    @property
+    def group_count(self) -> int:
+        """How many groups there are."""
+        return len(self._groups)
+
     def count(self, what: object) -> int:
         """Return how many records there were of a category, a severity or an outcome."""
         return sum(count for tally, count in self._tallies.items() if what in tally)
-
-    def history(self, now: float, minutes: int, transitions: Iterable[AlertTransition]) -> History:
-        """Return what there was in the last minutes."""
-        return self._minutes.read(now, minutes, transitions)
 
     def records(self) -> list[ErrorRecord]:
         """Return what is kept, newest first."""
@@ -196,7 +199,3 @@ class RecordStore:
             )
             for group in sorted(self._groups.values(), key=lambda group: group.last._number, reverse=True)
         ]
-
-    def group_count(self) -> int:
-        """Return how many groups there are."""
-        return len(self._groups)

@@ -166,7 +166,7 @@ class ResilienceWSGI(Edge[WSGIApp]):
 
             def observed_write(data: bytes) -> object:
                 nonlocal has_written
-                has_written = True
+                has_written = has_written or bool(data)
                 return write(data)
 
             return observed_write
@@ -182,15 +182,7 @@ class ResilienceWSGI(Edge[WSGIApp]):
             if replaced is None:
                 raise
             return replaced
-        return _ScopedBody(context, chunks, instead, stack)
+        return Body(context, chunks, instead, stack)
 
     def _names(self) -> tuple[str, str]:
         return environ_name(self._requests.header), environ_name("X-Request-ID")
-
-
-class _ScopedBody(Body):
-    """A response that keeps its request's scope alive."""
-
-    def __init__(self, *args: Any) -> None:
-        *rest, self._stack = args
-        super().__init__(*rest)

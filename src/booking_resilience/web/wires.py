@@ -57,12 +57,14 @@ def answer(start_response: StartResponse, problem: Problem, *, again: bool = Fal
 
 
 class Body:
-    """A WSGI response whose every step runs in the request's context, and whose first step may still fail well.
+    """A WSGI response whose every step runs in the request's context, and which can be replaced until it has content.
 
     Args:
         context: Where the application runs.
         chunks: What it returned.
-        instead: Given the error of the first step, returns the chunks of another response, or None to let it out.
+        instead: Given an error that comes before any content, returns the chunks of another response, or None to let
+            it out.
+        scope: What has to live as long as the response.
     """
 
     def __init__(
@@ -70,10 +72,11 @@ class Body:
         context: contextvars.Context,
         chunks: Iterable[bytes],
         instead: Callable[[Exception], list[bytes] | None],
+        scope: object = None,
     ) -> None:
-        self._context, self._chunks, self._instead = context, chunks, instead
+        self._context, self._chunks, self._instead, self._scope = context, chunks, instead, scope
         self._iterator: Iterator[bytes] | None = None
-        self._is_fresh = True
+        self._is_empty = True
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -86,12 +89,12 @@ class Body:
         except StopIteration:
             raise
         except Exception as error:
-            replaced = self._instead(error) if self._is_fresh else None
+            replaced = self._instead(error) if self._is_empty else None
             if replaced is None:
                 raise
             self._iterator = iter(replaced)
             chunk = next(self._iterator)
-        self._is_fresh = False
+        self._is_empty = self._is_empty and not chunk  # servers send the head with the first content (PEP 3333)
         return chunk
 
     def close(self) -> None:
