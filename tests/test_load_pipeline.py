@@ -335,6 +335,22 @@ class TestHedge:
         assert len(calls) == 1
         assert limit.snapshot().in_flight == 0
 
+    @pytest.mark.parametrize("parts", [{}, {"timeout": ThreadTimeout(20.0)}], ids=["plain", "with a timeout"])
+    def test_another_pipeline_around_it_is_asked_for_nothing(self, parts: Any) -> None:
+        """A second call takes a place of its own pipeline's limit, and none of one around that."""
+        outer, inner = ConcurrencyLimit("outer", limit=2), ConcurrencyLimit("inner", limit=2)
+        release, seen = threading.Event(), []
+
+        def slow() -> None:
+            seen.append((outer.snapshot().in_flight, inner.snapshot().in_flight))
+            if len(seen) == 1:
+                release.wait(20)
+
+        hedged = Pipeline(retry=ONCE, limit=inner, hedge=Hedge(idempotent=True, delay=0.02, max_extra=1.0))
+        Pipeline(retry=ONCE, limit=outer, **parts).call("op", hedged.call, "op", slow)
+        release.set()
+        assert seen == [(1, 1), (1, 2)]
+
     @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
     def test_places_of_tasks(self, loop: Any) -> None:
         """A second task holds a place until it has ended, and the first one's is free with the operation."""

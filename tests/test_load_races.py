@@ -58,7 +58,7 @@ def assert_whole(limit: ConcurrencyLimit, places: int) -> None:
     taken = [limit._take() for _ in range(places + 1)]
     assert [place is not None for place in taken] == [True] * places + [False]
     for place in taken[:places]:
-        limit._give_back(place, None, lost=True)
+        limit._give_back(place)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -694,6 +694,25 @@ def record_in_finalisers() -> None:
     assert monitor.stats().total == 200
 
 
+def test_only_a_flood_waits_for_the_thread_that_enters_it() -> None:
+    """While another thread enters records nobody waits for it, unless more than 10,000 wait: then 0.1 s at most."""
+    monitor, waits = ErrorMonitor(), list[float]()
+
+    class Taken:
+        def acquire(self, blocking: bool, timeout: float) -> bool:
+            waits.append(timeout if blocking else 0.0)
+            return False
+
+    ledger: Any = monitor._ledger
+    lock, ledger._lock = ledger._lock, Taken()
+    for number in range(10_003):
+        monitor.record(ValueError(number), operation="flood")
+    ledger._lock = lock
+    assert waits.count(0.1) == 3
+    assert waits.count(0.0) == len(waits) - 3
+    assert monitor.stats().total == 10_003
+
+
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_forked_child_starts_empty() -> None:
     """A forked child starts empty, without listeners, also if the lock was held; the parent keeps what it has."""

@@ -2,9 +2,11 @@
 
 `put` appends to an inbox. Its records are entered when somebody reads, when the alert may change, or when enough of
 them wait, by whichever thread gets the lock without waiting. So recording never waits: no thread for another, and no
-signal handler, finaliser or listener for the call that it interrupted. The lock is re-entrant, so that these may also
-read. Code that has interrupted its own thread while that was entering or reading enters nothing; the interrupted call
-enters what it put.
+signal handler, finaliser or listener for the call that it interrupted. Only a flood that the other thread can't keep up
+with is held up, by a tenth of a second at a time, so that memory stays bounded on free-threaded builds, too.
+
+The lock is re-entrant, so that signal handlers and their kin may also read. Code that has interrupted its own thread
+while that was entering or reading enters nothing; the interrupted call enters what it put.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from booking_resilience.monitor.store import RecordStore
 T = TypeVar("T")
 _BATCH = 16
 _MANY = 16
+_FLOOD = 10_000
+_FLOOD_WAIT = 0.1  # seconds
 _set_attributes = vars(BaseException)["__dict__"].__set__
 _ledgers: weakref.WeakValueDictionary[int, Ledger] = weakref.WeakValueDictionary()
 _keys = itertools.count(1)
@@ -164,7 +168,9 @@ class Ledger:
         self._room = 0
 
     def _drain(self) -> None:
-        while self._inbox and self._lock.acquire(False):
+        while self._inbox:
+            if not self._lock.acquire(True, _FLOOD_WAIT if len(self._inbox) > _FLOOD else 0.0):
+                return
             try:
                 if self._busy:
                     return
