@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 from collections.abc import Callable
@@ -369,6 +370,28 @@ class TestHedge:
             assert limit.snapshot().in_flight == 0
 
         loop.run(main)
+
+    @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
+    def test_a_loser_that_fails_while_it_is_cancelled(self, loop: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """What a cancelled call raises in the end is nobody's: the winner's result comes out, and nothing is logged."""
+        calls = []
+
+        async def slow() -> int:
+            calls.append(1)
+            if len(calls) == 2:
+                return 2
+            try:
+                await loop.hang()
+            finally:
+                raise ZeroDivisionError
+
+        async def main() -> None:
+            assert await Hedge(idempotent=True, delay=0.0, max_extra=1.0).call_async(slow) == 2
+            await loop.pass_on()
+
+        loop.run(main)
+        gc.collect()
+        assert caplog.text == ""
 
     def test_the_wrong_colour(self) -> None:
         """A function of the wrong colour is a `TypeError` in both."""

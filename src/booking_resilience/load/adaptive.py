@@ -150,8 +150,8 @@ class AdaptiveLimit(ConcurrencyLimit):
 
     def _learn(self, place: Place, seconds: float, now: float, error: BaseException | None) -> None:
         gradient: Gradient = self._gradient
-        if seconds < 0.0 or (error is None and 0.0 < now - gradient.newest < _EACH):
-            return  # the call began by a virtual clock that ended, or says nothing new
+        if (error is None and 0.0 < now - gradient.newest < _EACH) or seconds < 0.0:
+            return  # it says nothing new, or the call began by a virtual clock that ended
         if error is None or (sign := sign_of(error)) is Sign.ANSWER:
             gradient.answered(seconds, self._places - len(self._free), now)
         elif sign is Sign.OVERLOAD:

@@ -11,6 +11,7 @@ from typing import Any
 
 from booking_resilience.awaitables import not_awaitable
 from booking_resilience.callbacks import is_awaitable
+from booking_resilience.checks import is_a
 from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.locks import new_lock
 from booking_resilience.signals import TaskSignal, ThreadSignal
@@ -139,7 +140,6 @@ class TaskCall(OwnCall):
     def abandon(self) -> None:
         """Drop what it returns or raises."""
         self._is_abandoned = True
-        self.error = None  # its traceback leads back to this object
 
     async def _run(self) -> None:
         call, self._call = self._call, None
@@ -151,9 +151,10 @@ class TaskCall(OwnCall):
                     raise not_awaitable(call, "Hedge.call_async", "call")
                 self._value = await awaitable
         except BaseException as error:
-            if self._is_abandoned:
+            if not self._is_abandoned:
+                self.error = error
+            elif not is_a(error, Exception):
                 raise
-            self.error = error
         finally:
             call = None
             self.is_over = True

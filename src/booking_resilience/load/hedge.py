@@ -171,6 +171,7 @@ class Hedge:
         finally:
             for racer in racers:
                 racer.abandon()
+                racer.error = None  # its traceback leads back to the racer
             racers.clear()
         racers.append(winner)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import sys
 import threading
@@ -64,7 +65,7 @@ class RecordBuilder:
         self._origin = Origin(*this_process(), secrets.token_hex(4), redact)
         self._places = PlaceTable()
         self._find = self._places.find
-        self._types: dict[type, TypeFacts] = {}
+        self._facts = functools.lru_cache(_TYPES)(TypeFacts)
         self._busy = threading.local()
 
     def build(
@@ -215,13 +216,7 @@ class RecordBuilder:
 
     def _facts_of(self, kind: type) -> TypeFacts:
         """Return the facts of an exception type; those of a type with its own metaclass are never remembered."""
-        found = self._types.get(kind) if type(kind) is type else None
-        if found is None:
-            found = TypeFacts(kind)
-            if type(kind) is type:
-                self._types = self._types if len(self._types) < _TYPES else {}
-                self._types[kind] = found
-        return found
+        return self._facts(kind) if type(kind) is type else TypeFacts(kind)
 
 
 def _ends(items: Sequence[Any]) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ from booking_resilience.monitor.record import (
     Kind,
     Origin,
     Severity,
+    as_datetime,
     make_record,
     member_of,
     outcome_of,
@@ -193,6 +194,8 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     moment = datetime.datetime.fromisoformat(facts["timestamp"])
     if moment.tzinfo is None:
         raise ValueError(f"timestamp must have an offset from UTC, not {facts['timestamp']!r}")
+    seconds = moment.timestamp()
+    as_datetime(seconds)  # at the very ends of the calendar it raises
     known = {
         **facts,
         "category": member_of(ErrorCategory, facts["category"]),
@@ -206,7 +209,7 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     }
     kind = Kind(**{name: known[name] for name in Kind._fields})
     details = Details(**{name: known[name] for name in Details._fields})
-    return make_record(kind, details, facts["message"], moment, Origin(facts.get("host"), facts.get("pid")))
+    return make_record(kind, details, facts["message"], seconds, Origin(facts.get("host"), facts.get("pid")))
 
 
 _TEXT: tuple[str, Callable[[Any], bool]] = ("a string", lambda value: type(value) is str)

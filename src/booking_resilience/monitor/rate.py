@@ -81,10 +81,11 @@ class SlidingRate:
         """Count an event, which may lie before others; return how many there are."""
         moments = self._moments
         self.kept = kept = self.kept + 1
-        if moments and moment < moments[-1]:
+        newest = moments[-1] if moments else moment
+        if moment < newest:
             self._insert(moment)
-        elif len(moments) >= self.exact and moment - moments[-1] < self.window / _SLICES:
-            self._more[moments[-1]] += 1
+        elif len(moments) >= self.exact and moment - newest < self.window / _SLICES:
+            self._more[newest] += 1
         else:
             moments.append(moment)
         return self.count(moment) if moments[0] <= moment - self.window + _SLACK else kept

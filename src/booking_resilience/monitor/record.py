@@ -117,7 +117,7 @@ class ErrorRecord:
         _details: Details
         _kind: Kind
         _origin: Origin
-        _moment: float | datetime.datetime
+        _moment: float
         _number: int
 
     id: str
@@ -179,10 +179,11 @@ _set_details, _set_kind, _set_moment, set_number, _set_origin, _set_message = (
 )
 
 
-def make_record(
-    kind: Kind, details: Details, message: str, moment: float | datetime.datetime, origin: Origin = UNKNOWN
-) -> ErrorRecord:
-    """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept."""
+def make_record(kind: Kind, details: Details, message: str, moment: float, origin: Origin = UNKNOWN) -> ErrorRecord:
+    """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept.
+
+    The moment is in seconds since 1970.
+    """
     record = object.__new__(ErrorRecord)
     _set_kind(record, kind)
     _set_details(record, details)
@@ -225,9 +226,9 @@ def is_mild(error_type: type, outcome: Outcome) -> bool:
     return met_limit or outcome in ("recovered", "fell_back")
 
 
-def as_datetime(moment: float | datetime.datetime) -> datetime.datetime:
-    """Return a moment, which may be seconds since 1970, as an aware datetime."""
-    return moment if isinstance(moment, datetime.datetime) else datetime.datetime.fromtimestamp(moment, datetime.UTC)
+def as_datetime(moment: float) -> datetime.datetime:
+    """Return a moment, in seconds since 1970, as an aware datetime."""
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC)
 
 
 def _stacktrace(record: Any) -> str:

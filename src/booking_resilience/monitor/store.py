@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from booking_resilience.events import ErrorCategory
@@ -39,17 +39,15 @@ class ErrorGroup:
     last_seen: datetime.datetime
 
 
+@dataclass(slots=True)
 class Group:
-    """A group's count, and its records that are kept, oldest first."""
+    """A group: when it began, its last record, how many there were, and those that are kept, oldest first."""
 
-    __slots__ = ("common", "count", "critical", "first_seen", "last")
-
-    def __init__(self, record: ErrorRecord) -> None:
-        self.count: int = 0
-        self.first_seen: float | datetime.datetime = record._moment
-        self.last: ErrorRecord = record
-        self.common: list[ErrorRecord] = []
-        self.critical: list[ErrorRecord] = []
+    first_seen: float
+    last: ErrorRecord
+    count: int = 0
+    common: list[ErrorRecord] = field(default_factory=list)
+    critical: list[ErrorRecord] = field(default_factory=list)
 
 
 class _Ring:
@@ -106,7 +104,6 @@ class RecordStore:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
         self._common, self._critical = _Ring(capacity), _Ring(capacity)
         self._groups: dict[str, Group] = {}
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
@@ -117,13 +114,12 @@ class RecordStore:
 
     def add(self, record: ErrorRecord) -> bool:
         """Keep a record, and drop what that makes too many; tell whether it counts for the rate."""
-        kind = record._kind
+        kind, moment = record._kind, record._moment
         group = self._groups.get(kind.fingerprint)
         if group is None:
-            group = self._groups[kind.fingerprint] = Group(record)
+            group = self._groups[kind.fingerprint] = Group(moment, record)
         group.count += 1
         group.last = record
-        moment: Any = record._moment  # of a record that was made here, so seconds
         if not self._minute <= moment < self._minute + 60.0:
             self.settle()
             self._minute = moment // 60 * 60
@@ -152,7 +148,6 @@ class RecordStore:
 
     def resize(self, capacity: int) -> None:
         """Keep so many records from now on, and drop at once what that makes too many."""
-        self._capacity = capacity
         for ring in (self._common, self._critical):
             ring.capacity = capacity
             while (gone := ring.surplus()) is not None:
@@ -163,7 +158,7 @@ class RecordStore:
         group = self._groups[fingerprint]
         if not group.common and not group.critical:
             self._bare[fingerprint] = None
-            if len(self._bare) > self._capacity:
+            if len(self._bare) > self._common.capacity:
                 del self._groups[self._bare.popitem(last=False)[0]]
 
     @property
