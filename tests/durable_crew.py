@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from appwrite.query import Query
 from appwrite.services.tables_db import TablesDB
@@ -25,9 +25,6 @@ from booking_resilience.testing import AppwriteServer, Fault
 from durable_bench import eventually
 from durable_bookings import DATABASE, notes
 from redisserver import SOURCE, free_port
-
-if TYPE_CHECKING:
-    pass
 
 HERE = Path(__file__).resolve().parent
 TABLES = ("bookings", "rooms", "messages")

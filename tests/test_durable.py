@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,7 @@ pytest.importorskip("dbos")
 from booking_resilience import Pipeline
 from booking_resilience.appwrite import Row, RowConflictError, SlotTakenError
 from booking_resilience.durable import CallError, Durable, DurableStoreError, WorkflowCancelledError
+from booking_resilience.durable.run import run_workflow
 from booking_resilience.durable.values import decode, encode, is_same
 from booking_resilience.web import problem_for
 from booking_resilience.web.keys import IdempotentId
@@ -148,6 +151,38 @@ def test_the_same_id_is_the_same_workflow(bench: Bench) -> None:
             ask("unknown")
 
 
+@pytest.mark.parametrize("name", ["", " ", "a\0b", "\ud800", "x" * 256], ids=ascii)
+def test_an_id_that_no_database_keeps_is_rejected(bench: Bench, name: str) -> None:
+    """Such an ID is named when it is submitted, and unknown elsewhere."""
+    with pytest.raises(ValueError, match=r"^id must be a string .*, not '"):
+        bench.durable.submit(bench.case, "name", id=name)
+    asks: list[Any] = [bench.durable.result, bench.durable.try_now, bench.durable.cancel]
+    for ask in asks:
+        with pytest.raises(KeyError):
+            ask(name)
+        with pytest.raises(TypeError, match="id must be a string, not 5"):
+            ask(5)
+
+
+def test_a_result_that_is_not_json_like_is_a_type_error(bench: Bench) -> None:
+    """It is one in the workflow, after the call was made, and of `result`."""
+    calls: list[int] = []
+
+    def fn() -> set[int]:
+        calls.append(1)
+        return {1}
+
+    with pytest.raises(TypeError, match="the result of store must be JSON-like data") as caught:
+        bench.value(bench.call(fn))
+    assert caught.type.__name__ == "TypeError"
+    assert calls == [1]
+
+
+def test_an_error_with_any_text_is_tried_again(bench: Bench) -> None:
+    """A text that no database keeps as it is stops nothing."""
+    assert bench.value(bench.call(failing(2, lambda: ConnectionError("\ud800\0")))) == "done"
+
+
 def test_calls_follow_one_another(bench: Bench) -> None:
     """A second call of a workflow while the first runs is a `RuntimeError`, and so is one outside."""
 
@@ -176,6 +211,19 @@ def test_a_foreign_file_is_left_untouched(tmp_path: Path, content: bytes | None)
         Durable(f"sqlite:///{path}", version="1", pipeline=Pipeline()).start()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_workflow_that_is_stopped_is_not_reported() -> None:
+    """An event loop that ends doesn't report the workflows that are left where they are."""
+    loop, reported = asyncio.new_event_loop(), list[Any]()
+    loop.set_exception_handler(lambda _, context: reported.append(context))
+    crew: Any = SimpleNamespace(is_stopping=True)
+    task = loop.create_task(run_workflow(crew, "id", "name", "[]"))
+    loop.run_until_complete(asyncio.wait({task}))
+    loop.close()
+    del task
+    gc.collect()
+    assert reported == []
 
 
 def test_one_at_a_time(bench: Bench, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_locked_file_acknowledges_nothing(benches: Benches) -> None:
 
 def test_a_file_that_is_gone_is_not_made_anew(benches: Benches, caplog: pytest.LogCaptureFixture) -> None:
     """A submission doesn't make a new file in the place of the old one; all goes on when it is back."""
-    made = benches()
+    made = benches(max_in_flight=4)  # a fresh one, which hasn't told of any trouble yet
     booking = made.call(failing(1))
     made.waits(booking)
     away = benches.path.with_suffix(".away")
@@ -169,10 +169,16 @@ def test_a_full_disk_loses_nothing(benches: Benches, tmp_path: Path, caplog: pyt
         begun, gate = threading.Event(), threading.Event()
         bench = Bench(f"sqlite:///{disk}/durable.sqlite")
         try:
+            calls: list[int] = []
+
+            def fn() -> bool:
+                calls.append(1)
+                begun.set()
+                return gate.wait(60)
 
             async def body(durable: Durable) -> str:
                 for _ in range(150):
-                    await durable.call("store", lambda: begun.set() or gate.wait(60))
+                    await durable.call("store", fn)
                 return "done"
 
             booking = bench.submit(body)
@@ -189,6 +195,7 @@ def test_a_full_disk_loses_nothing(benches: Benches, tmp_path: Path, caplog: pyt
                 bench.durable.result(booking, timeout=0)
             filler.unlink()
             goes_on(bench, booking)
+            assert len(calls) == 150, "what had ended was not called again"
         finally:
             gate.set()
             bench.durable.stop(timeout=1.0)

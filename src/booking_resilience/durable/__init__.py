@@ -3,9 +3,9 @@
 Needs the extra `durable`. The database is a SQLite file for one machine, or PostgreSQL for a fleet.
 """
 
+from booking_resilience.durable.asked import Waiting
 from booking_resilience.durable.durable import Durable
 from booking_resilience.durable.errors import CallError, DurableStoreError, GaveUpError, WorkflowCancelledError
-from booking_resilience.durable.waiting import Waiting
 
 __all__ = ["CallError", "Durable", "DurableStoreError", "GaveUpError", "Waiting", "WorkflowCancelledError"]
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from booking_resilience.durable.engine import Engine
 from booking_resilience.durable.outcomes import Outcome
@@ -14,45 +14,24 @@ from booking_resilience.durable.schedule import Schedule
 from booking_resilience.durable.store import Store
 from booking_resilience.pipeline import Pipeline
 
-LOOSE: Final = 1.0
-"""Seconds after which the end of a run should be kept."""
-
 
 @dataclass(eq=False)
 class Crew:
-    """The runs of this process.
+    """The runs of this process."""
 
-    Attributes:
-        store: The database.
-        pipeline: What tries go through.
-        schedule: When calls are tried again.
-        version: The version of the workflows' code.
-        workflows: The workflows' functions, by name.
-        places: Bounds the tries that run at once.
-        engine: DBOS.
-        runs: The runs, by workflow.
-        trying: The runs with a try under way, until its outcome is kept.
-        tasks: Asynchronous tries.
-        known: Outcomes that could not be kept yet, by workflow and number of the call.
-        loose: Workflows whose runs ended, and when: is their end kept?
-        misfits: Workflows that this process could not run.
-        is_stopping: Whether no more tries begin.
-    """
-
+    process: str  # this process' ID
+    version: str  # of the workflows' code
     store: Store
     pipeline: Pipeline
     schedule: Schedule
-    version: str
-    workflows: dict[str, Callable[..., Awaitable[Any]]]
-    places: asyncio.Semaphore  # bound to DBOS' event loop when it is first waited for
+    workflows: dict[str, Callable[..., Awaitable[Any]]]  # by name
+    places: asyncio.Semaphore  # of tries that run at once; bound to DBOS' event loop when it is first waited for
     engine: Engine = field(init=False)
-    runs: dict[str, Any] = field(default_factory=dict)
-    trying: set[Any] = field(default_factory=set)
-    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
-    known: dict[tuple[str, int], Outcome] = field(default_factory=dict)
-    loose: dict[str, float] = field(default_factory=dict)
-    misfits: set[str] = field(default_factory=set)
-    is_stopping: bool = False
+    runs: dict[str, Any] = field(default_factory=dict)  # by workflow
+    trying: set[Any] = field(default_factory=set)  # the runs with a try under way, until its outcome is kept
+    known: dict[str, tuple[int, Outcome]] = field(default_factory=dict)  # the last call's, until it is kept
+    misfits: set[str] = field(default_factory=set)  # workflows that this process could not run
+    is_stopping: bool = False  # no more tries begin
 
     def stop(self, timeout: float) -> None:
         """Begin no more tries, and let those under way end within `timeout` seconds."""
@@ -60,5 +39,5 @@ class Crew:
         end = time.monotonic() + timeout
         while self.trying and time.monotonic() < end:
             time.sleep(0.01)
-        for task in list(self.tasks):
-            task.get_loop().call_soon_threadsafe(task.cancel)
+        for run in list(self.trying):
+            run.abandon()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from booking_resilience.checks import check_text
 from booking_resilience.durable.errors import DurableStoreError
-
-if TYPE_CHECKING:
-    import sqlite3
 
 PATIENCE: Final = 2.0  # seconds: as long as another may hold the database without a commit
 _LOAD: Final = 8.0  # seconds to wait for one's turn among others that do commit
@@ -59,8 +58,6 @@ def connect_file(path: Path, *, mode: str = "rw", timeout: float = PATIENCE) -> 
         mode: Of SQLite's URI: `rw`, `ro` or `rwc`.
         timeout: Seconds to wait for a lock.
     """
-    import sqlite3
-
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=False)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -73,37 +70,30 @@ def prepare_file(path: Path) -> None:
     Raises:
         DurableStoreError: If it can't be used, or holds something else; then it is left untouched.
     """
-    import sqlite3
-
-    try:
-        if not path.exists() and _ahead_of(path).exists():
-            raise DurableStoreError(f"{path} is gone, but its write-ahead log is still there")
-        if path.exists() and (path.stat().st_size or _ahead_of(path).exists()):
+    is_unclean = _ahead_of(path).exists()
+    if is_unclean and not path.exists():
+        raise DurableStoreError(f"{path} is gone, but its write-ahead log is still there")
+    with as_store_error(sqlite3.Error):
+        if is_unclean or (path.exists() and path.stat().st_size):
             _check_header(path)
             _refuse_foreign(path)
         with contextlib.closing(connect_file(path, mode="rwc")) as connection:
-            _take_lock(connection, path)
+            _take_lock(connection)
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    except sqlite3.Error as error:
-        raise trouble(error) from error
     if mode != "wal":
         raise DurableStoreError(f"{path}: SQLite can't use a write-ahead log (WAL) in this folder")
 
 
 def probe_file(path: Path) -> None:
     """Return if the file could be written to now; wait longer for the lock as long as others do commit."""
-    import sqlite3
-
     if not path.exists():
         raise DurableStoreError(f"{path} is gone")
     if hasattr(os, "statvfs") and (disk := os.statvfs(path.parent)).f_bavail * disk.f_frsize < _ROOM:
         raise DurableStoreError(f"{path}: the disk is full")
-    try:
+    with as_store_error(sqlite3.Error):
         _check_header(path)
         with contextlib.closing(connect_file(path)) as connection:
-            _take_lock(connection, path)
-    except sqlite3.Error as error:
-        raise trouble(error) from error
+            _take_lock(connection)
 
 
 def checkpoint(path: Path) -> None:
@@ -112,19 +102,13 @@ def checkpoint(path: Path) -> None:
     Raises:
         DurableStoreError: If the file is gone or damaged, and may be put right.
     """
-    import sqlite3
-
     if not path.exists():
         raise DurableStoreError(f"{path} is gone")
-    try:
+    with as_store_error(sqlite3.Error), contextlib.suppress(FileNotFoundError):  # nothing is open
         if _ahead_of(path).stat().st_size > _AHEAD:
             _check_header(path)
             with contextlib.closing(connect_file(path)) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except FileNotFoundError:  # nothing is open
-        pass
-    except (sqlite3.Error, OSError) as error:
-        raise trouble(error) from error
 
 
 def _ahead_of(path: Path) -> Path:
@@ -132,24 +116,15 @@ def _ahead_of(path: Path) -> Path:
 
 
 def _refuse_foreign(path: Path) -> None:
-    import sqlite3
-
-    def is_unclean() -> bool:  # in use, or a process died in the middle
-        return _ahead_of(path).exists() or path.with_name(f"{path.name}-journal").exists()
-
-    try:
-        names = _tables_of(path, "ro" if is_unclean() else _UNTOUCHED)
-    except sqlite3.OperationalError:
-        if not is_unclean():
-            raise
-        names = _tables_of(path, "rw")
+    mode = _UNTOUCHED
+    if _ahead_of(path).exists():  # in use, or a process died in the middle
+        mode = "ro"
+    elif path.with_name(f"{path.name}-journal").exists():  # a process died while it made the file
+        mode = "rw"
+    with contextlib.closing(connect_file(path, mode=mode)) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if names and "booking_resilience_calls" not in names:
         raise DurableStoreError(f"{path} holds the tables of something else: {', '.join(sorted(names)[:5])}")
-
-
-def _tables_of(path: Path, mode: str) -> set[str]:
-    with contextlib.closing(connect_file(path, mode=mode)) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _check_header(path: Path) -> None:
@@ -157,8 +132,6 @@ def _check_header(path: Path) -> None:
 
     Only SQLite may open the file in this process: to close it any other way gives back SQLite's locks.
     """
-    import sqlite3
-
     with contextlib.closing(connect_file(path, mode=_UNTOUCHED)) as connection:
         try:
             pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -170,33 +143,29 @@ def _check_header(path: Path) -> None:
         raise DurableStoreError(f"{path} is damaged: it is empty")
 
 
-def _take_lock(connection: sqlite3.Connection, path: Path) -> None:
-    """Take the write lock and give it back."""
+def _take_lock(connection: sqlite3.Connection) -> None:
+    """Take the write lock and give it back; wait longer as long as others keep it for themselves but do commit."""
     end = time.monotonic() + _LOAD
-    while not _locked(connection):
-        if time.monotonic() > end:
-            raise DurableStoreError(f"{path} is locked by another process")
-    connection.execute("ROLLBACK")
+    while True:
+        before = connection.execute("PRAGMA data_version").fetchone()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError:
+            is_load = connection.execute("PRAGMA data_version").fetchone() != before
+            if not is_load or time.monotonic() > end:
+                raise
 
 
-def _locked(connection: sqlite3.Connection) -> bool:
-    """Take the write lock; False if others kept it for themselves but committed meanwhile."""
-    import sqlite3
-
-    before = connection.execute("PRAGMA data_version").fetchone()
+@contextlib.contextmanager
+def as_store_error(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise `DurableStoreError` in the place of the database's errors, which are of these kinds."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError:
-        if connection.execute("PRAGMA data_version").fetchone() == before:
-            raise
-        return False
-    return True
-
-
-def trouble(error: BaseException) -> DurableStoreError:
-    """Return the error to raise for one of the database's."""
-    original = getattr(error, "orig", None) or error
-    return DurableStoreError(f"{type(original).__name__}: {original}".strip())
+        yield
+    except kinds as error:
+        original = getattr(error, "orig", None) or error
+        raise DurableStoreError(f"{type(original).__name__}: {original}".strip()) from error
 
 
 def postgres_settings(lock_timeout: float) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Durable workflows: what was acknowledged happens, once, after outages and crashes.
 
-`Durable` is what the application sees. `running` and `run` run workflows in this process, `engine` is DBOS, `store` is
-what is kept beside its tables, `watch` the thread that takes over from dead processes.
+`Durable` is what the application sees. `run` runs workflows in this process, `engine` is DBOS, `store` is what is kept
+beside its tables, `watch` the thread that takes over from dead processes.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ import importlib
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
 from booking_resilience.callbacks import is_coroutine_function
-from booking_resilience.checks import check_number, check_text, check_type, check_whole
-from booking_resilience.durable.asked import Asked
+from booking_resilience.checks import check_number, check_type, check_whole
+from booking_resilience.durable.asked import Asked, check_name, name_of, off_loop
 from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.databases import check_database, url_of
 from booking_resilience.durable.engine import WITHIN, Engine, in_thread
-from booking_resilience.durable.helpers import name_of, off_loop
 from booking_resilience.durable.lives import FileLives, SessionLives
-from booking_resilience.durable.run import Run, current
-from booking_resilience.durable.running import run_workflow
+from booking_resilience.durable.run import Run, current, run_workflow
 from booking_resilience.durable.schedule import Schedule
 from booking_resilience.durable.store import Store
 from booking_resilience.durable.tries import handed, through
@@ -40,7 +37,7 @@ class Durable(Asked):
 
     Args:
         database: `"sqlite:///bookings.db"` or `"postgresql://…"`.
-        version: The version of the workflows' code; give another one when the code changes.
+        version: The version of the workflows' code, 1 to 255 characters; give another one when the code changes.
         pipeline: What the calls go through.
         give_up_after: Seconds since a call's first try after which no pause is begun, 0 or more.
         base_delay: Seconds of the first pause, and the least of all, 0 or more.
@@ -66,7 +63,7 @@ class Durable(Asked):
         keep_finished: float = 604_800.0,
     ) -> None:
         check_database(database)
-        check_text("version", version)
+        check_name("version", version)
         check_type("pipeline", pipeline, isinstance(pipeline, Pipeline), "a Pipeline")
         check_number("give_up_after", give_up_after)
         check_number("base_delay", base_delay)
@@ -77,7 +74,6 @@ class Durable(Asked):
         self._schedule = Schedule(base_delay, max_delay, give_up_after)
         self._max_in_flight, self._keep_finished = max_in_flight, keep_finished
         super().__init__()
-        self._lives: Any = None
         self._watch: Watch | None = None
         self._lock = threading.Lock()  # held while it is started or stopped
 
@@ -94,40 +90,36 @@ class Durable(Asked):
             if self._crew is not None:
                 raise RuntimeError("this Durable is started already")
             importlib.import_module("dbos")  # a first import takes seconds, which are not the database's
-            abandoned = threading.Event()
+            is_awaited = [True]
             try:
-                self._crew, self._lives, self._watch = in_thread(functools.partial(self._open, abandoned), WITHIN)
-            except BaseException:
-                abandoned.set()
-                raise
+                self._crew, self._watch = in_thread(functools.partial(self._open, is_awaited), WITHIN)
+            finally:
+                is_awaited.clear()
 
-    def _open(self, abandoned: threading.Event) -> tuple[Crew, Any, Watch]:
-        url = url_of(self._database)
-        process = secrets.token_hex(16)
+    def _open(self, is_awaited: list[bool]) -> tuple[Crew, Watch]:
+        url, process = url_of(self._database), secrets.token_hex(16)
+        places = asyncio.Semaphore(self._max_in_flight)
         store = Store(url)
-        lives: Any = None
+        lives = SessionLives(store, process) if store.path is None else FileLives(store.path, process)
+        crew = Crew(process, self._version, store, self._pipeline, self._schedule, self._workflows, places)
+        body = functools.partial(run_workflow, crew)
+        crew.engine = Engine(url, process=process, version=self._version, body=body)
         try:
             with store.alone():
                 store.prepare()
-                lives = SessionLives(store, process) if store.path is None else FileLives(store.path, process)
                 lives.hold()
                 store.add_process(process, self._version)
-                places = asyncio.Semaphore(self._max_in_flight)
-                crew = Crew(store, self._pipeline, self._schedule, self._version, self._workflows, places)
-                body = functools.partial(run_workflow, crew)
-                engine = crew.engine = Engine(url, process=process, version=self._version, body=body)
-                engine.launch()
-            if abandoned.is_set():  # it took too long
-                engine.close(0.0)
+                crew.engine.launch()
+            if not is_awaited:  # it took too long
+                crew.engine.close(0.0)
                 raise RuntimeError("nobody waits for the start any more")
         except BaseException:
-            if lives is not None:
-                lives.close()
+            lives.close()
             store.close()
             raise
-        watch = Watch(crew, lives, process, self._keep_finished)
+        watch = Watch(crew, lives, self._keep_finished)
         watch.start()
-        return crew, lives, watch
+        return crew, watch
 
     def stop(self, timeout: float = 10.0) -> None:
         """Begin no more tries and let those under way end; workflows go on at the next start, here or elsewhere.
@@ -139,31 +131,27 @@ class Durable(Asked):
         check_number("timeout", timeout)
         with self._lock:
             crew, self._crew = self._crew, None
-            lives, watch = self._lives, self._watch
+            watch = self._watch
         if crew is None or watch is None:
             return
         crew.stop(timeout)
-        watch.close(1.0)
+        watch.close()
         crew.engine.close(5.0)
-        lives.close()
+        watch.lives.close()
         crew.store.close()
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:
         await off_loop(self.start)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await off_loop(self.stop)
 
     # Workflows
@@ -198,7 +186,7 @@ class Durable(Asked):
         Only in a workflow. `fn` may be called more than once, so it must be safe to repeat.
 
         Args:
-            operation: The operation's name.
+            operation: The operation's name, of 1 to 255 characters.
             fn: A function, which runs in a thread, or a coroutine function.
 
         Raises:
@@ -208,9 +196,7 @@ class Durable(Asked):
             TypeError: If its result isn't JSON-like data.
             RuntimeError: Outside of a workflow, or if another call of this workflow has not ended.
         """
-        run = self._run_of(operation)
-        if not callable(fn):
-            raise TypeError(f"fn must be a function, not {fn!r}")
+        run = self._run_of(operation, fn)
         return await run.call(operation, through(self._pipeline, operation, fn, args, kwargs))
 
     async def call_once(self, fn: Callable[..., Any], /, *args: Any, operation: str, **kwargs: Any) -> Any:
@@ -218,14 +204,14 @@ class Durable(Asked):
 
         It is called with `operation` and with this Durable's pipeline, and isn't wrapped in it.
         """
-        run = self._run_of(operation)
-        if not callable(fn):
-            raise TypeError(f"fn must be a function, not {fn!r}")
+        run = self._run_of(operation, fn)
         kwargs = {**kwargs, "operation": operation, "pipeline": self._pipeline}
         return await run.call(operation, handed(fn, args, kwargs))
 
-    def _run_of(self, operation: str) -> Run:
-        check_text("operation", operation)
+    def _run_of(self, operation: str, fn: object) -> Run:
+        """Return the run of the workflow that makes this call."""
+        check_name("operation", operation)
+        check_type("fn", fn, callable(fn), "a function")
         run = current.get()
         if run is None or run.crew.workflows is not self._workflows:
             raise RuntimeError(f"{operation} can only be called in a workflow of this Durable")

@@ -7,91 +7,83 @@ error: DBOS keeps an error of the database as the result of the step, or of the 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import importlib.metadata
 import json
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
-from booking_resilience.durable.databases import connect_file, postgres_settings, trouble
+from booking_resilience.durable.databases import as_store_error, connect_file, postgres_settings
 from booking_resilience.durable.errors import DurableStoreError, Parked
 from booking_resilience.durable.store import SCHEMA
+
+T = TypeVar("T")
 
 QUEUE: Final = "booking-resilience:"
 """Begins the name of each version's queue."""
 
-POLL: Final = 0.2
-"""Seconds between two looks for workflows to begin."""
-
-_NAME: Final = "booking-resilience"
-_THREADS: Final = 16
 WITHIN: Final = 9.0
 """Seconds that whoever starts or submits waits for the database."""
 
+_NAME: Final = "booking-resilience"
+_THREADS: Final = 16
+_POLL: Final = 0.2  # seconds between two looks for workflows to begin
 _SQLITE_PATIENCE: Final = 30.0  # seconds: as long as a lock may last before DBOS begins to pause between its attempts
+_CHUNK: Final = 500  # workflows in one statement
 
-_only_one = threading.Lock()
-_bodies: dict[str, Callable[..., Awaitable[Any]]] = {}
-_registered: list[Any] = []
+Body: TypeAlias = Callable[[str, str, str], Awaitable[dict[str, Any]]]
+"""Runs a workflow: gets its ID, its function's name and the arguments as JSON, returns the outcome."""
+
+_only_one = threading.Lock()  # held while DBOS is launched
 _closing: set[Engine] = set()
+_bodies: dict[str, Body] = {}  # of the one that is launched
 
 
 class Engine:
-    """DBOS, launched on a database. One at a time in a process.
+    """DBOS, launched on a database (SQLAlchemy's URL) for a version of the workflows. One at a time in a process."""
 
-    Args:
-        url: SQLAlchemy's URL.
-        process: This process' ID.
-        version: The version of the workflows' code.
-        body: Runs a workflow: gets its ID, its function's name and the arguments as JSON, returns the outcome.
-    """
-
-    def __init__(
-        self, url: Any, *, process: str, version: str, body: Callable[[str, str, str], Awaitable[dict[str, Any]]]
-    ) -> None:
+    def __init__(self, url: Any, *, process: str, version: str, body: Body) -> None:
         self._url, self._process, self._body = url, process, body
         self.queue: str = f"{QUEUE}{version}"
+        self._api: Any = importlib.import_module("dbos").DBOS
         self._dbos: Any = None
         self._queue: Any = None
-        self._closing: threading.Thread | None = None
 
     def launch(self) -> None:
-        """Launch DBOS.
+        """Launch DBOS; call it in a thread without an event loop.
 
         Raises:
             RuntimeError: If one is launched in this process already.
-            DurableStoreError: If the database can't be used, or doesn't answer for 9 s.
         """
-        while not _only_one.acquire(timeout=0.0 if not _closing else WITHIN):
-            if not _closing:
-                raise RuntimeError("only one Durable can be started in a process at a time")
+        if not _only_one.acquire(timeout=WITHIN if _closing else 0.0):
+            raise RuntimeError("only one Durable can be started in a process at a time")
         try:
-            in_thread(self._launch, WITHIN)
+            self._launch()
         except BaseException:
             self.close(0.0)
             raise
 
     def _launch(self) -> None:
-        from dbos import DBOS
-
-        if not _registered:
-            _registered.append(DBOS.workflow(name=_NAME, max_recovery_attempts=None)(_workflow))
+        _workflow()
         _bodies["now"] = self._body
         if self._url.get_backend_name() == "sqlite":
             path = Path(self._url.database)
             settings: dict[str, Any] = {"creator": functools.partial(connect_file, path, timeout=_SQLITE_PATIENCE)}
         else:
             settings = {"pool_pre_ping": True, "connect_args": postgres_settings(5.0)}
-        dbos = self._dbos = DBOS(
+        self._dbos = self._api(
             config={
                 "name": _NAME,
                 "system_database_url": self._url.render_as_string(hide_password=False),
                 "application_version": _NAME,
                 "executor_id": self._process,
                 "dbos_system_schema": SCHEMA,
-                "serializer": _facts(),
+                "serializer": _Facts(),
                 "log_level": "ERROR",
                 "use_listen_notify": False,
                 "enable_otlp": False,
@@ -100,90 +92,96 @@ class Engine:
                 "db_engine_kwargs": {"pool_size": _THREADS + 4, "pool_timeout": 5, **settings},
             }
         )
-        DBOS.listen_queues([self.queue])
-        DBOS.launch()
-        _fail_at_once(dbos)
-        self._queue = DBOS.register_queue(self.queue, polling_interval_sec=POLL, on_conflict="always_update")
+        self._api.listen_queues([self.queue])
+        self._api.launch()
+        _fail_at_once(self._dbos)
+        self._queue = self._api.register_queue(self.queue, polling_interval_sec=_POLL, on_conflict="always_update")
 
     def enqueue(self, id: str, name: str, arguments: str) -> None:
         """Keep a workflow, to be begun soon by a process of this version; nothing happens if the ID is there."""
         from dbos import SetWorkflowID
 
         with SetWorkflowID(id):
-            self._queue.enqueue(_registered[0], id, name, arguments)
+            self._queue.enqueue(_workflow(), id, name, arguments)
 
-    async def step(self, body: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    async def step(self, body: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
         """Return what `body` returns, or returned in an earlier run of the workflow.
 
         Raises:
             Parked: If that couldn't be kept, or this process doesn't run the workflow any more.
         """
-        from dbos import DBOS
-
-        async def call() -> dict[str, Any]:
-            return await body()
-
         try:
-            kept: dict[str, Any] = await DBOS.run_step_async({"name": "call"}, call)
+            kept: dict[str, Any] = await self._api.run_step_async({"name": "call"}, body)
         except Exception as error:  # every error of DBOS' own
             raise Parked from error
         return kept
 
     def resume(self, ids: Sequence[str]) -> None:
         """Have workflows that no process runs begun again by this version."""
-        from dbos import DBOS
-
-        for at in range(0, len(ids), 500):
-            DBOS.resume_workflows(list(ids[at : at + 500]), queue_name=self.queue)
+        for some in _chunks(ids):
+            self._api.resume_workflows(some, queue_name=self.queue)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove workflows."""
-        from dbos import DBOS
+        for some in _chunks(ids):
+            self._api.delete_workflows(some)
 
-        for at in range(0, len(ids), 200):
-            DBOS.delete_workflows(list(ids[at : at + 200]))
-
-    def arguments(self, id: str) -> tuple[str, str] | None:
-        """Return the name of a workflow's function and the arguments as JSON; None if there is no such workflow."""
-        found = self._find(id, load_input=True)
-        return None if found is None else (found.input["args"][1], found.input["args"][2])
+    def arguments(self, id: str) -> tuple[str, str]:
+        """Return the name of a workflow's function and the arguments as JSON."""
+        [found] = self._api.list_workflows(workflow_ids=[id])
+        _, name, arguments = found.input["args"]
+        return name, arguments
 
     def outcome(self, id: str) -> Any:
         """Return the outcome of a workflow that has ended; None if DBOS, or somebody through it, ended it."""
-        found = self._find(id, load_output=True)
-        return None if found is None else found.output
-
-    def _find(self, id: str, *, load_input: bool = False, load_output: bool = False) -> Any:
-        from dbos import DBOS
-
-        found = DBOS.list_workflows(workflow_ids=[id], load_input=load_input, load_output=load_output)
-        return found[0] if found else None
-
-    def _stop_dequeuing(self) -> None:
-        """End the thread that takes workflows from the queue, before the event loop that runs them ends."""
-        for event in getattr(self._dbos, "background_thread_stop_events", ()):
-            event.set()
-        for thread in threading.enumerate():
-            if thread.name == f"queue-worker-{self.queue}":
-                thread.join(1.0)
+        found = self._api.list_workflows(workflow_ids=[id])
+        return found[0].output if found else None
 
     def close(self, timeout: float) -> None:
         """End DBOS; a thread goes on with that if it takes longer."""
-
-        def destroy() -> None:
-            from dbos import DBOS
-
-            try:
-                self._stop_dequeuing()
-                DBOS.destroy()
-            finally:
-                _closing.discard(self)
-                _only_one.release()
-
         _closing.add(self)
-        self._closing = threading.Thread(target=destroy, name="booking-resilience-durable-end", daemon=True)
-        self._closing.start()
-        self._closing.join(timeout)
+        with contextlib.suppress(DurableStoreError):
+            in_thread(self._destroy, timeout)
+
+    def _destroy(self) -> None:
+        """End the thread that takes workflows from the queue, then the event loop that runs them, and all else."""
+        try:
+            for event in getattr(self._dbos, "background_thread_stop_events", ()):
+                event.set()
+            for thread in threading.enumerate():
+                if thread.name == f"queue-worker-{self.queue}":
+                    thread.join(1.0)
+            self._api.destroy()
+        finally:
+            _closing.discard(self)
+            _only_one.release()
+
+
+class _Facts:
+    """Writes JSON, and errors never: DBOS' `Serializer`."""
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, BaseException):
+            raise Parked from data
+        return json.dumps(data)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return json.loads(serialized_data)
+
+    def name(self) -> str:
+        return "booking_resilience_json"
+
+
+@functools.cache
+def _workflow() -> Any:
+    """Return the one workflow that DBOS knows."""
+    from dbos import DBOS
+
+    @DBOS.workflow(name=_NAME, max_recovery_attempts=None)
+    async def workflow(id: str, name: str, arguments: str) -> dict[str, Any]:
+        return await _bodies["now"](id, name, arguments)
+
+    return workflow
 
 
 def _fail_at_once(dbos: Any) -> None:
@@ -200,67 +198,30 @@ def _fail_at_once(dbos: Any) -> None:
     dbos._sys_db._retry_connection_errors = False
 
 
-def in_thread(fn: Callable[[], Any], timeout: float) -> Any:
+def _chunks(ids: Sequence[str]) -> Iterator[list[str]]:
+    for at in range(0, len(ids), _CHUNK):
+        yield list(ids[at : at + _CHUNK])
+
+
+def in_thread(fn: Callable[[], T], timeout: float) -> T:
     """Return what `fn` returns, called in a daemon thread without the caller's context and event loop.
 
     Raises:
         DurableStoreError: If it takes longer than `timeout` seconds, or the database is in trouble.
     """
-    ended: list[tuple[Any, BaseException | None]] = []
+    from sqlalchemy.exc import SQLAlchemyError
+
+    ended: Future[T] = Future()
 
     def run() -> None:
         try:
-            ended.append((fn(), None))
+            ended.set_result(fn())
         except BaseException as error:  # noqa: BLE001 - it is raised by who waits
-            ended.append((None, error))
+            ended.set_exception(error)
 
-    thread = threading.Thread(target=run, name="booking-resilience-durable-store", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if not ended:
-        raise DurableStoreError(f"the database doesn't answer within {timeout:g} s")
-    value, error = ended[0]
-    if error is None:
-        return value
+    threading.Thread(target=run, name="booking-resilience-durable-store", daemon=True).start()
     try:
-        raise told(error)
-    finally:
-        ended.clear()
-        del error
-
-
-def told(error: BaseException) -> BaseException:
-    """Return the error to raise for one that came out of DBOS."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if isinstance(error, SQLAlchemyError):
-        store = trouble(error)
-        store.__cause__ = error
-        return store
-    return DurableStoreError("the database could not be used") if isinstance(error, Parked) else error
-
-
-async def _workflow(id: str, name: str, arguments: str) -> dict[str, Any]:
-    """Be the one workflow that DBOS knows."""
-    outcome: dict[str, Any] = await _bodies["now"](id, name, arguments)
-    return outcome
-
-
-def _facts() -> Any:
-    from dbos import Serializer
-
-    class _Facts(Serializer):
-        """Writes JSON, and errors never."""
-
-        def serialize(self, data: Any) -> str:
-            if isinstance(data, BaseException):
-                raise Parked from data
-            return json.dumps(data)
-
-        def deserialize(self, serialized_data: str) -> Any:
-            return json.loads(serialized_data)
-
-        def name(self) -> str:
-            return "booking_resilience_json"
-
-    return _Facts()
+        with as_store_error(SQLAlchemyError):
+            return ended.result(timeout)
+    except TimeoutError as error:
+        raise DurableStoreError(f"the database doesn't answer within {timeout:g} s") from error

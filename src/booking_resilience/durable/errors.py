@@ -8,11 +8,13 @@
     ├── WorkflowCancelledError    somebody cancelled the workflow
     └── DurableStoreError         the database is gone, full, damaged or locked
 
-    BaseException
+    asyncio.CancelledError
     └── Parked                    leaves a workflow where it is; never seen outside
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from booking_resilience.errors import ResilienceError
 from booking_resilience.verdicts import Verdict
@@ -70,8 +72,9 @@ class DurableStoreError(ResilienceError):
     """The database is gone, full, damaged or locked, or holds something else. Nothing was acknowledged."""
 
 
-class Parked(BaseException):
+class Parked(asyncio.CancelledError):
     """Ends a run of a workflow and leaves the workflow where it is, to be run again.
 
-    No `Exception`, so that neither a workflow's own code nor DBOS takes it for the workflow's end.
+    A cancellation, so that neither a workflow's own code nor DBOS takes it for the workflow's end, and no event loop
+    reports it as an error that nobody looked at.
     """

@@ -1,29 +1,27 @@
 """Which processes live: each holds a lock that the kernel, or PostgreSQL, takes back when the process dies.
 
-A frozen process still holds its lock. A child made by `fork` closes what it inherited, else it would hold its dead
+A frozen process still holds its lock. A child made by `fork` lets go of what it inherited, else it would hold its dead
 parent's lock.
 """
 
 from __future__ import annotations
 
 import os
-import weakref
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar
 
-from booking_resilience.durable.databases import postgres_settings, trouble
-from booking_resilience.durable.errors import DurableStoreError
+from booking_resilience.durable.databases import as_store_error, postgres_settings
 from booking_resilience.durable.store import Store
-from booking_resilience.locks import new_lock
 
-GRACE: Final = {True: 0.0, False: 3.0}
-"""Seconds that a lock must be free before its process counts as dead; a process can lose its session, but no file."""
-
-_alive: weakref.WeakSet[Any] = weakref.WeakSet()
+_held: set[int] = set()
+"""The descriptors of this process' locks: of a file, or of a session's socket."""
 
 
 class FileLives:
     """Locks on files in a folder beside the SQLite file."""
+
+    grace: ClassVar[float] = 0.0
+    """Seconds that a lock must be free before its process counts as dead; a process can't lose a file."""
 
     def __init__(self, path: Path, id: str) -> None:
         self._folder = path.with_name(f"{path.name}-processes")
@@ -31,19 +29,16 @@ class FileLives:
         self._fd: int | None = None
 
     def hold(self) -> None:
-        """Take this process' own lock."""
+        """Take this process' own lock, unless it is held."""
         import fcntl
 
         if self._fd is not None:
             return
-        try:
+        with as_store_error(OSError):
             self._folder.mkdir(exist_ok=True)
-            fd = os.open(self._folder / self._id, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise DurableStoreError(f"{self._folder}: {error}") from error
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        self._fd = fd
-        _alive.add(self)
+            self._fd = os.open(self._folder / self._id, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        _held.add(self._fd)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def dead(self, ids: list[str]) -> set[str]:
         """Return which of these processes have died."""
@@ -72,62 +67,54 @@ class FileLives:
 
     def close(self) -> None:
         """Give the lock back."""
-        self.after_fork()
+        if self._fd is not None:
+            _held.discard(self._fd)
+            os.close(self._fd)
+        self._fd = None
         self.clear(self._id)
-
-    def after_fork(self) -> None:
-        """Close what a child has inherited; the lock stays the parent's."""
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
 
 
 class SessionLives:
     """Advisory locks of PostgreSQL, each held by a session of its own."""
 
+    grace: ClassVar[float] = 3.0
+    """The same: a process that lives may lose its session, and takes its lock again."""
+
     def __init__(self, store: Store, id: str) -> None:
         self._store, self._id = store, id
         self._connection: Any = None
-        self._lock = new_lock()
+        self._fd = -1  # its socket
 
     def hold(self) -> None:
         """Take this process' own lock, again if its session was lost."""
         import psycopg
 
-        with self._lock:
+        try:
             if self._connection is not None:
-                try:
-                    self._connection.execute("SELECT 1")
-                except psycopg.Error:
-                    self._connection.close()
-                    self._connection = None
-                else:
-                    return
-            url = self._store.url.set(drivername="postgresql").render_as_string(hide_password=False)
-            try:
-                connection = psycopg.connect(url, autocommit=True, **postgres_settings(2.0))
-                for setting in ("idle = 2", "interval = 1", "count = 3"):  # for a machine that died
-                    connection.execute(f"SET tcp_keepalives_{setting}".encode())
-                connection.execute("SELECT pg_advisory_lock(%s)", (key_of(self._id),))
-            except psycopg.Error as error:
-                raise trouble(error) from error
-            self._connection = connection
-            _alive.add(self)
+                self._connection.execute("SELECT 1")
+                return
+        except psycopg.Error:
+            self.close()
+        url = self._store.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        with as_store_error(psycopg.Error):
+            connection = psycopg.connect(url, autocommit=True, **postgres_settings(2.0))
+            for setting in ("idle = 2", "interval = 1", "count = 3"):  # for a machine that died
+                connection.execute(f"SET tcp_keepalives_{setting}".encode())
+            connection.execute("SELECT pg_advisory_lock(%s)", (key_of(self._id),))
+        self._connection, self._fd = connection, connection.fileno()
+        _held.add(self._fd)
 
     def dead(self, ids: list[str]) -> set[str]:
         """Return which of these processes hold no lock."""
         import psycopg
 
-        with self._lock:
-            if self._connection is None:
-                return set()
-            try:
-                rows = self._connection.execute(
-                    "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' "
-                    "AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-                ).fetchall()
-            except psycopg.Error as error:
-                raise trouble(error) from error
+        if self._connection is None:  # it was stopped meanwhile
+            return set()
+        with as_store_error(psycopg.Error):
+            rows = self._connection.execute(
+                "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory' "
+                "AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            ).fetchall()
         held = {key for (key,) in rows}
         return {id for id in ids if id != self._id and key_of(id) not in held}
 
@@ -136,18 +123,10 @@ class SessionLives:
 
     def close(self) -> None:
         """Give the lock back."""
-        with self._lock:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def after_fork(self) -> None:
-        """Close the socket that a child has inherited, without a word to the server."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, connection.fileno(), inheritable=False)  # what its finaliser writes then goes nowhere
-            os.close(nothing)
+            _held.discard(self._fd)
+            connection.close()
 
 
 def key_of(id: str) -> int:
@@ -155,10 +134,13 @@ def key_of(id: str) -> int:
     return int(id[:15], 16)
 
 
-def _after_fork() -> None:
-    for lives in list(_alive):
-        lives.after_fork()
+def _let_go() -> None:
+    """Have a child's copies of the descriptors lead nowhere, so that nothing it does reaches the parent's lock."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in _held:
+        os.dup2(nothing, fd, inheritable=False)
+    os.close(nothing)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_let_go)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib
-import math
+import sys
 from typing import Any, Final, TypeAlias
 
 from booking_resilience.durable.errors import CallError, GaveUpError, WorkflowCancelledError
@@ -18,7 +17,13 @@ Outcome: TypeAlias = dict[str, Any]
 """JSON-like; its `kind` tells which of the functions below made it."""
 
 CANCELLED: Final[Outcome] = {"kind": "cancelled"}
-_CONFLICTS: Final = "booking_resilience.appwrite"
+
+
+class NotJsonError(TypeError):
+    """A result isn't JSON-like. A `TypeError` to all who see it; only here it is told from others."""
+
+
+NotJsonError.__name__ = "TypeError"  # by which logs and monitors name it
 
 
 def succeeded(name: str, value: object) -> Outcome:
@@ -40,82 +45,64 @@ def failed(operation: str, error: BaseException) -> Outcome:
         return CANCELLED
     if isinstance(error, GaveUpError):
         return gave_up(error.operation, error.attempts, error.error)
+    if isinstance(error, NotJsonError):
+        return {"kind": "not_json", "text": str(error)}
     if isinstance(error, CallError):
         return _call_error(error.operation, error.type, error.text, error.verdict)
+    conflict = _conflict(error)
+    if conflict is not None:
+        return conflict
     kind = type(error)
-    if kind.__module__.startswith(_CONFLICTS) and kind.__name__ == "RowConflictError":
-        return {
-            "kind": "row_conflict",
-            "row_id": encode("row_id", _of(error, "row_id")),
-            "found": encode("row", _of(error, "found")),
-        }
-    if kind.__module__.startswith(_CONFLICTS) and kind.__name__ == "SlotTakenError":
-        resource, start = _of(error, "resource_id"), _of(error, "start")
-        return {"kind": "slot_taken", "resource_id": str(resource), "start": start.isoformat()}
-    return _call_error(operation, type_of(error), shown(error), classify(error))
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return _call_error(operation, name, shown(error), classify(error))
+
+
+def _conflict(error: Any) -> Outcome | None:
+    appwrite: Any = sys.modules.get("booking_resilience.appwrite")
+    if appwrite is not None and isinstance(error, appwrite.RowConflictError):
+        return {"kind": "row_conflict", "row_id": encode("row_id", error.row_id), "found": encode("row", error.found)}
+    if appwrite is not None and isinstance(error, appwrite.SlotTakenError) and hasattr(error.start, "isoformat"):
+        return {"kind": "slot_taken", "resource_id": str(error.resource_id), "start": error.start.isoformat()}
+    return None
+
+
+def _call_error(operation: str, type_: str, text: str, verdict: Verdict) -> Outcome:
+    facts = {"operation": operation, "type": type_, "text": text, "verdict": dataclasses.asdict(verdict)}
+    return {"kind": "call_error", **facts}
 
 
 def shown(error: BaseException) -> str:
-    """Return the error's text, redacted and cut to a length; its type's name if it has no text."""
-    return Cleaner(DEFAULT_REDACTION).text(text_of(error)) or type(error).__name__
+    """Return the error's text, redacted, cut to a length, as a database keeps it; its type's name if it has none."""
+    return Cleaner(DEFAULT_REDACTION).text(text_of(error)).replace("\0", "\\0") or type(error).__name__
 
 
-def type_of(error: BaseException) -> str:
-    """Return the name of the error's type, with its module unless it is built in."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def open_outcome(outcome: Outcome) -> Any:
-    """Return what a call or a workflow returned, or raise what it raised."""
+def open_outcome(outcome: Outcome, cause: BaseException | None = None) -> Any:
+    """Return what a call or a workflow returned, or raise what it raised, from the original error if it is at hand."""
     if outcome["kind"] == "value":
         return decode(outcome["value"])
-    raise error_of(outcome)
+    try:
+        raise _error_of(outcome) from cause
+    finally:
+        del cause
 
 
-def error_of(outcome: Outcome) -> Exception:
-    """Return the error that an outcome stands for."""
+def _error_of(outcome: Outcome) -> Exception:
     match outcome["kind"]:
         case "cancelled":
             return WorkflowCancelledError("the workflow was cancelled")
         case "gave_up":
             return GaveUpError(outcome["operation"], outcome["attempts"], outcome["error"])
         case "not_json":
-            return TypeError(outcome["text"])
+            return NotJsonError(outcome["text"])
         case "row_conflict":
-            return _conflict("RowConflictError", decode(outcome["row_id"]), decode(outcome["found"]))
+            from booking_resilience.appwrite import RowConflictError
+
+            return RowConflictError(decode(outcome["row_id"]), decode(outcome["found"]))
         case "slot_taken":
-            start = datetime.datetime.fromisoformat(outcome["start"])
-            return _conflict("SlotTakenError", outcome["resource_id"], start)
+            from booking_resilience.appwrite import SlotTakenError
+
+            return SlotTakenError(outcome["resource_id"], datetime.datetime.fromisoformat(outcome["start"]))
         case _:
-            verdict = _verdict(outcome["verdict"])
+            facts = outcome["verdict"]
+            verdict = Verdict(**{**facts, "category": ErrorCategory(facts["category"])})
             return CallError(outcome["operation"], outcome["type"], outcome["text"], verdict)
-
-
-def _conflict(name: str, *facts: object) -> Exception:
-    error: Exception = getattr(importlib.import_module(_CONFLICTS), name)(*facts)
-    return error
-
-
-def _of(error: BaseException, name: str) -> Any:
-    return getattr(error, name)
-
-
-def _call_error(operation: str, type_: str, text: str, verdict: Verdict) -> Outcome:
-    facts = dataclasses.asdict(verdict)
-    facts["category"] = verdict.category.value
-    if verdict.retry_after is not None and math.isinf(verdict.retry_after):
-        facts["retry_after"] = "infinite"
-    return {"kind": "call_error", "operation": operation, "type": type_, "text": text, "verdict": facts}
-
-
-def _verdict(facts: dict[str, Any]) -> Verdict:
-    wait = facts["retry_after"]
-    return Verdict(
-        transient=facts["transient"],
-        sent=facts["sent"],
-        category=ErrorCategory(facts["category"]),
-        status=facts["status"],
-        type=facts["type"],
-        retry_after=math.inf if wait == "infinite" else wait,
-    )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import inspect
+import json
 import logging
 import random
 import time
@@ -11,250 +15,269 @@ from typing import Any, Final, Never
 
 from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.errors import DurableStoreError, Parked
-from booking_resilience.durable.outcomes import (
-    CANCELLED,
-    Outcome,
-    error_of,
-    failed,
-    gave_up,
-    open_outcome,
-    shown,
-    succeeded,
-)
-from booking_resilience.durable.tries import Attempt, made, refusal_of, setback_of
-from booking_resilience.locks import new_lock
+from booking_resilience.durable.outcomes import CANCELLED, Outcome, failed, gave_up, open_outcome, shown, succeeded
+from booking_resilience.durable.schedule import refusal_of, setback_of
+from booking_resilience.durable.tries import Attempt, End, begin
+from booking_resilience.durable.values import decode
 
 logger: logging.Logger = logging.getLogger("booking_resilience.durable")
 current: ContextVar[Run | None] = ContextVar("booking_resilience_durable_run", default=None)
 
-_LONGEST_SLEEP: Final = 3600.0  # seconds; event loops bear no endless timers
+_LOOK_AGAIN: Final = 0.5  # seconds, for a cancellation while the database is in trouble
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a call has come that hasn't ended; the store has columns of these names."""
+
+    call: int  # its number among the calls of the workflow, from 1
+    operation: str
+    attempts: int = 0
+    setbacks: int = 0  # that made its pauses longer
+    error: str | None = None  # the last one's text, redacted
+    since: float = dataclasses.field(default_factory=time.time)  # seconds since 1970, as `next_try`
+    next_try: float | None = None  # None while it doesn't wait
 
 
 class Run:
-    """One run of a workflow.
+    """One run of a workflow."""
 
-    Args:
-        crew: The runs of this process.
-        id: The workflow's ID.
-        state: What is kept of the call that waited when it ran last, or None.
-        ended: How many of its calls have ended.
-    """
-
-    def __init__(self, crew: Crew, id: str, state: dict[str, Any] | None, ended: int) -> None:
+    def __init__(self, crew: Crew, id: str, state: dict[str, Any], ended: int) -> None:
         self.crew: Crew = crew
         self.id: str = id
-        self.ended: int = ended
-        self.calls: int = 0
-        self.is_busy: bool = False
-        self.is_parked: bool = False
-        self.is_misfit: bool = False
-        self._state = state or {}
-        self.is_cancelled: bool = bool(self._state.get("cancelled"))
+        self.progress: Progress = Progress(0, "")
+        self._state = state  # what is kept of the call that waited when it ran last, or nothing
+        self._ended = ended  # so many of its calls have ended in earlier runs
+        self._calls = 0
+        self._task: asyncio.Task[End] | None = None  # the try under way
+        self._is_busy = self._is_parked = False
+        self._is_cancelled = bool(state.get("cancelled"))
         self._is_told = False  # of the cancellation
-        self._lock = new_lock()
         self._loop = asyncio.get_running_loop()
-        self._rung = asyncio.Event()
-        self._waits = self._is_woken = False
+        self._pause: asyncio.Event | None = None  # set when it is to end early
         self._original: BaseException | None = None
-        self.operation: str = ""
-        self.attempts: int = 0
-        self.setbacks: int = 0
-        self.error: str | None = None
-        self.since: float | None = None
-        self.next_try: float | None = None
 
     # Asked and told by other threads
-
-    def cancel(self) -> None:
-        """Make the next call raise `WorkflowCancelledError`."""
-        self.is_cancelled = True
-        self.ring()
-
-    def wake(self) -> bool:
-        """End the pause; tell whether there is one."""
-        with self._lock:
-            if not self._waits:
-                return False
-            self._is_woken = True
-        self.ring()
-        return True
-
-    def ring(self) -> None:
-        """Have it look at what has changed."""
-        try:
-            self._loop.call_soon_threadsafe(self._rung.set)
-        except RuntimeError:  # the loop was closed
-            pass
 
     @property
     def waits(self) -> bool:
         """Whether it is in a pause."""
-        return self._waits
+        return self._pause is not None
+
+    def wake(self) -> bool:
+        """End the pause; tell whether there is one."""
+        pause = self._pause
+        if pause is None:
+            return False
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(pause.set)
+        return True
+
+    def cancel(self) -> None:
+        """Make the next call raise `WorkflowCancelledError`."""
+        if not self._is_cancelled:
+            self._is_cancelled = True
+            self.wake()
+
+    def abandon(self) -> None:
+        """Cancel the try that is under way."""
+        task = self._task
+        if task is not None:
+            self._loop.call_soon_threadsafe(task.cancel)
+
+    # The workflow
+
+    async def outcome(self, name: str, arguments: str) -> Outcome:
+        """Return how the workflow of this name ended.
+
+        Raises:
+            Parked: If it is to be run again.
+        """
+        fn = self.crew.workflows.get(name)
+        if fn is None:
+            await self._misfit(f"it doesn't know the workflow {name!r}")
+        args, kwargs = (decode(part) for part in json.loads(arguments))
+        try:
+            inspect.signature(fn).bind(*args, **kwargs)
+        except TypeError as error:
+            await self._misfit(f"{name}: {error}")
+        try:
+            outcome = succeeded(f"the result of {name}", await fn(*args, **kwargs))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the workflow's own, which is its end
+            outcome = failed(name, error)
+        if self._is_parked:  # and its code has swallowed that
+            raise Parked
+        if self._calls < self._ended:
+            await self._misfit(f"it ends after {self._calls} calls, {self._ended} were made")
+        return outcome
+
+    def _park(self) -> Never:
+        """Leave the workflow where it is."""
+        self._is_parked = True
+        raise Parked
+
+    async def _misfit(self, why: str) -> Never:
+        """Leave the workflow where it is until a version runs it that fits."""
+        version = self.crew.version
+        text = f"version {version!r} cannot run it: {why}"
+        facts: dict[str, Any] = {"error": text, "misfit": version, "next_try": None}
+        if self._state.get("call") != self._ended + 1:  # nothing is kept of the call that waits
+            facts |= {"operation": self.progress.operation, "attempts": 0, "since": time.time()}
+        try:
+            await asyncio.to_thread(self.crew.store.keep, self.id, **facts)
+        except DurableStoreError:  # then it is run again, and found out again
+            self._park()
+        self.crew.misfits.add(self.id)
+        logger.warning("workflow %s waits: %s", self.id, text)
+        self._park()
 
     # A call
 
     async def call(self, operation: str, attempt: Attempt) -> Any:
         """Return what a call returned, now or in an earlier run, or raise what it raised."""
-        if self.is_busy:
+        if self._is_busy:
             raise RuntimeError(f"{operation}: another call of this workflow has not ended; await one after the other")
-        if self.is_parked or self.crew.is_stopping:
-            self.park()
-        self.is_busy = True
+        if self._is_parked or self.crew.is_stopping:
+            self._park()
+        self._is_busy = True
+        self._calls += 1
+
+        async def step() -> Outcome:
+            number, outcome = self.crew.known.get(self.id, (0, CANCELLED))
+            if number != self._calls or self._cancel_is_due():
+                outcome = await self._tries(operation, attempt)
+                self.crew.known[self.id] = self._calls, outcome
+            return {"called": operation, **outcome}
+
         try:
-            kept = await self._kept(operation, attempt)
-        except (Parked, asyncio.CancelledError):
-            self.is_parked = True
+            kept = await self.crew.engine.step(step)
+            self.crew.known.pop(self.id, None)
+        except asyncio.CancelledError:
+            self._is_parked = True
             raise
         finally:
-            self.is_busy = False
+            self._is_busy = False
             self.crew.trying.discard(self)
         if kept["called"] != operation:
-            await self.misfit(f"call {self.calls} is {operation!r} in this version, and was {kept['called']!r}")
+            await self._misfit(f"call {self._calls} is {operation!r} in this version, and was {kept['called']!r}")
         if kept["kind"] == "cancelled":
             self._is_told = True
         original, self._original = self._original, None
-        if kept["kind"] == "value":
-            return open_outcome(kept)
         try:
-            raise error_of(kept) from original
+            return open_outcome(kept, original)
         finally:
             del original
 
-    def park(self) -> Never:
-        """Leave the workflow where it is."""
-        self.is_parked = True
-        raise Parked
-
-    async def misfit(self, why: str) -> Never:
-        """Leave the workflow where it is until a version runs it that fits."""
-        version = self.crew.version
-        text = f"version {version!r} cannot run it: {why}"
-        facts: dict[str, Any] = {"error": text, "misfit": version, "next_try": None}
-        if self._state.get("call") != self.ended + 1:  # nothing is kept of the call that waits
-            facts |= {"operation": self.operation, "attempts": 0, "since": time.time()}
-        try:
-            await asyncio.to_thread(self.crew.store.keep, self.id, **facts)
-        except DurableStoreError:  # then it is run again, and found out again
-            self.park()
-        self.is_misfit = True
-        logger.warning("workflow %s waits: %s", self.id, text)
-        self.park()
-
-    async def _kept(self, operation: str, attempt: Attempt) -> Outcome:
-        number = self.calls = self.calls + 1
-
-        async def body() -> Outcome:
-            outcome = self.crew.known.get((self.id, number))
-            if outcome is None or (self._cancel_is_due() and outcome != CANCELLED):
-                outcome = await self._tries(operation, number, attempt)
-                self.crew.known[self.id, number] = outcome
-            return {"call": number, "called": operation, **outcome}
-
-        kept = await self.crew.engine.step(body)
-        self.crew.known.pop((self.id, number), None)
-        return kept
-
-    async def _tries(self, operation: str, number: int, attempt: Attempt) -> Outcome:
-        self._begin(operation, number)
+    async def _tries(self, operation: str, attempt: Attempt) -> Outcome:
+        self._begin(operation)
         while True:
-            await self._pause()
-            error: BaseException | None = refusal_of(self.crew.pipeline)
-            value = None
-            if error is None and not self._cancel_is_due():
-                async with self.crew.places:
-                    if self.crew.is_stopping:
-                        self.park()
-                    error = refusal_of(self.crew.pipeline)
-                    if error is None and not self._cancel_is_due():
-                        self.crew.trying.add(self)
-                        value, error = await made(attempt, self.crew.tasks)
-                        if isinstance(error, asyncio.CancelledError) and self.crew.is_stopping:
-                            self.park()
-                        await self._look_for_cancel()
+            await self._wait()
+            value: Any = None
+            async with self.crew.places:
+                if self.crew.is_stopping:
+                    self._park()
+                error: BaseException | None = refusal_of(self.crew.pipeline)
+                if error is None and not self._cancel_is_due():
+                    value, error = await self._try(attempt)
             if self._cancel_is_due():
                 return CANCELLED
             if error is None:
                 return succeeded(f"the result of {operation}", value)
-            outcome = await self._after(operation, error)
+            outcome = await self._after(error)
             if outcome is not None:
                 return outcome
             self.crew.trying.discard(self)
 
-    def _begin(self, operation: str, number: int) -> None:
+    def _begin(self, operation: str) -> None:
         """Take up where an earlier run was interrupted in a pause of this call."""
-        kept = self._state if self._state.get("call") == number else {}
-        self.operation = operation
-        self.attempts, self.setbacks = kept.get("attempts") or 0, kept.get("setbacks") or 0
-        self.error, self.since = kept.get("error"), kept.get("since") or time.time()
-        self.next_try = kept.get("next_try")
-        self._number = number
+        self.progress = Progress(self._calls, operation)
+        if self._state.get("call") == self._calls:
+            kept = {name: self._state[name] for name in vars(self.progress)}
+            self.progress = Progress(**{**kept, "operation": operation})
 
-    async def _after(self, operation: str, error: BaseException) -> Outcome | None:
-        """Return the outcome if the error is final; else note when to try again, and return None."""
-        crew, now = self.crew, time.time()
-        setback = setback_of(error, crew.pipeline)
-        if setback is None:
-            self._original = error
-            return failed(operation, error)
-        self.attempts += setback.is_try
-        self.setbacks += setback.grows
-        self.error = shown(error) if setback.is_try or self.error is None else self.error
-        pause = crew.schedule.pause(self.setbacks, random.random(), setback)
-        if crew.schedule.is_too_long(pause, now, self.since or now):
-            self._original = error
-            return gave_up(operation, self.attempts, self.error)
-        self.next_try = now + pause
-        if setback.is_try:
-            await self._keep()
-        return None
-
-    async def _keep(self) -> None:
-        facts = {
-            "call": self._number, "operation": self.operation, "attempts": self.attempts, "setbacks": self.setbacks,
-            "error": self.error, "since": self.since, "next_try": self.next_try, "misfit": None, "woken": 0,
-        }  # fmt: skip
-        try:
-            await asyncio.to_thread(self.crew.store.keep, self.id, **facts)
-        except DurableStoreError as error:  # the pause goes on all the same, and the next one is kept again
-            logger.info("workflow %s: its pause could not be kept: %s", self.id, error)
-
-    async def _pause(self) -> None:
+    async def _wait(self) -> None:
         """Wait until the next try, unless somebody cancels or asks for it now."""
-        if self.next_try is None:
+        if self.progress.next_try is None:
             return
-        end = time.monotonic() + self.next_try - time.time()
-        with self._lock:
-            self._waits, self._is_woken = True, False
+        pause = self._pause = asyncio.Event()
         try:
-            while (left := end - time.monotonic()) > 0 and not self._is_woken and not self._cancel_is_due():
-                if self.crew.is_stopping:
-                    self.park()
-                self._rung.clear()
-                try:
-                    async with asyncio.timeout(min(left, _LONGEST_SLEEP)):
-                        await self._rung.wait()
-                except TimeoutError:
-                    pass
+            if not self._cancel_is_due():
+                async with asyncio.timeout(self.progress.next_try - time.time()):
+                    await pause.wait()
+        except TimeoutError:
+            pass
         finally:
-            with self._lock:
-                self._waits = False
-            self.next_try = None
-        if self.crew.is_stopping:
-            self.park()
+            self._pause = self.progress.next_try = None
 
-    # Cancellation
-
-    def _cancel_is_due(self) -> bool:
-        return self.is_cancelled and not self._is_told
-
-    async def _look_for_cancel(self) -> None:
-        """Look whether another process has cancelled it while the try was under way."""
-        while not self.is_cancelled:
+    async def _try(self, attempt: Attempt) -> End:
+        """Make one try, and look whether the workflow was cancelled meanwhile."""
+        self.crew.trying.add(self)
+        task = self._task = begin(attempt)
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+            self._task = None
+        end: End = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        if isinstance(end[1], asyncio.CancelledError) and self.crew.is_stopping:
+            self._park()
+        while not self._is_cancelled:
             try:
-                self.is_cancelled = await asyncio.to_thread(self.crew.store.is_cancelled, self.id)
+                state = await asyncio.to_thread(self.crew.store.state, self.id)
+                self._is_cancelled = bool(state.get("cancelled"))
+                break
             except DurableStoreError:
                 if self.crew.is_stopping:
-                    self.park()
-                await asyncio.sleep(0.5)
-            else:
-                return
+                    self._park()
+                await asyncio.sleep(_LOOK_AGAIN)
+        return end
+
+    async def _after(self, error: BaseException) -> Outcome | None:
+        """Return the outcome if the error is final; else note when to try again, and return None."""
+        progress, schedule = self.progress, self.crew.schedule
+        setback = setback_of(error, self.crew.pipeline)
+        if setback is None:
+            self._original = error
+            return failed(progress.operation, error)
+        progress.attempts += setback.is_try
+        progress.setbacks += setback.grows
+        if setback.is_try or progress.error is None:
+            progress.error = shown(error)
+        next_try = time.time() + schedule.pause(progress.setbacks, random.random(), setback)
+        if next_try > progress.since + schedule.give_up_after:
+            self._original = error
+            return gave_up(progress.operation, progress.attempts, progress.error)
+        progress.next_try = next_try
+        if setback.is_try:
+            try:
+                await asyncio.to_thread(self.crew.store.keep, self.id, **vars(progress), misfit=None, woken=0)
+            except DurableStoreError as trouble:  # the pause goes on all the same, and the next one is kept again
+                logger.info("workflow %s: its pause could not be kept: %s", self.id, trouble)
+        return None
+
+    def _cancel_is_due(self) -> bool:
+        return self._is_cancelled and not self._is_told
+
+
+async def run_workflow(crew: Crew, id: str, name: str, arguments: str) -> Outcome:
+    """Run a workflow and return its outcome.
+
+    Raises:
+        Parked: If it is to be run again.
+    """
+    if crew.is_stopping:
+        raise Parked
+    try:
+        state, ended = await asyncio.to_thread(lambda: (crew.store.state(id), crew.store.steps(id)))
+    except DurableStoreError as error:
+        raise Parked from error
+    run = crew.runs[id] = Run(crew, id, state, ended)
+    current.set(run)
+    current.set(run)
+    try:
+        return await run.outcome(name, arguments)
+    finally:
+        if crew.runs.get(id) is run:
+            del crew.runs[id]

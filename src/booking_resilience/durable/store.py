@@ -8,22 +8,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from booking_resilience.durable.databases import (
-    PATIENCE,
-    checkpoint,
-    connect_file,
-    postgres_settings,
-    prepare_file,
-    probe_file,
-    trouble,
-)
+from booking_resilience.durable import databases
 
-_CHUNK: Final = 500
 SCHEMA: Final = "dbos"
 _ALONE: Final = 0x626F6F6B696E67  # the key of an advisory lock: "booking"
 
@@ -37,16 +28,12 @@ _TABLES: Final = (
     """CREATE INDEX IF NOT EXISTS booking_resilience_misfits ON {p}booking_resilience_calls (id)
         WHERE misfit IS NOT NULL""",
     """CREATE TABLE IF NOT EXISTS {p}booking_resilience_processes (
-        id TEXT PRIMARY KEY, version TEXT NOT NULL, adopter TEXT)""",
+        id TEXT PRIMARY KEY, version TEXT NOT NULL, adopter TEXT NOT NULL DEFAULT '')""",
 )
 
 
 class Store:
-    """The database as this library sees it. For threads; everything blocks.
-
-    Args:
-        url: SQLAlchemy's URL.
-    """
+    """The database (SQLAlchemy's URL) as this library sees it. For threads; everything blocks."""
 
     def __init__(self, url: Any) -> None:
         import sqlalchemy as sa
@@ -54,45 +41,30 @@ class Store:
 
         self._sa, self._failure = sa, SQLAlchemyError
         self.url: Any = url
-        self.is_sqlite: bool = url.get_backend_name() == "sqlite"
-        self.path: Path | None = Path(url.database) if self.is_sqlite else None
-        self._prefix = "" if self.is_sqlite else f"{SCHEMA}."
+        self.path: Path | None = Path(url.database) if url.get_backend_name() == "sqlite" else None
+        self._prefix = f"{SCHEMA}." if self.path is None else ""
         if self.path is not None:
-            self.engine: Any = sa.create_engine(url, creator=functools.partial(connect_file, self.path))
+            self._engine: Any = sa.create_engine(url, creator=functools.partial(databases.connect_file, self.path))
         else:
-            settings = postgres_settings(PATIENCE)
-            self.engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)
+            settings = databases.postgres_settings(databases.PATIENCE)
+            self._engine = sa.create_engine(url, connect_args=settings, pool_timeout=5, pool_pre_ping=True)
 
-    @contextmanager
-    def _begin(self) -> Iterator[Any]:
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        except self._failure as error:
-            raise trouble(error) from error
-
-    def _run(self, sql: str, facts: Any = None, *, expand: str | None = None) -> Any:
-        with self._begin() as connection:
-            return self._on(connection, sql, facts, expand=expand)
-
-    def _on(self, connection: Any, sql: str, facts: Any = None, *, expand: str | None = None) -> Any:
-        statement = self._sa.text(sql.format(p=self._prefix))
-        if expand is not None:
-            statement = statement.bindparams(self._sa.bindparam(expand, expanding=True))
-        result = connection.execute(statement, facts or {})
-        return result.fetchall() if result.returns_rows else result.rowcount
+    def _run(self, sql: str, **facts: Any) -> Any:
+        """Run one statement in a transaction of its own; return its rows, or how many rows it changed."""
+        with databases.as_store_error(self._failure), self._engine.begin() as connection:
+            result = connection.execute(self._sa.text(sql.format(p=self._prefix)), facts)
+            return result.fetchall() if result.returns_rows else result.rowcount
 
     # Before and while it is used
 
     def prepare(self) -> None:
         """Look whether the database is ours or empty, and make the tables."""
         if self.path is not None:
-            prepare_file(self.path)
-        with self._begin() as connection:
-            if not self.is_sqlite:
-                self._on(connection, f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-            for table in _TABLES:
-                self._on(connection, table)
+            databases.prepare_file(self.path)
+        else:
+            self._run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        for statement in _TABLES:
+            self._run(statement)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -101,59 +73,46 @@ class Store:
         The lock is asked for again and again: a statement that waits would have a snapshot, for the end of which the
         other's `CREATE INDEX CONCURRENTLY` waits.
         """
-        if self.is_sqlite:
+        if self.path is not None:
             yield
             return
-        try:
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                while not connection.execute(self._sa.text(f"SELECT pg_try_advisory_lock({_ALONE})")).scalar():
-                    time.sleep(0.1)
-                try:
-                    yield
-                finally:
-                    connection.execute(self._sa.text(f"SELECT pg_advisory_unlock({_ALONE})"))
-        except self._failure as error:
-            raise trouble(error) from error
+        with databases.as_store_error(self._failure), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            while not connection.execute(self._sa.text(f"SELECT pg_try_advisory_lock({_ALONE})")).scalar():
+                time.sleep(0.1)
+            try:
+                yield
+            finally:
+                connection.execute(self._sa.text(f"SELECT pg_advisory_unlock({_ALONE})"))
 
     def probe(self) -> None:
         """Return if the database could be written to now; another may hold it for 2 s without a commit."""
         if self.path is not None:
-            probe_file(self.path)
-            return
-        with self._begin() as connection:
-            self._on(connection, f"LOCK TABLE {SCHEMA}.workflow_status IN ROW EXCLUSIVE MODE")
-            connection.rollback()
+            databases.probe_file(self.path)
+        else:
+            self._run("LOCK TABLE {p}workflow_status IN ROW EXCLUSIVE MODE")
 
     def tidy(self) -> None:
         """Put what was written ahead of a SQLite file into the file, now and then."""
         if self.path is not None:
-            checkpoint(self.path)
+            databases.checkpoint(self.path)
 
     # Calls that wait
 
-    def state(self, id: str) -> dict[str, Any] | None:
-        """Return what is kept of a workflow's call, or None."""
-        rows = self._run("SELECT * FROM {p}booking_resilience_calls WHERE id = :id", {"id": id})
-        return dict(rows[0]._mapping) if rows else None
-
-    def is_cancelled(self, id: str) -> bool:
-        """Tell whether a workflow was cancelled."""
-        return bool(self._run("SELECT 1 FROM {p}booking_resilience_calls WHERE id = :id AND cancelled = 1", {"id": id}))
+    def state(self, id: str) -> dict[str, Any]:
+        """Return what is kept of a workflow's call, by the names of the columns; nothing if nothing is."""
+        rows = self._run("SELECT * FROM {p}booking_resilience_calls WHERE id = :id", id=id)
+        return dict(rows[0]._mapping) if rows else {}
 
     def keep(self, id: str, **facts: Any) -> None:
         """Keep facts of a workflow's call, by the names of the columns; the others stay."""
-        names = list(facts)
         self._run(
-            f"INSERT INTO {{p}}booking_resilience_calls (id, {', '.join(names)}) "  # noqa: S608 - our own names
-            f"VALUES (:id, {', '.join(f':{name}' for name in names)}) "
-            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in names)}",
-            {"id": id, **facts},
+            f"INSERT INTO {{p}}booking_resilience_calls (id, {', '.join(facts)}) "  # noqa: S608 - our own names
+            f"VALUES (:id, {', '.join(f':{name}' for name in facts)}) "
+            f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in facts)}",
+            id=id,
+            **facts,
         )
-
-    def forget(self, ids: Sequence[str]) -> None:
-        """Forget the calls of these workflows."""
-        for some in _chunks(ids):
-            self._run("DELETE FROM {p}booking_resilience_calls WHERE id IN :ids", {"ids": some}, expand="ids")
 
     def forget_finished(self) -> None:
         """Forget the calls of all workflows that have ended or are gone."""
@@ -164,20 +123,21 @@ class Store:
 
     def told(self) -> list[tuple[str, bool, bool]]:
         """Return the workflows that are to be cancelled or tried now: ID, and which of the two."""
-        rows = self._run(
-            "SELECT id, cancelled, woken FROM {p}booking_resilience_calls WHERE cancelled = 1 OR woken = 1"
-        )
-        return [(row[0], bool(row[1]), bool(row[2])) for row in rows]
+        sql = "SELECT id, cancelled, woken FROM {p}booking_resilience_calls WHERE cancelled = 1 OR woken = 1"
+        return [(row[0], bool(row[1]), bool(row[2])) for row in self._run(sql)]
 
-    def misfits(self) -> list[tuple[str, str]]:
-        """Return the workflows that some version couldn't run: ID and version."""
-        rows = self._run("SELECT id, misfit FROM {p}booking_resilience_calls WHERE misfit IS NOT NULL")
-        return [(row[0], row[1]) for row in rows]
+    def misfits(self, version: str) -> list[str]:
+        """Return the workflows that another version than this couldn't run, and that nobody runs now."""
+        sql = (
+            "SELECT c.id FROM {p}booking_resilience_calls c JOIN {p}workflow_status w ON w.workflow_uuid = c.id "
+            "WHERE c.misfit IS NOT NULL AND c.misfit <> :version AND w.status = 'PENDING'"
+        )
+        return [row[0] for row in self._run(sql, version=version)]
 
     def unfinished(self) -> list[dict[str, Any]]:
         """Return the workflows that have not ended, oldest first, with what is kept of their calls."""
         rows = self._run(
-            "SELECT w.workflow_uuid AS workflow, w.status, w.created_at, w.executor_id, c.* FROM {p}workflow_status w "
+            "SELECT w.workflow_uuid AS workflow, w.created_at, c.* FROM {p}workflow_status w "
             "LEFT JOIN {p}booking_resilience_calls c ON c.id = w.workflow_uuid "
             "WHERE w.status IN ('ENQUEUED', 'PENDING') ORDER BY w.created_at, w.workflow_uuid"
         )
@@ -185,47 +145,35 @@ class Store:
 
     # Workflows
 
-    def status(self, id: str) -> tuple[str, str | None] | None:
-        """Return a workflow's status and who runs it; None if there is no such workflow."""
-        rows = self._run("SELECT status, executor_id FROM {p}workflow_status WHERE workflow_uuid = :id", {"id": id})
-        return (rows[0][0], rows[0][1]) if rows else None
-
-    def statuses(self, ids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-        """Return the same for several; those that are gone are missing."""
-        found: dict[str, tuple[str, str | None]] = {}
-        for some in _chunks(ids):
-            rows = self._run(
-                "SELECT workflow_uuid, status, executor_id FROM {p}workflow_status WHERE workflow_uuid IN :ids",
-                {"ids": some},
-                expand="ids",
-            )
-            found.update({row[0]: (row[1], row[2]) for row in rows})
-        return found
+    def status(self, id: str) -> str | None:
+        """Return a workflow's status; None if there is no such workflow."""
+        rows = self._run("SELECT status FROM {p}workflow_status WHERE workflow_uuid = :id", id=id)
+        return rows[0][0] if rows else None
 
     def steps(self, id: str) -> int:
         """Return how many calls of a workflow have ended."""
         sql = "SELECT COUNT(*) FROM {p}operation_outputs WHERE workflow_uuid = :id"
-        return int(self._run(sql, {"id": id})[0][0])
+        return int(self._run(sql, id=id)[0][0])
 
     def pending_of(self, process: str) -> list[str]:
         """Return the workflows that a process runs, or ran when it died."""
         sql = "SELECT workflow_uuid FROM {p}workflow_status WHERE executor_id = :id AND status = 'PENDING'"
-        return [row[0] for row in self._run(sql, {"id": process})]
+        return [row[0] for row in self._run(sql, id=process)]
 
-    def enqueued(self, prefix: str) -> list[tuple[str, str]]:
-        """Return the workflows that no process has begun, and their queues, whose names begin so."""
+    def enqueued(self) -> list[tuple[str, str | None]]:
+        """Return the workflows that no process has begun, and their queues."""
         rows = self._run("SELECT workflow_uuid, queue_name FROM {p}workflow_status WHERE status = 'ENQUEUED'")
-        return [(row[0], row[1]) for row in rows if (row[1] or "").startswith(prefix)]
+        return [(row[0], row[1]) for row in rows]
 
     def finished_before(self, moment: float) -> list[str]:
         """Return the workflows that ended before a moment, in seconds since 1970."""
         sql = "SELECT workflow_uuid FROM {p}workflow_status WHERE completed_at < :moment AND status <> 'PENDING'"
-        return [row[0] for row in self._run(sql, {"moment": int(moment * 1000)})]
+        return [row[0] for row in self._run(sql, moment=int(moment * 1000))]
 
     # Processes
 
-    def processes(self) -> list[tuple[str, str, str | None]]:
-        """Return all processes, the dead included: ID, version, and who adopts its work."""
+    def processes(self) -> list[tuple[str, str, str]]:
+        """Return all processes, the dead included: ID, version, and who adopts its work, or an empty string."""
         rows = self._run("SELECT id, version, adopter FROM {p}booking_resilience_processes")
         return [(row[0], row[1], row[2]) for row in rows]
 
@@ -234,28 +182,19 @@ class Store:
         self._run(
             "INSERT INTO {p}booking_resilience_processes (id, version) VALUES (:id, :version) "
             "ON CONFLICT (id) DO NOTHING",
-            {"id": id, "version": version},
+            id=id,
+            version=version,
         )
 
-    def claim(self, dead: str, former: str | None, adopter: str | None) -> bool:
+    def claim(self, dead: str, former: str, adopter: str) -> bool:
         """Become who adopts a dead process' work, in the place of a former one; tell whether that worked."""
-        same = "adopter IS NULL" if former is None else "adopter = :former"
-        return bool(
-            self._run(
-                f"UPDATE {{p}}booking_resilience_processes SET adopter = :adopter WHERE id = :dead AND {same}",  # noqa: S608 - our own words
-                {"dead": dead, "adopter": adopter, **({} if former is None else {"former": former})},
-            )
-        )
+        sql = "UPDATE {p}booking_resilience_processes SET adopter = :adopter WHERE id = :dead AND adopter = :former"
+        return bool(self._run(sql, dead=dead, former=former, adopter=adopter))
 
     def remove_process(self, id: str) -> None:
         """Remove a process."""
-        self._run("DELETE FROM {p}booking_resilience_processes WHERE id = :id", {"id": id})
+        self._run("DELETE FROM {p}booking_resilience_processes WHERE id = :id", id=id)
 
     def close(self) -> None:
         """Close the connections."""
-        self.engine.dispose()
-
-
-def _chunks(ids: Sequence[str]) -> Iterable[list[str]]:
-    for at in range(0, len(ids), _CHUNK):
-        yield list(ids[at : at + _CHUNK])
+        self._engine.dispose()

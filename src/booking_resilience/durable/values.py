@@ -15,14 +15,17 @@ import json
 import math
 from typing import Any, Final
 
+from typing_extensions import TypeIs
+
 _ROW: Final = "$row"
-_DICT: Final = "$dict"
+_DICT: Final = "$dict"  # a dict of the user's own that looks like a mark
 _KEY: Final = "$key"
-_MARKS: Final = (_ROW, _DICT, _KEY)
 _ROWS: Final = "booking_resilience.appwrite.rows"
 _KEYS: Final = "booking_resilience.web.keys"
+_MOMENTS: Final = ("created_at", "updated_at")
 _DEPTH: Final = 100
 _BITS: Final = 14_000  # of a whole number: Python writes no more than 4,300 digits
+_ALLOWED: Final = "JSON-like data (dict with string keys, list, str, int, finite float, bool, None, or a Row)"
 
 
 def encode(name: str, value: object, depth: int = 0) -> Any:
@@ -38,24 +41,21 @@ def encode(name: str, value: object, depth: int = 0) -> Any:
     """
     if depth > _DEPTH:
         raise TypeError(f"{name} must be JSON-like data, not nested more than {_DEPTH} levels deep")
-    if value is None or value is True or value is False or (type(value) is int and value.bit_length() <= _BITS):
+    if value is None or isinstance(value, bool) or (type(value) is int and value.bit_length() <= _BITS):
         return value
     if type(value) is float and math.isfinite(value):
         return value
-    if isinstance(value, str) and not isinstance(value, enum.Enum):
+    if _is_string(value):
         text = str.__str__(value)
         return {_KEY: text} if _is_a(value, _KEYS, "IdempotentId") else text
     if isinstance(value, (list, tuple)):
         return [encode(f"{name}[{at}]", item, depth + 1) for at, item in enumerate(value)]
     if type(value) is dict:
-        return _dict(name, value, depth)
-    if is_row(value):
-        row: Any = value
-        return {_ROW: {field.name: _field(name, row, field.name, depth) for field in dataclasses.fields(row)}}
-    raise TypeError(
-        f"{name} must be JSON-like data (dict with string keys, list, str, int, finite float, bool, None, or a Row), "
-        f"not {_shown(value)}"
-    )
+        written = {_key(name, key): encode(f"{name}[{key!r}]", item, depth + 1) for key, item in value.items()}
+        return {_DICT: written} if len(written) == 1 and not written.keys().isdisjoint((_ROW, _DICT, _KEY)) else written
+    if _is_a(value, _ROWS, "Row"):
+        return {_ROW: _row(name, value, depth + 1)}
+    raise TypeError(f"{name} must be {_ALLOWED}, not {_shown(value)}")
 
 
 def decode(value: Any) -> Any:
@@ -64,72 +64,51 @@ def decode(value: Any) -> Any:
         return [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
-    if value.keys() == {_DICT}:
-        return {key: decode(item) for key, item in value[_DICT].items()}
     if value.keys() == {_KEY}:
         return importlib.import_module(_KEYS).IdempotentId(value[_KEY])
     if value.keys() == {_ROW}:
-        return _row(value[_ROW])
+        fields = {field: decode(item) for field, item in value[_ROW].items()}
+        for field in _MOMENTS:
+            fields[field] = fields[field] and datetime.datetime.fromisoformat(fields[field])
+        return importlib.import_module(_ROWS).Row(**fields)
+    if value.keys() == {_DICT}:
+        value = value[_DICT]
     return {key: decode(item) for key, item in value.items()}
-
-
-def canonical(value: Any) -> str:
-    """Return encoded data as text that is equal for equal data."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def is_same(one: Any, other: Any) -> bool:
     """Tell whether two pieces of encoded data are equal, whatever marks their IDs carry."""
-    return canonical(_unmarked(one)) == canonical(_unmarked(other))
+    return _plain(one) == _plain(other)
 
 
-def _unmarked(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_unmarked(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {_KEY}:
-        return value[_KEY]
-    if value.keys() == {_DICT}:  # a dict of the user's own that only looks like a mark
-        return {_DICT: {key: _unmarked(item) for key, item in value[_DICT].items()}}
-    return {key: _unmarked(item) for key, item in value.items()}
+def _plain(value: Any) -> str:
+    return json.dumps(decode(value), sort_keys=True, default=lambda item: {_ROW: _row("", item, 0)})
 
 
-def is_row(value: object) -> bool:
-    """Tell whether the value is a stored row, without importing what makes them."""
-    return _is_a(value, _ROWS, "Row")
+def _row(name: str, row: Any, depth: int) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    for field in dataclasses.fields(row):
+        value = getattr(row, field.name)
+        if field.name in _MOMENTS:
+            written[field.name] = value and value.isoformat()
+        else:
+            written[field.name] = encode(f"{name}.{field.name}", dict(value) if field.name == "data" else value, depth)
+    return written
+
+
+def _key(name: str, key: object) -> str:
+    if not _is_string(key):
+        raise TypeError(f"{name} must be JSON-like data, whose keys are strings, not {_shown(key)}")
+    return str.__str__(key)
+
+
+def _is_string(value: object) -> TypeIs[str]:
+    return isinstance(value, str) and not isinstance(value, enum.Enum)
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    kind = type(value)
-    return kind.__module__ == module and kind.__name__ == name
-
-
-def _dict(name: str, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-    written: dict[str, Any] = {}
-    for key, item in value.items():
-        if not isinstance(key, str) or isinstance(key, enum.Enum):
-            raise TypeError(f"{name} must be JSON-like data, whose keys are strings, not {_shown(key)}")
-        written[str.__str__(key)] = encode(f"{name}[{key!r}]", item, depth + 1)
-    return {_DICT: written} if len(written) == 1 and next(iter(written)) in _MARKS else written
-
-
-def _field(name: str, row: Any, field: str, depth: int) -> Any:
-    value = getattr(row, field)
-    if isinstance(value, datetime.datetime):
-        return {"at": value.isoformat()}
-    return {"is": encode(f"{name}.{field}", dict(value) if field == "data" else value, depth + 1)}
-
-
-def _row(fields: dict[str, Any]) -> Any:
-    row: Any = importlib.import_module(_ROWS).Row
-    known = {field.name for field in dataclasses.fields(row)}
-    values = {
-        field: datetime.datetime.fromisoformat(value["at"]) if "at" in value else decode(value["is"])
-        for field, value in fields.items()
-        if field in known  # a row that a newer version has written
-    }
-    return row(**values)
+    """Tell whether the value's class is this one, without importing its module."""
+    return (type(value).__module__, type(value).__name__) == (module, name)
 
 
 def _shown(value: object) -> str:
