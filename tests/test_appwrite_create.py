@@ -44,7 +44,8 @@ from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.rows import row_of
 from booking_resilience.testing import Fault
 
-QUICK = {"base_delay": 0.01, "attempt_timeout": 0.3}
+QUICK = {"base_delay": 0.01, "attempt_timeout": 10.0, "deadline": 40.0}
+HANGING = {**QUICK, "attempt_timeout": 1.0}
 SERVICES = pytest.mark.parametrize("service", [TablesDB, Databases])
 UNIQUE = {"once": {"type": "unique", "columns": ["slot"]}}
 
@@ -268,7 +269,8 @@ AMBIGUOUS = [
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 def test_whatever_breaks_around_the_commit_the_caller_is_told_right(embedded, service, fault, times, after_commit):
     """One row or none, as the caller is told: a success for each that was stored, an error for each that was not."""
-    place = Place(embedded, service=service)
+    settings = HANGING if fault(after_commit=True).kind == "hang" else QUICK
+    place = Place(embedded, service=service, retry=appwrite_retry(**settings))
     place.script(*[fault(after_commit=after_commit)] * times)
     if after_commit or times < 3:
         assert place.create().id == "r1"
@@ -523,7 +525,7 @@ def test_an_outer_deadline_holds(embedded):
 
 def test_without_a_deadline_it_works_as_well(embedded):
     """A policy without a deadline keeps no time for anything."""
-    place = Place(embedded, retry=appwrite_retry(**QUICK, deadline=None))
+    place = Place(embedded, retry=appwrite_retry(**{**QUICK, "deadline": None}))
     place.script(Fault.reset(after_commit=True), Fault.reset())
     assert place.create().id == "r1"
 

@@ -20,10 +20,10 @@ _KEY: Final = "__booking_resilience_open__"
 def outcome_unknown(error: BaseException) -> bool:
     """Tell whether a write may have been carried out although this error came out of it.
 
-    True for a transient error of a request that may have arrived, but for a 429 and its kin; for any error of an
-    operation one of whose attempts ended so; and for what a `*_once` function couldn't settle. An error of such a
-    function is false once a reading found that nothing was stored, unless an attempt got no answer at all: such writes
-    have been carried out later. The same call again, with the same ID, finds out.
+    True for a transient error of a request that may have arrived, other than a request to slow down (a 429, say);
+    for any error of an operation one of whose attempts ended so; and for what a `*_once` function couldn't settle. An
+    error of such a function is false once a reading found that nothing was stored, unless an attempt got no answer at
+    all: such writes have been carried out later. The same call again, with the same ID, finds out.
 
     Raises:
         TypeError: If `error` isn't an exception.

@@ -185,5 +185,7 @@ def postgres_settings(lock_timeout: float) -> dict[str, Any]:
 
 def _shown(database: str) -> str:
     """Return the URL without its password."""
-    scheme, _, rest = database.partition("://")
-    return repr(f"{scheme}://{rest.rpartition('@')[2]}")
+    scheme, separator, rest = database.partition("://")
+    if not separator:
+        scheme, rest = "", database
+    return repr(f"{scheme}{separator}{rest.rpartition('@')[2]}")
