@@ -73,6 +73,13 @@ def free_threaded(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+@nox.session(python=["3.13t", "3.14t"])
+def stress(session: nox.Session) -> None:
+    """Count a million operations in each of eight threads, half an hour and more; `-- OPERATIONS PART …` for less."""
+    _install(session, what=".")
+    session.run("python", "tests/stress_free_threading.py", *session.posargs)
+
+
 def floors(*extras: str) -> list[str]:
     """Return the oldest versions that pyproject.toml allows for the package with these extras, as requirements."""
     found: dict[str, str] = {}
@@ -187,7 +194,7 @@ def benchmarks(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def mutants(session: nox.Session) -> None:
     """Change the pure modules bit by bit and see whether their tests notice; half an hour. Takes mutmut's names."""
-    _install(session, "mutmut>=3.8,<4")
+    _install(session, "mutmut>=3.8,<4", what=".[test,durable]")
     away = Path(session.create_tmp()) / "away"
     session.run("rm", "-rf", str(away), external=True)
     away.mkdir()
@@ -227,6 +234,6 @@ def once(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def soak(session: nox.Session) -> None:
-    """Make bookings under changing faults for ten minutes, or `-- --minutes N`, and see that nothing grows."""
-    _install(session)
+    """Use every part under changing faults for ten minutes, or `-- --minutes N`, and see that nothing grows."""
+    _install(session, what=".[test,durable]")
     session.run("python", "tests/soak.py", *session.posargs)

@@ -194,6 +194,26 @@ def test_goodput_at_four_times_the_capacity(seed: int) -> None:
     assert run.goodput(10, 40) > 45
 
 
+@pytest.mark.parametrize("seconds", [0.1, 0.3])
+def test_goodput_of_a_small_backend(seconds: float) -> None:
+    """At four times its load a backend that answers ten calls within their timeout, or three, seldom works in vain."""
+    with virtual_time() as clock:
+        run = Simulation(clock, lambda _: seconds, load=4 / seconds, servers=1).run(1_000 * seconds)
+    assert run.goodput(200 * seconds, 1_000 * seconds) * seconds > 0.85
+
+
+def test_latencies_that_vary_much() -> None:
+    """Exponentially distributed latencies of a backend with much room don't hold the limit down."""
+    rng, gradient, now = random.Random(1), Gradient(20, 1, 1000), 0.0
+    running = sorted((rng.expovariate(10.0), 0.0) for _ in range(20))
+    while now < 60:
+        now, begun = heapq.heappop(running)
+        gradient.answered(now - begun, len(running) + 1, now)
+        while len(running) < min(50, int(gradient.limit)):
+            heapq.heappush(running, (now + rng.expovariate(10.0), now))
+    assert gradient.limit > 50
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_recovery_from_a_stall(seed: int) -> None:
     """Eight seconds after a stall of ten the backend serves nearly all of its load again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 from collections.abc import Callable
@@ -335,6 +336,22 @@ class TestHedge:
         assert len(calls) == 1
         assert limit.snapshot().in_flight == 0
 
+    @pytest.mark.parametrize("parts", [{}, {"timeout": ThreadTimeout(20.0)}], ids=["plain", "with a timeout"])
+    def test_another_pipeline_around_it_is_asked_for_nothing(self, parts: Any) -> None:
+        """A second call takes a place of its own pipeline's limit, and none of one around that."""
+        outer, inner = ConcurrencyLimit("outer", limit=2), ConcurrencyLimit("inner", limit=2)
+        release, seen = threading.Event(), []
+
+        def slow() -> None:
+            seen.append((outer.snapshot().in_flight, inner.snapshot().in_flight))
+            if len(seen) == 1:
+                release.wait(20)
+
+        hedged = Pipeline(retry=ONCE, limit=inner, hedge=Hedge(idempotent=True, delay=0.02, max_extra=1.0))
+        Pipeline(retry=ONCE, limit=outer, **parts).call("op", hedged.call, "op", slow)
+        release.set()
+        assert seen == [(1, 1), (1, 2)]
+
     @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
     def test_places_of_tasks(self, loop: Any) -> None:
         """A second task holds a place until it has ended, and the first one's is free with the operation."""
@@ -353,6 +370,28 @@ class TestHedge:
             assert limit.snapshot().in_flight == 0
 
         loop.run(main)
+
+    @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
+    def test_a_loser_that_fails_while_it_is_cancelled(self, loop: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """What a cancelled call raises in the end is nobody's: the winner's result comes out, and nothing is logged."""
+        calls = []
+
+        async def slow() -> int:
+            calls.append(1)
+            if len(calls) == 2:
+                return 2
+            try:
+                await loop.hang()
+            finally:
+                raise ZeroDivisionError
+
+        async def main() -> None:
+            assert await Hedge(idempotent=True, delay=0.0, max_extra=1.0).call_async(slow) == 2
+            await loop.pass_on()
+
+        loop.run(main)
+        gc.collect()
+        assert caplog.text == ""
 
     def test_the_wrong_colour(self) -> None:
         """A function of the wrong colour is a `TypeError` in both."""

@@ -58,7 +58,7 @@ def assert_whole(limit: ConcurrencyLimit, places: int) -> None:
     taken = [limit._take() for _ in range(places + 1)]
     assert [place is not None for place in taken] == [True] * places + [False]
     for place in taken[:places]:
-        limit._give_back(place, None, lost=True)
+        limit._give_back(place)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -410,7 +410,7 @@ def test_a_priority_is_used_by_many_tasks() -> None:
 
 
 def test_no_circles() -> None:
-    """A limit that is dropped leaves nothing to the cycle collector, nor do refusals and waits."""
+    """A limit that is dropped leaves nothing to the cycle collector, nor do refusals, waits and hedges that fail."""
 
     def all_ways() -> None:
         limit = AdaptiveLimit("l", initial=1, max_queue=1, max_wait=0.0)
@@ -418,7 +418,15 @@ def test_no_circles() -> None:
         with limit.guard(), contextlib.suppress(LimitExceededError):
             limit.call(int)
         RateLimit("r", rate=1).try_acquire()
+        with contextlib.suppress(ZeroDivisionError):
+            Hedge(idempotent=True, delay=0.0, max_extra=1.0).call(fail_late)
+        until(lambda: threading.active_count() <= running)
 
+    def fail_late() -> None:
+        time.sleep(0.01)
+        raise ZeroDivisionError
+
+    running = threading.active_count()
     all_ways()
     with no_cycles():
         all_ways()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -114,3 +116,18 @@ def test_a_pause_longer_than_clocks_can_sleep(seconds: float) -> None:
     finally:
         clock.install(before)
     assert slept == [1e9]
+
+
+def test_other_settings_reach_who_waits() -> None:
+    """Whoever sleeps until its turn comes looks again when the rate's settings change."""
+    limit = RateLimit("backend", rate=1, per=1000.0, max_queue=1)
+    assert limit.try_acquire()
+    waiter = threading.Thread(target=limit.call, args=(int,), daemon=True)
+    waiter.start()
+    end = time.monotonic() + 30
+    while not limit.snapshot().queued:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    limit._take_settings(RateLimit("backend", rate=1000, max_queue=1))
+    waiter.join(30)
+    assert not waiter.is_alive()

@@ -114,7 +114,7 @@ class Limits(RuleBasedStateMachine):
     def end(self, held: list[Any]) -> None:
         """End a call."""
         if held:
-            self.limit._give_back(held.pop(), None)
+            self.limit._end(held.pop(), None)
             self.now_running -= 1
             self._serve()
 
@@ -132,7 +132,7 @@ class Limits(RuleBasedStateMachine):
         """Let a thread share a place, and end before its call."""
         if held:
             self.limit._share(held[0])
-            self.limit._give_back(held[0], None)
+            self.limit._end(held[0], None)
 
     @rule(limit=st.integers(1, 4))
     def resize(self, limit: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import pickle
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -307,6 +307,18 @@ def test_card_numbers_in_numbers_are_taken_out() -> None:
     """A whole number in a context that is a card's is taken out; another stays."""
     copy = Cleaner(DEFAULT_REDACTION).context({"a": 4111111111111111, "b": 4111111111111112, "c": [378282246310005]})
     assert copy == {"a": "<redacted>", "b": 4111111111111112, "c": ["<redacted>"]}
+
+
+class Login(NamedTuple):
+    user: str
+    password: str
+
+
+def test_named_tuples_are_kept_by_their_names() -> None:
+    """A named tuple in a context becomes a mapping, so that its sensitive fields are taken out."""
+    copy = Cleaner(DEFAULT_REDACTION).context({"login": Login("ada", "hunter2"), "tries": [Login("eve", "hunter2")]})
+    kept = {"user": "ada", "password": "<redacted>"}
+    assert copy == {"login": kept, "tries": [{**kept, "user": "eve"}]}
 
 
 class Rude:

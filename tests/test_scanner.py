@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, ErrorMonitor
-from booking_resilience.monitor.cards import without_cards
 from booking_resilience.monitor.redact import Cleaner
-from booking_resilience.monitor.scanner import SUSPECT, clean
+from booking_resilience.monitor.scanner import SUSPECT, clean, without_cards
 
 SECRET = st.text("abcdefXYZ0123456789", min_size=12, max_size=40).map(lambda text: f"S3cr{text}")
 ALWAYS = [
@@ -198,3 +197,27 @@ def test_the_decimals_of_a_number_are_no_card(number: str) -> None:
 def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
     """The value of an option whose name has dots goes, and so does the whole value of a key that is called bearer."""
     assert "S3cret9" not in DEFAULT_REDACTION.clean(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("IBAN: DE89 3704 0044 0532 0130 00 is unknown", "IBAN: <redacted> is unknown"),
+        ('{"iban": "DE89 3704 0044 0532 0130 00"}', '{"iban": <redacted>}'),
+        (r'{"dsn": "https:\/\/ada:S3cret@host\/x"}', r'{"dsn": "https:\/\/<redacted>@host\/x"}'),
+        (r'{"a": "{\u0022password\u0022:\u0022S3cret\u0022,\u0022n\u0022:1}"}',
+         r'{"a": "{\u0022password\u0022:<redacted>,\u0022n\u0022:1}"}'),
+        ("{'password':\n  'S3cret', 'n': 1}", "{'password':\n  <redacted>, 'n': 1}"),
+        ("password:\n  too short", "password:\n  too short"),
+        ("password%253DS3cret", "password%253D<redacted>"),
+        ('password = """S3cret\nand more""" # x', "password = <redacted> # x"),
+        ("password=''", "password=<redacted>"),
+        ("{'loc': ('body', 'password'), 'msg': 'too short', 'input': 'S3cret', 'n': 1}",
+         "{'loc': ('body', 'password'), 'msg': 'too short', 'input': <redacted>, 'n': 1}"),
+        ('[{"loc":["body","tokens",0],"input":["S3cret"]}]', '[{"loc":["body","tokens",0],"input":<redacted>}]'),
+        ("{'loc': ('body', 'user'), 'input': 'ada'}", "{'loc': ('body', 'user'), 'input': 'ada'}"),
+    ],
+)  # fmt: skip
+def test_what_other_programs_write_goes_to_its_end(text: str, clean: str) -> None:
+    """Printed IBANs, JSON of PHP and .NET, inputs in FastAPI's errors and values in triple quotes go as a whole."""
+    assert DEFAULT_REDACTION.clean(text) == clean

@@ -18,22 +18,11 @@ from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_parts import Contact, Lease, Message
 from booking_resilience.breaker.shared_script import SCRIPT, Fact, age_argument, clean, settings_arguments
-from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, State, Trial
+from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Trial
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
-
-
-class Owner:
-    """A `RedisBreaker` without a Redis."""
-
-    def __init__(self) -> None:
-        self._machine, self._closed = "here", False
-
-    def key(self, name: str, kind: str) -> str:
-        """Return the key."""
-        return f"{name}:{kind}"
 
 
 class Member:
@@ -43,8 +32,7 @@ class Member:
         self.breaker = CircuitBreaker("b", **{"failure_threshold": 1, "cooldown": 0.0, **settings})
         core = self.breaker._core
         self.contact = Contact(is_connected=True, heard=time.monotonic())
-        self.owner = Owner()
-        self.link = core.link = Link("b", weakref.ref(core), self.owner, self.contact, (), core.machine.cooldown)
+        self.link = core.link = Link(weakref.ref(core), self, self.contact, "b", keys=(), channel="", settings=())
         self.events: list[BreakerEvent] = []
         self.breaker.subscribe(self.events.append)
 
@@ -80,7 +68,6 @@ def fact_of(**more: Any) -> Fact:
     facts = {
         "state": CLOSED, "turn": "", "move": "", "left": 0.0, "cooldown": 0.0, "trials_left": 1, "since": 0.0,
         "turned": 0.0, "age": 0.0, "reporters": 0, "lease": "", "answer": "", "reason": "why", "wait": 0.0,
-        "muted": False,
     }  # fmt: skip
     return Fact(**{**facts, **more})
 
@@ -184,7 +171,7 @@ def test_without_the_fleet_a_breaker_makes_its_own_trials(how: str) -> None:
     elif how == "refused":
         member.link.is_refused = True
     else:
-        member.owner._closed = True
+        member.link.is_open = False
     assert member.passes()
     assert member.breaker.state is CLOSED
 
@@ -254,13 +241,13 @@ def test_a_lease_claimed_in_vain_is_given_back() -> None:
     member.link.lease = Lease("l1", time.monotonic() + 60, 1)
     admit = member.link.admit
 
-    def isolated_meanwhile(trial: Trial, state: State) -> int | None:
-        said = admit(trial, state)
+    def isolated_meanwhile(trial: Trial) -> int | None:
+        said = admit(trial)
         member.breaker._core.change(Isolate("in between"))
         return said
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Link, "admit", lambda _, trial, state: isolated_meanwhile(trial, state))
+        patch.setattr(Link, "admit", lambda _, trial: isolated_meanwhile(trial))
         assert not member.passes()
     assert member.tells() == ["done"]
     assert member.link.lease.verdict == "nothing"

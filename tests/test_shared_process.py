@@ -25,7 +25,6 @@ import redis
 from booking_resilience import SharedSnapshot
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.shared import RedisBreaker
-from booking_resilience.breaker.shared_wires import Wire
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from redisserver import SOURCE, RedisServer, eventually, free_port, needs_fork, needs_redis
@@ -659,26 +658,6 @@ def test_a_daemon_that_closes_all_descriptors_shares_all_the_same(server: RedisS
     assert run(DAEMON, server.url, cwd=tmp_path).split() == ["True", "True", "True"]
 
 
-def test_a_connection_whose_descriptor_was_closed_touches_no_other_file(server: RedisServer, tmp_path: Path) -> None:
-    """Whatever has its number then is neither written to nor closed; who uses the connection gets an error."""
-    connection = redis.Connection(port=server.port)
-    wire = Wire(connection)
-    number = connection._sock.fileno()
-    file = os.open(tmp_path / "a file of somebody else", os.O_RDWR | os.O_CREAT)
-    try:
-        os.dup2(file, number)  # which closes what was there
-        with pytest.raises(ConnectionError, match="closed by somebody else"):
-            wire.send([("PING",)])
-        with pytest.raises(ConnectionError, match="closed by somebody else"):
-            wire.read(1.0)
-        wire.close()
-        assert os.fstat(number).st_ino == os.fstat(file).st_ino
-        assert os.fstat(number).st_size == 0
-    finally:
-        os.close(file)
-        os.close(number)
-
-
 DAEMON = """
 import os, sys, time
 from booking_resilience import CircuitBreaker
@@ -722,44 +701,6 @@ os.waitpid(child, 0)
 """
 
 
-@pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12), reason="3.12 crashes at the end of a subinterpreter that imported hashlib or ssl"
-)
-def test_it_works_in_a_subinterpreter_and_ends_with_it(server: RedisServer) -> None:
-    """Where threads cannot be daemons; what was asked for by hand is told before the end."""
-    assert run(SUBINTERPRETER, server.url).split() == ["True"]
-    assert server.client().hget("booking-resilience:{sub}:fleet", "reason") == b"before the end"
-
-
-SUBINTERPRETER = """
-import sys
-try:
-    import _interpreters as interpreters
-except ImportError:
-    import _xxsubinterpreters as interpreters
-
-code = '''
-import sys, time
-sys.path[:] = PATH
-from booking_resilience import CircuitBreaker
-from booking_resilience.breaker.shared import RedisBreaker
-
-shared = RedisBreaker(URL)
-breaker = CircuitBreaker("sub", shared=shared)
-end = time.monotonic() + 20
-while not breaker.snapshot().shared.connected and time.monotonic() < end:
-    time.sleep(0.005)
-print(breaker.snapshot().shared.connected, flush=True)
-breaker.isolate("before the end", fleet=True)
-if sys.version_info < (3, 12):  # where a subinterpreter may have daemons, and crashes at its end if they're there
-    shared.close()
-'''
-one = interpreters.create(isolated=False) if sys.version_info < (3, 12) else interpreters.create()
-assert interpreters.run_string(one, code.replace("PATH", repr(sys.path)).replace("URL", repr(sys.argv[1]))) is None
-interpreters.destroy(one)
-"""
-
-
 def test_the_rights_that_the_guide_names_suffice(server: RedisServer) -> None:
     """A user with those commands, keys and channels, and nothing else, can share a breaker."""
     if not GUIDE.exists():
@@ -781,14 +722,15 @@ def test_the_rights_that_the_guide_names_suffice(server: RedisServer) -> None:
 
 def test_a_url_may_carry_a_user_and_tls_and_a_socket(server: RedisServer) -> None:
     """What the client makes of the URL is what the agent connects with."""
-    from booking_resilience.breaker.shared_wires import connector, place_of
+    from booking_resilience.breaker.shared_wires import place_of, settings_of
 
-    made = connector("rediss://me:secret@redis.example:6390/3?ssl_cert_reqs=required", None)()
+    kind, settings = settings_of("rediss://me:secret@redis.example:6390/3?ssl_cert_reqs=required", None)
+    made = kind(**settings)
     assert isinstance(made, redis.SSLConnection)
     assert (made.host, made.port, made.db, made.username, made.password) == (
         "redis.example", 6390, 3, "me", "secret",
     )  # fmt: skip
-    assert isinstance(connector("unix:///tmp/redis.sock?db=1", None)(), redis.UnixDomainSocketConnection)
+    assert settings_of("unix:///tmp/redis.sock?db=1", None)[0] is redis.UnixDomainSocketConnection
     assert place_of("rediss://me:secret@redis.example:6390/3?password=x") == "rediss://redis.example:6390/3"
     assert place_of("user:secret@main?password=x") == "main"
     assert place_of(f"redis://[::1:{free_port()}") == "?"
@@ -825,7 +767,7 @@ def test_a_process_is_one_reporter_by_whichever_way_it_reaches_the_redis(server:
         for breaker in breakers:
             eventually(lambda breaker=breaker: facts(breaker).connected)
             fail(breaker)
-            eventually(lambda breaker=breaker: breaker._core.link.report is None, what="it has reported")
+            eventually(lambda breaker=breaker: breaker._core.link.news is None, what="it has reported")
         fields = server.client().hkeys(owners[0].key(name, "fleet"))
         assert [field for field in fields if field.startswith(b"report:")] == [f"report:{owners[0]._machine}".encode()]
         eventually(lambda: facts(watcher).reporters == 1)

@@ -85,6 +85,16 @@ def test_the_fingerprint_tells_requests_apart(colour: str) -> None:
     assert serve(colour, **{**base, "path": "/b1", "body": b""})[1][1] not in found
 
 
+def test_ids_and_fingerprints_stay_the_same_for_ever() -> None:
+    """Rows keep IDs and fingerprints, so every version makes the same ones, also of a path that isn't UTF-8."""
+    token = current_request.set(KeyedRequest("k", "POST", "/b/\udcff", b"1"))
+    try:
+        assert idempotent_id("ada", 7) == "94ed2ba873ec269b79669b4d290f62ac"
+        assert request_fingerprint() == "8f39eebdbb689a9cbd02aa85f9e197dd303c126c63ddde1012da5fed72beefd0"
+    finally:
+        current_request.reset(token)
+
+
 def test_without_a_key_ids_are_random(colour: str) -> None:
     """Without a key each ID is a fresh one, there is no fingerprint, and the request passes."""
     reply, first = serve(colour)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import drop_awaitable, is_awaitable
@@ -11,11 +11,10 @@ from booking_resilience.checks import is_a
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
 from booking_resilience.events import FailedAttempt, RetryEvent
 from booking_resilience.monitor import ErrorCategory, Severity
+from booking_resilience.monitor.record import Outcome, is_mild
 from booking_resilience.retry import attempts_of
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
-
-Outcome: TypeAlias = Literal["failed", "recovered", "refused", "fell_back"]
 
 
 class ErrorRecorder(Protocol):
@@ -92,9 +91,8 @@ class Records:
         if not made and not is_a(error, DeadlineExceededError):
             return  # no attempt failed: the function was of the wrong colour
         if raised is None:
-            self._record(
-                error, operation, "fell_back", 0 if was_refused(error, len(made), self._breaker) else made or None
-            )
+            is_refused = was_refused(error, len(made), self._breaker)
+            self._record(error, operation, "fell_back", 0 if is_refused else made or None)
         elif raised is error:
             self._failed(error, operation, len(made))
         else:
@@ -109,12 +107,11 @@ class Records:
     def _record(
         self, error: BaseException, operation: str, outcome: Outcome, attempts: int | tuple[FailedAttempt, ...] | None
     ) -> None:
-        is_mild = outcome in ("recovered", "fell_back") or (outcome == "refused" and is_a(error, LimitExceededError))
         made = self._monitor.record(
             error,
             operation=operation,
             category=self._category,
-            severity=Severity.WARNING if is_mild else Severity.ERROR,
+            severity=Severity.WARNING if is_mild(type(error), outcome) else Severity.ERROR,
             attempts=attempts,
             outcome=outcome,
         )

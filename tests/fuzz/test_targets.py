@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, CircuitOpenError, ErrorMonitor, load_json, message_for
 from booking_resilience.appwrite.classify import classify, is_backend_failure, is_no_evidence
-from booking_resilience.monitor.cards import REDACTED
 from booking_resilience.monitor.redact import Cleaner
+from booking_resilience.monitor.scanner import REDACTED
 from booking_resilience.testing.appwrite_server.dialect import DIALECTS, ApiError
 from booking_resilience.testing.appwrite_server.filters import SYSTEM
 from booking_resilience.testing.appwrite_server.kinds import Column

@@ -6,10 +6,11 @@ never waits for an event loop, so that such a coroutine runs to its end in one g
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
 from booking_resilience import clock
 from booking_resilience.appwrite.classify import classify
@@ -24,6 +25,9 @@ from booking_resilience.retry.run import drive, drive_async
 
 T = TypeVar("T")
 
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
+"""What makes one request or several, whatever the colour."""
+
 _UNFIT: Final = (AttributeError, KeyError, TypeError, ValueError)
 
 
@@ -32,7 +36,7 @@ class Call(Generic[T]):
     """One request by a method of a service.
 
     Attributes:
-        method: The method, bound to its service.
+        method: The method, bound to its service; or that of the client itself.
         args: Its arguments.
         read: Makes the result out of what the method returns.
         kwargs: Its keyword arguments.
@@ -45,145 +49,102 @@ class Call(Generic[T]):
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     may_miss: tuple[str, ...] = ()
 
-    def now(self) -> T:
-        """Make the call, with a service of a synchronous client."""
+
+class Colour(ABC):
+    """How what may wait is done."""
+
+    async def ask(self, call: Call[T], limit: float | None = None) -> T:
+        """Make a call a single time, within `limit` seconds if that is not None."""
         try:
-            answer = plain_method(self.method)(*self.args, **self.kwargs)
+            with nullcontext() if limit is None else deadline(limit):
+                answer = await self.request(call)
         except Exception as error:
-            if not self._is_missing(error):
-                raise
-            return cast("T", None)
-        return self._read(answer)
-
-    async def awaited(self) -> T:
-        """Make the call, with a service of an asynchronous client."""
+            if call.may_miss and classify(error).type in call.may_miss:
+                return cast("T", None)
+            raise
         try:
-            answer = await client_of(self.method).run(self.method, *self.args, **self.kwargs)
-        except Exception as error:
-            if not self._is_missing(error):
-                raise
-            return cast("T", None)
-        return self._read(answer)
-
-    def _is_missing(self, error: Exception) -> bool:
-        return bool(self.may_miss) and classify(error).type in self.may_miss
-
-    def _read(self, answer: Any) -> T:
-        try:
-            return self.read(answer)
+            return call.read(answer)
         except _UNFIT as error:
             evidence = Evidence("unreadable", "yes")
             raise AppwriteCallError(f"the answer cannot be read: {error}", evidence=evidence) from error
 
+    @abstractmethod
+    async def request(self, call: Call[Any]) -> Any:
+        """Return what the call's method returns."""
 
-@dataclass(frozen=True, slots=True)
-class Steps(Generic[T]):
-    """Several requests that are made as one attempt.
+    @abstractmethod
+    async def attempts(self, plan: Plan, work: Work[T]) -> T:
+        """Do the work as the plan says."""
 
-    Attributes:
-        make: Returns the coroutine that makes them in a colour.
-    """
+    @abstractmethod
+    async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
+        """Do the work a single time, as one call through the pipeline's limits and breaker."""
 
-    make: Callable[[Colour], Coroutine[Any, Any, T]]
+    @abstractmethod
+    async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
+        """Do the work through a pipeline."""
 
-    def now(self) -> T:
-        """Make them, with a service of a synchronous client."""
-        return run_now(self.make(SYNC))
-
-    async def awaited(self) -> T:
-        """Make them, with a service of an asynchronous client."""
-        return await self.make(ASYNC)
-
-
-class Colour(Protocol):
-    """How what may wait is done."""
-
-    async def attempts(self, plan: Plan, pipeline: Pipeline | None, call: Call[T] | Steps[T]) -> T:
-        """Make a call as the plan says, each attempt through the pipeline's limits and breaker."""
-        ...
-
-    async def ask(self, call: Call[T], limit: float | None = None) -> T:
-        """Make a call a single time, within `limit` seconds if that is not None."""
-        ...
-
-    async def guarded(self, pipeline: Pipeline, steps: Steps[T]) -> T:
-        """Make several requests a single time, as one call through the pipeline's limits and breaker."""
-        ...
-
+    @abstractmethod
     async def pause(self, seconds: float) -> None:
         """Sleep."""
-        ...
-
-    async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
-        """Make a call through a pipeline."""
-        ...
 
 
-class _Sync:
-    async def attempts(self, plan: Plan, pipeline: Pipeline | None, call: Call[T] | Steps[T]) -> T:
-        through = _layers(pipeline, is_async=False)
-        result: T = drive(plan, call.now)() if through is None else drive(plan, through)(call.now)
+class _Sync(Colour):
+    async def request(self, call: Call[Any]) -> Any:
+        return plain_method(call.method)(*call.args, **call.kwargs)
+
+    async def attempts(self, plan: Plan, work: Work[T]) -> T:
+        result: T = drive(plan, run_now)(work)
         return result
 
-    async def ask(self, call: Call[T], limit: float | None = None) -> T:
-        with _within(limit):
-            return call.now()
-
-    async def guarded(self, pipeline: Pipeline, steps: Steps[T]) -> T:
+    async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
         through = _layers(pipeline, is_async=False)
-        return steps.now() if through is None else cast("T", through(steps.now))
+        return run_now(work) if through is None else cast("T", through(run_now, work))
+
+    async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
+        return pipeline.call(operation, run_now, work)
 
     async def pause(self, seconds: float) -> None:
         clock.sleep(seconds)
 
-    async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
-        return pipeline.call(operation, call.now)
 
+class _Async(Colour):
+    async def request(self, call: Call[Any]) -> Any:
+        owner: Any = getattr(call.method, "__self__", None)
+        return await getattr(owner, "client", owner).run(call.method, *call.args, **call.kwargs)
 
-class _Async:
-    async def ask(self, call: Call[T], limit: float | None = None) -> T:
-        with _within(limit):
-            return await call.awaited()
+    async def attempts(self, plan: Plan, work: Work[T]) -> T:
+        result: T = await drive_async(plan, work)()
+        return result
 
-    async def guarded(self, pipeline: Pipeline, steps: Steps[T]) -> T:
+    async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
         through = _layers(pipeline, is_async=True)
-        return await (steps.awaited() if through is None else through(steps.awaited))
+        return await (work() if through is None else through(work))
+
+    async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
+        return await pipeline.call_async(operation, work)
 
     async def pause(self, seconds: float) -> None:
         await clock.sleep_async(seconds)
 
-    async def attempts(self, plan: Plan, pipeline: Pipeline | None, call: Call[T] | Steps[T]) -> T:
-        through = _layers(pipeline, is_async=True)
-        made = drive_async(plan, call.awaited)() if through is None else drive_async(plan, through)(call.awaited)
-        result: T = await made
-        return result
 
-    async def through(self, pipeline: Pipeline, operation: str, call: Call[T]) -> T:
-        return await pipeline.call_async(operation, call.awaited)
-
-
-def _layers(pipeline: Pipeline | None, *, is_async: bool) -> Callable[..., Any] | None:
+def _layers(pipeline: Pipeline, *, is_async: bool) -> Callable[..., Any] | None:
     """Return what a write passes through: limit, rate and breaker; None if there are none.
 
     Nothing is hedged or left to a thread of its own: two that write at once couldn't tell what became of either.
     """
-    if pipeline is None:
-        return None
     roles: tuple[Role, ...] = ("limit", "rate")
     parts = {role: part for role in roles if (part := pipeline.part(role)) is not None}
     return attempt_through(pipeline.breaker, parts, is_async=is_async)
-
-
-def _within(limit: float | None) -> AbstractContextManager[None]:
-    return nullcontext() if limit is None else deadline(limit)
 
 
 SYNC: Final[Colour] = _Sync()
 ASYNC: Final[Colour] = _Async()
 
 
-def run_now(steps: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine of the synchronous colour: it waits for nothing that an event loop would have to bring."""
+def run_now(work: Work[T]) -> T:
+    """Do the work in the synchronous colour: it waits for nothing that an event loop would have to bring."""
+    steps = work()
     try:
         steps.send(None)
     except StopIteration as end:
@@ -191,12 +152,6 @@ def run_now(steps: Coroutine[Any, Any, T]) -> T:
         return result
     steps.close()
     raise RuntimeError(f"{steps!r} waits for an event loop")
-
-
-def client_of(method: Callable[..., Any]) -> Any:
-    """Return the client of the service that a method is bound to; None if it is none of a service."""
-    service = getattr(method, "__self__", None)
-    return getattr(service, "client", None)
 
 
 def check_colour(tables: Any, *, is_async: bool, called: str, instead: str) -> None:

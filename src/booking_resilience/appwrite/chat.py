@@ -73,15 +73,15 @@ class AppwriteChatService:
         Raises:
             AppwriteException: If it could not be made, or if there is one with other participants.
         """
-        return run_now(self._rooms.create(booking_id, participants))
+        return run_now(lambda: self._rooms.create(booking_id, participants))
 
     def send_welcome_message(self, room_id: str) -> ChatMessage:
         """Send the welcome message; a room has one, however often it is sent."""
-        return run_now(self._rooms.welcome(room_id))
+        return run_now(lambda: self._rooms.welcome(room_id))
 
     def send_booking_received_message(self, room_id: str, booking_id: str) -> ChatMessage:
         """Send the message that the booking was received; there is one for each booking in a room."""
-        return run_now(self._rooms.received(room_id, booking_id))
+        return run_now(lambda: self._rooms.received(room_id, booking_id))
 
     def list_messages(
         self, room_id: str, *, limit: int = 50, cursor: str | None = None, newest_first: bool = True
@@ -92,14 +92,14 @@ class AppwriteChatService:
             room_id: The room.
             limit: Messages on the page at most; 1 or more.
             cursor: The `next_cursor` of the page before, with the same order; None for the first page. The ID of a
-                message does as well, as long as the message is there or was lately on a page of this service.
+                message does as well, as long as the message is there.
             newest_first: The order.
 
         Raises:
             ValueError: If `limit` is out of its range.
             AppwriteException: If the messages could not be read.
         """
-        return run_now(self._rooms.page(room_id, limit, cursor, newest_first))
+        return run_now(lambda: self._rooms.page(room_id, limit, cursor, newest_first))
 
 
 class AsyncAppwriteChatService:

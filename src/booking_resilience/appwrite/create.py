@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from booking_resilience.appwrite.calls import ASYNC, SYNC, Call, check_colour, run_now
+from booking_resilience.appwrite.calls import ASYNC, SYNC, check_colour, run_now
 from booking_resilience.appwrite.classify import is_backend_failure, is_no_evidence, is_transient
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError
@@ -98,7 +98,7 @@ def create_row_once(
     """
     check_colour(tables, is_async=False, called="create_row_once", instead="create_row_once_async")
     creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation, compare)
-    return run_now(creation.run(SYNC))
+    return run_now(lambda: creation.run(SYNC))
 
 
 async def create_row_once_async(
@@ -142,9 +142,10 @@ class Creation(OnceRow[Row]):
         self._data, self._permissions = dict(data), permissions
         self._told = compared(self._data, check_compare(compare, self._data))
 
-    def attempt(self) -> tuple[Pipeline, Call[Row]]:
-        """Return what creates the row."""
-        return self.pipeline, self.store.create(*self._place, self._data, self._permissions)
+    async def attempt(self) -> Row:
+        """Create the row."""
+        call = self.store.create(*self._place, self._data, self._permissions)
+        return await self.colour.guarded(self.pipeline, lambda: self.colour.ask(call))
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it is ours, else what to raise."""

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from booking_resilience.appwrite.calls import ASYNC, SYNC, Colour, Steps, check_colour, run_now
+from booking_resilience.appwrite.calls import ASYNC, SYNC, check_colour, run_now
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.failures import AppwriteCallError
 from booking_resilience.appwrite.findings import Findings, checked_rows, findings_of, staging_order
@@ -74,7 +74,8 @@ def create_rows_once(
         TypeError: If `tables` isn't such a service, or a row is not a `NewRow`; nothing was sent.
     """
     check_colour(tables, is_async=False, called="create_rows_once", instead="create_rows_once_async")
-    return run_now(Creations(tables, rows, pipeline, operation, compare).run(SYNC))
+    creations = Creations(tables, rows, pipeline, operation, compare)
+    return run_now(lambda: creations.run(SYNC))
 
 
 async def create_rows_once_async(
@@ -115,10 +116,6 @@ class Creations(Once[list[Row]]):
         self._final: Exception | None = None  # what no attempt would change
         self._is_unread = self._is_under_way = self._is_torn = False
 
-    def attempt(self) -> tuple[None, Steps[list[Row]]]:
-        """Return an attempt: a transaction through the breaker, and a reading beside it."""
-        return None, Steps(self._attempt)
-
     def policy(self, policy: RetryPolicy) -> RetryPolicy:
         """Return the policy of the attempts: what may be tried anew is, and the commit has no limit of its own."""
         given = self.pipeline.retry
@@ -144,12 +141,12 @@ class Creations(Once[list[Row]]):
         """Drop the errors that are held."""
         self._commit_failure = self._final = None
 
-    async def settle(self, colour: Colour, failure: Exception) -> list[Row]:
+    async def settle(self, failure: Exception) -> list[Row]:
         """Read the rows; make them whole, or take away what there is of them."""
         outcome = failure
         try:
             try:
-                findings = await self._settled(colour)
+                findings = await self._settled()
             except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
                 raise self.left_open(failure, type(error).__name__) from None
             if findings.is_whole:
@@ -159,40 +156,41 @@ class Creations(Once[list[Row]]):
                 self.doubts.is_open, outcome = False, findings.conflict()
             elif findings.unclear:
                 raise self.left_open(failure, "nothing in a stored row can be compared")
-            if not await self._taken_back(colour, findings):
+            if not await self._taken_back(findings):
                 self.doubts.is_open = True
             raise outcome
         finally:
             del outcome, failure
 
-    async def _settled(self, colour: Colour) -> Findings:
+    async def _settled(self) -> Findings:
         """Read the rows, and make them whole if that is all there is to do."""
-        findings = await self._read(colour)
+        findings = await self._read()
         if findings.is_torn:
-            findings = await self._made_whole(colour, findings)
+            findings = await self._made_whole(findings)
         if findings.foreign or findings.unclear:
-            findings = await self._second_look(colour, findings)
+            findings = await self._second_look(findings)
         return findings
 
-    async def _attempt(self, colour: Colour) -> list[Row]:
-        if self._is_unread and (done := await self._look(colour)) is not None:
+    async def attempt(self) -> list[Row]:
+        """Make an attempt: a transaction through the breaker, and a reading beside it."""
+        if self._is_unread and (done := await self._look()) is not None:
             return done
         self._commit_failure = None
         try:
-            await colour.guarded(self.pipeline, Steps(self._transact))
+            await self.colour.guarded(self.pipeline, self._transact)
         except Exception as error:
             if not self._is_unread:
                 raise
             self._commit_failure = error
-        if (done := await self._look(colour)) is not None:
+        if (done := await self._look()) is not None:
             return done
         raise self._commit_failure or _vanished()
 
-    async def _transact(self, colour: Colour) -> None:
+    async def _transact(self) -> None:
         """Begin, stage, commit: each request once, since none of them can be repeated."""
         limit = self.pipeline.retry.attempt_timeout
         try:
-            begun = await colour.ask(self._transactions.begin(), limit)
+            begun = await self.colour.ask(self._transactions.begin(), limit)
         except Exception as error:
             if not are_missing(error):
                 raise
@@ -203,31 +201,31 @@ class Creations(Once[list[Row]]):
             raise self._final from None
         if self._since is None:
             self._since = begun.created_at
-        await colour.ask(self._transactions.stage(begun, [*map(self._transactions.creation, self._todo)]), limit)
+        await self.colour.ask(self._transactions.stage(begun, [*map(self._transactions.creation, self._todo)]), limit)
         self._is_unread = self._is_under_way = True
         try:
-            await colour.ask(self._transactions.commit(begun))
+            await self.colour.ask(self._transactions.commit(begun))
         except Exception as error:
             self.doubts.note(error)
             self._is_under_way = False
             raise
         self._is_under_way = False
 
-    async def _look(self, colour: Colour) -> list[Row] | None:
+    async def _look(self) -> list[Row] | None:
         """Read the rows; return them if all are ours, None if the next attempt may make them so.
 
         Raises:
             AppwriteException: If it may not.
         """
-        findings = await self._read(colour)
+        findings = await self._read()
         if findings.foreign or findings.unclear:
-            findings = await self._second_look(colour, findings)
+            findings = await self._second_look(findings)
         self._is_unread = False
         if findings.is_whole:
             return findings.rows()
         if findings.foreign:
             self._final = findings.conflict()
-            if not await self._taken_back(colour, findings):
+            if not await self._taken_back(findings):
                 self.doubts.is_open = True
             raise self._final
         if findings.unclear:
@@ -236,46 +234,46 @@ class Creations(Once[list[Row]]):
         self._todo, self._is_torn = staging_order(findings.absent), findings.is_torn
         return None
 
-    async def _second_look(self, colour: Colour, findings: Findings) -> Findings:
+    async def _second_look(self, findings: Findings) -> Findings:
         """Read the rows once more, when a torn loser has had the time to give its rows back."""
-        await colour.pause(SECOND_LOOK)
+        await self.colour.pause(SECOND_LOOK)
         try:
-            return await self._read(colour)
+            return await self._read()
         except Exception as error:  # noqa: BLE001 - then the first look stands
             logger.info("%s: reading the rows once more failed (%s)", self.operation, type(error).__name__)
             return findings
 
-    async def _made_whole(self, colour: Colour, findings: Findings) -> Findings:
+    async def _made_whole(self, findings: Findings) -> Findings:
         """Create the rows that are absent beside those that are ours, once; return what is there then."""
         self._todo = staging_order(findings.absent)
         try:
-            await colour.guarded(self.pipeline, Steps(self._transact))
+            await self.colour.guarded(self.pipeline, self._transact)
         except Exception as error:  # noqa: BLE001 - a reading tells what came of it
             logger.info("%s: some rows are still absent (%s)", self.operation, type(error).__name__)
         try:
-            return await self._read(colour)
+            return await self._read()
         except Exception:  # noqa: BLE001 - then they stand as they stood
             return findings
 
-    async def _taken_back(self, colour: Colour, findings: Findings) -> bool:
+    async def _taken_back(self, findings: Findings) -> bool:
         """Delete what this call has stored, rows from before never; tell whether nothing of it is left."""
         ours = findings.stored_since(self._since)
         if not ours:
             return True
         try:
             for row in ours:
-                await self.read(colour, self.store.delete(row.database_id, row.table_id, row.row_id))
-            left = await self._read(colour)
+                await self.read(self.store.delete(row.database_id, row.table_id, row.row_id))
+            left = await self._read()
         except Exception as error:  # noqa: BLE001 - whatever it was, some may be left
             logger.warning("%s: some rows could not be deleted again (%s)", self.operation, type(error).__name__)
             return False
         return not left.stored_since(self._since)
 
-    async def _read(self, colour: Colour) -> Findings:
+    async def _read(self) -> Findings:
         stored: dict[tuple[str, str], Mapping[str, Row]] = {}
         for place in dict.fromkeys((row.database_id, row.table_id) for row in self._rows):
             wanted = [row.row_id for row in self._rows if (row.database_id, row.table_id) == place]
-            stored[place] = await self.read(colour, self.store.find_all(*place, wanted))
+            stored[place] = await self.read(self.store.find_all(*place, wanted))
         return findings_of(self._rows, stored, self._compare)
 
 

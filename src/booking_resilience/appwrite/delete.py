@@ -11,7 +11,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from booking_resilience.appwrite.calls import ASYNC, SYNC, Call, Colour, Steps, check_colour, run_now
+from booking_resilience.appwrite.calls import ASYNC, SYNC, Call, check_colour, run_now
 from booking_resilience.appwrite.classify import classify
 from booking_resilience.appwrite.conflicts import RowConflictError
 from booking_resilience.appwrite.evidence import Evidence
@@ -59,7 +59,8 @@ def delete_row_once(
         TypeError: If an argument is of the wrong type; nothing was sent.
     """
     check_colour(tables, is_async=False, called="delete_row_once", instead="delete_row_once_async")
-    return run_now(Deletion(tables, (database_id, table_id, row_id), expected, pipeline, operation).run(SYNC))
+    deletion = Deletion(tables, (database_id, table_id, row_id), expected, pipeline, operation)
+    return run_now(lambda: deletion.run(SYNC))
 
 
 async def delete_row_once_async(
@@ -101,10 +102,6 @@ class Deletion(OnceRow[bool]):
         self._begun: Begun | None = None  # the transaction whose commit was sent last
         self._is_unread = self._is_under_way = self._may_be_done = False
 
-    def attempt(self) -> tuple[None, Steps[bool]]:
-        """Return an attempt: the deletion through the breaker, and a reading beside it."""
-        return None, Steps(self._attempt)
-
     def policy(self, policy: RetryPolicy) -> RetryPolicy:
         """Return the policy of the attempts: what may be tried anew is, and the commit has no limit of its own."""
         given = self.pipeline.retry
@@ -132,12 +129,13 @@ class Deletion(OnceRow[bool]):
         self.doubts.is_open = self.doubts.unanswered is not None
         return failure
 
-    async def _attempt(self, colour: Colour) -> bool:
-        if self._is_unread and (done := await self._look(colour)) is not None:
+    async def attempt(self) -> bool:
+        """Make an attempt: the deletion through the breaker, and a reading beside it."""
+        if self._is_unread and (done := await self._look()) is not None:
             return done
         failure: Exception | None = None
         try:
-            await colour.guarded(self.pipeline, Steps(self._delete))
+            await self.colour.guarded(self.pipeline, self._delete)
         except RowConflictError:
             raise
         except Exception as error:
@@ -145,7 +143,7 @@ class Deletion(OnceRow[bool]):
                 raise
             failure = error
         try:
-            if (done := await self._look(colour)) is not None:
+            if (done := await self._look()) is not None:
                 return done
             if failure is not None and self._expected is not None:
                 self._compare(self._seen)
@@ -153,50 +151,48 @@ class Deletion(OnceRow[bool]):
         finally:
             del failure
 
-    async def _look(self, colour: Colour) -> bool | None:
+    async def _look(self) -> bool | None:
         """Read the row; return what to say, None if it is still there."""
-        row = await self.read(colour, self.store.find(*self._place))
+        row = await self.read(self.store.find(*self._place))
         self._is_unread, self._seen = False, row
         if row is None:
             return self._may_be_done
         return True if self._was_made_anew(row) else None
 
-    async def _delete(self, colour: Colour) -> None:
+    async def _delete(self) -> None:
         limit = self.pipeline.retry.attempt_timeout
         if self._transactions is not None:
-            begun = await self._begin(colour, self._transactions, limit)
+            begun = await self._begin(self._transactions, limit)
             if begun is not None:
-                await self._in_transaction(colour, self._transactions, begun, limit)
+                await self._in_transaction(self._transactions, begun, limit)
                 return
             self._transactions = None
-        since = await self._check(colour, limit)
-        await self._send(colour, self.store.delete(*self._place, unchanged_since=since), limit)
+        since = await self._check(limit)
+        await self._send(self.store.delete(*self._place, unchanged_since=since), limit)
 
-    async def _begin(self, colour: Colour, transactions: Transactions, limit: float | None) -> Begun | None:
+    async def _begin(self, transactions: Transactions, limit: float | None) -> Begun | None:
         try:
-            return await colour.ask(transactions.begin(), limit)
+            return await self.colour.ask(transactions.begin(), limit)
         except Exception as error:
             if not are_missing(error):
                 raise
             return None
 
-    async def _in_transaction(
-        self, colour: Colour, transactions: Transactions, begun: Begun, limit: float | None
-    ) -> None:
+    async def _in_transaction(self, transactions: Transactions, begun: Begun, limit: float | None) -> None:
         try:
-            await colour.ask(transactions.stage(begun, [transactions.deletion(*self._place)]), limit)
+            await self.colour.ask(transactions.stage(begun, [transactions.deletion(*self._place)]), limit)
         except Exception as error:
             self._is_unread = self._is_unread or classify(error).type in MISSING  # it may come from a cache
             raise
-        await self._check(colour, limit)  # between staging and commit: what changes later, the commit refuses
+        await self._check(limit)  # between staging and commit: what changes later, the commit refuses
         self._begun = begun
-        await self._send(colour, transactions.commit(begun), None)
+        await self._send(transactions.commit(begun), None)
 
-    async def _check(self, colour: Colour, limit: float | None) -> datetime.datetime | None:
+    async def _check(self, limit: float | None) -> datetime.datetime | None:
         """Compare the row with what is expected; return when it was last changed."""
         if self._expected is None:
             return None
-        row = await colour.ask(self.store.find(*self._place), limit)
+        row = await self.colour.ask(self.store.find(*self._place), limit)
         self._compare(row)
         return None if row is None else row.updated_at
 
@@ -210,11 +206,11 @@ class Deletion(OnceRow[bool]):
             self.doubts.is_open = self.doubts.ambiguous is not None and not self._is_the_same(row)
             raise RowConflictError(self._place[2], row)
 
-    async def _send(self, colour: Colour, call: Call[bool], limit: float | None) -> None:
+    async def _send(self, call: Call[bool], limit: float | None) -> None:
         """Send the request that deletes."""
         self._is_unread = self._is_under_way = True
         try:
-            done = await colour.ask(call, limit)
+            done = await self.colour.ask(call, limit)
         except Exception as error:
             self._is_under_way = False
             left_open = self.doubts.note(error)

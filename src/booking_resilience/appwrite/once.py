@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from typing import Any, Final, Generic, TypeVar
 
-from booking_resilience.appwrite.calls import Call, Colour, Steps
+from booking_resilience.appwrite.calls import SYNC, Call, Colour
 from booking_resilience.appwrite.classify import is_transient
 from booking_resilience.appwrite.doubts import Doubts
 from booking_resilience.appwrite.endings import Ending
@@ -49,15 +49,17 @@ class Once(ABC, Generic[T]):
         self.store = RowStore(tables)
         self.doubts = Doubts(operation)
         self.pipeline, self.operation = pipeline, operation
+        self.colour = SYNC
         self._ending = Ending(pipeline)
 
     async def run(self, colour: Colour) -> T:
         """Write within the time that there is, and read what is stored if that left doubts."""
+        self.colour = colour
         left, limit = remaining_time(), self.pipeline.retry.deadline
         total = limit if left is None or (limit is not None and limit < left) else left
         try:
             with nullcontext() if total is None else deadline(total):
-                return await self._write(colour, total)
+                return await self._write(total)
         except Exception as error:
             mark_outcome(error, is_open=self.doubts.is_open)
             raise
@@ -67,8 +69,8 @@ class Once(ABC, Generic[T]):
             self.let_go()
 
     @abstractmethod
-    def attempt(self) -> tuple[Pipeline | None, Call[T] | Steps[T]]:
-        """Return what an attempt is, and the pipeline that it passes through as a whole, or None."""
+    async def attempt(self) -> T:
+        """Make an attempt."""
 
     def policy(self, policy: RetryPolicy) -> RetryPolicy:
         """Return the policy of the attempts, made of the pipeline's."""
@@ -83,32 +85,26 @@ class Once(ABC, Generic[T]):
         return self.doubts.are_there
 
     @abstractmethod
-    async def settle(self, colour: Colour, failure: Exception) -> T:
-        """Read what is stored, and return the result, or raise what there is to say.
-
-        Args:
-            colour: How what may wait is done.
-            failure: What the attempts ended with.
-        """
+    async def settle(self, failure: Exception) -> T:
+        """Read what is stored after the attempts have failed; return the result, or raise what there is to say."""
 
     def let_go(self) -> None:
         """Drop the errors that are held: their tracebacks lead back here."""
 
-    async def read(self, colour: Colour, call: Call[V]) -> V:
+    async def read(self, call: Call[V]) -> V:
         """Make a call that may be repeated at will, beside the breaker, as policy and deadline allow."""
         policy = dataclasses.replace(self.pipeline.retry, retry_on=is_transient, retry_on_result=None)
-        return await colour.attempts(Plan(policy, f"{self.operation}: verify"), None, call)
+        return await self.colour.attempts(Plan(policy, f"{self.operation}: verify"), lambda: self.colour.ask(call))
 
-    async def _write(self, colour: Colour, total: float | None) -> T:
+    async def _write(self, total: float | None) -> T:
         policy = self.pipeline.retry
         if total is not None:
             kept = min(_RESERVE, total * _RESERVED_SHARE)
             policy = dataclasses.replace(policy, deadline=max(total - kept, 0.001))
         plan = dataclasses.replace(self.pipeline._plan, policy=self.policy(policy), operation=self.operation)
         plan = dataclasses.replace(plan, listener=self._ending.take, is_logged=False)
-        pipeline, call = self.attempt()
         try:
-            result = await colour.attempts(plan, pipeline, call)
+            result = await self.colour.attempts(plan, self.attempt)
         except Exception as error:
             self.note(error)
             if not self.has_doubts():
@@ -120,7 +116,7 @@ class Once(ABC, Generic[T]):
             self._ending.tell()
             return result
         try:
-            result = await self.settle(colour, failure)
+            result = await self.settle(failure)
         except Exception as error:
             mark_outcome(error, is_open=self.doubts.is_open)
             self._ending.tell(error)
@@ -152,11 +148,11 @@ class OnceRow(Once[T]):
         super().__init__(tables, pipeline, operation)
         self._place = place
 
-    async def settle(self, colour: Colour, failure: Exception) -> T:
+    async def settle(self, failure: Exception) -> T:
         """Read the row, and say what became of the attempts."""
         outcome: T | Exception
         try:
-            row = await self.read(colour, self.store.find(*self._place))
+            row = await self.read(self.store.find(*self._place))
         except Exception as error:  # noqa: BLE001 - whatever it was: what is not known stays open
             outcome = self.left_open(failure, type(error).__name__)
         else:

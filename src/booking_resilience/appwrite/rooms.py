@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -24,12 +23,9 @@ from booking_resilience.appwrite.new_rows import NewRow
 from booking_resilience.appwrite.rows import Row, RowStore
 from booking_resilience.booking import ChatMessage, ChatRoom, Page
 from booking_resilience.checks import check_text, check_type, check_whole
-from booking_resilience.locks import fork_safe_lock
 from booking_resilience.pipeline import Pipeline
 
 _Q: Final[Any] = Query  # the SDK has no annotations
-_LOCK = fork_safe_lock()  # guards what services remember; held for a look
-_MOST_REMEMBERED: Final = 1_000
 _CURSOR: Final = re.compile(r"(?P<id>[^~]+)~(?P<sequence>[^~]*)~(?P<created>[^~]+)")
 
 
@@ -71,7 +67,6 @@ class Rooms:
         check_type("pipeline", pipeline, isinstance(pipeline, Pipeline), "a Pipeline")
         self._tables, self._store, self._pipeline, self._colour = tables, RowStore(tables), pipeline, colour
         self._database_id, self._rooms_table, self._messages_table = database_id, rooms_table, messages_table
-        self._places: OrderedDict[str, _Place] = OrderedDict()
 
     async def create(self, booking_id: str, participants: Sequence[str]) -> ChatRoom:
         """Make the room of a booking, or find that it is there already."""
@@ -98,13 +93,11 @@ class Rooms:
             rows = await self._list(room_id, limit, newest_first, after=None) or ()
         else:
             rows = await self._list_after(room_id, limit, newest_first, cursor)
-        places = [_place_of(row) for row in rows]
-        self._remember(places)
-        full = len(rows) >= limit
-        return Page(tuple(_message_of(row) for row in rows), places[-1].to_cursor() if full else None)
+        is_full = len(rows) >= limit
+        return Page(tuple(map(_message_of, rows)), _place_of(rows[-1]).to_cursor() if is_full else None)
 
     async def _list_after(self, room_id: str, limit: int, newest_first: bool, cursor: str) -> Sequence[Row]:
-        place = self._place_in(cursor)
+        place = _place_in(cursor)
         message_id = cursor if place is None else place.id
         rows = await self._list(room_id, limit, newest_first, after=message_id, may_be_gone=place is not None)
         if rows is None and place is not None:
@@ -141,30 +134,21 @@ class Rooms:
 
         may_miss = ("general_cursor_not_found",) if may_be_gone else ()  # no failure: there is another way
         call = self._store.list(self._database_id, self._messages_table, queries, may_miss=may_miss)
-        return await self._colour.through(self._pipeline, "listMessages", call)
+        return await self._colour.through(self._pipeline, "listMessages", lambda: self._colour.ask(call))
 
     async def _create(self, operation: str, row: NewRow) -> Row:
         place = (row.database_id, row.table_id, row.row_id)
         return await Creation(self._tables, place, row.data, None, self._pipeline, operation).run(self._colour)
 
-    def _remember(self, places: Sequence[_Place]) -> None:
-        """Keep the places of the pages read lately, so that the ID of a message that is gone still leads on."""
-        with _LOCK:
-            for place in places:
-                self._places[place.id] = place
-                self._places.move_to_end(place.id)
-            while len(self._places) > _MOST_REMEMBERED:
-                self._places.popitem(last=False)
 
-    def _place_in(self, cursor: str) -> _Place | None:
-        if (parts := _CURSOR.fullmatch(cursor)) is not None:
-            try:
-                created_at = datetime.datetime.fromisoformat(parts["created"])
-            except ValueError:
-                return None
-            return _Place(created_at, parts["sequence"], parts["id"])
-        with _LOCK:
-            return self._places.get(cursor)
+def _place_in(cursor: str) -> _Place | None:
+    """Return the place that a cursor holds; None if it's the ID of a message alone."""
+    if (parts := _CURSOR.fullmatch(cursor)) is None:
+        return None
+    try:
+        return _Place(datetime.datetime.fromisoformat(parts["created"]), parts["sequence"], parts["id"])
+    except ValueError:
+        return None
 
 
 def _is_behind(place: _Place, other: _Place, newest_first: bool) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from appwrite.query import Query
 
 from booking_resilience.appwrite.calls import Call
+
+T = TypeVar("T")
 
 MISSING: Final = ("row_not_found", "document_not_found")
 """The types of the answers that a row isn't there."""
@@ -59,32 +61,6 @@ def _moment(text: str | None) -> datetime.datetime | None:
     return datetime.datetime.fromisoformat(text) if text else None
 
 
-class _Direct:
-    """The requests that the SDK's services can't make, since they take no headers; either client can `run` them.
-
-    Args:
-        client: The SDK's client, of either colour.
-    """
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-
-    def update(self, path: str, data: Mapping[str, Any], unchanged_since: datetime.datetime) -> Any:
-        """Change a row."""
-        return self.client.call("patch", path, self._headers(unchanged_since), {"data": _plain(data)})
-
-    def delete(self, path: str, unchanged_since: datetime.datetime | None) -> Any:
-        """Delete a row."""
-        return self.client.call("delete", path, self._headers(unchanged_since), {})
-
-    def _headers(self, unchanged_since: datetime.datetime | None) -> dict[str, str]:
-        headers = {"X-Appwrite-Project": self.client.get_config("project"), "content-type": "application/json"}
-        if unchanged_since is not None:  # with milliseconds: cut to seconds, the row itself would be newer
-            moment = unchanged_since.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
-            headers["X-Appwrite-Timestamp"] = moment
-        return headers
-
-
 def _plain(value: Any) -> Any:
     """Return a value as the SDK's services send it: enums by their values."""
     if isinstance(value, enum.Enum):
@@ -92,10 +68,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _was_there(_: Any) -> bool:
-    return True
 
 
 class RowStore:
@@ -113,7 +85,6 @@ class RowStore:
         if self._is_old and not hasattr(tables, "create_document"):
             raise TypeError(f"tables must be the SDK's TablesDB or Databases, not {tables!r}")
         self._tables = tables
-        self._direct = _Direct(getattr(tables, "client", None))
 
     def create(
         self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], permissions: Sequence[str] | None
@@ -134,22 +105,34 @@ class RowStore:
             row_id: The row's ID.
             unchanged_since: Refuse it if the row was changed after this moment; the server's check is not atomic.
         """
-        return Call(
-            self._direct.delete, (self._path(database_id, table_id, row_id), unchanged_since), _was_there, {}, MISSING
-        )
+        place = (database_id, table_id, row_id)
+        return self._direct("delete", place, {}, unchanged_since, lambda _: True, may_miss=MISSING)
 
     def update(
         self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], unchanged_since: datetime.datetime
     ) -> Call[Row]:
         """Return the call that changes a row, unless it was changed after a moment."""
-        return Call(
-            self._direct.update, (self._path(database_id, table_id, row_id), dict(data), unchanged_since), row_of
-        )
+        place = (database_id, table_id, row_id)
+        return self._direct("patch", place, {"data": _plain(data)}, unchanged_since, row_of)
 
-    def _path(self, database_id: str, table_id: str, row_id: str) -> str:
-        if self._is_old:
-            return f"/databases/{database_id}/collections/{table_id}/documents/{row_id}"
-        return f"/tablesdb/{database_id}/tables/{table_id}/rows/{row_id}"
+    def _direct(
+        self,
+        method: str,
+        place: tuple[str, str, str],
+        params: dict[str, Any],
+        unchanged_since: datetime.datetime | None,
+        read: Callable[[Any], T],
+        *,
+        may_miss: tuple[str, ...] = (),
+    ) -> Call[T]:
+        """Return a call by the client itself: the SDK's services take no headers."""
+        path = "/databases/{}/collections/{}/documents/{}" if self._is_old else "/tablesdb/{}/tables/{}/rows/{}"
+        client = self._tables.client
+        headers = {"X-Appwrite-Project": client.get_config("project"), "content-type": "application/json"}
+        if unchanged_since is not None:  # with milliseconds: cut to seconds, the row itself would be newer
+            moment = unchanged_since.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+            headers["X-Appwrite-Timestamp"] = moment
+        return Call(client.call, (method, path.format(*place), headers, params), read, {}, may_miss)
 
     def list(
         self, database_id: str, table_id: str, queries: Sequence[str], *, may_miss: tuple[str, ...] = ()
@@ -179,10 +162,9 @@ class RowStore:
         """Return the call that reads the rows of exactly these IDs, 100 at most; it gives them by ID."""
         queries = [_Q.equal("$id", [str(row_id) for row_id in row_ids]), _Q.limit(len(row_ids))]
         reading = self.list(database_id, table_id, queries)
-        wanted = frozenset(row_ids)
 
         def by_id(answer: Any) -> Mapping[str, Row]:
-            return {row.id: row for row in self._rows_of(answer) if row.id in wanted}
+            return {row.id: row for row in self._rows_of(answer) if row.id in row_ids}
 
         return Call(reading.method, reading.args, by_id, reading.kwargs)
 

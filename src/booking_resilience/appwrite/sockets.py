@@ -97,7 +97,7 @@ class _AnswerFile(io.BufferedReader):
         super().close()
 
 
-class PlainConnection(HTTPConnection):
+class Connection(HTTPConnection):
     """A connection of urllib3 with bounded waits; `timeout` is that of the whole connecting."""
 
     read_timeout: float = 10.0
@@ -112,19 +112,8 @@ class PlainConnection(HTTPConnection):
         return open_socket(self._dns_host, self.port, self.timeout, self.socket_options)
 
 
-class SecureConnection(HTTPSConnection):
-    """The same with TLS; the handshake has what connecting has left of its time."""
-
-    read_timeout: float = 10.0
-    proxy_headers: Mapping[str, str] | None = None  # None: no proxy that has to be told the whole address
-
-    def connect(self) -> None:
-        """Connect and shake hands, within `timeout` and what the operation has left."""
-        super().connect()
-        self.sock: Any = BoundedSocket(self.sock, self.read_timeout)
-
-    def _new_conn(self) -> socket.socket:
-        return open_socket(self._dns_host, self.port, self.timeout, self.socket_options)
+class SecureConnection(Connection, HTTPSConnection):
+    """A connection with TLS; the handshake has what connecting has left of its time."""
 
     def _tunnel(self) -> None:
         """Ask a proxy for the way, with every wait bounded as well."""
@@ -135,9 +124,6 @@ class SecureConnection(HTTPSConnection):
         finally:
             if self.sock is not None:
                 self.sock = plain
-
-
-Connection = PlainConnection | SecureConnection
 
 
 def open_socket(host: str, port: int, timeout: Any, options: Any) -> socket.socket:

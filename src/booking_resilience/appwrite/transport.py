@@ -15,14 +15,7 @@ from booking_resilience.appwrite.answers import Answer, decoded
 from booking_resilience.appwrite.evidence import Kind
 from booking_resilience.appwrite.failures import broken_answer, no_answer, no_connection, refused_certificate
 from booking_resilience.appwrite.routes import Contexts, Place, place_of, proxy_for
-from booking_resilience.appwrite.sockets import (
-    BoundedSocket,
-    Connection,
-    ConnectionPool,
-    PlainConnection,
-    SecureConnection,
-    bounded,
-)
+from booking_resilience.appwrite.sockets import BoundedSocket, Connection, ConnectionPool, SecureConnection, bounded
 from booking_resilience.appwrite.wire import WireRequest
 
 _FAILURES: Final = (OSError, http.client.HTTPException, HTTPError)
@@ -73,9 +66,8 @@ class Transport:
         proxy = proxy_for(place)
         first = place if proxy is None else Place(proxy.scheme, proxy.host, proxy.port, place.verified)
         timeout = bounded(self._connect_timeout)
-        connection: Connection
         if "https" in (place.scheme, first.scheme):
-            connection = SecureConnection(
+            connection: Connection = SecureConnection(
                 first.host,
                 first.port,
                 timeout=timeout,
@@ -83,7 +75,7 @@ class Transport:
                 cert_reqs="CERT_REQUIRED" if place.verified else "CERT_NONE",
             )
         else:
-            connection = PlainConnection(first.host, first.port, timeout=timeout)
+            connection = Connection(first.host, first.port, timeout=timeout)
         connection.read_timeout = self._read_timeout
         if proxy is not None:
             if place.scheme == "https":

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from booking_resilience.appwrite.calls import ASYNC, SYNC, Colour, Steps, check_colour, run_now
+from booking_resilience.appwrite.calls import ASYNC, SYNC, check_colour, run_now
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError
 from booking_resilience.appwrite.once import OnceRow, check_place
@@ -57,7 +57,8 @@ def update_row_once(
         TypeError: If an argument is of the wrong type; nothing was sent.
     """
     check_colour(tables, is_async=False, called="update_row_once", instead="update_row_once_async")
-    return run_now(Update(tables, (database_id, table_id, row_id), data, expected, pipeline, operation).run(SYNC))
+    update = Update(tables, (database_id, table_id, row_id), data, expected, pipeline, operation)
+    return run_now(lambda: update.run(SYNC))
 
 
 async def update_row_once_async(
@@ -103,9 +104,9 @@ class Update(OnceRow[Row]):
             check("expected", expected, expected.updated_at is not None, "a row that says when it was changed")
             self._since = expected.updated_at
 
-    def attempt(self) -> tuple[Pipeline, Steps[Row]]:
-        """Return what changes the row."""
-        return self.pipeline, Steps(self._change)
+    async def attempt(self) -> Row:
+        """Change the row."""
+        return await self.colour.guarded(self.pipeline, self._change)
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it has our change, else what to raise."""
@@ -121,15 +122,15 @@ class Update(OnceRow[Row]):
         self.doubts.is_open = self.doubts.ambiguous is not None
         return RowConflictError(self._place[2], row)
 
-    async def _change(self, colour: Colour) -> Row:
+    async def _change(self) -> Row:
         if self._since is None:
-            row = await colour.ask(self.store.find(*self._place))
+            row = await self.colour.ask(self.store.find(*self._place))
             if row is not None and holds(row, self._data) and not is_as_expected(row, self._expected):
                 return row  # an earlier call's change, whose answer was lost
             if row is None or row.updated_at is None or not is_as_expected(row, self._expected):
                 raise RowConflictError(self._place[2], row)
             self._since = row.updated_at
-        return await colour.ask(self.store.update(*self._place, self._data, self._since))
+        return await self.colour.ask(self.store.update(*self._place, self._data, self._since))
 
     def _is_as_known(self, row: Row | None) -> bool:
         """Tell whether nobody has changed the row."""

@@ -277,5 +277,5 @@ class CircuitBreaker:
             raise ValueError("fleet must be False for a breaker that is not shared, not True")
         change = core.change(event)
         if link is not None:
-            link.by_hand(change, fleet=fleet)
+            link.changed(change, fleet=fleet)
         core.tell()

@@ -48,7 +48,7 @@ class Link(Protocol):
         """Whether the breaker is still shared."""
         ...
 
-    def admit(self, trial: Trial, state: State) -> int | None:
+    def admit(self, trial: Trial) -> int | None:
         """Tell how many successes from now on close the breaker if this becomes a trial.
 
         It's asked of the same trial again if the state changed meanwhile. None: as many as the breaker's settings
@@ -56,12 +56,8 @@ class Link(Protocol):
         """
         ...
 
-    def changed(self, change: Change) -> None:
-        """Hear what a caller's event changed, or whether a call that may have been asked about was admitted."""
-        ...
-
-    def by_hand(self, change: Change, *, fleet: bool) -> None:
-        """Hear what an isolation or a reset by hand changed, which `fleet` asks to spread."""
+    def changed(self, change: Change, *, fleet: bool = False) -> None:
+        """Hear what an event changed, if it did; `fleet` asks to spread what was done by hand."""
         ...
 
     def snapshot(self) -> SharedSnapshot:
@@ -284,7 +280,7 @@ class Core:
         """Return the event, with what the fleet says of a trial."""
         if self.link is None or not isinstance(event, Acquire) or not self.machine.may_try(state, now):
             return event
-        return event._replace(needed=self.link.admit(event.trial, state))
+        return event._replace(needed=self.link.admit(event.trial))
 
     def _put_news(self, moment: Moment, news: News) -> bool:
         return self._put(moment, moment.state, news, moment.tally)

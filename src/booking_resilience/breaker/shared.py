@@ -6,24 +6,28 @@ and whose turn the trial is. A thread in the background talks to Redis; a call n
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
 import os
 import pathlib
 import platform
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from booking_resilience.breaker.core import Core
-from booking_resilience.breaker.shared_agent import AGENTS, FAREWELL, REGISTRY, Agent
+from booking_resilience.breaker.shared_agent import AGENTS, REGISTRY, Agent
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_script import clean, settings_arguments
-from booking_resilience.breaker.shared_threads import at_end
-from booking_resilience.breaker.shared_wires import connector, place_of
+from booking_resilience.breaker.shared_wires import place_of, settings_of
 from booking_resilience.breaker.snapshots import SharedSnapshot as SharedSnapshot  # the type of `snapshot().shared`
 from booking_resilience.checks import check, check_text, check_type, check_whole
 
 __all__ = ["RedisBreaker"]
+
+FAREWELL = 1.0  # seconds that an end waits for what is still to be told
 
 
 class RedisBreaker:
@@ -77,22 +81,21 @@ class RedisBreaker:
         self._prefix, self._min_reporters = prefix, min_reporters
         self._machine: str = clean(machine or host_identity())
         self._closed: bool = False
-        connect = connector(url, client)
+        kind, settings = settings_of(url, client)
         key = url if client is None else client
         with REGISTRY:
             if key not in AGENTS:
-                AGENTS[key] = Agent(key, connect, place_of(url))
+                AGENTS[key] = Agent(key, functools.partial(kind, **settings), place_of(url))
             self._agent: Agent = AGENTS[key]
-            self._agent.own(self)
+            self._agent.owners.add(self)
 
     def close(self) -> None:
         """End the sharing: from now on each of its breakers is on its own. Closing twice is harmless.
 
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """
-        was_closed, self._closed = self._closed, True
-        if not was_closed:
-            self._agent.leave(self)
+        if not self._closed:
+            self._agent.wait(_close([self]))
 
     def __repr__(self) -> str:
         return f"<RedisBreaker {self._agent.place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
@@ -110,10 +113,13 @@ class RedisBreaker:
 
     def _join(self, core: Core) -> Link:
         """Share a breaker, which is made just now."""
-        check("shared", self, not self._closed, "a RedisBreaker that is not closed")
-        settings = settings_arguments(core.machine, self._min_reporters)
-        link = Link(core.name, weakref.ref(core), self, self._agent.contact, settings, core.machine.cooldown)
-        self._agent.join(link)
+        keys, channel = (self.key(core.name, "fleet"), self.key(core.name, "none")), self.channel(core.name)
+        settings = self._machine, channel, *settings_arguments(core.machine, self._min_reporters)
+        link = Link(weakref.ref(core), self, self._agent.contact, core.name, keys, channel, settings)
+        with REGISTRY:
+            check("shared", self, not self._closed, "a RedisBreaker that is not closed")
+            self._agent.links = (*self._agent.links, link)
+        self._agent.contact.signal.wake()
         return link
 
 
@@ -125,36 +131,37 @@ def host_identity() -> str:
         return platform.node()
 
 
-def _before_fork() -> None:
-    for agent in list(AGENTS.values()):
-        agent.gate.before_fork()
-
-
-def _after_fork() -> None:
-    for agent in list(AGENTS.values()):
-        agent.gate.after_fork()
-
-
-def _reborn() -> None:
-    for agent in list(AGENTS.values()):
-        agent.reborn()
-
-
-def _at_exit() -> None:
-    """Tell what was asked for by hand, and free what is held, within a second."""
-    agents = list(AGENTS.values())
-    for agent in agents:
-        for owner in agent.owners():
+def _close(owners: list[RedisBreaker]) -> float:
+    """Have them tell what was asked for by hand, and free what they hold; return when the second for that is over."""
+    with REGISTRY:
+        links = [link for owner in owners for link in owner._agent.links if link.owner is owner]
+        for owner in owners:
             owner._closed = True
-        agent.contact.ring()
+        for link in links:
+            link.is_open = False
+            link.contact.signal.wake()
     end = time.monotonic() + FAREWELL
-    while any(agent.links for agent in agents) and time.monotonic() < end:
-        time.sleep(0.002)
+    try:
+        while not all(link.is_told for link in links) and time.monotonic() < end:
+            time.sleep(0.002)
+    finally:
+        for owner in owners:
+            owner._agent.leave(owner)
+    return end
+
+
+def _for_each_agent(act: Callable[[Agent], object]) -> None:
+    for agent in list(AGENTS.values()):
+        act(agent)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_reborn)
-at_end(_at_exit)
+    os.register_at_fork(
+        before=lambda: _for_each_agent(lambda agent: agent.gate.before_fork()),
+        after_in_parent=lambda: _for_each_agent(lambda agent: agent.gate.after_fork()),
+        after_in_child=lambda: _for_each_agent(Agent.reborn),
+    )
+atexit.register(lambda: _close([owner for agent in list(AGENTS.values()) for owner in agent.owners]))
 
 
 def __dir__() -> list[str]:

@@ -16,9 +16,21 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from booking_resilience.breaker.shared_parts import Contact, Lease, Message, Owner, event_for, verdict_of
+from booking_resilience import clock
+from booking_resilience.breaker.shared_parts import Contact, Lease, Message
 from booking_resilience.breaker.snapshots import SharedSnapshot
-from booking_resilience.breaker.states import CLOSED, HALF_OPEN, ISOLATED, NOTHING, OPEN, Isolate, Reset, Settle
+from booking_resilience.breaker.states import (
+    CLOSED,
+    HALF_OPEN,
+    ISOLATED,
+    NOTHING,
+    OPEN,
+    FleetCloses,
+    FleetOpens,
+    Isolate,
+    Reset,
+    Settle,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from booking_resilience.breaker.core import Core
@@ -39,39 +51,33 @@ _NEVER = float("-inf")
 class Link:
     """One breaker's part in a fleet. Moments are in real monotonic seconds."""
 
-    name: str
     core: weakref.ref[Core]
-    owner: Owner
+    owner: object  # its `RedisBreaker`, which lives as long as its breakers
     contact: Contact
-    settings: tuple[str, ...]  # what the script is told of them
-    cooldown: float
+    name: str
+    keys: tuple[str, ...]  # of the script
+    channel: str  # on which changes of its fleet are announced
+    settings: tuple[str, ...]  # what the script is told each time
+    is_open: bool = True  # whether the sharing goes on
     fact: Fact | None = None
     lease: Lease | None = None
-    turn: str | None = None  # the last one that was heard of; None before the first answer
+    turn: str | None = None  # the last one that was heard of; None before the first answer was followed
     turned: float = 0.0  # when the last one that was followed was, by Redis' clock
     happened: float = _NEVER  # and by ours, at the earliest
     known: deque[str] = field(default_factory=lambda: deque(maxlen=100))  # the turns that were heard of
     command: Message | None = None  # by hand, for the fleet
-    report: Message | None = None
-    recovery: Message | None = None
+    news: Message | None = None  # that it opened or recovered by itself
     wish: float = _NEVER  # when a caller was last rejected for want of the lease
     lapsed: float = _NEVER  # when a lease was last left unclaimed
     next_ask: float = 0.0
     noted: int = 0  # the breaker's epoch that was noted last
-    opened: float = _NEVER  # when it last opened by itself
-    closed: float = _NEVER  # when it last closed by itself or by hand
+    moved: float = _NEVER  # when it last opened or closed by itself, or was reset by hand
     is_isolated_by_fleet: bool = False
-    is_in: bool = False  # whether it has followed an answer of Redis
     is_refused: bool = False  # whether Redis answers for this breaker with an error
-    is_woken: bool = False  # whether the agent was told to look
-    notes: deque[tuple[float, Change, bool | None]] = field(default_factory=deque)  # moment, change, by hand for all
+    is_due: bool = True  # whether Redis is to be read, whatever there is to tell
+    notes: deque[tuple[float, Change, bool]] = field(default_factory=deque)  # moment, change, for the fleet, too
 
     # -- for callers
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the sharing goes on."""
-        return not self.owner._closed
 
     @property
     def is_held_back(self) -> bool:
@@ -79,7 +85,7 @@ class Link:
         is_open = self.fact is not None and self.fact.state in (OPEN, HALF_OPEN)
         return is_open and not self.is_refused and time.monotonic() - self.contact.heard < FRESH
 
-    def admit(self, trial: Trial, state: State) -> int | None:  # noqa: ARG002 - the core's protocol
+    def admit(self, trial: Trial) -> int | None:
         """Return how many successes the fleet needs from this trial on; 0 if it has to wait, None for a local one."""
         if not self.is_open or not self.is_held_back:
             return None
@@ -88,99 +94,34 @@ class Link:
             return lease.trials_left
         self.wish = now
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
-            self._wake()
+            self.contact.signal.wake()
         return 0
 
-    def changed(self, change: Change) -> None:
-        """Note what a call did to the breaker; plain counts are nobody's business."""
+    def changed(self, change: Change, *, fleet: bool = False) -> None:
+        """Note what happened to the breaker; plain counts are nobody's business."""
         before, after = change.before, change.after
-        if before.epoch != after.epoch or before.trials or after.trials or self.lease is not None:
-            self.notes.append((time.monotonic(), change, None))
-            self._wake()
-
-    def by_hand(self, change: Change, *, fleet: bool) -> None:
-        """Note an isolation or a reset by hand."""
-        self.notes.append((time.monotonic(), change, fleet))
-        self._wake()
+        is_by_hand = isinstance(change.event, (Isolate, Reset))
+        if is_by_hand or before.epoch != after.epoch or before.trials or after.trials or self.lease is not None:
+            self.notes.append((time.monotonic(), change, fleet))
+            self.contact.signal.wake()
 
     def snapshot(self) -> SharedSnapshot:
         """Return what is known of the fleet."""
         fact = self.fact
         since = 0.0 if fact is None else fact.since
         return SharedSnapshot(
-            connected=self.is_open and self.is_in and not self.is_refused and self.contact.is_connected,
+            connected=self.is_open and self.turn is not None and not self.is_refused and self.contact.is_connected,
             state=CLOSED if fact is None else fact.state,
             reporters=0 if fact is None else fact.reporters,
             since=datetime.datetime.fromtimestamp(since, datetime.UTC) if since else None,
         )
 
-    def _wake(self) -> None:
-        if not self.is_woken:
-            self.is_woken = True
-            self.contact.ring()
-
     # -- for the agent: what became of the breaker, and what there is to tell
-
-    @property
-    def channel(self) -> str:
-        """The channel on which changes of its fleet are announced."""
-        return self.owner.key(self.name, "changed")
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it is still shared, and still there."""
-        return self.is_open and self.core() is not None
 
     @property
     def is_told(self) -> bool:
         """Whether there is nothing left that has to be told before it may go."""
         return not self.notes and self.command is None and (self.lease is None or not self.contact.is_connected)
-
-    def note(self, state: State | None) -> None:
-        """Take in what callers noted, and what became of the breaker unnoted: an interrupt may lose a note."""
-        self.is_woken = False
-        while self.notes:
-            moment, change, by_hand = self.notes.popleft()
-            if by_hand is None:
-                self._note(change.before, change.after, moment, getattr(change.event, "trial", None))
-            else:
-                self._took_over(change, by_hand, moment)
-        if state is not None:
-            lease = self.lease
-            before = state if lease is None or lease.admitted is None else lease.admitted
-            self._note(before, state, time.monotonic(), None)
-
-    def _note(self, before: State, after: State, moment: float, asked: Trial | None) -> None:
-        leased, lease = False, self.lease
-        trial = None if lease is None or lease.verdict is not None else lease.trial
-        if lease is not None and trial is not None:
-            if trial in after.trials:
-                lease.admitted = after
-            elif trial in before.trials:
-                lease.verdict, leased = verdict_of(before, after), True
-            elif trial is asked:
-                lease.verdict = "nothing"  # claimed in vain: the breaker was isolated, say, in the same instant
-        if after.epoch <= self.noted:
-            return
-        self.noted = after.epoch
-        if after.kind is OPEN:
-            self.opened, self.recovery = moment, None
-            self.report = self.report if leased else Message("report", moment)
-        elif after.kind is CLOSED:
-            self.closed, self.report = moment, None
-            self.recovery = None if leased else Message("recover", moment)
-
-    def _took_over(self, change: Change, fleet: bool, moment: float) -> None:
-        if self.lease is not None:
-            self.lease.take_back()
-        self.noted = max(self.noted, change.after.epoch)
-        event = change.event
-        is_reset = isinstance(event, Reset)
-        if is_reset:
-            self.closed, self.report, self.recovery = moment, None, None
-        self.is_isolated_by_fleet = fleet and not is_reset
-        if fleet and isinstance(event, (Isolate, Reset)):
-            self.command = Message("reset" if is_reset else "isolate", moment, event.reason)
 
     def messages(self, now: float) -> list[Message]:
         """Return what is to be told now."""
@@ -189,11 +130,13 @@ class Link:
             for trial in core.state.trials:
                 if trial.holder() is None:  # its permit was dropped
                     core.change(Settle(-1, trial, NOTHING))
-        self.note(None if core is None else core.state)
+        self._take_notes(core)
         if core is None or not self.is_open:
-            self.report = self.recovery = None
+            self.news = None
             if self.lease is not None:
                 self.lease.take_back()
+        elif self.news is not None and not self._is_valid(self.news, core, now):
+            self.news = None
         found = [self.command] if self.command is not None else []
         if (lease := self.lease) is not None:
             if lease.verdict is not None:
@@ -202,14 +145,8 @@ class Link:
                 found.append(Message("begin", now, lease.token))
             elif now >= lease.until and lease.claim(None):
                 self.lease, self.lapsed = None, now
-        if self.report is not None and now - self.report.moment < max(self.cooldown, PROMPT):
-            found.append(self.report)
-        else:
-            self.report = None
-        if self.recovery is not None and self.fact is not None and self.fact.state is not CLOSED:
-            found.append(self.recovery)
-        else:
-            self.recovery = None
+        if self.news is not None:
+            found.append(self.news)
         if now >= self.asks_at(now):
             self.next_ask = now + LOOK_EVERY
             found.append(Message("ask", now))
@@ -226,32 +163,69 @@ class Link:
     def forked(self) -> None:
         """Forget, in a child process, what is its parent's to tell."""
         core = self.core()
-        self.lease = self.command = self.report = self.recovery = None
-        self.wish, self.noted = _NEVER, 0 if core is None else core.state.epoch
-        self.notes, self.is_woken = deque(), False
+        self.lease = self.command = self.news = None
+        self.wish, self.noted, self.notes = _NEVER, 0 if core is None else core.state.epoch, deque()
+
+    def _is_valid(self, news: Message, core: Core, now: float) -> bool:
+        if news.kind == "report":
+            return now - news.moment < max(core.machine.cooldown, PROMPT)
+        return self.fact is not None and self.fact.state is not CLOSED
+
+    def _take_notes(self, core: Core | None) -> None:
+        """Take in what callers noted, and what became of the breaker unnoted: an interrupt may lose a note."""
+        while self.notes:
+            moment, change, fleet = self.notes.popleft()
+            event = change.event
+            if isinstance(event, (Isolate, Reset)):
+                self._note_hand(moment, change.after, event, fleet=fleet)
+            else:
+                self._note(moment, change.before, change.after, getattr(event, "trial", None))
+        if core is not None:
+            after = core.state
+            before = None if self.lease is None else self.lease.admitted
+            self._note(time.monotonic(), before or after, after, None)
+
+    def _note(self, moment: float, before: State, after: State, asked: Trial | None) -> None:
+        is_of_fleet = self.lease is not None and self.lease.note(before, after, asked)
+        if after.epoch > self.noted:
+            self.noted = after.epoch
+            if after.kind in (OPEN, CLOSED):
+                self.moved = moment
+                self.news = None if is_of_fleet else Message("report" if after.kind is OPEN else "recover", moment)
+
+    def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
+        if self.lease is not None:
+            self.lease.take_back()
+        self.noted = max(self.noted, after.epoch)
+        is_reset = isinstance(event, Reset)
+        if is_reset:
+            self.moved, self.news = moment, None
+        self.is_isolated_by_fleet = fleet and not is_reset
+        if fleet:
+            self.command = Message("reset" if is_reset else "isolate", moment, event.reason)
 
     # -- for the agent: what the fleet does
 
     def hear(self, message: Message, fact: Fact, sent: float) -> None:
         """Take the answer to a message sent at that moment, and follow it."""
         now, lease, self.fact, self.is_refused = time.monotonic(), self.lease, fact, False
-        match message.kind:
-            case "report" if self.report is message:
-                self.report = None
-            case "recover" if self.recovery is message:
-                self.recovery = None
-            case "done" if lease is not None and lease.token == message.subject:
-                self.lease = None
-            case "begin" if lease is not None and lease.token == message.subject:
-                lease.begun = True
-            case "isolate" | "reset" if self.command is message:
-                self.command = None
-                if fact.answer == "done":
-                    self._keep(fact, sent)  # it was done here when it was asked for
-            case "ask" if fact.answer == "yours":
+        if message is self.news:
+            self.news = None
+        elif message is self.command:
+            self.command = None
+            if fact.answer == "done":
+                self._keep(fact, sent)  # it was done here when it was asked for
+                self.turn = fact.turn
+        elif message.kind == "ask":
+            if fact.answer == "yours":
                 self.lease = Lease(fact.lease, max(sent + USABLE, now + USABLE_LATE), fact.trials_left)
-            case "ask":
+            else:
                 self.next_ask = now + min(fact.wait, LOOK_EVERY)
+        elif lease is not None and lease.token == message.subject:
+            if message.kind == "begin":
+                lease.begun = True
+            else:
+                self.lease = None
         if self.lease is not None and self.lease.token != fact.lease:
             self.lease = None  # it ended with the transition that is followed now
         if fact.state is HALF_OPEN and not fact.lease:
@@ -259,10 +233,9 @@ class Link:
         core = self.core()
         if core is not None and self.is_open and self.command is None:
             self._follow(core, fact, sent, now)
-        self.is_in = True
 
     def _keep(self, fact: Fact, sent: float) -> None:
-        self.turn, self.turned, self.happened, self.next_ask = fact.turn, fact.turned, sent - fact.age, 0.0
+        self.turned, self.happened, self.next_ask = fact.turned, sent - fact.age, 0.0
         self.known.append(fact.turn)
 
     def _follow(self, core: Core, fact: Fact, sent: float, now: float) -> None:
@@ -274,27 +247,43 @@ class Link:
             self.turn = "" if is_first else self.turn
             return
         if fact.turn in self.known or (fact.turned < self.turned and now - fact.age < self.happened):
-            self.turn = fact.turn  # of an older dump, or of a replica that was behind: it is over
-            if self.recovery is None and core.state.kind is CLOSED:
-                self.recovery = Message("recover", now, detail=str(round(self.turned * 1000)))
-            return
-        self._keep(fact, sent)
-        self.note(core.state)
-        while self._move(core, core.state, fact, is_first):
-            self.note(core.state)  # something else came in between
-        if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
-            self.report = self.recovery = None
-            self.wish = _NEVER  # who was rejected before does not wait for the next trial
+            # It is of an older dump, or of a replica that was behind: it is over.
+            if self.news is None and core.state.kind is CLOSED:
+                self.news = Message("recover", now, detail=str(round(self.turned * 1000)))
+        else:
+            self._keep(fact, sent)
+            self._take_notes(core)
+            while self._move(core, core.state, fact, is_first):
+                self._take_notes(core)  # something else came in between
+            if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
+                self.news, self.wish = None, _NEVER  # who was rejected before does not wait for the next trial
+        self.turn = fact.turn
 
     def _move(self, core: Core, state: State, fact: Fact, is_first: bool) -> bool:
-        """Make the fleet's move from the state; tell whether it has to be tried again."""
-        was_isolated = self.is_isolated_by_fleet
-        may_open, may_close = self.closed <= self.happened, not is_first and self.opened <= self.happened
-        event = event_for(fact, state, was_isolated=was_isolated, may_open=may_open, may_close=may_close)
+        """Make the fleet's move from the state; tell whether it has to be tried again, or goes on."""
+        event = self._event(state, fact, is_first)
         if event is None:
             return False
         change = core.change(event)
         if change.before.epoch != state.epoch:
             return True
-        self.noted, self.is_isolated_by_fleet = change.after.epoch, fact.state is ISOLATED
+        was_isolated, self.is_isolated_by_fleet = self.is_isolated_by_fleet, fact.state is ISOLATED
+        self.noted = change.after.epoch
         return was_isolated and fact.state in (OPEN, HALF_OPEN)
+
+    def _event(self, state: State, fact: Fact, is_first: bool) -> Isolate | Reset | FleetOpens | FleetCloses | None:
+        """Return what happens to the breaker in that state when the fleet made the fact's move."""
+        is_newer = self.moved <= self.happened  # than what this process did by itself
+        may_close = is_newer and not is_first
+        if fact.state is ISOLATED:
+            is_ours = state.kind is ISOLATED and not self.is_isolated_by_fleet
+            return None if is_ours else Isolate(fact.reason, state.epoch)
+        if self.is_isolated_by_fleet or (fact.move == "RESET" and may_close and state.kind is not ISOLATED):
+            return Reset(fact.reason, state.epoch)
+        if fact.state is CLOSED:
+            return FleetCloses("a trial of the fleet succeeded", state.epoch) if may_close else None
+        if state.kind is CLOSED and not is_newer:
+            return None
+        is_trip = fact.move == "TRIP"
+        why = "enough machines of the fleet reported" if is_trip else "the trial of the fleet failed or was lost"
+        return FleetOpens(clock.monotonic() - (fact.cooldown - fact.left), fact.cooldown, why, state.epoch)

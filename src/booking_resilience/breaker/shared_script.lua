@@ -2,26 +2,21 @@
 -- come MOVES, the state machine's table, and KEPT, LATE and LAPSE, in milliseconds; so are all times here.
 --
 -- KEYS: the fleet's facts (a hash), a key that never exists
--- ARGV: what to do, the machine, a token never used before, the channel to announce changes on, five of the process's
---       settings, and what the command is about
+-- ARGV: what to do, a token never used before, how long ago that is which it is about, and two words on it; the machine,
+--       the channel to announce changes on, and five of the process's settings
 
-local op, machine, fresh, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local cooldown, max_cooldown = tonumber(ARGV[5]), tonumber(ARGV[6])
-local trial_calls, min_reporters, length = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local subject, detail = ARGV[10], ARGV[11]
+local op, fresh, age, subject, detail = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local machine, channel, cooldown, max_cooldown = ARGV[6], ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local trial_calls, min_reporters, length = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 
 -- A write that changes nothing: a Redis that refuses writes (a replica, a full one) must not look healthy to readers.
 redis.call('ZADD', KEYS[2], 'XX', 0, '')
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local fleet, reported, stored = {}, {}, redis.call('HGETALL', KEYS[1])
-for i = 1, #stored, 2 do
-  local field, value = stored[i], stored[i + 1]
-  fleet[field] = value
-  if string.sub(field, 1, 7) == 'report:' then reported[field] = value end
-end
-local state, told, turns, answer = fleet.state or 'closed', false, 0, ''
+local fleet, stored = {}, redis.call('HGETALL', KEYS[1])
+for i = 1, #stored, 2 do fleet[stored[i]] = stored[i + 1] end
+local state, told, answer = fleet.state or 'closed', false, ''
 
 local function whole(value) return string.format('%.0f', value) end
 local function number(field) return tonumber(fleet[field]) or 0 end
@@ -33,6 +28,11 @@ end
 local function unset(field)
   fleet[field] = nil
   redis.call('HDEL', KEYS[1], field)
+end
+local function each_report(act)  -- with the field of each machine's, which `act` may change or remove
+  for field in pairs(fleet) do
+    if string.sub(field, 1, 7) == 'report:' then act(field) end
+  end
 end
 local function free()  -- nobody has the lease any more
   for _, field in ipairs({'lease', 'until', 'length', 'begun'}) do unset(field) end
@@ -48,8 +48,7 @@ local function make(move)
   return true
 end
 local function turn(move)  -- something that every process has to follow
-  turns = turns + 1
-  set('turn', fresh .. turns)
+  set('turn', fresh)
   set('turned', now)
   set('move', move)
   set('successes', 0)
@@ -74,16 +73,13 @@ end
 local function left() return math.max(number('opened') + number('cooldown') - now, 0) end  -- of the cooldown
 local function reports(since)
   local count = 0
-  for field in pairs(reported) do
-    if number(field) >= since then count = count + 1 end
-  end
+  each_report(function(field) if number(field) >= since then count = count + 1 end end)
   return count
 end
 local function close(move)
   if not make(move) then return end
   turn(move)
-  for field in pairs(reported) do unset(field) end
-  reported = {}
+  each_report(unset)
 end
 
 local set_back = false  -- the clock: what lies in the future then happened just now
@@ -94,7 +90,7 @@ local function bound(field)
   end
 end
 for _, field in ipairs({'since', 'turned', 'opened', 'commanded'}) do bound(field) end
-for field in pairs(reported) do bound(field) end
+each_report(bound)
 if fleet.lease and number('until') > now + number('length') then set('until', now + number('length')) end
 
 if state == 'half_open' and fleet.lease and number('until') <= now and subject ~= fleet.lease then
@@ -102,14 +98,11 @@ if state == 'half_open' and fleet.lease and number('until') <= now and subject ~
 end
 
 if op == 'report' then
-  local at = now - tonumber(subject)
+  local at = now - age
   if state ~= 'closed' or set_back or at >= number('turned') then
     local keep = now - math.max(3600000, 2 * cooldown)
-    for field in pairs(reported) do
-      if number(field) < keep then unset(field) end
-    end
+    each_report(function(field) if number(field) < keep then unset(field) end end)
     set('report:' .. machine, at)
-    reported['report:' .. machine] = at
     told = true
     local since = math.min(now - cooldown, at)  -- its own report counts, however short the cooldown is
     if state == 'closed' and reports(since) >= min_reporters then
@@ -132,17 +125,19 @@ elseif op == 'begin' and subject == fleet.lease then
   set('length', length)
   set('until', now + length)
 elseif op == 'done' and subject == fleet.lease then
+  if detail == 'success' then set('successes', number('successes') + 1) end
   if detail == 'failure' then
     relapse()
+  elseif number('successes') >= number('trial_calls') then
+    close('RECOVER')
   else
-    if detail == 'success' then set('successes', number('successes') + 1) end
-    if detail == 'success' and number('successes') >= number('trial_calls') then close('RECOVER') else free() end
+    free()
   end
 elseif op == 'recover' then
   -- A trial succeeded while this Redis could not be asked for the lease; or what is here is of an older dump or of a
   -- replica that was behind, and whoever asks knows of a later turn that closed the fleet.
   local is_old = number('turned') < (tonumber(detail) or 0)
-  local is_over = now - tonumber(subject) >= number('opened') + number('cooldown')
+  local is_over = now - age >= number('opened') + number('cooldown')
   if state == 'isolated' and is_old then
     close('RESET')
   elseif (state == 'open' or state == 'half_open') and (is_old or is_over and not fleet.begun) then
@@ -150,7 +145,7 @@ elseif op == 'recover' then
     close('RECOVER')
   end
 elseif op == 'isolate' or op == 'reset' then
-  local age, since = tonumber(detail), number('commanded')
+  local since = number('commanded')
   if op == 'reset' then since = math.max(since, number('turned')) end
   if age <= LATE or now - age >= since then
     if op == 'reset' then
@@ -169,7 +164,7 @@ if next(fleet) then
   local keep = KEPT + number('cooldown') + number('length')
   if redis.call('PTTL', KEYS[1]) < keep / 2 then redis.call('PEXPIRE', KEYS[1], whole(keep)) end
 end
-local muted = told and type(redis.pcall('PUBLISH', channel, fresh)) == 'table'  -- for want of a right
+if told then redis.pcall('PUBLISH', channel, fresh) end  -- or for want of a right it isn't announced
 local wait = left()
 if fleet.lease then wait = math.max(number('until') - now, 0) end
 return cjson.encode({
@@ -177,5 +172,5 @@ return cjson.encode({
   cooldown = number('cooldown') / 1000, trials_left = number('trial_calls') - number('successes'),
   since = number('since') / 1000, turned = number('turned') / 1000, age = (now - number('turned')) / 1000,
   reporters = reports(now - cooldown), lease = fleet.lease or '', answer = answer, reason = fleet.reason or '',
-  wait = wait / 1000, muted = muted
+  wait = wait / 1000
 })

@@ -59,7 +59,6 @@ class Fact:
     wait: float  # how long until it is worth asking for the lease
     answer: str  # `yours` to whoever got the lease, `done` to a command by hand that was carried out, else empty
     reason: str  # of the last isolation or reset by hand
-    muted: bool  # whether Redis refused to announce the change
 
     @classmethod
     def parse(cls, reply: bytes) -> Fact:

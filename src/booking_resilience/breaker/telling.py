@@ -51,6 +51,10 @@ class News(NamedTuple):
             loss = "new"
         return self._replace(untold=untold[-MOST:], process=process, loss=loss)
 
+    def is_due(self) -> bool:
+        """Tell whether there is something for this process to tell."""
+        return bool(self.untold) and self.process == os.getpid()
+
     def is_told_by_another(self, turn: Turn) -> bool:
         """Tell whether another thread of this process has the turn."""
         teller = None if self.teller is None else self.teller()

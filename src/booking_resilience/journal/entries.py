@@ -154,8 +154,7 @@ def record_entry(record: ErrorRecord, writer: bytes, number: int, stack: bytes, 
         for name, value in details._asdict().items()
         if name != "id" and value != _DEFAULTS[name]
     }
-    moment: Any = record._moment  # of a record that was made here, so seconds
-    head = RECORD_HEAD.pack(RECORD, writer, number, stack, moment, ahead)
+    head = RECORD_HEAD.pack(RECORD, writer, number, stack, record._moment, ahead)
     return head + _json([record.id, record.host, record.pid, record.message, *([rare] if rare else [])])
 
 

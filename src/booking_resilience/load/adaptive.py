@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 from booking_resilience.checks import check, check_whole
 from booking_resilience.load.concurrency import MOST, ConcurrencyLimit
 from booking_resilience.load.judge import Sign, sign_of
+from booking_resilience.load.places import Place
 
 _WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
 _ENOUGH = 20  # answers, before which all count alike in the mean
 _FIRST = 5  # answers whose mean is the first best: a single one may be quick by chance
 _OUTLIER = 7.0  # an answer counts as at most so many means above the mean: one that stalled tells of itself alone
-_TOLERANCE = 2.0  # how many times the best mean latency the present one may be before the limit falls
+_TOLERANCE = 2.0  # how many times the best mean latency, and the deviation, make the bound of the present mean
+_EACH = 2e-5  # seconds after an answer in which others don't count: who answers so many says the same with each
+_PATIENCE = 32  # round trips that the limit stays one below the number of calls that was too many the last time
 _SLACK = 4.0  # calls that may wait in the backend beyond that: a few do so by chance
 _FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: ten minutes of trouble change little
 _FORGET_EACH = 1.0  # seconds, if there was an answer: a quiet night forgets nothing
@@ -23,10 +27,12 @@ _CUT = 0.5  # what is left of the limit after a refusal or a timeout
 class Gradient:
     """How the limit follows the backend. Pure: times come in as arguments.
 
-    The mean latency is set against the best mean so far: above `_TOLERANCE` times of it, and the usual deviation, the
-    limit falls with the ratio. Otherwise it grows, as long as at least half of it is used: by its square root within
-    a round trip, and twofold below the threshold, which is what the last cut left of a limit that got answers. So a
-    limit that a stall has cut again and again is soon back, and a new one finds its level soon.
+    The mean latency is set against the best mean so far: above `_TOLERANCE` times of it and of the usual deviation,
+    the limit falls with the ratio. Otherwise it grows, as long as at least half of it is used: by its square root
+    within a round trip, and twofold below the threshold, which is what the last cut left of a limit that got answers.
+    So a limit that a stall has cut again and again is soon back, and a new one finds its level soon. Below the ceiling,
+    from which that cut was made, it rests: for a backend that answers few calls within their timeout, each trial of
+    too many wastes a good part of its work.
 
     The best mean after Netflix's concurrency limits (their "gradient2"), but hardly moved by a long incident; slack as
     in TCP Vegas; deviation, slow start and threshold as in TCP (RFC 6298, RFC 5681).
@@ -35,10 +41,11 @@ class Gradient:
 
     Attributes:
         limit: The limit, a float from `minimum` to `maximum`.
+        newest: When the newest answer came.
     """
 
-    __slots__ = ("_answers", "_before_cut", "_best", "_deviation", "_forgot", "_mean", "_threshold",
-                 "limit", "maximum", "minimum")  # fmt: skip
+    __slots__ = ("_answers", "_before_cut", "_best", "_ceiling", "_deviation", "_forgot", "_mean", "_threshold",
+                 "limit", "maximum", "minimum", "newest")  # fmt: skip
 
     def __init__(self, initial: int, minimum: int, maximum: int) -> None:
         self.limit: float = float(initial)
@@ -46,18 +53,21 @@ class Gradient:
         self.maximum: int = maximum
         self._mean = self._deviation = self._best = 0.0  # seconds
         self._answers = self._before_cut = 0
+        self.newest: float = -math.inf
         self._forgot = -math.inf
         self._threshold = 0.0  # below it the limit grows fast
+        self._ceiling = 0  # so many calls were too many when the limit was cut
 
-    def go_on_from(self, old: Gradient) -> None:
-        """Take over what another one has learned, within these bounds."""
-        self.limit = min(max(old.limit, self.minimum), self.maximum)
-        self._mean, self._deviation, self._best = old._mean, old._deviation, old._best
-        self._answers, self._before_cut, self._threshold = old._answers, old._before_cut, old._threshold
-        self._forgot = old._forgot
+    def within(self, minimum: int, maximum: int) -> Gradient:
+        """Return one that goes on from here within other bounds."""
+        other = copy.copy(self)
+        other.minimum, other.maximum = minimum, maximum
+        other.limit = min(max(self.limit, minimum), maximum)
+        return other
 
     def answered(self, latency: float, in_flight: int, now: float) -> None:
         """Take an answer that came after `latency` seconds, while so many calls were in flight."""
+        self.newest = now
         mean, best = self._mean, self._best
         self._answers = answers = self._answers + 1
         weight = _WEIGHT if answers > _ENOUGH else 1.0 / answers
@@ -71,24 +81,25 @@ class Gradient:
             self._best = best = best * (1.0 + _FORGET_EACH / _FORGETTING)
         if mean < best or answers <= _FIRST:
             self._best = best = mean
-        bound = _TOLERANCE * best + deviation
+        bound = _TOLERANCE * (best + deviation)
         limit = self.limit  # a round trip has as many answers
         if mean > bound:
             self._threshold = min(self._threshold, limit)
             step = max(_CUT, bound / mean) - 1.0 + min(1.0, _SLACK / limit)
-            if step > 0.0 and in_flight * 2 < limit:
-                return
-        elif in_flight * 2 >= limit:
-            step = 1.0 if limit < self._threshold else limit**-0.5
         else:
-            return
+            step = 1.0 if limit < self._threshold else limit**-0.5
+        if step > 0.0:
+            if in_flight * 2 < limit:
+                return
+            if self._ceiling - 1 <= limit < self._ceiling:
+                step = 1.0 / (_PATIENCE * limit)
         self.limit = min(max(limit + step, self.minimum), self.maximum)
 
     def overloaded(self) -> None:
         """Take the refusal or the timeout of a call that was begun after the last one: it cuts."""
-        self.limit = max(self.limit * _CUT, self.minimum)
+        before, self.limit = self.limit, max(self.limit * _CUT, self.minimum)
         if self._answers > self._before_cut:  # else it is the same trouble still
-            self._threshold, self._before_cut = self.limit, self._answers
+            self._ceiling, self._threshold, self._before_cut = int(before), self.limit, self._answers
 
 
 class AdaptiveLimit(ConcurrencyLimit):
@@ -137,19 +148,19 @@ class AdaptiveLimit(ConcurrencyLimit):
 
     _learns = True
 
-    def _learn(self, started: float, cuts: int, now: float, error: BaseException | None) -> None:
+    def _learn(self, place: Place, seconds: float, now: float, error: BaseException | None) -> None:
         gradient: Gradient = self._gradient
-        if error is None:
-            gradient.answered(now - started, self._places - len(self._free), now)
-        else:
-            sign = sign_of(error)
-            if sign is Sign.ANSWER:
-                gradient.answered(now - started, self._places - len(self._free), now)
-            elif sign is Sign.OVERLOAD:
-                with self._lock:
-                    if cuts == self._cuts:  # once in a round trip
-                        self._cuts += 1
-                        gradient.overloaded()
+        if (error is None and 0.0 < now - gradient.newest < _EACH) or seconds < 0.0:
+            return  # it says nothing new, or the call began by a virtual clock that ended
+        if error is None or (sign := sign_of(error)) is Sign.ANSWER:
+            gradient.answered(seconds, self._places - len(self._free), now)
+        elif sign is Sign.OVERLOAD:
+            with self._lock:
+                if place.epoch == self._epoch:  # once in a round trip: it was taken after the last cut
+                    self._epoch += 1
+                    for free in tuple(self._free):
+                        free.epoch = self._epoch
+                    gradient.overloaded()
         if not 0.0 <= gradient.limit - self._limit < 1.0:
             with self._lock:
                 if gradient is self._gradient and isinstance(self, AdaptiveLimit):  # no new settings came meanwhile

@@ -40,7 +40,6 @@ class ConcurrencyLimit(Limit):
     role: ClassVar[Literal["limit"]] = "limit"
     _learns: ClassVar[bool] = False  # from how calls end
     _gradient: Any = None  # what an `AdaptiveLimit` follows
-    _cuts = 0  # how often an `AdaptiveLimit` was cut
 
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
         check_whole("limit", limit)
@@ -60,10 +59,10 @@ class ConcurrencyLimit(Limit):
             self._max_queue, self._max_wait = other._max_queue, other._max_wait
             me: Any = self
             me.__class__, limit = type(other), other._limit  # a fixed one begins to adapt, or the other way round
-            if other._gradient is not None:
+            if (gradient := other._gradient) is not None:
                 if self._gradient is not None:
-                    other._gradient.go_on_from(self._gradient)
-                self._gradient, limit = other._gradient, int(other._gradient.limit)
+                    gradient = self._gradient.within(gradient.minimum, gradient.maximum)
+                self._gradient, limit = gradient, int(gradient.limit)
             self._resize(limit)
         self._serve()
 
@@ -73,6 +72,7 @@ class ConcurrencyLimit(Limit):
     def _forked(self) -> None:
         super()._forked()
         self._owner: weakref.ref[Limit] = weakref.ref(self)
+        self._first_epoch = self._epoch
         self._free: list[Place] = []
         self._places = 0  # how many there are, free or not
         self._watchers: tuple[Callable[[], object], ...] = ()  # told when a place comes free
@@ -85,42 +85,57 @@ class ConcurrencyLimit(Limit):
             place = self._free.pop()
         except IndexError:
             return None
-        place.started, place.cuts = clock.monotonic(), self._cuts
+        place.started = clock.monotonic()
         return place
 
-    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        started, cuts = place.started, place.cuts  # read now: once it is free, somebody else may begin with it
-        is_held = place.sharers > 0 and self._is_still_held(place)
+    def _end(self, place: Place, error: BaseException | None) -> None:
+        now = clock.monotonic()
+        seconds = now - place.started
         try:
-            if not lost and (now := clock.monotonic()) >= started:  # else it began by a virtual clock that ended
-                if not is_held:
-                    held, mean = now - started, self._mean_held
-                    self._mean_held = held if mean is None else mean + _WEIGHT * (held - mean)
-                if self._learns:  # a call whose thread runs on has ended, too
-                    self._learn(started, cuts, now, error)
+            if self._learns:  # a call whose thread runs on has ended, too
+                self._learn(place, seconds, now, error)
         finally:
-            if not is_held:
-                if self._places == self._limit and place.epoch == self._epoch:
+            if seconds >= 0.0 and not place.sharers:  # else it began by a virtual clock that ended
+                mean = self._mean_held
+                self._mean_held = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
+            if place.epoch != self._epoch or place.sharers:
+                self._give_back(place)
+            else:
+                try:
                     self._free.append(place)
-                else:
-                    self._sort_out(place)
-                if self._line or self._watchers:
+                    if self._line or self._watchers:
+                        self._serve()
+                except BaseException:  # an interrupt, before anybody was given the place
                     self._serve()
+                    raise
+
+    def _give_back(self, place: Place) -> None:
+        try:
+            with self._lock:
+                if place.sharers:
+                    place.sharers -= 1
+                elif place.epoch < self._first_epoch:  # the forking process's
+                    place.retire()
+                elif self._places > self._limit:
+                    self._drop(place)
+                else:
+                    place.epoch = self._epoch
+                    self._free.append(place)
+        finally:
+            self._serve()
 
     def _begin(self, place: Place) -> None:
-        place.started, place.cuts = clock.monotonic(), self._cuts
+        with self._lock:
+            place.started = clock.monotonic()
+            if place.epoch >= self._first_epoch and self._places <= self._limit:
+                place.epoch = self._epoch
 
-    def _learn(self, started: float, cuts: int, now: float, error: BaseException | None) -> None:
-        """Note how a call ended that began after so many cuts."""
+    def _learn(self, place: Place, seconds: float, now: float, error: BaseException | None) -> None:
+        """Note how a call ended that began so many seconds ago."""
 
     def _share(self, place: Place) -> None:
         with self._lock:
             place.sharers += 1
-
-    def _is_still_held(self, place: Place) -> bool:
-        with self._lock:
-            place.sharers -= 1
-            return place.sharers >= 0
 
     def _resize(self, limit: int) -> None:
         """Change the limit; the lock is held. Calls that run go on: places too many are dropped when they come back."""
@@ -130,18 +145,12 @@ class ConcurrencyLimit(Limit):
             self._places += 1
         while self._places > limit and self._free:
             self._drop(self._free.pop())
-
-    def _sort_out(self, place: Place) -> None:
-        """Take back a place, which may be one too many or the forking process's."""
-        with self._lock:
-            if place.epoch != self._epoch or self._places > self._limit:
-                self._drop(place)
-            else:
-                self._free.append(place)
+        if self._places > limit:
+            self._epoch += 1
 
     def _drop(self, place: Place) -> None:
         place.retire()
-        self._places -= place.epoch == self._epoch
+        self._places -= 1
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         seconds = self._time_to_wait()
@@ -165,7 +174,7 @@ class ConcurrencyLimit(Limit):
                 self._line.leave(waiter)
                 place, waiter.place = waiter.place, None
             if place is not None:
-                self._give_back(place, None, lost=True)
+                self._give_back(place)
             raise
 
     def _serve(self) -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import bisect
 import collections
-import contextlib
 import functools
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import closing, suppress
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.checks import check, check_number
+from booking_resilience.load.calls import Abandoned, TaskCall, ThreadCall, renewed_by_forks
 from booking_resilience.load.places import Held, give_back_all, held
-from booking_resilience.load.tasks import race
-from booking_resilience.load.threads import Abandoned, ThreadCall, renewed_by_forks, start_call
 from booking_resilience.locks import new_lock
-from booking_resilience.signals import ThreadSignal
+from booking_resilience.signals import TaskSignal, ThreadSignal
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -115,9 +114,12 @@ class Hedge:
             TypeError: If `fn` returns an awaitable.
         """
         refuse_uncallable(fn)
-        started, delay = clock.monotonic(), self._begin()
-        result: T = self._race(functools.partial(fn, *args, **kwargs), delay)
-        self._observe(clock.monotonic() - started)
+        signal, racers = ThreadSignal(), list[ThreadCall]()
+        start = functools.partial(ThreadCall, functools.partial(fn, *args, **kwargs), signal, self._abandoned)
+        with closing(self._race(racers, start)) as waits:
+            for seconds in waits:
+                signal.wait(seconds)
+        result: T = racers.pop().result()
         if type(result) not in AWAITABLE_NEVER:
             refuse_awaitable(result, "Hedge.call", "call_async")
         return result
@@ -129,9 +131,10 @@ class Hedge:
             TypeError: If `fn` gives something that can't be awaited.
         """
         refuse_uncallable(fn)
-        started, delay = clock.monotonic(), self._begin()
-        result: T = await race(functools.partial(fn, *args, **kwargs), delay, self._admit)
-        self._observe(clock.monotonic() - started)
+        racers = list[TaskCall]()
+        race = self._race_in_trio if clock.in_trio() else self._race_in_asyncio
+        await race(racers, functools.partial(fn, *args, **kwargs))
+        result: T = racers.pop().result()
         return result
 
     def _take_settings(self, other: Hedge) -> None:
@@ -142,26 +145,58 @@ class Hedge:
         self._latencies = Latencies()
         self._lock = new_lock()
 
-    def _race(self, call: Callable[[], Any], delay: float | None) -> Any:
-        signal = ThreadSignal()
-        racers = [start_call(call, signal, self._abandoned)]
+    def _race(self, racers: list[Any], start: Callable[..., Any]) -> Generator[float | None, None, None]:
+        """Yield how many seconds to wait for news of the racers, None for as long as it takes.
+
+        In the end the list holds the first that succeeded, or the first of all if none did; the others are abandoned,
+        as all are if the generator is closed early.
+
+        Args:
+            racers: Calls that are under way; none yet.
+            start: Begins one, given the places that it is to hold, if there are any.
+        """
+        started, delay = clock.monotonic(), self._begin()
         try:
+            racers.append(start())
             if delay is not None:
-                signal.wait(delay)
+                yield delay
                 if not racers[0].is_over and (places := self._admit()) is not None:
-                    with contextlib.suppress(RuntimeError):  # no thread can be started: the first is the only one
-                        racers.append(ThreadCall(call, signal, self._abandoned, places))
-            while True:
-                ended = [racer for racer in racers if racer.is_over]
-                for racer in ended:
-                    if racer.error is None:
-                        return racer.value
-                if len(ended) == len(racers):
-                    return racers[0].result()
-                signal.wait(None)
+                    with suppress(RuntimeError):  # no thread can be started: the first is the only one
+                        racers.append(start(places))
+            while (winner := _winner(racers)) is None:
+                yield None
+            if winner.error is None:
+                self._observe(clock.monotonic() - started)
+            racers.remove(winner)
         finally:
             for racer in racers:
                 racer.abandon()
+                racer.error = None  # its traceback leads back to the racer
+            racers.clear()
+        racers.append(winner)
+
+    async def _race_in_asyncio(self, racers: list[Any], call: Callable[[], Any]) -> None:
+        import asyncio
+
+        tasks = list[Any]()
+        try:
+            await self._race_in_tasks(racers, call, lambda run: tasks.append(asyncio.ensure_future(run())))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _race_in_trio(self, racers: list[Any], call: Callable[[], Any]) -> None:
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            await self._race_in_tasks(racers, call, nursery.start_soon)
+            nursery.cancel_scope.cancel()
+
+    async def _race_in_tasks(self, racers: list[Any], call: Callable[[], Any], spawn: Callable[[Any], object]) -> None:
+        signal = TaskSignal()
+        with closing(self._race(racers, functools.partial(TaskCall, call, signal, spawn))) as waits:
+            for seconds in waits:
+                await signal.wait(seconds)
 
     def _begin(self) -> float | None:
         """Note that a call begins; return after how many seconds it is hedged, None for never."""
@@ -191,3 +226,10 @@ class Hedge:
         with self._lock:
             self._made += 1
         return places
+
+
+def _winner(racers: list[Any]) -> Any:
+    """Return the first that succeeded; if all have failed, the first of all; None as long as neither is so."""
+    ended = [racer for racer in racers if racer.is_over]
+    lost = racers[0] if len(ended) == len(racers) else None
+    return next((racer for racer in ended if racer.error is None), lost)

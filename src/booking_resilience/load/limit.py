@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import os
-import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
 from types import CoroutineType
@@ -22,9 +20,10 @@ from booking_resilience.awaitables import (
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.checks import check, check_number, check_text, check_whole
 from booking_resilience.cutoff import is_cut_off
-from booking_resilience.deadlines import remaining_time, reset
+from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import LimitExceededError
-from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place, held
+from booking_resilience.load.calls import renewed_by_forks
+from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place
 from booking_resilience.load.queue import Line, Waiter
 from booking_resilience.locks import new_lock
 
@@ -34,8 +33,6 @@ T = TypeVar("T")
 
 Wait: TypeAlias = tuple[float | None, bool]
 """A waiter's next wait: seconds (None: as long as it takes), and whether on the library's clock or for its signal."""
-
-_limits: weakref.WeakSet[Limit] = weakref.WeakSet()
 
 
 class Limit(abc.ABC):
@@ -49,7 +46,7 @@ class Limit(abc.ABC):
         self._name, self._max_queue, self._max_wait = name, max_queue, max_wait
         self._refused = self._epoch = 0
         self._forked()
-        _limits.add(self)
+        renewed_by_forks.add(self)
 
     @property
     def name(self) -> str:
@@ -69,14 +66,14 @@ class Limit(abc.ABC):
         """
         place = self._take() or self._enter()
         try:
-            result = fn(*args, **kwargs)
+            result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()  # type: ignore[call-arg] # none is asked for
             if type(result) not in AWAITABLE_NEVER:
                 refuse_awaitable(result, f"{type(self).__name__}.call", "call_async")
         except BaseException as error:
-            self._give_back(place, error)
+            self._end(place, error)
             refuse_uncallable(fn)
             raise
-        self._give_back(place, None)
+        self._end(place, None)
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -93,10 +90,10 @@ class Limit(abc.ABC):
                 raise TypeError(f"call_async was given {fn!r}, which is not async; it has been carried out")
             result = await awaitable
         except BaseException as error:
-            self._give_back(place, error)
+            self._end(place, error)
             refuse_uncallable(fn)
             raise
-        self._give_back(place, None)
+        self._end(place, None)
         return result
 
     def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]:
@@ -131,27 +128,21 @@ class Limit(abc.ABC):
 
             return functools.update_wrapper(limited_async, fn)
 
+        call = self.call
+
         def limited(*args: Any, **kwargs: Any) -> Any:
-            return self.call(fn, *args, **kwargs)
+            return call(fn, *args, **kwargs) if kwargs else call(fn, *args)
 
         return functools.update_wrapper(limited, fn)
 
     def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Do the same as `call`, and let what is inside know of the place, in `held`."""
-        with (guard := self.guard()):
-            token = held.set(guard.held())
-            try:
-                return fn(*args, **kwargs)
-            finally:
-                reset(token)
+        with LimitGuard(self, is_told=True):
+            return fn(*args, **kwargs)
 
     async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
-        async with (guard := self.guard()):
-            token = held.set(guard.held())
-            try:
-                return await fn(*args, **kwargs)
-            finally:
-                reset(token)
+        async with LimitGuard(self, is_told=True):
+            return await fn(*args, **kwargs)
 
     def _enter(self) -> Place:
         """Wait in line, blocking the thread."""
@@ -220,14 +211,6 @@ class Limit(abc.ABC):
         """Return a place if one is free and nobody waits; None if not."""
 
     @abc.abstractmethod
-    def _begin(self, place: Place) -> None:
-        """Have the call that holds the place begin now: what it waited for until now is no latency."""
-
-    @abc.abstractmethod
-    def _share(self, place: Place) -> None:
-        """Let one more hold the place: it comes back when all have given it back."""
-
-    @abc.abstractmethod
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         """Yield one wait after another until the waiter has its place; closed early, it leaves nothing behind.
 
@@ -236,18 +219,19 @@ class Limit(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        """Take a place back from a call that ended, and let the next in line have it."""
-
-    @abc.abstractmethod
     def _retry_after(self) -> float | None:
         """Return the seconds until it is worth asking again; None if that isn't known. The lock is held."""
 
+    # What follows does nothing for turns: one that was taken is never given back.
 
-def _after_fork() -> None:
-    for limit in tuple(_limits):
-        limit._forked()
+    def _end(self, place: Place, error: BaseException | None) -> None:  # noqa: B027 - as above, and so the next three
+        """Take a place back from a call that ended, with this error or well."""
 
+    def _give_back(self, place: Place) -> None:  # noqa: B027
+        """Take a place back, and let the next in line have it."""
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    def _begin(self, place: Place) -> None:  # noqa: B027
+        """Have the call that holds the place begin now: what it waited for until now is no latency."""
+
+    def _share(self, place: Place) -> None:  # noqa: B027
+        """Let one more hold the place: it comes back when all have given it back."""

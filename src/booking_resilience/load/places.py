@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias
+
+from booking_resilience.deadlines import reset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +37,13 @@ def nobody() -> None:
 class Place:
     """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
 
-    __slots__ = ("_owner", "cuts", "epoch", "sharers", "started")
+    __slots__ = ("_owner", "epoch", "sharers", "started")
 
     def __init__(self, owner: Callable[[], Any], epoch: int) -> None:
         self._owner = owner
-        self.epoch: int = epoch  # tells it from the places that a forked child begins with
+        self.epoch: int = epoch  # a new one begins with a fork, and when places that are out must be looked at
         self.sharers: int = 0  # how many besides its taker run on it: threads, which may be abandoned
         self.started: float = 0.0  # when the call was admitted, on the library's clock
-        self.cuts: int = 0  # how often the limit had been cut by then
 
     def retire(self) -> None:
         """Count no more: the limit has shrunk."""
@@ -51,45 +52,56 @@ class Place:
     def __del__(self) -> None:
         limit = self._owner()
         if limit is not None:
-            limit._give_back(Place(self._owner, self.epoch), None, lost=True)
+            limit._give_back(Place(self._owner, self.epoch))
 
 
 class LimitGuard:
-    """One block that passes through a limit; it may end in another thread or task than it began in."""
+    """One block that passes through a limit; it may end in another thread or task than it began in.
 
-    __slots__ = ("_is_used", "_limit", "_place")
+    Args:
+        limit: The limit.
+        is_told: Whether what is inside finds the place in `held`.
+    """
 
-    def __init__(self, limit: Any) -> None:
-        self._limit = limit
+    __slots__ = ("_is_told", "_is_used", "_limit", "_place", "_token")
+
+    def __init__(self, limit: Any, *, is_told: bool = False) -> None:
+        self._limit, self._is_told = limit, is_told
         self._place: Place | None = None
+        self._token: Token[Held] | None = None
         self._is_used = False
 
     def __enter__(self) -> None:
         self._use()
         self._place = self._limit._take() or self._limit._enter()
+        self._tell()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         place, self._place = self._place, None
+        if self._token is not None:
+            reset(self._token)
         if place is not None:
-            self._limit._give_back(place, error)
+            self._limit._end(place, error)
 
     async def __aenter__(self) -> None:
         self._use()
         self._place = self._limit._take() or await self._limit._enter_async()
+        self._tell()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, tb)
 
-    def held(self) -> Held:
-        """Return what the block holds, and what holds it."""
-        return held.get() if self._place is None else (*held.get(), (self._limit, self._place))
-
     def _use(self) -> None:
         if self._is_used:
             raise RuntimeError("a limit's guard is good for one block; call guard() again")
         self._is_used = True
+
+    def _tell(self) -> None:
+        if self._is_told and self._place is not None:
+            around = held.get() if self._limit.role == "rate" else ()  # what is around a `limit` is another pipeline's
+            self._token = held.set((*around, (self._limit, self._place)))
 
 
 Held: TypeAlias = tuple[tuple[Any, Place], ...]
@@ -102,4 +114,4 @@ held: ContextVar[Held] = ContextVar("booking_resilience_places", default=())
 def give_back_all(places: Held) -> None:
     """Give the places back; what the call's end says of the backend is told elsewhere."""
     for limit, place in places:
-        limit._give_back(place, None, lost=True)
+        limit._give_back(place)

@@ -202,18 +202,10 @@ class RateLimit(Limit):
             self._max_queue, self._max_wait = other._max_queue, other._max_wait
             self._interval, self._burst = other._interval, other._burst
             self._turns = self._turns.changed(clock.monotonic_ns(), other._interval, other._burst)
+        self._wake_first()
 
     def _take(self) -> Place | None:
         return self._turn if not self._line and self._turns.take_one(clock.monotonic_ns()) else None
-
-    def _give_back(self, place: Place, error: BaseException | None, lost: bool = False) -> None:
-        """A turn that was taken stays taken."""
-
-    def _begin(self, place: Place) -> None:
-        """A turn is nobody's."""
-
-    def _share(self, place: Place) -> None:
-        """A turn is nobody's."""
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
         seconds = self._time_to_wait()
@@ -239,14 +231,19 @@ class RateLimit(Limit):
     def _leave(self, waiter: Waiter) -> None:
         with self._lock:
             self._line.leave(waiter)
-            following = self._line.first()
-        if following is not None:
-            following.signal.wake()  # it is the first now, or looks again
+        self._wake_first()
+
+    def _wake_first(self) -> None:
+        """Have the first in line look again."""
+        with self._lock:
+            first = self._line.first()
+        if first is not None:
+            first.signal.wake()
 
     def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
         """Return how long the waiter waits next; None if it has its turn.
 
-        Who is first sleeps until the turn falls due; the others sleep until they are first.
+        Who is first sleeps until the turn falls due, in virtual time by its clock; the others until they are first.
         """
         left = None if end is None else end - clock.monotonic()
         with self._lock:
@@ -257,7 +254,7 @@ class RateLimit(Limit):
             due = self._turns.wait(now) / _NANO
             if left is not None and (left <= 0 or (is_first and due > left)):
                 raise self._refusal()
-            return (min(max(due, _SHORTEST), _LONGEST), True) if is_first else (left, False)
+            return (min(max(due, _SHORTEST), _LONGEST), clock.is_virtual()) if is_first else (left, False)
 
     def _retry_after(self) -> float | None:
         return self._turns.wait(clock.monotonic_ns()) / _NANO

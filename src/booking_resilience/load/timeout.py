@@ -13,7 +13,7 @@ from booking_resilience.checks import check_number, check_whole
 from booking_resilience.cutoff import cut_off, is_within_cut_off
 from booking_resilience.deadlines import get_node, in_force
 from booking_resilience.errors import DeadlineExceededError, LimitExceededError
-from booking_resilience.load.threads import Abandoned, start_call
+from booking_resilience.load.calls import Abandoned, ThreadCall
 from booking_resilience.signals import ThreadSignal
 
 P = ParamSpec("P")
@@ -67,7 +67,7 @@ class ThreadTimeout:
         if self._abandoned.running >= self._max_abandoned:
             raise LimitExceededError("ThreadTimeout")
         signal = ThreadSignal()
-        running = start_call(functools.partial(fn, *args, **kwargs), signal, self._abandoned)
+        running = ThreadCall(functools.partial(fn, *args, **kwargs), signal, self._abandoned)
         try:
             signal.wait(seconds)
         finally:

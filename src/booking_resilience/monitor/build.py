@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import sys
 import threading
@@ -19,6 +20,7 @@ from booking_resilience.monitor.record import (
     Origin,
     Outcome,
     Severity,
+    is_mild,
     make_record,
     member_of,
     outcome_of,
@@ -29,7 +31,6 @@ from booking_resilience.monitor.stacks import (
     Known,
     Place,
     PlaceTable,
-    Stack,
     TypeFacts,
     active_span,
     attributes_of,
@@ -64,7 +65,7 @@ class RecordBuilder:
         self._origin = Origin(*this_process(), secrets.token_hex(4), redact)
         self._places = PlaceTable()
         self._find = self._places.find
-        self._types: dict[type, TypeFacts] = {}
+        self._facts = functools.lru_cache(_TYPES)(TypeFacts)
         self._busy = threading.local()
 
     def build(
@@ -110,7 +111,7 @@ class RecordBuilder:
             context=cleaner.context(context) or None,
             attempts=number,
             attempt_errors=errors,
-            causes=tuple((self._cause(link, cleaner), self._stack_of(link)) for link in links[1:]),
+            causes=tuple((self._cause(link, cleaner), self._find(traceback_of(link)).stack) for link in links[1:]),
             notes=self._notes(attributes, cleaner),
             duration=duration,
             trace_id=trace_id,
@@ -128,9 +129,8 @@ class RecordBuilder:
         type_, facts, root_name = type(error), self._facts_of(type(error)), self._facts_of(type(root)).name
         member, outcome = member_of(ErrorCategory, category), outcome_of(outcome)
         told = level = member_of(Severity, severity)
-        is_limit = issubclass(type_, LimitExceededError)
-        if level is Severity.ERROR and (outcome in ("recovered", "fell_back") or (is_limit and outcome == "refused")):
-            level = Severity.WARNING  # error is the default, but nothing failed
+        if level is Severity.ERROR and is_mild(type_, outcome):
+            level = Severity.WARNING  # error is the default
         name = text_of(operation)
         is_text = issubclass(type(operation), str)
         name = cut_to(name, _OPERATION) if is_text else Cleaner(self._redact).text(name, "operation", _OPERATION)
@@ -138,9 +138,9 @@ class RecordBuilder:
         extra = None if error is root and facts.is_plain else root_name
         facts_in_common = [member, name, facts.name, root_name]
         if outcome == "refused":  # nothing was called, so the traceback tells only of this library
-            is_named = is_limit or issubclass(type_, CircuitOpenError)
+            is_named = issubclass(type_, (CircuitOpenError, LimitExceededError))
             place = self._places.find_caller(traceback_of(error))
-            extra = group = cut_to(text_of(error, _refuser), _OPERATION) if is_named else name
+            extra = group = cut_to(text_of(safely(name, getattr, error, "name")), _OPERATION) if is_named else name
             facts_in_common = [member, facts.name, group]
         key = (type_, name, member, told, outcome, extra)
         known = place.known.get(key) if type(type_) is type else None
@@ -214,29 +214,15 @@ class RecordBuilder:
         finally:
             self._busy.depth = depth
 
-    def _stack_of(self, error: BaseException) -> Stack:
-        return self._find(traceback_of(error)).stack
-
     def _facts_of(self, kind: type) -> TypeFacts:
         """Return the facts of an exception type; those of a type with its own metaclass are never remembered."""
-        found = self._types.get(kind) if type(kind) is type else None
-        if found is None:
-            found = TypeFacts(kind)
-            if type(kind) is type:
-                self._types = self._types if len(self._types) < _TYPES else {}
-                self._types[kind] = found
-        return found
+        return self._facts(kind) if type(kind) is type else TypeFacts(kind)
 
 
 def _ends(items: Sequence[Any]) -> tuple[Any, ...]:
     """Return the items; of very many, the first and the last."""
     shown = tuple(items)
     return shown if len(shown) <= _FIRST_TEXTS + _LAST_TEXTS else (*shown[:_FIRST_TEXTS], *shown[-_LAST_TEXTS:])
-
-
-def _refuser(error: Any) -> str:
-    """Return the name of the breaker or limit that refused."""
-    return cast("str", error.name)
 
 
 def _seconds(value: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import csv
 import dataclasses
 import datetime
@@ -28,6 +29,7 @@ from booking_resilience.monitor.record import (
     Kind,
     Origin,
     Severity,
+    as_datetime,
     make_record,
     member_of,
     outcome_of,
@@ -118,14 +120,10 @@ def _context_text(context: dict[str, Any], limit: int) -> str:
     text = json.dumps(context, allow_nan=False)
     if len(guarded(text)) <= limit:
         return text
-    fits, too_many = 0, len(text)
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if len(guarded(json.dumps(_first_values(context, [middle])))) <= limit:
-            fits = middle
-        else:
-            too_many = middle
-    return json.dumps(_first_values(context, [fits]))
+    too_many = bisect.bisect_right(
+        range(len(text)), limit, key=lambda values: len(guarded(json.dumps(_first_values(context, [values]))))
+    )
+    return json.dumps(_first_values(context, [too_many - 1]))
 
 
 def _first_values(value: Any, left: list[int]) -> Any:
@@ -196,6 +194,8 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     moment = datetime.datetime.fromisoformat(facts["timestamp"])
     if moment.tzinfo is None:
         raise ValueError(f"timestamp must have an offset from UTC, not {facts['timestamp']!r}")
+    seconds = moment.timestamp()
+    as_datetime(seconds)  # at the very ends of the calendar it raises
     known = {
         **facts,
         "category": member_of(ErrorCategory, facts["category"]),
@@ -209,7 +209,7 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     }
     kind = Kind(**{name: known[name] for name in Kind._fields})
     details = Details(**{name: known[name] for name in Details._fields})
-    return make_record(kind, details, facts["message"], moment, Origin(facts.get("host"), facts.get("pid")))
+    return make_record(kind, details, facts["message"], seconds, Origin(facts.get("host"), facts.get("pid")))
 
 
 _TEXT: tuple[str, Callable[[Any], bool]] = ("a string", lambda value: type(value) is str)

@@ -2,9 +2,11 @@
 
 `put` appends to an inbox. Its records are entered when somebody reads, when the alert may change, or when enough of
 them wait, by whichever thread gets the lock without waiting. So recording never waits: no thread for another, and no
-signal handler, finaliser or listener for the call that it interrupted. The lock is re-entrant, so that these may also
-read. Code that has interrupted its own thread while that was entering or reading enters nothing; the interrupted call
-enters what it put.
+signal handler, finaliser or listener for the call that it interrupted. Only a flood that the other thread can't keep up
+with is held up, by a tenth of a second at a time, so that memory stays bounded on free-threaded builds, too.
+
+The lock is re-entrant, so that signal handlers and their kin may also read. Code that has interrupted its own thread
+while that was entering or reading enters nothing; the interrupted call enters what it put.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate, State
 from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity, set_number
 from booking_resilience.monitor.redact import Redactor
 from booking_resilience.monitor.stacks import attributes_of
-from booking_resilience.monitor.store import ErrorGroup, RecordStore
+from booking_resilience.monitor.store import RecordStore
 
 T = TypeVar("T")
 _BATCH = 16
 _MANY = 16
+_FLOOD = 10_000
+_FLOOD_WAIT = 0.1  # seconds
 _set_attributes = vars(BaseException)["__dict__"].__set__
 _ledgers: weakref.WeakValueDictionary[int, Ledger] = weakref.WeakValueDictionary()
 _keys = itertools.count(1)
@@ -58,6 +62,7 @@ class Ledger:
     Attributes:
         alerts: Events of the alert that nobody has been told of, oldest first.
         build: Makes a record.
+        store: Keeps the records; read in `read` only.
     """
 
     def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, outbox: Any) -> None:
@@ -70,7 +75,7 @@ class Ledger:
         self._key = next(_keys)
         _ledgers[self._key] = self
         self.build: Callable[..., ErrorRecord] = RecordBuilder(redact).build
-        self._store = RecordStore(capacity)
+        self.store: RecordStore = RecordStore(capacity)
         self._alert = Alert(rule, window)
         self._rate = SlidingRate(window, self._alert.exact)
         self._since: datetime.datetime | None = None
@@ -133,11 +138,11 @@ class Ledger:
         self._drain()  # what was put meanwhile, by those who found the lock taken
         return found
 
-    # What `read` is given:
+    # What `read` is given, beside what it reads in `store`:
 
     def stats(self) -> ErrorStats:
         """Return the numbers."""
-        now, store = clock.monotonic(), self._store
+        now, store = clock.monotonic(), self.store
         counts = {outcome: store.count(outcome) for outcome in OUTCOMES}
         return ErrorStats(
             total=sum(counts.values()),
@@ -148,30 +153,24 @@ class Ledger:
             alert=self._event("firing", now) if self._alert.firing else None,
             dropped=store.dropped,
             unjournaled=0 if self._outbox is None else self._outbox.unjournaled,
-            groups=store.group_count(),
+            groups=store.group_count,
         )
-
-    def records(self) -> list[ErrorRecord]:
-        """Return the records that are kept, newest first."""
-        return self._store.records()
-
-    def groups(self) -> list[ErrorGroup]:
-        """Return the groups, the one seen last first."""
-        return self._store.groups()
 
     def history(self, minutes: int) -> History:
         """Return how many records there were in each of the last minutes, and what the alert did."""
-        return self._store.history(clock.timestamp(), minutes, self._transitions)
+        return self.store.minutes.read(clock.timestamp(), minutes, self._transitions)
 
     def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
         """Go on with other settings."""
-        self._store.resize(capacity)
+        self.store.resize(capacity)
         self._alert = self._alert.renewed(rule, window)
-        self._rate.resize(window, self._alert.exact)
+        self._rate.window, self._rate.exact = window, self._alert.exact
         self._room = 0
 
     def _drain(self) -> None:
-        while self._inbox and self._lock.acquire(False):
+        while self._inbox:
+            if not self._lock.acquire(True, _FLOOD_WAIT if len(self._inbox) > _FLOOD else 0.0):
+                return
             try:
                 if self._busy:
                     return
@@ -184,7 +183,7 @@ class Ledger:
                 self._lock.release()
 
     def _enter(self) -> None:
-        inbox, alert, rate, add = self._inbox, self._alert, self._rate, self._store.add
+        inbox, alert, rate, add = self._inbox, self._alert, self._rate, self.store.add
         latest = self._now()
         while inbox:
             record, now = inbox.popleft()
@@ -204,7 +203,7 @@ class Ledger:
                 self._tell(alert.after(rate, now, count), now)
             elif count > alert.top:
                 alert.top = count
-        self._store.settle()
+        self.store.settle()
         self._make_room()
 
     def _now(self) -> float:

@@ -231,13 +231,13 @@ class ErrorMonitor(MonitorReader):
         return found
 
     def _records(self) -> list[ErrorRecord]:
-        return self._read(Ledger.records)
+        return self._read(lambda ledger: ledger.store.records())
 
     def _groups(self) -> list[ErrorGroup]:
-        return self._read(Ledger.groups)
+        return self._read(lambda ledger: ledger.store.groups())
 
     def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        return self._read(lambda ledger: (ledger.stats(), ledger.groups(), ledger.records()))
+        return self._read(lambda ledger: (ledger.stats(), ledger.store.groups(), ledger.store.records()))
 
     def _history(self, minutes: int) -> History:
         return self._read(lambda ledger: ledger.history(minutes))

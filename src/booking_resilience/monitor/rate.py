@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from array import array
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,10 +12,9 @@ from booking_resilience.checks import check, check_number, is_number
 
 State: TypeAlias = Literal["firing", "repeat", "resolved"]
 _CLEAR = 5
-_EXACT, _MOST_EXACT = 4096, 1 << 20  # eight bytes each
+_EXACT, _MOST_EXACT = 4096, 1 << 20
 _NEVER = 2.0**53  # events in a window: more than can come, and still a whole number
-_SLICES, _CHUNK = 512, 64
-_TRIM = 1024
+_SLICES = 512
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a window by the last bit, and never by more
 
 
@@ -59,9 +57,8 @@ class AlertRule:
 class SlidingRate:
     """How many events there were in (now - window, now].
 
-    Exact for as many events in the window as it is told to; of more, those that come within 1/512 of the window of
-    each other leave it together, with the first of them, so that memory stays bounded in a storm. Whether there are
-    more than `exact - 1` of them is always known exactly.
+    Exact for as many events in the window as it is told to. Of more, each that comes within 1/512 of the window of the
+    last one counts as of that one's moment, so that memory stays bounded in a storm.
 
     Args:
         window: Its length in seconds.
@@ -71,97 +68,65 @@ class SlidingRate:
         kept: How many there were in it when it was last looked at.
     """
 
-    __slots__ = ("_coarse", "_exact", "_expires", "_full", "_head", "_moments", "_newest", "kept", "window")
+    __slots__ = ("_moments", "_more", "exact", "kept", "window")
 
     def __init__(self, window: float, exact: int = _EXACT) -> None:
         self.window: float = window
-        self._exact = max(1, exact)
-        self._moments = array("d")  # from `_head` on: the newest events, oldest first
-        self._head = 0
-        self._coarse: deque[list[float]] = deque()  # older ones: [moment of the first, how many]
+        self.exact: int = exact
         self.kept: int = 0
-        self._newest = self._expires = -math.inf  # the newest event, and when the oldest leaves the window
-        self._full = 0  # with more moments there are some to be made coarse
+        self._moments: deque[float] = deque()  # oldest first
+        self._more: defaultdict[float, int] = defaultdict(int)  # how many others count as of one of these moments
 
     def add(self, moment: float) -> int:
-        """Count an event, which may lie before others; return how many there are as of the newest."""
-        self.kept = count = self.kept + 1
-        if moment < self._newest:
+        """Count an event, which may lie before others; return how many there are."""
+        moments = self._moments
+        self.kept = kept = self.kept + 1
+        newest = moments[-1] if moments else moment
+        if moment < newest:
             self._insert(moment)
-            return self.count(self._newest)
-        self._newest = moment
-        self._moments.append(moment)
-        return self.count(moment) if moment >= self._expires or len(self._moments) > self._full else count
+        elif len(moments) >= self.exact and moment - newest < self.window / _SLICES:
+            self._more[newest] += 1
+        else:
+            moments.append(moment)
+        return self.count(moment) if moments[0] <= moment - self.window + _SLACK else kept
 
     def _insert(self, moment: float) -> None:
-        moments, head, coarse = self._moments, self._head, self._coarse
-        if coarse and moment < moments[head]:
-            earlier = [slot for slot in coarse if slot[0] <= moment]
-            (earlier[-1] if earlier else coarse[0])[1] += 1
+        moments = self._moments
+        place = bisect.bisect_right(moments, moment)
+        if len(moments) >= self.exact:
+            self._more[moments[max(0, place - 1)]] += 1
         else:
-            moments.insert(bisect.bisect_right(moments, moment, lo=head), moment)
+            moments.insert(place, moment)
 
     def count(self, now: float) -> int:
         """Return how many there are, and forget what has left the window."""
-        oldest = now - self.window + _SLACK
-        coarse, moments, head = self._coarse, self._moments, self._head
-        while coarse and coarse[0][0] <= oldest:
-            self.kept -= int(coarse.popleft()[1])
-        end = len(moments)
-        while head < end and moments[head] <= oldest:
-            head += 1
-        self.kept -= head - self._head
-        while end - head >= self._exact + _CHUNK:
-            self._make_coarse(moments[head : head + _CHUNK])
-            head += _CHUNK
-        if head > _TRIM and head * 2 > end:
-            del moments[:head]
-            head, end = 0, end - head
-        self._head = head
-        self._full = head + self._exact + _CHUNK - 1
-        first = coarse[0][0] if coarse else moments[head] if head < end else -math.inf
-        self._expires = first + self.window - _SLACK
+        moments, oldest = self._moments, now - self.window + _SLACK
+        while moments and moments[0] <= oldest:
+            self.kept -= 1 + self._more.pop(moments.popleft(), 0)
         return self.kept
 
     def rewind(self, now: float) -> bool:
         """Forget what lies after `now`, if anything does: the clock was another one then; tell whether it was."""
-        if self._newest <= now + _SLACK:
+        moments = self._moments
+        if not moments or moments[-1] <= now + _SLACK:
             return False
-        kept = [moment for moment in self._moments[self._head :] if moment <= now]
-        self._moments, self._head = array("d", kept), 0
-        self._coarse = deque(slot for slot in self._coarse if slot[0] <= now)
-        self.kept = len(kept) + int(sum(count for _, count in self._coarse))
-        self._newest, self._expires = max(kept, default=-math.inf), -math.inf
+        while moments and moments[-1] > now:
+            self.kept -= 1 + self._more.pop(moments.pop(), 0)
         return True
-
-    def resize(self, window: float, exact: int) -> None:
-        """Count in another window from now on, and keep so many events apart; what was forgotten stays forgotten."""
-        self.window, self._exact, self._expires = window, max(1, exact), -math.inf
 
     def per_minute(self, now: float) -> float:
         """Return the rate, in events per minute."""
         return self.count(now) * 60.0 / self.window
 
     def falls_below(self, count: int) -> float:
-        """Return when fewer than `count` events will be left if no more come; -inf if it never had so many.
-
-        Args:
-            count: From 1 to as many as are kept apart.
-        """
-        moments = self._moments
-        return moments[-count] + self.window if count <= len(moments) else -math.inf
-
-    def _make_coarse(self, moments: array[float]) -> None:
-        """Take the oldest ones, which come after all that are coarse already, together where they are close."""
-        coarse, slice_ = self._coarse, self.window / _SLICES
-        if coarse and moments[-1] - coarse[-1][0] < slice_:
-            coarse[-1][1] += len(moments)
-            return
-        for moment in moments:
-            if coarse and moment - coarse[-1][0] < slice_:
-                coarse[-1][1] += 1
-            else:
-                coarse.append([moment, 1])
+        """Return when fewer than `count` events (1 or more) will be left if no more come; -inf if there are fewer."""
+        later = math.nan
+        for moment in reversed(self._moments):
+            count -= 1 if moment == later else 1 + self._more.get(moment, 0)
+            if count <= 0:
+                return moment + self.window
+            later = moment
+        return -math.inf
 
 
 class Alert:
@@ -191,7 +156,6 @@ class Alert:
         self._quiet = math.floor(min(rule.threshold * window / 60.0, _NEVER) + 1e-9)
         self._enough = max(1, math.ceil(min((rule.clear_threshold or _CLEAR) * window / 60.0, _NEVER) - 1e-9))
         self.exact: int = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
-        self._enough = min(self._enough, self.exact)
         self.firing: bool = False
         self.top: int = self._quiet
         self.due: float = math.inf

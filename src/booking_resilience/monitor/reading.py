@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from booking_resilience import clock
@@ -117,9 +117,12 @@ class MonitorReader(abc.ABC):
             ValueError: If the path ends in none of .json, .jsonl, .csv.
             OSError: If the file cannot be written; an old one stays whole.
         """
-        make: dict[str, Callable[[], str]] = {".json": self.to_json, ".jsonl": self.to_jsonl}
-        make[".csv"] = functools.partial(self.to_csv, excel=excel)
-        exports.write_file(path, make[exports.check_suffix(path)]())
+        suffix = exports.check_suffix(path)
+        if suffix == ".csv":
+            text = self.to_csv(excel=excel)
+        else:
+            text = self.to_json() if suffix == ".json" else self.to_jsonl()
+        exports.write_file(path, text)
 
     async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
         """Do the same as `export` in a worker thread, under asyncio or trio."""

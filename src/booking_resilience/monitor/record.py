@@ -6,6 +6,7 @@ when it is read.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import enum
 import os
@@ -17,6 +18,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from booking_resilience.checks import check, check_type
+from booking_resilience.errors import LimitExceededError
 from booking_resilience.events import AlertEvent, ErrorCategory
 from booking_resilience.monitor.redact import Redactor, cut_to
 from booking_resilience.monitor.stacks import Frames, Stack, render
@@ -115,7 +117,7 @@ class ErrorRecord:
         _details: Details
         _kind: Kind
         _origin: Origin
-        _moment: float | datetime.datetime
+        _moment: float
         _number: int
 
     id: str
@@ -177,10 +179,11 @@ _set_details, _set_kind, _set_moment, set_number, _set_origin, _set_message = (
 )
 
 
-def make_record(
-    kind: Kind, details: Details, message: str, moment: float | datetime.datetime, origin: Origin = UNKNOWN
-) -> ErrorRecord:
-    """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept."""
+def make_record(kind: Kind, details: Details, message: str, moment: float, origin: Origin = UNKNOWN) -> ErrorRecord:
+    """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept.
+
+    The moment is in seconds since 1970.
+    """
     record = object.__new__(ErrorRecord)
     _set_kind(record, kind)
     _set_details(record, details)
@@ -217,9 +220,15 @@ def outcome_of(value: Any) -> Outcome:
     return OUTCOMES[OUTCOMES.index(value)]
 
 
-def as_datetime(moment: float | datetime.datetime) -> datetime.datetime:
-    """Return a moment, which may be seconds since 1970, as an aware datetime."""
-    return moment if isinstance(moment, datetime.datetime) else datetime.datetime.fromtimestamp(moment, datetime.UTC)
+def is_mild(error_type: type, outcome: Outcome) -> bool:
+    """Tell whether a warning is enough: the operation did not fail, or it met a limit."""
+    met_limit = outcome == "refused" and issubclass(error_type, LimitExceededError)
+    return met_limit or outcome in ("recovered", "fell_back")
+
+
+def as_datetime(moment: float) -> datetime.datetime:
+    """Return a moment, in seconds since 1970, as an aware datetime."""
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC)
 
 
 def _stacktrace(record: Any) -> str:
@@ -230,26 +239,14 @@ def _stacktrace(record: Any) -> str:
     return render([(line, kind.stack), *record._details.causes], record._origin.redact)
 
 
-def _message_length(record: Any) -> int:
-    length: int | None = record._details.message_length
-    return len(record.message) if length is None else length
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy of a context, all the way down: who changes what he has read changes no record."""
-    if type(value) is dict:
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if type(value) is list else value
-
-
 _HOMES = (("_kind", Kind._fields), ("_origin", Origin._fields), ("_details", Details._fields))
 _READERS: dict[str, Any] = {
     **{name: attrgetter(f"{home}.{name}") for home, names in _HOMES for name in names},
     "id": lambda record: record._details.id or f"{record._origin.prefix}{record._number:08x}",
     "timestamp": lambda record: as_datetime(record._moment),
-    "message_length": _message_length,
+    "message_length": lambda record: record._details.message_length or len(record.message),
     "stacktrace": _stacktrace,
-    "context": lambda record: _copied(record._details.context or {}),
+    "context": lambda record: copy.deepcopy(record._details.context or {}),  # so that nobody changes a record
     "causes": lambda record: tuple(line for line, _ in record._details.causes),
 }
 for _name in FLEET_FIELDS:

@@ -18,8 +18,8 @@ from typing import Any, TypeAlias, cast
 
 from booking_resilience.callbacks import ask
 from booking_resilience.checks import check_type
-from booking_resilience.monitor.cards import REDACTED, without_cards
-from booking_resilience.monitor.scanner import ALWAYS, KEYS, LAST_KEYS, NEVER, SUSPECT, UNLESS_PLAIN, clean, judge_of
+from booking_resilience.monitor.keys import ALWAYS, KEYS, LAST_KEYS, NEVER, UNLESS_PLAIN, judge_of
+from booking_resilience.monitor.scanner import REDACTED, SUSPECT, clean, without_cards
 
 CYCLE, TRUNCATED = "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
@@ -31,7 +31,6 @@ _UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  #
 _DEPTH, _BREADTH, _VALUES = 5, 32, 200
 _KEY_LENGTH = 128
 _RETRIES = 20
-_LENGTHS: dict[type, Any] = {kind: vars(kind)["__len__"] for kind in (bytes, bytearray, memoryview)}
 _logger = logging.getLogger("booking_resilience.monitor")
 
 
@@ -62,15 +61,12 @@ class Redaction:
     _judge: Callable[[str], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("keys", "exact_keys", "last_keys", "patterns"):
-            value = getattr(self, name)
-            allowed = "several patterns, not one" if name == "patterns" else "several strings, not one"
-            check_type(name, value, not isinstance(value, (str, bytes)) and isinstance(value, Iterable), allowed)
-            items = list(value)
-            is_text = name == "patterns" or all(isinstance(item, str) for item in items)
-            check_type(name, items, is_text, "strings")
-            made = tuple(map(_compiled, items)) if name == "patterns" else frozenset(map(str, items))
-            object.__setattr__(self, name, made)
+        for name in ("keys", "exact_keys", "last_keys"):
+            items = _several(name, getattr(self, name), "strings")
+            check_type(name, items, all(isinstance(item, str) for item in items), "strings")
+            object.__setattr__(self, name, frozenset(map(str, items)))
+        patterns = _several("patterns", self.patterns, "patterns")
+        object.__setattr__(self, "patterns", tuple(map(_compiled, patterns)))
         object.__setattr__(self, "_judge", judge_of(self.keys, self.last_keys, self.exact_keys))
 
     def hides(self, key: str) -> bool:
@@ -78,7 +74,7 @@ class Redaction:
         return self.sensitivity(key) != NEVER
 
     def sensitivity(self, key: str) -> int:
-        """Tell whether the key's value is taken out, as a number of `scanner`'s."""
+        """Tell whether the key's value is taken out, as a number of `keys`'."""
         return self._judge(key)
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
@@ -89,6 +85,12 @@ class Redaction:
         for pattern in self.patterns:
             text = cast("re.Pattern[str]", pattern).sub(REDACTED, text)
         return text if SUSPECT.search(text) is None else clean(text, self.sensitivity)
+
+
+def _several(name: str, value: Iterable[Any], what: str) -> list[Any]:
+    is_several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    check_type(name, value, is_several, f"several {what}, not one")
+    return list(value)
 
 
 def _compiled(item: Any) -> re.Pattern[str]:
@@ -102,26 +104,25 @@ def _compiled(item: Any) -> re.Pattern[str]:
 
 Redactor: TypeAlias = Redaction | Callable[[str, Any], Any] | None
 DEFAULT_REDACTION = Redaction()
-_NOTHING = re.compile(r"(?!)")
 
 
 def finder(redact: Redactor) -> Callable[[str], object]:
     """Return a quick test: None for a text in which the redactor would find nothing; false alarms are allowed."""
     if redact is None:
-        return _NOTHING.search
+        return lambda _: None
     if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
         return SUSPECT.search
     return str
 
 
-def safely(unknown: Any, fn: Callable[..., Any], *args: Any) -> Any:
-    """Return what the function returns; `unknown` if it raises anything but an interrupt, even an exit."""
+def safely(failed: Any, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what the function returns; `failed` if it raises anything but an interrupt, even an exit."""
     try:
-        return fn(*args)
+        return fn(*args, **kwargs)
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - what is being recorded matters more
-        return unknown
+        return failed
 
 
 def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
@@ -143,10 +144,11 @@ class Cleaner:
             there.
     """
 
-    __slots__ = ("_inside", "_redact", "_scanned", "_values")
+    __slots__ = ("_fn", "_inside", "_redaction", "_scanned", "_values")
 
     def __init__(self, redact: Redactor) -> None:
-        self._redact = redact
+        self._redaction = redact if isinstance(redact, Redaction) else None
+        self._fn = None if isinstance(redact, Redaction) else redact
         self._scanned = _SCANNED
         self._values = _VALUES
         self._inside: set[int] = set()
@@ -167,12 +169,11 @@ class Cleaner:
         return cut_to(cut, length)
 
     def _redacted(self, text: str, key: str | None, is_cut: bool) -> str:
-        if isinstance(self._redact, Redaction):
-            return self._redact.clean(_UNFINISHED.sub(REDACTED, text) if is_cut else text)
-        return text if self._redact is None or key is None else text_of(self._asked(key, text))
-
-    def _asked(self, key: str, value: Any) -> Any:
-        return ask(cast("Callable[[str, Any], Any]", self._redact), key, value, unknown=REDACTED, logger=_logger)
+        if self._redaction is not None:
+            return self._redaction.clean(_UNFINISHED.sub(REDACTED, text) if is_cut else text)
+        if self._fn is None or key is None:
+            return text
+        return text_of(ask(self._fn, key, text, unknown=REDACTED, logger=_logger))
 
     def context(self, context: object) -> dict[str, Any]:
         """Return a redacted copy that consists of plain values."""
@@ -200,9 +201,10 @@ class Cleaner:
             if not math.isfinite(number):
                 return repr(number)
             return REDACTED if number.is_integer() and self._whole(int(number)) == REDACTED else number
-        for known, length in _LENGTHS.items():
-            if issubclass(kind, known):
-                return f"<{length(value)} bytes>"
+        if issubclass(kind, (bytes, bytearray, memoryview)):
+            return f"<{len(value)} bytes>"
+        if issubclass(kind, tuple) and type(names := getattr(kind, "_fields", None)) is tuple:  # a named tuple
+            value, kind = dict(zip(names, value, strict=True)), dict
         if issubclass(kind, (Mapping, list, tuple, Set)):
             return self._container(value, key, depth, is_mapping=issubclass(kind, Mapping))
         return self.text(text_of(value), key)
@@ -210,7 +212,7 @@ class Cleaner:
     def _whole(self, number: int) -> int | str:
         if abs(number) >= 2**63:
             return f"<int of {number.bit_length()} bits>"
-        if isinstance(self._redact, Redaction) and number >= 10**11 and without_cards(str(number)) == REDACTED:
+        if self._redaction is not None and number >= 10**11 and without_cards(str(number)) == REDACTED:
             return REDACTED
         return number
 
@@ -247,20 +249,20 @@ class Cleaner:
                 break
             if type(item) in (list, tuple) and len(item) == 2 and issubclass(type(item[0]), (str, bytes)):
                 name = text_of(item[0]) if issubclass(type(item[0]), str) else item[0].decode("latin-1")
-                if isinstance(self._redact, Redaction) and self._hides(name, item[1]):  # a list of pairs is a mapping
+                if self._hides(name, item[1]):  # a list of pairs is a mapping
                     item = (item[0], REDACTED)
             copy.append(self._copy(item, key, depth + 1))
         return copy
 
     def _hides(self, key: str, value: object) -> bool:
-        level = cast("Redaction", self._redact).sensitivity(key)
+        level = NEVER if self._redaction is None else self._redaction.sensitivity(key)
         return level == ALWAYS or (level == UNLESS_PLAIN and type(value) not in (int, float, bool, type(None)))
 
     def _value(self, key: str, value: Any, depth: int) -> Any:
-        if isinstance(self._redact, Redaction):
-            return REDACTED if self._hides(key, value) else self._copy(value, key, depth + 1)
-        if self._redact is not None:
-            value = safely(REDACTED, self._asked, key, value)
+        if self._hides(key, value):
+            return REDACTED
+        if self._fn is not None:
+            value = safely(REDACTED, ask, self._fn, key, value, unknown=REDACTED, logger=_logger)
             if issubclass(type(value), str):  # the answer; it is not asked again
                 self._values -= 1
                 return cut_to(str.__str__(value))

@@ -6,26 +6,12 @@ separator. Of a sensitive key the whole value goes: quoted, in balanced brackets
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from booking_resilience.monitor.cards import REDACTED, without_cards
+from booking_resilience.monitor.keys import ALWAYS, NEVER, UNLESS_PLAIN
 
-NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
-"""Whether a key's value is redacted; a number, a boolean or None stays with `UNLESS_PLAIN`."""
-
-_LONGEST_KEY = 1024
-_REMEMBERED, _LONGEST_REMEMBERED = 1024, 128
-KEYS = (
-    "password", "passwd", "pwd", "passphrase", "secret", "api key", "credential", "cookie", "jwt", "bearer", "csrf",
-    "xsrf", "cvv", "cvc", "iban", "appwrite key", "private key", "dev key", "card number",
-)  # fmt: skip
-LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid")
-_COMPOUND = frozenset({"password", "passwd", "passphrase", "secret", "api key", "credential", "cookie", "token"})
-_HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
-_SEPARATORS = re.compile(r"[\W_]+")
-_ESCAPE = re.compile(r"%(?:25)?([0-9A-Fa-f]{2})")
+REDACTED = "<redacted>"
 
 # Every pattern is linear: none can begin at many places of one run of letters unless it is bounded, and where one
 # repeats, what follows cannot be a part of it.
@@ -35,7 +21,7 @@ _GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand betwe
 _START = r"(?!(?<=%)[0-9A-Fa-f]{2})(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key, not in an escape
 _CREDENTIALS = "|".join(
     (
-        r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
+        r"(?:(?<=://)|(?<=:\\/\\/))[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
         r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}+(?=@)",  # with a bad password
         r"(?<=%3[Aa]%2[Ff]%2[Ff])(?:[^\s/?#\"'<>&%]|%(?!2[Ff]|40)){1,512}(?=%40|@)",
         r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*){0,3}",  # a JSON Web Token
@@ -53,13 +39,13 @@ _PLACE = re.compile(
     r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=\s)|asic(?=[\s:=])))"
     rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
     rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
-    r"(?P<close>\\{0,7}[\"']|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
+    r"(?P<close>\\{0,7}[\"']|\\u002[27]|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
     rf"|(?<=%[0-9A-Fa-f]{{2}})(?<!%{_CODE})(?!(?<=%25){_CODE})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
     rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
     r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)[ \t](?=[^\s-])"
 )
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
-    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
+    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%(?:25)?3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
     r"b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
     + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
 )
@@ -72,7 +58,7 @@ _PROSE = r"(?!(?i:tokens?|auth\w*|of|is|was|scheme|credentials?|not|missing|requ
 _AFTER_BEARER = re.compile(rf"(?:[\s:=]{{1,8}}(?i:bearer))*[\s:=]{{1,8}}[\"']?{_PROSE}(?P<token>[^\s\"',;<>)}}\]\\]+)")
 _AFTER_BASIC = re.compile(r"[\s:=]{1,8}[\"']?(?P<token>(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,})")
 _OPENING = re.compile(
-    r"[bBuUrR]{0,2}(?P<quote>\\{0,7}[\"'])|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<escape>%(?:25)?2[27])|(?P<angle><)"
+    r"[bBuUrR]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|\'\'\'|[\"']))|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<escape>%(?:25)?2[27]|\\u002[27])|(?P<angle><)"
 )
 _QUOTED = {
     '"': re.compile(r'[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL),
@@ -80,8 +66,9 @@ _QUOTED = {
 }
 _BRACKET = re.compile(r"[()\[\]{}\"']")
 _WORD = re.compile(  # a bare value; a comma, semicolon or ampersand ends it only where something else begins
-    r"(?:[^\s,;&\"'<>)\]}\\]|\\(?![nrt\"'])|[)\]}\"'<>](?=\w)|&(?![\w.%\[\]-]{1,64}=|\s|\Z)"
-    r"|[,;](?![\s,;\"')\]}]|\Z|[\w.\[\]-]{1,64}\s?[=:]))+"
+    r"(?:[^\s,;&\"'<>)\]}\\]|\\(?![nrt\"']|u002[27])|[)\]}\"'<>](?=\w)|&(?![\w.%\[\]-]{1,64}=|\s|\Z)"
+    r"|[,;](?![\s,;\"')\]}]|\\[\"'u]|\Z|[\w.\[\]-]{1,64}\s?[=:])"
+    r"|(?<=\b[A-Z]{2}\d\d)(?: [A-Z\d]{4}){2,7}(?: [A-Z\d]{1,3}\b)?)+"  # an IBAN as it is printed
 )
 _ESCAPED_WORD = re.compile(r"(?:[^&\s\"'<>%]|%(?!(?:25)?26))+")
 _PARAMETER = r"\s{0,8}[\w-]{1,64}=(?:\"[^\"]*\"?|[^\s,]+)"
@@ -90,54 +77,20 @@ _REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?!
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
 _SPACE = re.compile(r"\s{0,8}")
+_ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers' own pages have them
+    r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
+    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|(?:6011|64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4])\d{12,15}"  # Discover, UnionPay, JCB, Mir
+    r"|3(?:0[0-59]|[689]\d)\d{11,16}"  # Diners Club
+    r"|(?:60|81|82|508)\d{13,14}(?<=\d{16})"  # RuPay
+    r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15})\Z"  # Maestro
+)
+_FIRST_DIGITS = "234568"
 _FRACTION = re.compile(r"[0-9][.]\Z")
 _SHOWN = 64  # characters, of which pydantic shows about fifty
+_LOCATION = re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
 _SAME_LINE = re.compile(r"[ \t]{0,8}")
-
-
-def judge_of(keys: Iterable[str], last_keys: Iterable[str], exact_keys: Iterable[str]) -> Callable[[str], int]:
-    """Return what tells of a key whether its value is redacted, by its words; it remembers the keys that it has met.
-
-    Args:
-        keys: Sensitive anywhere in a key.
-        last_keys: Sensitive as a key's last word, or before `id`, `value`, `header`, `key` or `hash`.
-        exact_keys: Sensitive as the whole key.
-    """
-    anywhere, last = _pattern_of(keys), _pattern_of(last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$")
-    exact = frozenset(map(_joined, exact_keys))
-
-    def judge(key: str) -> int:
-        words = _words_of(key)
-        together = words.replace(" ", "")
-        if anywhere.search(words) or anywhere.fullmatch(together) or _joined(key) in exact:
-            return ALWAYS
-        return UNLESS_PLAIN if last.search(words) or last.fullmatch(together) else NEVER
-
-    remembered = functools.lru_cache(_REMEMBERED)(judge)
-    return lambda key: remembered(key) if len(key) <= _LONGEST_REMEMBERED else judge(key)
-
-
-def _words_of(key: str) -> str:
-    """Return a key's words, which separators, digits and camel humps part, with a space between them."""
-    if len(key) > _LONGEST_KEY:
-        key = key[: _LONGEST_KEY // 2] + key[-_LONGEST_KEY // 2 :]
-    if "%" in key:
-        key = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), key)
-    return " ".join(_HUMPS.findall(key)).casefold()
-
-
-def _joined(key: str) -> str:
-    """Return a key without separators."""
-    return _SEPARATORS.sub("", key).casefold()
-
-
-def _pattern_of(keys: Iterable[str], after: str = "") -> re.Pattern[str]:
-    """Return what finds one of the keys, each in the plural as well, among the words of a key."""
-    known = [
-        (r"\S*" if key in _COMPOUND else "") + re.escape(_words_of(key) or key.casefold()).replace(r"\ ", " ?")
-        for key in sorted(keys)
-    ]
-    return re.compile(rf"(?<!\S)(?:{'|'.join(known)})s?{after}(?!\S)" if known else r"(?!)")
 
 
 def clean(text: str, sensitivity: Callable[[str], int]) -> str:
@@ -184,29 +137,41 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
     """Return where the value of a sensitive key begins and ends; the same place twice where nothing goes."""
     at = match.end()
     key = match["key"] or match["inner"] or match["pair"] or match["option"]
+    separator = match["separator"] or match["escaped"] or ""
     level = sensitivity(key)
     if level == NEVER and match["before"]:
         level = _of_two_words(match["before"], key, sensitivity)
     if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
         level = NEVER  # a list of names, no list of pairs
-    separator = match["separator"] or match["escaped"] or ""
-    space = (_SAME_LINE if separator == ":" else _SPACE).match(text, at)
-    begin = at if space is None else space.end()
-    is_container = text[begin : begin + 1] in ("[", "{")
-    is_shown = level == NEVER and key == "input_value"
-    if is_shown:  # of a container that pydantic shortens, keys may be missing
-        is_short = is_container and "..." in text[begin : begin + _SHOWN]
-        level = ALWAYS if is_short else _of_field(text, match.start(), sensitivity)
+    if key == "input" and match["close"]:
+        level = _of_location(text, match.start(), match["close"], sensitivity)
     if level == NEVER:
-        return at, at
+        return _shown(text, match.start(), at, sensitivity) if key == "input_value" else (at, at)
+    is_bare = separator == ":" and not match["close"]
+    space = (_SAME_LINE if is_bare else _SPACE).match(text, at)
+    begin = at if space is None else space.end()
     is_head = _HEAD.search(key) is not None
-    if is_head and separator == ":" and not match["close"] and not is_container:
+    if is_head and is_bare and text[begin : begin + 1] not in tuple("[{"):
         return begin, _end_of_head(text, match.start(), begin)
-    is_escaped = separator.startswith("%")
-    end = _end_of_shown(text, begin) if is_shown else _end(text, begin, is_escaped=is_escaped)
+    end = _end(text, begin, is_escaped=separator.startswith("%"))
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
         return at, at
     return begin, _end_of_credentials(text, begin, end, is_head=is_head)
+
+
+def _shown(text: str, key: int, begin: int, sensitivity: Callable[[str], int]) -> tuple[int, int]:
+    """Return the same of a value that pydantic shows, which is as sensitive as its field in the line above."""
+    shown = text[begin : begin + 4 * _SHOWN]
+    is_shortened = shown[:1] in tuple("[{") and "..." in shown[:_SHOWN]  # so that keys may be missing
+    level = ALWAYS if is_shortened else _of_field(text, key, sensitivity)
+    if level == NEVER:
+        return begin, begin
+    end = begin + _end(shown, 0, is_escaped=False)
+    if end == begin + len(shown):  # shortened in a quotation or bracket: it ends with its line
+        line = text.find("\n", begin)
+        end = len(text) if line < 0 else line
+    is_plain = level == UNLESS_PLAIN and _PLAIN.match(text[begin:end])
+    return begin, begin if is_plain else end
 
 
 def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> int:
@@ -236,6 +201,14 @@ def _of_field(text: str, at: int, sensitivity: Callable[[str], int]) -> int:
     return NEVER if line < 0 else sensitivity(text[text.rfind("\n", max(0, line - 512), line) + 1 : line].strip())
 
 
+def _of_location(text: str, at: int, quote: str, sensitivity: Callable[[str], int]) -> int:
+    """Tell of the field that pydantic names as `loc` in the same mapping, as FastAPI shows it."""
+    name = f"loc{quote}:"
+    place = text.rfind(name, max(0, at - 512), at)
+    found = _LOCATION.match(text, place + len(name), at)
+    return NEVER if place < 0 or found is None else sensitivity(found[1])
+
+
 def _end_of_head(text: str, key: int, begin: int) -> int:
     """Return where the value of a raw head ends: with its line, or with the quotation that the head stands in."""
     quote = text[key - 1 : key] if key else ""
@@ -244,14 +217,6 @@ def _end_of_head(text: str, key: int, begin: int) -> int:
     rest = _REST_OF_HEAD.match(text, begin)
     end = begin if rest is None else rest.end()
     return end if end > begin else _end(text, begin, is_escaped=False)
-
-
-def _end_of_shown(text: str, begin: int) -> int:
-    """Return where a value ends that pydantic shows: with its line, if it is shortened in a quotation or bracket."""
-    shown = text[begin : begin + 4 * _SHOWN]
-    end = _end(shown, 0, is_escaped=False)
-    line = text.find("\n", begin)
-    return begin + end if end < len(shown) else len(text) if line < 0 else line
 
 
 def _end(text: str, begin: int, *, is_escaped: bool) -> int:
@@ -288,3 +253,37 @@ def _end_of_brackets(text: str, at: int) -> int:
         else:
             depth += 1 if found[0] in "([{" else -1
     return at if depth == 0 else len(text)
+
+
+def without_cards(text: str, *, is_fraction: bool = False) -> str:
+    """Return a run of digits without the card numbers in it: 12 to 19 digits of an issuer's that pass Luhn's check.
+
+    Args:
+        text: Digits, with gaps between them.
+        is_fraction: Whether the first of them are the decimals of a number, which no card begins with.
+    """
+    places = [place for place, letter in enumerate(text) if letter.isdigit()]
+    digits = "".join(text[place] for place in places)
+    sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
+    for place, digit in enumerate(map(int, digits)):
+        for parity, added in enumerate(sums):
+            added.append(added[-1] + (digit if place % 2 != parity else digit * 2 - 9 * (digit > 4)))
+    kept, begin, end = [], 0, 0
+    while begin < len(places):
+        can_begin = places[begin] - places[begin - 1] > 1 if begin else not is_fraction
+        size = _card_size(digits, places, sums, begin) if can_begin and digits[begin] in _FIRST_DIGITS else 0
+        if size:
+            kept += [text[end : places[begin]], REDACTED]
+            end = places[begin + size - 1] + 1
+        begin += size or 1
+    return "".join([*kept, text[end:]])
+
+
+def _card_size(digits: str, places: list[int], sums: tuple[list[int], list[int]], begin: int) -> int:
+    """Return how many digits from `begin` on are a card: they end where a number ends, add up, and are an issuer's."""
+    for end in range(min(begin + 19, len(places)), begin + 11, -1):
+        added = sums[end % 2]  # the last digit is not doubled, the one before it is (ISO/IEC 7812-1)
+        adds_up = (added[end] - added[begin]) % 10 == 0
+        if adds_up and (end == len(places) or places[end] - places[end - 1] > 1) and _ISSUERS.match(digits[begin:end]):
+            return end - begin
+    return 0

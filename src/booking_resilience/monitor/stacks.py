@@ -6,6 +6,7 @@ import hashlib
 import linecache
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeAlias
 
@@ -112,26 +113,22 @@ def active_span() -> tuple[str | None, str | None]:
         return None, None
 
 
+@dataclass(slots=True)
 class Known:
     """What is known of a place and an error type: the kind of its records, and the last message found harmless."""
 
-    __slots__ = ("facts", "kind", "text")
-
-    def __init__(self, kind: Any, facts: TypeFacts) -> None:
-        self.kind: Any = kind
-        self.facts: TypeFacts = facts
-        self.text: str = ""
+    kind: Any
+    facts: TypeFacts
+    text: str = ""
 
 
+@dataclass(slots=True)
 class Place:
     """A stack, and what is known of the errors that came out of it, by what they were recorded as."""
 
-    __slots__ = ("instructions", "known", "stack")
-
-    def __init__(self, stack: Stack, instructions: tuple[tuple[CodeType, int], ...] = ()) -> None:
-        self.stack: Stack = stack
-        self.instructions: tuple[tuple[CodeType, int], ...] = instructions
-        self.known: dict[tuple[object, ...], Known] = {}
+    stack: Stack
+    instructions: tuple[tuple[CodeType, int], ...] = ()
+    known: dict[tuple[object, ...], Known] = field(default_factory=dict)
 
 
 class PlaceTable:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.history import AlertTransition, History, MinuteTable
+from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.record import ErrorRecord, Outcome, Severity, as_datetime
 
 _FIRST, _LAST = 5, 20
@@ -40,17 +39,15 @@ class ErrorGroup:
     last_seen: datetime.datetime
 
 
+@dataclass(slots=True)
 class Group:
-    """A group's count, and its records that are kept, oldest first."""
+    """A group: when it began, its last record, how many there were, and those that are kept, oldest first."""
 
-    __slots__ = ("common", "count", "critical", "first_seen", "last")
-
-    def __init__(self, record: ErrorRecord) -> None:
-        self.count: int = 0
-        self.first_seen: float | datetime.datetime = record._moment
-        self.last: ErrorRecord = record
-        self.common: list[ErrorRecord] = []
-        self.critical: list[ErrorRecord] = []
+    first_seen: float
+    last: ErrorRecord
+    count: int = 0
+    common: list[ErrorRecord] = field(default_factory=list)
+    critical: list[ErrorRecord] = field(default_factory=list)
 
 
 class _Ring:
@@ -101,27 +98,28 @@ class RecordStore:
 
     Each ring keeps the first 5 and the last 20 of each group. If that is still too much, the largest group loses one,
     so that no group ever displaces a smaller one. Not thread-safe by itself.
+
+    Attributes:
+        minutes: The records of each minute; `settle` first.
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
         self._common, self._critical = _Ring(capacity), _Ring(capacity)
         self._groups: dict[str, Group] = {}
         self._bare: OrderedDict[str, None] = OrderedDict()  # groups of which no record is kept
         self._tallies: dict[tuple[ErrorCategory, Severity, Outcome], int] = {}
-        self._minutes = MinuteTable()
+        self.minutes: MinuteTable = MinuteTable()
         self._new: dict[int, list[Any]] = {}  # a kind, and how many of it came in this minute since `settle`
         self._minute = 0.0
 
     def add(self, record: ErrorRecord) -> bool:
         """Keep a record, and drop what that makes too many; tell whether it counts for the rate."""
-        kind = record._kind
+        kind, moment = record._kind, record._moment
         group = self._groups.get(kind.fingerprint)
         if group is None:
-            group = self._groups[kind.fingerprint] = Group(record)
+            group = self._groups[kind.fingerprint] = Group(moment, record)
         group.count += 1
         group.last = record
-        moment: Any = record._moment  # of a record that was made here, so seconds
         if not self._minute <= moment < self._minute + 60.0:
             self.settle()
             self._minute = moment // 60 * 60
@@ -145,12 +143,11 @@ class RecordStore:
         for kind, count in self._new.values():
             tally = kind.category, kind.severity, kind.outcome
             self._tallies[tally] = self._tallies.get(tally, 0) + count
-            self._minutes.add(kind.fingerprint, kind.severity, self._minute, count)
+            self.minutes.add(kind.fingerprint, kind.severity, self._minute, count)
         self._new.clear()
 
     def resize(self, capacity: int) -> None:
         """Keep so many records from now on, and drop at once what that makes too many."""
-        self._capacity = capacity
         for ring in (self._common, self._critical):
             ring.capacity = capacity
             while (gone := ring.surplus()) is not None:
@@ -161,7 +158,7 @@ class RecordStore:
         group = self._groups[fingerprint]
         if not group.common and not group.critical:
             self._bare[fingerprint] = None
-            if len(self._bare) > self._capacity:
+            if len(self._bare) > self._common.capacity:
                 del self._groups[self._bare.popitem(last=False)[0]]
 
     @property
@@ -169,13 +166,14 @@ class RecordStore:
         """How many records are no longer kept."""
         return self._common.dropped + self._critical.dropped
 
+    @property
+    def group_count(self) -> int:
+        """How many groups there are."""
+        return len(self._groups)
+
     def count(self, what: object) -> int:
         """Return how many records there were of a category, a severity or an outcome."""
         return sum(count for tally, count in self._tallies.items() if what in tally)
-
-    def history(self, now: float, minutes: int, transitions: Iterable[AlertTransition]) -> History:
-        """Return what there was in the last minutes."""
-        return self._minutes.read(now, minutes, transitions)
 
     def records(self) -> list[ErrorRecord]:
         """Return what is kept, newest first."""
@@ -196,7 +194,3 @@ class RecordStore:
             )
             for group in sorted(self._groups.values(), key=lambda group: group.last._number, reverse=True)
         ]
-
-    def group_count(self) -> int:
-        """Return how many groups there are."""
-        return len(self._groups)

@@ -27,7 +27,7 @@ class Teller:
         on_alert: Called with each event of the alert, or None.
 
     Attributes:
-        listeners: Called with each record.
+        listeners: Called with each record; by a key, since one may listen twice.
         raised: How often one of them has raised.
     """
 
@@ -36,16 +36,15 @@ class Teller:
         self._lock = new_lock()
         self._alerting = threading.Lock()  # never waited for: one thread at a time tells of alerts, in order
         self._here = threading.local()
-        self.listeners: tuple[Listener[ErrorRecord], ...] = ()
+        self.listeners: dict[object, Listener[ErrorRecord]] = {}
         self.raised: int = 0
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Call the listener with each record, until the subscription is closed."""
         check_callback("listener", listener, "a function of the record")
-        entry: Listener[ErrorRecord] = functools.partial(listener)  # an identity of its own: one may listen twice
-        with self._lock:
-            self.listeners = (*self.listeners, entry)
-        return Subscription(functools.partial(self._unsubscribe, entry))
+        key = object()
+        self.listeners[key] = listener
+        return Subscription(functools.partial(self.listeners.pop, key, None))
 
     def tell(self, alerts: deque[AlertEvent], record: ErrorRecord | None) -> None:
         """Tell of the alerts, oldest first, and then of the record, if there is one."""
@@ -55,7 +54,7 @@ class Teller:
         try:
             self._tell_alerts(alerts)
             if record is not None and self.listeners:
-                self.tell_listeners(self.listeners, record)
+                self.tell_listeners(list(self.listeners.values()), record)
                 self._tell_alerts(alerts)  # those that the listeners have set off
         finally:
             self._here.telling = False
@@ -90,7 +89,3 @@ class Teller:
             if raised:
                 with self._lock:
                     self.raised += raised
-
-    def _unsubscribe(self, entry: Listener[ErrorRecord]) -> None:
-        with self._lock:
-            self.listeners = tuple(kept for kept in self.listeners if kept is not entry)
