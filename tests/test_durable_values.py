@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from booking_resilience import CircuitBreaker, Pipeline, classify
 from booking_resilience.appwrite import Row
 from booking_resilience.durable import CallError, Durable, DurableStoreError, GaveUpError
-from booking_resilience.durable.databases import url_of
+from booking_resilience.durable.databases import connect_file, url_of
 from booking_resilience.durable.schedule import Schedule, Setback, refusal_of
 from booking_resilience.durable.values import decode, encode, is_same
 
@@ -123,3 +125,10 @@ def test_a_file_is_known_by_its_absolute_path() -> None:
     """A process that changes its folder later stays with its file; PostgreSQL is reached by psycopg."""
     assert url_of("sqlite:///x.sqlite").database == str(Path("x.sqlite").absolute())
     assert url_of("postgres://user:secret@host/name").drivername == "postgresql+psycopg"
+
+
+def test_an_old_sqlite_tells_the_time_as_dbos_asks_for_it(tmp_path: Path) -> None:
+    """DBOS asks any SQLite for parts of seconds from Python 3.12 on, which it tells from 3.42 on only."""
+    with contextlib.closing(connect_file(tmp_path / "x", mode="rwc")) as connection:
+        [(seconds,)] = connection.execute("SELECT unixepoch('subsec')")
+    assert abs(seconds - time.time()) < 600
