@@ -15,7 +15,7 @@ from booking_resilience import appwrite as adapter
 from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient, NewRow, appwrite_breaker, appwrite_retry
 
 LOOPS = ("sync", "asyncio", "trio")
-QUICK: dict[str, Any] = {"base_delay": 0.01, "max_delay": 0.03, "attempt_timeout": 0.3, "deadline": 3.0}
+QUICK: dict[str, Any] = {"base_delay": 0.01, "max_delay": 0.03, "attempt_timeout": 5.0, "deadline": 30.0}
 
 
 class Half:

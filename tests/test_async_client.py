@@ -42,8 +42,14 @@ from booking_resilience.testing import AppwriteServer, AsyncRecordingChatProvide
 from demohost import until
 from rawserver import CREATED, RawServer, answer, failure, hang
 
-pytestmark = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+BACKENDS = ["asyncio", "trio"]
 QUICK = {"base_delay": 0.01, "attempt_timeout": 0.3}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """Which event loop runs a test."""
+    return request.param
 
 
 def run(backend, fn, *args):
@@ -536,12 +542,12 @@ def test_the_recording_provider_keeps_or_raises(backend):
     run(backend, main)
 
 
-def test_the_fixture_gives_a_client_that_is_closed(backend, tmp_path):
+def test_the_fixture_gives_a_client_that_is_closed(tmp_path):
     """Under anyio's plugin, which comes with httpx2."""
     (tmp_path / "test_it.py").write_text(
         "import pytest\n"
-        "@pytest.fixture\n"
-        f"def anyio_backend(): return {backend!r}\n"
+        f"@pytest.fixture(params={BACKENDS!r})\n"
+        "def anyio_backend(request): return request.param\n"
         "@pytest.mark.anyio\n"
         "async def test_it(async_appwrite_client, appwrite_server):\n"
         "    await async_appwrite_client.run(async_appwrite_client.call, 'get', '/health/version')\n"
@@ -552,6 +558,7 @@ def test_the_fixture_gives_a_client_that_is_closed(backend, tmp_path):
         command += ["-p", "booking_resilience.testing.plugin"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(BACKENDS)} passed" in done.stdout
 
 
 def _plugins():
@@ -560,7 +567,7 @@ def _plugins():
     return [point.value for point in entry_points(group="pytest11") if "booking_resilience" in point.value]
 
 
-def test_the_synchronous_half_loads_nothing_of_it(backend):
+def test_the_synchronous_half_loads_nothing_of_it():
     """httpx2, anyio and trio are loaded when an asynchronous client is made."""
     code = (
         "import sys, booking_resilience.appwrite as a; a.AppwriteClient(); a.AsyncAppwriteChatService\n"

@@ -64,13 +64,12 @@ def test_what_nobody_told_in_time_is_told_no_more():
 def test_what_is_wanted():
     """The rate calls for a start, repeats by the rule that the storm began with, and an end."""
     claims = Claims()
-    assert claims.wanted(is_firing=False, now=0, own=RULE) is None
-    assert claims.wanted(is_firing=True, now=0, own=RULE) == "firing"
+    assert claims.wanted(is_firing=False, now=0) is None
+    assert claims.wanted(is_firing=True, now=0) == "firing"
     claims.read(claim("a", "", at=100.0))
-    other = AlertRule(repeat_every=1)
-    assert claims.wanted(is_firing=True, now=399, own=other) is None
-    assert claims.wanted(is_firing=True, now=400, own=other) == "repeat"
-    assert claims.wanted(is_firing=False, now=101, own=other) == "resolved"
+    assert claims.wanted(is_firing=True, now=399) is None
+    assert claims.wanted(is_firing=True, now=400) == "repeat"
+    assert claims.wanted(is_firing=False, now=101) == "resolved"
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["claim", "read", "tell"])), max_size=200), st.data())

@@ -101,7 +101,7 @@ def test_readiness_is_a_route(framework: str, monkeypatch: pytest.MonkeyPatch) -
 def check_wsgi(app: Any) -> None:
     """Ask a WSGI application for the dashboard and for something else."""
     assert "Errors" in ask_wsgi(app, "/errors/").text
-    assert ask_wsgi(app, "/errors").headers["location"] == "errors/"
+    assert ask_wsgi(app, "/errors").headers["location"] == "./errors/"
     assert ask_wsgi(app, "/errors/static/page.js").status == 200
     assert ask_wsgi(app, "/errors/api/state").json()["kept"] == 7
     assert ask_wsgi(app, "/errors/", peer=STRANGER).status == 403

@@ -251,6 +251,8 @@ class TestWriter:
         with FleetMonitor(journal, alert=QUIET) as fleet:
             eventually(lambda: fleet.stats().total == 13_000 - lost)
             eventually(lambda: fleet.stats().unjournaled == lost)
+        monitor.clear()
+        assert monitor.stats().unjournaled == 0
 
     def test_a_batch_that_failed_is_tried_again(self, caplog):
         """What an append raises comes out nowhere, is said once, and no record is lost or doubled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,3 +125,26 @@ def test_the_worst_check_counts() -> None:
     found = health(breakers={"a": CircuitBreaker("a"), "b": broken()}, monitor=monitor, limits=[Places(5)])
     assert found.status == "down"
     assert [check.status for check in found.checks] == ["ok", "down", "degraded", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"breakers": 5}, "breakers must be an iterable or a mapping of breakers, not 5"),
+        ({"breakers": [5]}, "each of breakers must be a CircuitBreaker, not 5"),
+        ({"breakers": {"rows": None}}, "each of breakers must be a CircuitBreaker, not None"),
+        ({"breakers": "rows"}, "each of breakers must be a CircuitBreaker, not 'r'"),
+        ({"limits": None}, "limits must be an iterable or a mapping of limits, not None"),
+        ({"limits": ["rows"]}, "each of limits must be a limit, which has a snapshot, not 'rows'"),
+        ({"limits": [ConcurrencyLimit]}, "each of limits must be a limit, which has a snapshot, not "),
+        ({"limits": [CircuitBreaker("rows")]}, "each of limits must be a limit, which has a snapshot, not "),
+        ({"limits": {"rows": ErrorMonitor()}}, "each of limits must be a limit, which has a snapshot, not "),
+        ({"monitor": 5}, "monitor must be an ErrorMonitor, a FleetMonitor or None, not 5"),
+        ({"monitor": ErrorMonitor}, "monitor must be an ErrorMonitor, a FleetMonitor or None, not "),
+        ({"monitor": ConcurrencyLimit("rows", limit=1)}, "monitor must be an ErrorMonitor, a FleetMonitor or None, "),
+    ],
+)
+def test_what_is_something_else_is_named(arguments: Any, told: str) -> None:
+    """A wrong argument, or thing in one, is a TypeError that says what it must be."""
+    with pytest.raises(TypeError, match=f"^{re.escape(told)}"):
+        health(**arguments)

@@ -17,7 +17,7 @@ import pytest
 from booking_resilience import ErrorMonitor
 from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
 from booking_resilience.journal.entries import CLAIM, RECORD, entry
-from booking_resilience.journal.trouble import place_of
+from booking_resilience.journal.protocol import place_of
 from journaling import QUIET, ListJournal, record, run
 from redisserver import RedisServer, eventually, needs_redis
 
@@ -185,9 +185,12 @@ class TestFile:
         assert [found.name for found in tmp_path.iterdir()] == ["other.db"]
 
     def test_what_is_no_path_is_refused(self):
-        """A number is no path."""
+        """A number is no path, nor is nothing or a NUL in it."""
         with pytest.raises(TypeError, match="path"):
             SQLiteJournal(5)  # type: ignore[arg-type] # that is the point
+        for path in ("", "a\0b"):
+            with pytest.raises(ValueError, match="path must be a path"):
+                SQLiteJournal(path)
 
     @pytest.mark.parametrize("rest", ["", "*"])
     def test_a_deleted_file_is_made_anew(self, tmp_path, rest):

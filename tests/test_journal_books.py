@@ -51,9 +51,9 @@ def test_stacks_are_kept_up_to_a_number() -> None:
     for number in range(STACKS, STACKS + 10):
         facts = ["network", "error", "op", "E", "failed", f"{number}", None, None, None, "op", "", []]
         found.stack(entry(STACK, number.to_bytes(8, "big") * 2, facts), NOW)
-    assert len(found._shelves) == STACKS
+    assert len(found._stacks) == STACKS
     assert read(found, second)
-    found._shelves.pop(stack[1:9])
+    found._stacks.pop(stack[1:9])
     third = log(3)[-1]
     assert not read(found, third)
     assert [each.record() for each in read(found, stack)]

@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import ErrorMonitor
+from booking_resilience.journal.books import Seen
 from booking_resilience.journal.entries import (
     CLAIM,
     HEARTBEAT,
     RECORD_HEAD,
     SECRET,
     STACK,
-    Seen,
     Stack,
     StackEntries,
     entry,
     record_entry,
-    surplus,
 )
+from booking_resilience.journal.stored import surplus
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0

@@ -80,7 +80,7 @@ def asgi(app: Any, path: str = "/", headers: Any = (), method: str = "GET", body
 
 
 def wsgi(app: Any, path: str = "/", headers: Any = (), method: str = "GET", body: bytes = b"", **more: Any) -> Reply:
-    """Send one request to a WSGI application, as a server does."""
+    """Send one request to a WSGI application, as servers do that send the head with any chunk, even an empty one."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
@@ -98,16 +98,18 @@ def wsgi(app: Any, path: str = "/", headers: Any = (), method: str = "GET", body
 
     def start_response(status: str, pairs: Pairs, exc_info: Any = None) -> Any:
         assert exc_info is not None or not heads
+        if written:
+            raise exc_info[1]
         heads[:] = [(status, pairs)]
         return written.append
 
     def serve() -> Reply:
         chunks = app(environ, start_response)
         try:
-            body = b"".join(chunks)
+            written.extend(chunks)
         finally:
             if hasattr(chunks, "close"):
                 chunks.close()
-        return Reply(int(heads[0][0].split()[0]), heads[0][1], b"".join(written) + body)
+        return Reply(int(heads[0][0].split()[0]), heads[0][1], b"".join(written))
 
     return contextvars.copy_context().run(serve)

@@ -7,6 +7,7 @@ answer awaited; the second time `call` gives the answer, and the method makes it
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import MethodType, TracebackType
@@ -21,7 +22,7 @@ from booking_resilience.callbacks import is_coroutine_function
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_pass: ContextVar[_Pass | None] = ContextVar("booking_resilience_appwrite_pass", default=None)
+_current: ContextVar[_Passes | None] = ContextVar("booking_resilience_appwrite_pass", default=None)
 
 
 class AsyncAppwriteClient(Client):
@@ -69,14 +70,18 @@ class AsyncAppwriteClient(Client):
                 second request: the first was carried out.
         """
         self._check(fn)
-        method = plain_method(fn)
-        request = _first_pass(self, method, args, kwargs, fn)
+        passes = _Passes(self)
+        with contextlib.suppress(_Asked):
+            passes.run(fn, args, kwargs)
+        if passes.request is None:
+            name = getattr(fn, "__qualname__", repr(fn))
+            raise TypeError(f"{name} makes no request that `run` could await; nothing was sent: call it directly")
         try:
-            second = _Pass(self, request, await self._exchange(request))
+            passes.answer = await self._exchange(passes.request)
         except Exception as error:  # noqa: BLE001 - the method is told, as it would have been by `call`
-            second = _Pass(self, request, error)
-        result = second.run(method, args, kwargs)
-        if second.has_more:  # and the method has swallowed what it was told
+            passes.answer = error
+        result = passes.run(fn, args, kwargs)
+        if passes.has_more:  # and the method has swallowed what it was told
             raise _second_request()
         return cast("T", result)
 
@@ -93,7 +98,7 @@ class AsyncAppwriteClient(Client):
         Raises:
             TypeError: If it is called directly; nothing was sent.
         """
-        current = _pass.get()
+        current = _current.get()
         if current is None or current.client is not self:
             raise TypeError(
                 "a service of an AsyncAppwriteClient was called directly; await it: "
@@ -153,37 +158,36 @@ class _Asked(BaseException):
     """Stops a method in its first pass, past every `except Exception` in it."""
 
 
-class _Pass:
-    """One run of a method: the first takes its request, the second gives it the answer.
+class _Passes:
+    """The two runs of a method: the first takes its request, the second gives it the answer.
 
     Attributes:
         client: Whose `call` it is.
         request: The request, once it was made.
+        answer: What came of it, until the method has been told.
         has_more: Whether the method asked again after its answer.
     """
 
-    def __init__(
-        self, client: AsyncAppwriteClient, request: WireRequest | None = None, answer: Answer | Exception | None = None
-    ) -> None:
-        self.client, self.request, self.has_more = client, request, False
-        self._answer = answer
+    def __init__(self, client: AsyncAppwriteClient) -> None:
+        self.client = client
+        self.request: WireRequest | None = None
+        self.answer: Answer | Exception | None = None
+        self.has_more = False
 
     def run(self, method: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run the method."""
-        token = _pass.set(self)
+        token = _current.set(self)
         try:
-            return method(*args, **kwargs)
+            return plain_method(method)(*args, **kwargs)
         finally:
-            _pass.reset(token)
+            _current.reset(token)
 
     def call(self, make: Callable[[], WireRequest | None]) -> Any:
         """Stand in for the client's `call`."""
         if self.request is None:
             self.request = make()
-            if self.request is None:
-                raise _no_upload()
-            raise _Asked
-        answer, self._answer = self._answer, None
+            raise _no_upload() if self.request is None else _Asked
+        answer, self.answer = self.answer, None
         if answer is None:
             self.has_more = True
             raise _second_request()
@@ -193,22 +197,6 @@ class _Pass:
             finally:
                 del answer  # its traceback leads back to this frame
         return content_of(answer, self.request.expects)
-
-
-def _first_pass(
-    client: AsyncAppwriteClient,
-    method: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    fn: Callable[..., Any],
-) -> WireRequest:
-    first = _Pass(client)
-    try:
-        first.run(method, args, kwargs)
-    except _Asked:
-        if first.request is not None:
-            return first.request
-    raise TypeError(f"{_name(fn)} makes no request that `run` could await; nothing was sent: call it directly")
 
 
 def _second_request() -> TypeError:
@@ -222,7 +210,3 @@ def _no_upload() -> TypeError:
     return TypeError(
         "an upload can't be awaited, nothing was sent; use AppwriteClient in a thread: `await asyncio.to_thread(…)`"
     )
-
-
-def _name(fn: Callable[..., Any]) -> str:
-    return getattr(fn, "__qualname__", repr(fn))

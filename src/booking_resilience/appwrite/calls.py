@@ -134,7 +134,7 @@ def _layers(pipeline: Pipeline, *, is_async: bool) -> Callable[..., Any] | None:
     Nothing is hedged or left to a thread of its own: two that write at once couldn't tell what became of either.
     """
     roles: tuple[Role, ...] = ("limit", "rate")
-    parts = {role: part for role in roles if (part := pipeline.part(role)) is not None}
+    parts: dict[Role, Any] = {role: part for role in roles if (part := pipeline.part(role)) is not None}
     return attempt_through(pipeline.breaker, parts, is_async=is_async)
 
 

@@ -113,13 +113,7 @@ def time_slots(
     return [_slot(database_id, table_id, resource_id, holder, _EPOCH + number * step) for number in range(first, last)]
 
 
-def _slot(
-    database_id: str,
-    table_id: str,
-    resource_id: str,
-    holder: str,
-    start: datetime.datetime,
-) -> SlotRow:
+def _slot(database_id: str, table_id: str, resource_id: str, holder: str, start: datetime.datetime) -> SlotRow:
     moment = start.isoformat(timespec="milliseconds")
     row_id = "s-" + hashlib.sha256(f"{resource_id}\0{moment}".encode()).hexdigest()[:34]
     return SlotRow(database_id, table_id, row_id, {"resource": resource_id, "start": moment, "holder": holder})

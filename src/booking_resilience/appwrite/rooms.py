@@ -1,11 +1,4 @@
-"""The rooms and messages of `AppwriteChatService` and its asynchronous twin: what is stored, and how it is read.
-
-Rooms and messages have IDs derived from their booking, so sending again finds what is there already.
-
-Pages are in the order of `$createdAt`, equal moments in the order of storing (`$sequence`; the server adds that by
-itself). A cursor holds the place of a page's last message, not only its ID: if that message is gone, the server refuses
-the ID, and the next page is found by the place instead.
-"""
+"""The rooms and messages of the chat services, whatever their colour: what is stored, and how it is read."""
 
 from __future__ import annotations
 
@@ -89,14 +82,13 @@ class Rooms:
         check_text("room_id", room_id)
         check_whole("limit", limit)
         check_type("cursor", cursor, cursor is None or isinstance(cursor, str), "a string or None")
-        if cursor is None:
-            rows = await self._list(room_id, limit, newest_first, after=None) or ()
-        else:
-            rows = await self._list_after(room_id, limit, newest_first, cursor)
+        rows = await self._list_after(room_id, limit, newest_first, cursor)
         is_full = len(rows) >= limit
         return Page(tuple(map(_message_of, rows)), _place_of(rows[-1]).to_cursor() if is_full else None)
 
-    async def _list_after(self, room_id: str, limit: int, newest_first: bool, cursor: str) -> Sequence[Row]:
+    async def _list_after(self, room_id: str, limit: int, newest_first: bool, cursor: str | None) -> Sequence[Row]:
+        if cursor is None:
+            return await self._list(room_id, limit, newest_first, after=None) or ()
         place = _place_in(cursor)
         message_id = cursor if place is None else place.id
         rows = await self._list(room_id, limit, newest_first, after=message_id, may_be_gone=place is not None)

@@ -54,11 +54,11 @@ class Transactions:
 
     def stage(self, begun: Begun, operations: Sequence[dict[str, Any]]) -> Call[None]:
         """Return the call that stages operations; it must be made once at most for a transaction."""
-        return Call(self._tables.create_operations, (begun.id, list(operations)), _nothing)
+        return Call(self._tables.create_operations, (begun.id, list(operations)), lambda _: None)
 
     def commit(self, begun: Begun) -> Call[bool]:
         """Return the call that commits; it gives True, whatever the answer says beyond its status."""
-        return Call(self._tables.update_transaction, (begun.id, True), _done)
+        return Call(self._tables.update_transaction, (begun.id, True), lambda _: True)
 
     def creation(self, row: NewRow) -> dict[str, Any]:
         """Return the operation that creates a row."""
@@ -95,11 +95,3 @@ def _begun(answer: Any) -> Begun:
     if not id_:
         raise ValueError("the transaction has no ID")
     return Begun(str(id_), datetime.datetime.fromisoformat(created) if created else None)
-
-
-def _nothing(_: Any) -> None:
-    return None
-
-
-def _done(_: Any) -> bool:
-    return True

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,16 +32,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@contextlib.contextmanager
-def fleet(journal: str) -> Iterator[Any]:
-    """Give a monitor of everything in the journal."""
-    from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
-
-    opened: Any = RedisJournal(journal) if journal.startswith(_URLS) else SQLiteJournal(journal)
-    with contextlib.closing(opened), FleetMonitor(opened) as monitor:
-        yield monitor
-
-
 def _say(stream: TextIO, line: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it
         stream.write(f"{line}\n")
@@ -55,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import uvicorn
 
         from booking_resilience.dashboard import dashboard
+        from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
 
-        with fleet(options.journal) as monitor:
+        kind: Any = RedisJournal if options.journal.startswith(_URLS) else SQLiteJournal
+        with contextlib.closing(kind(options.journal)) as journal, FleetMonitor(journal) as monitor:
             app = dashboard(monitor, title=options.title)
             config = uvicorn.Config(
                 app, host=options.host, port=options.port, lifespan="off", proxy_headers=False, server_header=False,

@@ -1,20 +1,18 @@
-"""Who may see the dashboard, and the token that changes need."""
+"""Who may see the dashboard."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import inspect
 import ipaddress
+import logging
 import re
 from typing import Any
 
-from booking_resilience.dashboard.keeping import logger
 from booking_resilience.dashboard.mount import Authorize, Scope
 from booking_resilience.events import log_raised
 
+_logger = logging.getLogger("booking_resilience.dashboard")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d+)?")
-_PURPOSE = b"booking_resilience.dashboard page token\n"
 
 
 async def visitor_of(scope: Scope, authorize: Authorize | None) -> str | None:
@@ -23,21 +21,21 @@ async def visitor_of(scope: Scope, authorize: Authorize | None) -> str | None:
     Without `authorize` only the loopback is let in.
     """
     if authorize is None:
-        return "" if is_local(scope) else None
+        return "" if _is_local(scope) else None
     try:
         found = authorize(scope)
         if inspect.isawaitable(found):
             found = await found
         is_let_in = bool(found)
     except Exception as error:  # noqa: BLE001 - an error is no permission
-        log_raised(logger, error, "authorize raised; the request is answered with 403")
+        log_raised(_logger, error, "authorize raised; the request is answered with 403")
         return None
     if not is_let_in:
         return None
     return " ".join(found.split()) if isinstance(found, str) else ""
 
 
-def is_local(scope: Scope) -> bool:
+def _is_local(scope: Scope) -> bool:
     """Tell whether a request comes from this machine itself: loopback peer and Host, and no sign of a proxy."""
     client = scope.get("client")
     headers = [(name.decode("latin-1").lower().replace("_", "-"), value) for name, value in scope["headers"]]
@@ -48,24 +46,13 @@ def is_local(scope: Scope) -> bool:
     if not client or host is None:
         return False
     name = host[1].strip("[]").lower()
-    return is_loopback(client[0]) and (name == "localhost" or is_loopback(name))
+    return _is_loopback(client[0]) and (name == "localhost" or _is_loopback(name))
 
 
-def is_loopback(address: Any) -> bool:
-    """Tell whether it is a loopback address, however it is written."""
+def _is_loopback(address: Any) -> bool:
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
         return False
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return (mapped or found).is_loopback
-
-
-def token_for(secret: bytes, visitor: str) -> str:
-    """Return the token of a visitor's page: the same in every worker with the secret, another for each name."""
-    return hmac.new(secret, _PURPOSE + visitor.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
-
-
-def is_token(token: str, secret: bytes, visitor: str) -> bool:
-    """Tell whether it is the visitor's token."""
-    return hmac.compare_digest(token.encode("utf-8", "replace"), token_for(secret, visitor).encode())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import html
 import json
+import logging
 import re
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
@@ -14,18 +17,20 @@ from anyio import to_thread
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Match, Route
 
 from booking_resilience import clock
 from booking_resilience.checks import is_whole
-from booking_resilience.dashboard.access import is_token, token_for, visitor_of
+from booking_resilience.dashboard.access import visitor_of
 from booking_resilience.dashboard.filters import Filter, parse_filter
-from booking_resilience.dashboard.keeping import Secret, logger
-from booking_resilience.dashboard.mount import Authorize, Breakers, Limits, Receive, Scope, Send
+from booking_resilience.dashboard.mount import Authorize, Receive, Scope, Send
+from booking_resilience.dashboard.readiness import Breakers, Limits
+from booking_resilience.dashboard.tokens import Tokens
 from booking_resilience.dashboard.view import SPANS, View, group_record
 from booking_resilience.dashboard.watched import Watched
 from booking_resilience.events import log_raised
 
+_logger = logging.getLogger("booking_resilience.dashboard")
 MOST_BODY = 16_384
 """Bytes of a request's body; more is 413."""
 MOST_REASON = 200
@@ -38,19 +43,10 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "; ".join(
-        [
-            "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            "connect-src 'self'",
-            "img-src 'self' data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "frame-ancestors 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        ]
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
 }
 """Headers of every answer."""
@@ -73,27 +69,26 @@ class Dashboard:
         self._monitor, self._title, self._authorize = monitor, title, authorize
         self._watched = Watched(breakers, limits)
         self._view = View(monitor, self._watched)
-        self._secret = Secret(secret, monitor)
+        self._tokens = Tokens(secret, monitor)
         files = resources.files("booking_resilience.dashboard") / "static"
         self._files = {item.name: item.read_bytes() for item in files.iterdir() if item.is_file()}
         self._page = self._files.pop("page.html").decode("utf-8")
-        self._router = Router(
-            [
-                Route("/", self._show),
-                Route("/static/{name}", self._file),
-                Route("/api/state", self._state),
-                Route("/api/groups/{fingerprint}", self._group),
-                Route("/api/errors.json", self._errors_json),
-                Route("/api/errors.csv", self._errors_csv),
-                Route("/api/breakers", self._act, methods=["POST"]),
-            ],
-            redirect_slashes=False,
+        self._routes = (
+            Route("/", self._show),
+            Route("/static/{name}", self._file),
+            Route("/api/state", self._state),
+            Route("/api/groups/{fingerprint}", self._group),
+            Route("/api/errors.json", self._errors_json),
+            Route("/api/errors.csv", self._errors_csv),
+            Route("/api/breakers", self._act, methods=["POST"]),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; decline a WebSocket; accept a lifespan."""
         if scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            response = await self._answer(scope, receive)
+            response.headers.update(HEADERS)
+            await response(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "lifespan":
@@ -101,43 +96,35 @@ class Dashboard:
                 await send({"type": "lifespan.startup.complete"})
             await send({"type": "lifespan.shutdown.complete"})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = False
-
-        async def send_strictly(message: Any) -> None:
-            nonlocal began
-            if message["type"] == "http.response.start":
-                began = True
-                message["headers"] = [*message.get("headers", []), *_RAW_HEADERS]
-            await send(message)
-
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
         visitor = await visitor_of(scope, self._authorize)
-        response: Response
         if visitor is None:
-            response = _json({"message": "not allowed"}, 403)
-        else:
-            inner = _own_scope(scope, visitor)
-            try:
-                slashed = _slashed(scope) if inner["path"] == "/" else None
-                if slashed is None:
-                    await self._router(inner, receive, send_strictly)
-                    return
-                response = Response(status_code=307, headers={"Location": slashed})
-            except HTTPException as error:
-                response = _json({"message": error.detail}, error.status_code, error.headers)
-            except ClientDisconnect:
-                return
-            except Exception as error:
-                if began:
-                    raise
-                log_raised(logger, error, "the dashboard could not answer")
-                response = _json({"message": "the dashboard could not answer; the application's log says why"}, 500)
-        await response(scope, receive, send_strictly)
+            return _json({"message": "not allowed"}, 403)
+        inner = _own_scope(scope, visitor)
+        slashed = _slashed(scope) if inner["path"] == "/" else None
+        if slashed is not None:
+            return Response(status_code=307, headers={"Location": slashed})
+        try:
+            for route in self._routes:
+                match, found = route.matches(inner)
+                if match is Match.PARTIAL:
+                    raise HTTPException(405, headers={"Allow": ", ".join(sorted(route.methods or ()))})
+                if match is Match.FULL:
+                    answer: Response = await route.endpoint(Request({**inner, **found}, receive))
+                    return answer
+            raise HTTPException(404)
+        except HTTPException as error:
+            return _json({"message": error.detail}, error.status_code, error.headers)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        except Exception as error:  # noqa: BLE001 - whatever the monitor or a breaker raises
+            log_raised(_logger, error, "the dashboard could not answer")
+            return _json({"message": "the dashboard could not answer; the application's log says why"}, 500)
 
     async def _show(self, request: Request) -> Response:
         visitor = request.scope["visitor"]
-        secrets = await to_thread.run_sync(self._secret.all)
-        holes = {"title": self._title, "token": token_for(secrets[0], visitor), "visitor": visitor}
+        token = await to_thread.run_sync(self._tokens.make, visitor)
+        holes = {"title": self._title, "token": token, "visitor": visitor}
         page = _HOLE.sub(lambda hole: html.escape(holes[hole[1]]), self._page)
         return Response(page, media_type="text/html")
 
@@ -154,13 +141,10 @@ class Dashboard:
             raise HTTPException(400, f"span must be one of {', '.join(map(str, SPANS))}")
         wanted = _filter(request)
         state = await to_thread.run_sync(self._view.state, wanted, int(span))
-        now = state.pop("now")
-        text = json.dumps(state, separators=(",", ":"), allow_nan=False)
-        version = hashlib.sha256(text.encode()).hexdigest()[:16]
+        version = hashlib.sha256(_text(state).encode()).hexdigest()[:16]
         if version == request.query_params.get("seen"):
             return Response(status_code=204)
-        head = json.dumps({"now": now, "version": version})
-        return Response(f"{head[:-1]},{text[1:]}", media_type="application/json")
+        return _json({"now": clock.utc_now(), "version": version, **state})
 
     async def _group(self, request: Request) -> Response:
         index = request.query_params.get("index", "0")
@@ -173,30 +157,27 @@ class Dashboard:
         return _json(found)
 
     async def _errors_json(self, _request: Request) -> Response:
-        return await self._download(self._monitor.to_json, "errors.json", "application/json")
+        return await _download(self._monitor.to_json, "errors.json", "application/json")
 
     async def _errors_csv(self, _request: Request) -> Response:
-        return await self._download(self._monitor.to_csv, "errors.csv", "text/csv")
-
-    async def _download(self, make: Any, name: str, media_type: str) -> Response:
-        text = await to_thread.run_sync(make)
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Response(text, headers=headers, media_type=media_type)
+        return await _download(self._monitor.to_csv, "errors.csv", "text/csv")
 
     async def _act(self, request: Request) -> Response:
         visitor = request.scope["visitor"]
-        secrets = await to_thread.run_sync(self._secret.all)
-        if not any(is_token(request.headers.get(TOKEN_HEADER, ""), secret, visitor) for secret in secrets):
+        token = request.headers.get(TOKEN_HEADER, "")
+        if not await to_thread.run_sync(self._tokens.accepts, token, visitor):
             raise HTTPException(403, "the page's token is missing or out of date; load the page again")
         asked = _action(await _body(request))
         reason = asked["reason"] + (f" (by {visitor})" if visitor else "")
         done = await to_thread.run_sync(self._watched.act, asked["name"], asked["nth"], asked["action"], reason)
         if not done:
             raise HTTPException(404, "there is no such breaker in this process")
-        return _json({"breakers": self._watched.facts()})
+        return _json({"breakers": self._watched.breakers()})
 
 
-_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+async def _download(make: Callable[[], str], name: str, media_type: str) -> Response:
+    text = await to_thread.run_sync(make)
+    return Response(text, headers={"Content-Disposition": f'attachment; filename="{name}"'}, media_type=media_type)
 
 
 def _own_scope(scope: Scope, visitor: str) -> dict[str, Any]:
@@ -219,7 +200,11 @@ def _slashed(scope: Scope) -> str | None:
     """
     asked: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     asked = asked.partition(b"?")[0]
-    return None if not asked or asked.endswith(b"/") else asked.rpartition(b"/")[2].decode("latin-1") + "/"
+    if not asked or asked.endswith(b"/"):
+        return None
+    query: bytes = scope.get("query_string", b"")
+    address = asked.rpartition(b"/")[2] + b"/" + (b"?" + query if query else b"")
+    return f"./{address.decode('latin-1')}"  # without the dot, a name with a colon would be a scheme
 
 
 def _filter(request: Request) -> Filter:
@@ -258,4 +243,12 @@ def _action(body: Any) -> dict[str, Any]:
 
 
 def _json(facts: Any, status: int = 200, headers: Any = None) -> Response:
-    return Response(json.dumps(facts, allow_nan=False), status, headers, "application/json")
+    return Response(_text(facts), status, headers, "application/json")
+
+
+def _text(facts: Any) -> str:
+    return json.dumps(facts, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value.isoformat()

@@ -6,37 +6,29 @@ import datetime
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor import ErrorRecord, Severity
 from booking_resilience.monitor.record import OUTCOMES
 
 _LONGEST = 500
+_EXACT = ("category", "severity", "operation", "outcome", "process")
+_KNOWN: dict[str, list[str]] = {"category": [*ErrorCategory], "severity": [*Severity], "outcome": [*OUTCOMES]}
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a record must be like; None and empty let everything through.
+class Filter(NamedTuple):
+    """What a record must be like; what is empty or None lets everything through.
 
     Attributes:
-        category: A category.
-        severity: A severity.
-        operation: An operation, exactly.
-        outcome: An outcome.
-        process: Host and process ID, as `process_of` has them.
+        exact: Names of `_EXACT`, with the value that a record must have.
         since: The earliest moment.
         until: The latest moment.
         text: What must stand in its operation, error, causes, notes, attempts or context, case-folded; or the ID of
             the record or trace.
     """
 
-    category: str | None = None
-    severity: str | None = None
-    operation: str | None = None
-    outcome: str | None = None
-    process: str | None = None
+    exact: tuple[tuple[str, str], ...] = ()
     since: datetime.datetime | None = None
     until: datetime.datetime | None = None
     text: str = ""
@@ -48,12 +40,9 @@ class Filter:
 
     def accepts(self, record: Any) -> bool:
         """Tell whether the record passes."""
-        if self.category not in (None, record.category) or self.severity not in (None, record.severity):
-            return False
-        if self.operation not in (None, record.operation) or self.outcome not in (None, record.outcome):
-            return False
-        if self.process not in (None, process_of(record)):
-            return False
+        for name, value in self.exact:
+            if value != (process_of(record) if name == "process" else getattr(record, name)):
+                return False
         if self.since is not None and record.timestamp < self.since:
             return False
         if self.until is not None and record.timestamp > self.until:
@@ -68,18 +57,15 @@ def parse_filter(query: Mapping[str, str], now: datetime.datetime) -> Filter:
         ValueError: If a value is unknown or unreadable.
     """
     given = {name: value[:_LONGEST] for name, value in query.items() if value}
+    for name, known in _KNOWN.items():
+        if name in given and given[name] not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}")
     since = _moment("since", given.get("since"))
     if "last" in given:
         since = now - datetime.timedelta(seconds=_seconds(given["last"]))
+    exact = tuple((name, given[name]) for name in _EXACT if name in given)
     return Filter(
-        _one_of("category", given.get("category"), [str(each) for each in ErrorCategory]),
-        _one_of("severity", given.get("severity"), [str(each) for each in Severity]),
-        given.get("operation"),
-        _one_of("outcome", given.get("outcome"), list(OUTCOMES)),
-        given.get("process"),
-        since,
-        _moment("until", given.get("until")),
-        " ".join(given.get("text", "").casefold().split()),
+        exact, since, _moment("until", given.get("until")), " ".join(given.get("text", "").casefold().split())
     )
 
 
@@ -93,12 +79,6 @@ def _text_of(record: ErrorRecord) -> str:
     context = json.dumps(record.context, ensure_ascii=False, default=str)
     parts = (record.operation, record.error_type, record.message, context)
     return "\n".join((*parts, *record.causes, *record.notes, *record.attempt_errors)).casefold()
-
-
-def _one_of(name: str, value: str | None, known: list[str]) -> str | None:
-    if value is not None and value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}")
-    return value
 
 
 def _moment(name: str, value: str | None) -> datetime.datetime | None:

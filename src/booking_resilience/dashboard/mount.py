@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
-from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check, check_text, check_type
-from booking_resilience.dashboard.readiness import Limit
+from booking_resilience.dashboard.readiness import Breakers, Limits
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -18,8 +17,6 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Authorize: TypeAlias = Callable[[Scope], Any]
 """Given the request's ASGI scope; returns whether to let it in, or the visitor's name. May be asynchronous."""
-Breakers: TypeAlias = Iterable[CircuitBreaker] | Mapping[str, CircuitBreaker]
-Limits: TypeAlias = Iterable[Limit] | Mapping[str, Limit]
 
 _ASKED = ("stats", "recent", "groups", "history", "to_json", "to_csv")
 
@@ -99,7 +96,7 @@ def _check(monitor: Any, title: object, authorize: object, secret: object) -> No
         check_type("authorize", authorize, callable(authorize), "a function of the scope, or None")
     if secret is not None:
         check_type("secret", secret, isinstance(secret, (str, bytes)), "a string, bytes or None")
-        check("secret", "an empty one", bool(secret), "a string or bytes that aren't empty, or None")
+        check("secret", secret, bool(secret), "a string or bytes that aren't empty, or None")
 
 
 def _load(name: str) -> Any:

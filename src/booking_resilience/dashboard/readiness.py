@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
-from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.checks import check_type
 from booking_resilience.events import BreakerState
 from booking_resilience.monitor import ErrorStats
+from booking_resilience.monitor.reading import MonitorReader
 
 Status: TypeAlias = Literal["ok", "degraded", "down"]
 
@@ -27,6 +29,10 @@ class Limit(Protocol):
     def snapshot(self) -> Any:
         """Return a `LimitSnapshot`."""
         ...
+
+
+Breakers: TypeAlias = Iterable[CircuitBreaker] | Mapping[str, CircuitBreaker]
+Limits: TypeAlias = Iterable[Limit] | Mapping[str, Limit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,7 @@ class Health:
     checks: tuple[HealthCheck, ...]
 
 
-def health(
-    *,
-    breakers: Iterable[CircuitBreaker] | Mapping[str, CircuitBreaker] = (),
-    monitor: Monitor | None = None,
-    limits: Iterable[Limit] | Mapping[str, Limit] = (),
-) -> Health:
+def health(*, breakers: Breakers = (), monitor: Monitor | None = None, limits: Limits = ()) -> Health:
     """Return whether the process is ready for requests. For readiness endpoints, not for liveness.
 
     It is `down` if an essential breaker is isolated, or open with its cooldown not over; `degraded` if any breaker
@@ -75,28 +76,58 @@ def health(
         monitor: An `ErrorMonitor` or `FleetMonitor` whose alert to look at.
         limits: The limits to look at.
 
+    Raises:
+        TypeError: If an argument is of the wrong type, or holds something that is.
+
     >>> health(breakers={"appwrite": CircuitBreaker("appwrite")})
     Health(status='ok', http_status=200, checks=(HealthCheck(name='appwrite', status='ok', detail='closed'),))
     """
     essential = isinstance(breakers, Mapping)
-    checks = [_of_breaker(name, each.snapshot(), essential=essential) for name, each in named(breakers)]
-    checks += [_of_limit(name, each.snapshot()) for name, each in named(limits)]
+    checks = [_of_breaker(name, breaker, essential=essential) for name, breaker in breakers_of(breakers)]
+    checks += [_of_limit(name, limit.snapshot()) for name, limit in limits_of(limits)]
     if monitor is not None:
-        checks.append(_of_monitor(monitor.stats()))
+        is_monitor = callable(getattr(monitor, "stats", None)) and not isinstance(monitor, type)
+        check_type("monitor", monitor, is_monitor, "an ErrorMonitor, a FleetMonitor or None")
+        stats = monitor.stats()
+        detail = f"{stats.error_rate:g} errors per minute"
+        checks.append(HealthCheck("monitor", "ok" if stats.alert is None else "degraded", detail))
     found = {check.status for check in checks}
     status: Status = "down" if "down" in found else "degraded" if "degraded" in found else "ok"
     return Health(status, 503 if status == "down" else 200, tuple(checks))
 
 
-def named(things: Any) -> list[tuple[str | None, Any]]:
-    """Return things with the names that a mapping gives them; without one, None."""
-    if isinstance(things, Mapping):
-        return [(str(name), thing) for name, thing in things.items()]
-    return [(None, thing) for thing in things]
+def breakers_of(given: Any) -> list[tuple[str, CircuitBreaker]]:
+    """Return breakers with their names, in a mapping the keys; `TypeError` if there is anything else."""
+    found = _named("breakers", given)
+    for _, each in found:
+        check_type("each of breakers", each, isinstance(each, CircuitBreaker), "a CircuitBreaker")
+    return [(breaker.name if name is None else name, breaker) for name, breaker in found]
 
 
-def _of_breaker(name: str | None, found: BreakerSnapshot, *, essential: bool) -> HealthCheck:
-    name = found.name if name is None else name
+def limits_of(given: Any) -> list[tuple[str | None, Any]]:
+    """Return limits with the names that a mapping gives them, else None; `TypeError` if there is anything else."""
+    found = _named("limits", given)
+    for _, each in found:
+        is_limit = callable(getattr(each, "snapshot", None))
+        is_other = isinstance(each, (type, CircuitBreaker, MonitorReader))  # these have a snapshot, too
+        check_type("each of limits", each, is_limit and not is_other, "a limit, which has a snapshot")
+    return found
+
+
+def is_full(found: Any) -> bool:
+    """Tell whether a limit has no place left; callers that wait for a rate's next turn show it, too."""
+    return bool(found.in_flight >= found.limit or getattr(found, "queued", 0) > 0)
+
+
+def _named(name: str, given: Any) -> list[tuple[str | None, Any]]:
+    check_type(name, given, isinstance(given, Iterable), f"an iterable or a mapping of {name}")
+    if isinstance(given, Mapping):
+        return [(str(key), thing) for key, thing in given.items()]
+    return [(None, thing) for thing in given]
+
+
+def _of_breaker(name: str, breaker: CircuitBreaker, *, essential: bool) -> HealthCheck:
+    found = breaker.snapshot()
     if found.state is BreakerState.CLOSED:
         return HealthCheck(name, "ok", "closed")
     cooling = found.state is BreakerState.OPEN and bool(found.retry_after)
@@ -107,18 +138,8 @@ def _of_breaker(name: str | None, found: BreakerSnapshot, *, essential: bool) ->
     return HealthCheck(name, "down" if essential and refuses else "degraded", detail)
 
 
-def is_full(found: Any) -> bool:
-    """Tell whether a limit has no place left; callers that wait for a rate's next turn show it, too."""
-    return found.in_flight >= found.limit or getattr(found, "queued", 0) > 0
-
-
 def _of_limit(name: str | None, found: Any) -> HealthCheck:
     detail = f"{found.in_flight} of {found.limit:g} in flight"
     if queued := getattr(found, "queued", 0):
         detail += f", {queued} queued"
-    return HealthCheck(found.name if name is None else name, "degraded" if is_full(found) else "ok", detail)
-
-
-def _of_monitor(stats: ErrorStats) -> HealthCheck:
-    detail = f"{stats.error_rate:g} errors per minute"
-    return HealthCheck("monitor", "ok" if stats.alert is None else "degraded", detail)
+    return HealthCheck(name or found.name, "degraded" if is_full(found) else "ok", detail)

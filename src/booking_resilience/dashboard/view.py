@@ -1,14 +1,14 @@
-"""What the page shows, as plain JSON values: made from a monitor, the breakers and a filter."""
+"""What the page shows: made from a monitor, the breakers and a filter. Moments and states are yet to become JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-from booking_resilience import clock
 from booking_resilience.dashboard.filters import Filter, process_of
 from booking_resilience.dashboard.frames import own_first
-from booking_resilience.dashboard.watched import Transition, Watched
+from booking_resilience.dashboard.watched import Watched
 from booking_resilience.monitor import DEFAULT_REDACTION, ErrorStats
 
 SPANS = (60, 360, 1440)
@@ -37,16 +37,14 @@ class View:
         """Return everything on the page but what is unfolded."""
         monitor = self._monitor
         stats, history = monitor.stats(), monitor.history(span)
-        stale = getattr(monitor, "stale_since", None)
+        numbers = asdict(stats)
+        processes = getattr(monitor, "processes", None)  # only a fleet has them
         return {
-            "now": clock.utc_now().isoformat(),
-            "stats": _stats(stats),
-            "alert": None
-            if stats.alert is None
-            else {"peak": stats.alert.peak, "since": stats.alert.since.isoformat()},
-            "stale_since": None if stale is None else stale.isoformat(),
-            "processes": _processes(monitor),
-            "breakers": self._watched.facts(),
+            "alert": numbers.pop("alert"),
+            "stats": numbers,
+            "stale_since": getattr(monitor, "stale_since", None),
+            "processes": None if processes is None else [asdict(each) for each in processes()],
+            "breakers": self._watched.breakers(),
             "limits": self._watched.limits(),
             "chart": _chart(history, self._watched.transitions, span),
             **self._errors(stats, history, wanted),
@@ -83,45 +81,17 @@ def group_record(monitor: Any, fingerprint: str, wanted: Filter, index: int) -> 
     return {"index": index, "count": len(found), "record": facts, "frames": own_first(record.stacktrace)}
 
 
-def _stats(stats: ErrorStats) -> dict[str, Any]:
-    names = ("total", "failed", "recovered", "refused", "fell_back", "dropped", "unjournaled", "groups", "error_rate")
-    facts: dict[str, Any] = {name: getattr(stats, name) for name in names}
-    facts["by_category"] = {str(name): count for name, count in stats.by_category.items()}
-    facts["by_severity"] = {str(name): count for name, count in stats.by_severity.items()}
-    return facts
-
-
-def _processes(monitor: Any) -> list[dict[str, Any]] | None:
-    """Return the fleet's processes, or None for a monitor of one process."""
-    ask = getattr(monitor, "processes", None)
-    if ask is None:
-        return None
-    return [
-        {
-            "host": each.host,
-            "pid": each.pid,
-            "started": each.started.isoformat(),
-            "last_seen": each.last_seen.isoformat(),
-            "records": each.records,
-            "unjournaled": each.unjournaled,
-        }
-        for each in ask()
-    ]
-
-
-def _chart(history: Any, transitions: Iterable[Transition], span: int) -> dict[str, Any]:
+def _chart(history: Any, transitions: Iterable[tuple[Any, Any]], span: int) -> dict[str, Any]:
     """Return the errors per minute, in at most 60 bars, and the marks on them."""
-    start = history.minutes[0]
+    start, width = history.minutes[0], span // _BARS
     marks = [(each.at, "alert", _alert_text(each)) for each in history.alerts if each.state != "repeat"]
-    for at, event in tuple(transitions):
-        if at >= start:
-            marks.append((at, "breaker", _transition_text(event)))
+    marks += [(at, "breaker", _transition_text(event)) for at, event in tuple(transitions) if at >= start]
     return {
         "span": span,
-        "start": start.isoformat(),
-        "minutes_per_bar": span // _BARS,
-        "series": {str(name): _bars(counts, span // _BARS) for name, counts in history.by_severity.items()},
-        "marks": [{"at": at.isoformat(), "kind": kind, "text": text} for at, kind, text in sorted(marks)],
+        "start": start,
+        "minutes_per_bar": width,
+        "series": {name: _bars(counts, width) for name, counts in history.by_severity.items()},
+        "marks": [{"at": at, "kind": kind, "text": text} for at, kind, text in sorted(marks)],
     }
 
 
@@ -149,7 +119,7 @@ def _groups(monitor: Any, records: list[Any], history: Any, wanted: Filter) -> l
         if wanted.accepts(record):
             matching[record.fingerprint] = matching.get(record.fingerprint, 0) + 1
     rows: list[dict[str, Any]] = []
-    for group in monitor.groups(_ALL if not wanted.is_empty else _GROUPS):
+    for group in monitor.groups(_GROUPS if wanted.is_empty else _ALL):
         if len(rows) == _GROUPS:
             break
         if wanted.is_empty or group.fingerprint in matching:
@@ -157,15 +127,9 @@ def _groups(monitor: Any, records: list[Any], history: Any, wanted: Filter) -> l
             last = newest.get(group.fingerprint)
             rows.append(
                 {
-                    "fingerprint": group.fingerprint,
-                    "category": str(group.category),
-                    "operation": group.operation,
-                    "error_type": group.error_type,
-                    "count": group.count,
+                    **asdict(group),
                     "matching": matching.get(group.fingerprint, 0),
-                    "first_seen": group.first_seen.isoformat(),
-                    "last_seen": group.last_seen.isoformat(),
-                    "severity": None if last is None else str(last.severity),
+                    "severity": None if last is None else last.severity,
                     "outcome": None if last is None else last.outcome,
                     "message": None if last is None else last.message[:_MESSAGE],
                     "spark": None if counts is None else _bars(counts, len(history.minutes) // _BARS),

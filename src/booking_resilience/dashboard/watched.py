@@ -5,26 +5,18 @@ from __future__ import annotations
 import datetime
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Literal
 
 from booking_resilience import clock
-from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker
-from booking_resilience.checks import check_type
-from booking_resilience.dashboard.mount import Breakers, Limits
-from booking_resilience.dashboard.readiness import is_full, named
+from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.dashboard.readiness import Breakers, Limits, breakers_of, is_full, limits_of
 from booking_resilience.events import BreakerEvent
 from booking_resilience.locks import new_lock
 from booking_resilience.monitor import DEFAULT_REDACTION
 
 _KEPT = 500
-
-
-class Transition(NamedTuple):
-    """A transition of a breaker, and when it was, aware UTC."""
-
-    at: datetime.datetime
-    event: BreakerEvent
 
 
 class Watched:
@@ -34,36 +26,37 @@ class Watched:
         breakers: A mapping or an iterable.
         limits: A mapping or an iterable.
 
+    Attributes:
+        transitions: The latest transitions of breakers, each with its moment, aware UTC.
+
     Raises:
         TypeError: If one is neither, or holds anything but breakers, or limits.
     """
 
-    def __init__(self, breakers: Breakers, limits: Limits = ()) -> None:
-        self._breakers = _kept("breakers", breakers)
-        self._limits = _kept("limits", limits)
+    def __init__(self, breakers: Breakers, limits: Limits) -> None:
+        self._breakers: Any = list(breakers) if isinstance(breakers, Iterator) else breakers
+        self._limits: Any = list(limits) if isinstance(limits, Iterator) else limits
         self._lock = new_lock()
         self._known: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
-        self.transitions: deque[Transition] = deque(maxlen=_KEPT)
-        for _, breaker in named(self._breakers):
-            check_type("each of breakers", breaker, isinstance(breaker, CircuitBreaker), "a CircuitBreaker")
-        for _, limit in named(self._limits):
-            is_right = callable(getattr(limit, "snapshot", None)) and not isinstance(limit, (type, CircuitBreaker))
-            check_type("each of limits", limit, is_right, "a limit, which has a snapshot")
+        self.transitions: deque[tuple[datetime.datetime, BreakerEvent]] = deque(maxlen=_KEPT)
+        limits_of(self._limits)
         self._watch()
 
-    def named(self) -> list[tuple[str, CircuitBreaker]]:
-        """Return the breakers there are now, with their names on the page: in a mapping the keys."""
-        return [(breaker.name if name is None else name, breaker) for name, breaker in named(self._breakers)]
-
-    def facts(self) -> list[dict[str, Any]]:
+    def breakers(self) -> list[dict[str, Any]]:
         """Return what the page shows of the breakers; `nth` tells those of one name apart."""
         self._watch()
-        return _numbered([{"name": name, **_facts_of(breaker.snapshot())} for name, breaker in self.named()])
+        rows = []
+        for name, breaker in breakers_of(self._breakers):
+            row = asdict(breaker.snapshot())
+            if row["reason"] is not None:
+                row["reason"] = DEFAULT_REDACTION.clean(row["reason"])
+            rows.append({**row, "name": name})
+        return _numbered(rows)
 
     def limits(self) -> list[dict[str, Any]]:
         """Return what the page shows of the limits and rates; `nth` tells those of one name apart."""
         rows = []
-        for name, limit in named(self._limits):
+        for name, limit in limits_of(self._limits):
             found = limit.snapshot()
             facts = {fact: getattr(found, fact) for fact in ("limit", "in_flight", "queued", "refused")}
             is_rate = getattr(limit, "role", None) == "rate"
@@ -72,34 +65,26 @@ class Watched:
 
     def act(self, name: str, nth: int, action: Literal["isolate", "reset"], reason: str) -> bool:
         """Isolate or reset a breaker, in its whole fleet if it is shared; return False if there is no such breaker."""
-        found = [breaker for known, breaker in self.named() if known == name]
-        if not 0 <= nth < len(found):
+        found = [breaker for known, breaker in breakers_of(self._breakers) if known == name]
+        if nth >= len(found):
             return False
         breaker = found[nth]
         do = breaker.isolate if action == "isolate" else breaker.reset
-        shared = breaker.snapshot().shared
-        if shared is None:
-            do(reason)
-            return True
         try:
-            do(reason, fleet=True)
+            do(reason, fleet=breaker.snapshot().shared is not None)
         except ValueError:  # its RedisBreaker has been closed, so the breaker is on its own
             do(reason)
         return True
 
     def _watch(self) -> None:
         """Note the transitions of breakers that weren't there before."""
-        for _, breaker in self.named():
+        transitions = self.transitions  # a breaker's listener holds nothing else of the page alive
+        for _, breaker in breakers_of(self._breakers):
             with self._lock:
                 is_new = breaker not in self._known
                 self._known.add(breaker)
             if is_new:
-                breaker.subscribe(_Listener(self.transitions))
-
-
-def _kept(name: str, given: Any) -> Any:
-    check_type(name, given, isinstance(given, Iterable), f"an iterable or a mapping of {name}")
-    return list(given) if isinstance(given, Iterator) else given
+                breaker.subscribe(lambda event: transitions.append((clock.utc_now(), event)))
 
 
 def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,29 +92,3 @@ def _numbered(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         row["nth"] = seen[row["name"]] = seen.get(row["name"], -1) + 1
     return rows
-
-
-class _Listener:
-    """Keeps the transitions of a breaker; holds nothing of the page alive but their list."""
-
-    def __init__(self, transitions: deque[Transition]) -> None:
-        self._transitions = transitions
-
-    def __call__(self, event: BreakerEvent) -> None:
-        self._transitions.append(Transition(clock.utc_now(), event))
-
-
-def _facts_of(found: BreakerSnapshot) -> dict[str, Any]:
-    shared = found.shared
-    return {
-        "state": found.state.value,
-        "retry_after": found.retry_after,
-        "reason": None if found.reason is None else DEFAULT_REDACTION.clean(found.reason),
-        "consecutive_failures": found.consecutive_failures,
-        "failures": found.failures,
-        "refused": found.refused,
-        "trips": found.trips,
-        "shared": None
-        if shared is None
-        else {"connected": shared.connected, "state": shared.state.value, "reporters": shared.reporters},
-    }

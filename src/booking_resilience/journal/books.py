@@ -13,10 +13,10 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any
 
-from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Seen, Stack, facts_of
+from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Stack, facts_of
 from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.rate import SlidingRate
-from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, Outcome, Severity, as_datetime, set_number
+from booking_resilience.monitor.record import ErrorRecord, as_datetime, set_number
 from booking_resilience.monitor.store import ErrorGroup
 
 _SKEWED = 0.5  # seconds between a process's clock and the journal's above which records are ordered by the latter
@@ -58,12 +58,12 @@ class ReadRecord:
 
     __slots__ = ("_data", "_record", "arrived", "moment", "number", "stack", "timestamp")
 
-    def __init__(self, stack: Stack, data: bytes, number: int, timestamp: float, moment: float, arrived: float) -> None:
+    def __init__(self, stack: Stack, data: bytes, position: int, now: float) -> None:
+        *_, self.timestamp, ahead = RECORD_HEAD.unpack_from(data)
         self.stack: Stack = stack
-        self.number: int = number
-        self.timestamp: float = timestamp
-        self.moment: float = moment
-        self.arrived: float = arrived
+        self.moment: float = self.timestamp + ahead
+        self.arrived: float = position / 1e6
+        self.number: int = int((min(now, self.moment) if abs(ahead) > _SKEWED else self.timestamp) * 1e6)
         self._data = data
         self._record: ErrorRecord | None = None
 
@@ -79,6 +79,34 @@ class ReadRecord:
         return self._record
 
 
+class Seen:
+    """The numbers that a writer's records had so far: as a rule they come one after the other.
+
+    It holds where runs of numbers begin and, one beyond, end, in turn and ascending. A number was seen if it lies
+    behind a beginning.
+    """
+
+    __slots__ = ("_bounds",)
+
+    def __init__(self) -> None:
+        self._bounds: list[int] = []
+
+    def add(self, number: int) -> bool:
+        """Note a number; tell whether it is new."""
+        bounds = self._bounds
+        if bounds and bounds[-1] == number:
+            bounds[-1] += 1
+            return True
+        place = bisect.bisect_right(bounds, number)
+        if place % 2:
+            return False
+        joins_left = place > 0 and bounds[place - 1] == number
+        joins_right = place < len(bounds) and bounds[place] == number + 1
+        new = ([] if joins_left else [number]) + ([] if joins_right else [number + 1])
+        bounds[place - joins_left : place + joins_right] = new
+        return True
+
+
 class _Group:
     __slots__ = ("count", "first", "last")
 
@@ -87,25 +115,11 @@ class _Group:
         self.first = self.last = read
 
 
-class _Shelf:
-    """A stack with where its records are counted."""
-
-    __slots__ = ("is_counted", "stack", "tally")
-
-    def __init__(self, stack: Stack, tally: list[int]) -> None:
-        self.stack, self.tally = stack, tally
-        self.is_counted = stack.kind.severity in (Severity.ERROR, Severity.CRITICAL)
-
-
 class Books:
     """Everything that was read. Not safe to share by itself.
 
-    Args:
-        capacity: Records that are kept.
-        rate: Where errors are counted.
-
     Attributes:
-        rate: As given.
+        rate: Where errors are counted.
         minutes: The records of each minute.
         total: How many records there were.
         dropped: How many of them the journal has since removed.
@@ -120,24 +134,23 @@ class Books:
         self._records: deque[ReadRecord] = deque(maxlen=capacity)
         self._groups: OrderedDict[str, _Group] = OrderedDict()
         self._tallies: dict[tuple[Any, ...], list[int]] = {}  # one cell for each category, severity and outcome
-        self._shelves: OrderedDict[bytes, _Shelf] = OrderedDict()  # by the stack's ID, the one used last at the end
-        self._pending: dict[bytes, list[tuple[int, bytes]]] = {}
+        self._stacks: OrderedDict[bytes, Stack] = OrderedDict()  # the one used last at the end
+        self._pending: dict[bytes, list[tuple[int, bytes]]] = {}  # records by the stack that they wait for
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
         self._processes: dict[bytes, dict[bytes, list[Any]]] = {}  # the last heartbeat of each of their writers
         self._positions = array("q")  # of the records that are still in the journal
-        self._first = 0
 
     def stack(self, data: bytes, now: float) -> list[ReadRecord]:
         """Read a stack; return the records that waited for it."""
         id_ = data[1:9]
-        if id_ in self._shelves:
+        if id_ in self._stacks:
             return []
-        stack = Stack(data)
-        tally = self._tallies.setdefault((stack.kind.category, stack.kind.severity, stack.kind.outcome), [0])
-        shelf = self._shelves[id_] = _Shelf(stack, tally)
-        if len(self._shelves) > STACKS:  # a stack that is in use is written again, and then read again
-            self._shelves.popitem(last=False)
-        return [self._enter(shelf, record, position, now) for position, record in self._pending.pop(id_, [])]
+        stack = self._stacks[id_] = Stack(data)
+        kind = stack.kind
+        stack.tally = self._tallies.setdefault((kind.category, kind.severity, kind.outcome), stack.tally)
+        if len(self._stacks) > STACKS:  # a stack that is in use is written again, and then read again
+            self._stacks.popitem(last=False)
+        return [self._enter(stack, record, position, now) for position, record in self._pending.pop(id_, [])]
 
     def record(self, data: bytes, position: int, now: float) -> ReadRecord | None:
         """Read a record; return it, unless it was read before or waits for its stack.
@@ -155,28 +168,23 @@ class Books:
                 self._seen.popitem(last=False)
         if not seen.add(number):
             return None
-        shelf = self._shelves.get(stack)
-        if shelf is None:
+        if stack not in self._stacks:
             if sum(map(len, self._pending.values())) < _PENDING:
                 self._pending.setdefault(stack, []).append((position, data))
             return None
-        self._shelves.move_to_end(stack)
-        return self._enter(shelf, data, position, now)
+        self._stacks.move_to_end(stack)
+        return self._enter(self._stacks[stack], data, position, now)
 
-    def _enter(self, shelf: _Shelf, data: bytes, position: int, now: float) -> ReadRecord:
-        *_, timestamp, ahead = RECORD_HEAD.unpack_from(data)
-        there = timestamp + ahead
-        moment = min(now, there)
-        number = int((moment if abs(ahead) > _SKEWED else timestamp) * 1e6)
-        read = ReadRecord(shelf.stack, data, number, timestamp, there, position / 1e6)
+    def _enter(self, stack: Stack, data: bytes, position: int, now: float) -> ReadRecord:
+        read, kind = ReadRecord(stack, data, position, now), stack.kind
         self.total += 1
-        shelf.tally[0] += 1
+        stack.tally[0] += 1
         self._records.append(read)
         if position:
             self._positions.append(position)
-        kind = shelf.stack.kind
+        moment = min(now, read.moment)
         self.minutes.add(kind.fingerprint, kind.severity, moment)
-        if shelf.is_counted and moment > now - self.rate.window:
+        if stack.is_counted and moment > now - self.rate.window:
             self.rate.add(moment)
         group = self._groups.get(kind.fingerprint)
         if group is None:
@@ -186,9 +194,9 @@ class Books:
         else:
             self._groups.move_to_end(kind.fingerprint)
         group.count += 1
-        if number >= group.last.number:
+        if read.number >= group.last.number:
             group.last = read
-        if number < group.first.number:
+        if read.number < group.first.number:
             group.first = read
         return read
 
@@ -201,14 +209,10 @@ class Books:
 
     def remove_before(self, oldest: int | None) -> None:
         """Note that the journal has only records from this position on, or none."""
-        end = len(self._positions)
-        first = end if oldest is None else bisect.bisect_left(self._positions, oldest, lo=self._first)
-        if first > self._first:
-            self.dropped += first - self._first
-            self._first = first
-            if first > 10_000 and first * 2 > end:
-                del self._positions[:first]
-                self._first = 0
+        positions = self._positions
+        removed = len(positions) if oldest is None else bisect.bisect_left(positions, oldest)
+        self.dropped += removed
+        del positions[:removed]
 
     def records(self) -> list[ErrorRecord]:
         """Return the newest records, newest first."""
@@ -227,10 +231,6 @@ class Books:
     def group_count(self) -> int:
         """Return how many groups there are."""
         return len(self._groups)
-
-    def counts(self) -> dict[Outcome, int]:
-        """Return how many records there were of each outcome."""
-        return {outcome: self.count(outcome) for outcome in OUTCOMES}
 
     def count(self, what: object) -> int:
         """Return how many records there were of a category, a severity or an outcome."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import functools
 from types import TracebackType
 from typing import Self
 
@@ -11,13 +10,12 @@ from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, Listener, Subscription
 from booking_resilience.journal.books import ProcessStatus
-from booking_resilience.journal.entries import Journal, check_journal
+from booking_resilience.journal.protocol import Journal, check_journal, place_of
 from booking_resilience.journal.reader import Reader
-from booking_resilience.journal.trouble import place_of
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
-from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Severity
+from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity
 from booking_resilience.monitor.store import ErrorGroup
 
 _WEEK = 604_800.0
@@ -69,10 +67,10 @@ class FleetMonitor(MonitorReader):
         reader, books = self._reader, self._reader.books
         with reader.lock:
             now = reader.now()
-            alert, counts = reader.alert.event(now), books.counts()
+            alert = reader.alert.event(now)
             return ErrorStats(
-                total=sum(counts.values()),
-                **counts,
+                total=books.total,
+                **{outcome: books.count(outcome) for outcome in OUTCOMES},
                 by_category={category: books.count(category) for category in ErrorCategory},
                 by_severity={severity: books.count(severity) for severity in Severity},
                 error_rate=books.rate.per_minute(now),
@@ -106,8 +104,7 @@ class FleetMonitor(MonitorReader):
         It is called on the thread that reads, under no lock; what it raises is logged.
         """
         check_callback("listener", listener, "a function of the record")
-        told = self._reader.subscribe(listener)
-        return Subscription(functools.partial(self._reader.unsubscribe, told))
+        return self._reader.subscribe(listener)
 
     def close(self) -> None:
         """Stop reading; what is known can still be asked. Closing twice is harmless."""

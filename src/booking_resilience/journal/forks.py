@@ -6,6 +6,7 @@ connections of its own. At the end of the process what waits is written, for up 
 
 from __future__ import annotations
 
+import abc
 import atexit
 import contextlib
 import os
@@ -22,11 +23,30 @@ from booking_resilience.locks import fork_safe_lock
 FAREWELL = 2.0  # seconds that the end of the process waits for what is still to be written
 PAUSE = 1.0  # seconds that a fork waits for what is being written or read
 
+
+class Pausing(abc.ABC):
+    """Something that a fork must not catch in the middle of its work.
+
+    Attributes:
+        fork_locks: What is held over a fork.
+    """
+
+    fork_locks: tuple[Any, ...]
+
+    def paused(self) -> None:
+        """Do what is to be done before a fork, once the locks are held."""
+        return
+
+    @abc.abstractmethod
+    def reborn(self, *, was_paused: bool) -> None:
+        """Go on in a child process, with new locks. Unless they were held, a thread that it lacks was at work."""
+
+
 registry: AbstractContextManager[object] = fork_safe_lock()
-writers: dict[int, Any] = {}
-"""The writers by the ID of their journal, which they keep alive."""
-journals: weakref.WeakSet[Any] = weakref.WeakSet()
 fleets: weakref.WeakSet[Any] = weakref.WeakSet()
+writers: dict[int, Any] = {}  # by the ID of their journal, which they keep alive
+connections: weakref.WeakSet[Any] = weakref.WeakSet()
+_held: dict[Pausing, list[Any]] = {}  # what has been paused, and its locks
 
 
 class _Life:
@@ -41,39 +61,50 @@ class _Life:
 life: _Life = _Life()
 
 
+def _things() -> list[Pausing]:
+    """Return all that pauses; each may use those after it."""
+    return [*fleets, *writers.values(), *connections]
+
+
+def _before_fork() -> None:
+    end = time.monotonic() + PAUSE
+    for thing in _things():
+        locks: list[Any] = []
+        for lock in thing.fork_locks:
+            if not lock.acquire(timeout=max(0.0, end - time.monotonic())):
+                _release(locks)
+                break
+            locks.append(lock)
+        else:
+            _held[thing] = locks
+            thing.paused()
+
+
+def _after_fork_here() -> None:
+    for locks in _held.values():
+        _release(locks)
+    _held.clear()
+
+
+def _after_fork() -> None:
+    global life
+    life = _Life()
+    for thing in reversed(_things()):
+        thing.reborn(was_paused=thing in _held)
+    _held.clear()
+
+
+def _release(locks: list[Any]) -> None:
+    for lock in reversed(locks):
+        lock.release()
+
+
 def _at_exit() -> None:
     """Write what waits, for up to `FAREWELL` in all."""
     if life.end is None:
         life.end = time.monotonic() + FAREWELL
     for writer in list(writers.values()):
         writer.say_farewell(life.end)
-
-
-_paused: list[Any] = []
-
-
-def _before_fork() -> None:
-    end = time.monotonic() + PAUSE
-    things = (*list(writers.values()), *list(fleets), *list(journals))
-    _paused[:] = [thing for thing in things if thing.pause(end)]
-
-
-def _after_fork_here() -> None:
-    for thing in _paused:
-        thing.resume()
-    _paused.clear()
-
-
-def _after_fork() -> None:
-    global life
-    life = _Life()
-    paused, _paused[:] = {id(thing) for thing in _paused}, []
-    for writer in list(writers.values()):
-        writer.begin()
-    for thing in (*list(journals), *list(fleets)):
-        thing.reborn(was_paused=id(thing) in paused)
-    for fleet in list(fleets):
-        fleet.start()
 
 
 _register: Callable[..., Any] | None = getattr(threading, "_register_atexit", None)  # also runs in forked workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import math
 import os
 import threading
@@ -12,13 +13,12 @@ import weakref
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.events import AlertEvent, Listener
+from booking_resilience.events import AlertEvent, Listener, Subscription
 from booking_resilience.journal import forks
-from booking_resilience.journal.alerting import FleetAlert
 from booking_resilience.journal.books import Books, ReadRecord
-from booking_resilience.journal.claims import Transition
-from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, Page, entry
-from booking_resilience.journal.trouble import Trouble
+from booking_resilience.journal.claims import FleetAlert, Transition
+from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, entry
+from booking_resilience.journal.protocol import Page, Trouble
 from booking_resilience.journal.writer import AGAIN, writer_of
 from booking_resilience.locks import new_lock
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
@@ -33,22 +33,14 @@ _COMPARED = 3  # short readings that compare the clocks before the first one
 _APART = 0.05  # seconds that the clocks of several machines, as they are measured, may differ
 
 
-class Reader:
-    """Reads a journal; what it knows is read under `lock`.
-
-    Args:
-        journal: The journal.
-        capacity: Records that are kept.
-        window: The window of the rate, in seconds.
-        rule: When the rate is worth an alert.
-        on_alert: Told of the fleet's alerts, or None.
+class Reader(forks.Pausing):
+    """Reads a journal, from when it is made until it is closed; the arguments are those of `FleetMonitor`.
 
     Attributes:
         lock: Held while what is known changes; never while the journal is read, or user code runs.
         books: Records, groups, numbers and processes.
         alert: The fleet's alert.
         teller: Tells of records and alerts.
-        has_clock: Whether the journal has a clock of its own.
     """
 
     def __init__(
@@ -56,15 +48,32 @@ class Reader:
     ) -> None:
         self._journal, self._capacity, self._window, self._rule = journal, capacity, window, rule
         self._on_alert = on_alert
-        self.has_clock: bool = hasattr(journal, "_offset")
+        self._has_clock = hasattr(journal, "_offset")
         self._is_closed = False
-        self._forget()
-        self._begin()
+        self.reborn(was_paused=False)
         forks.fleets.add(self)
-        self.start()
+
+    def reborn(self, *, was_paused: bool) -> None:
+        """Begin, in a child process, too: without listeners, but with what was known, unless it was just changing."""
+        if not was_paused:
+            self._forget()
+        self.lock: Any = new_lock()
+        self.teller: Teller = Teller(self._on_alert)
+        self._step = threading.Lock()  # held while the journal is read
+        self.fork_locks = (self._step, self.lock)
+        self._stop = threading.Event()
+        self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
+        self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way
+        self.alert.forget_mine()
+        self._trouble = Trouble(self._journal, "read")
+        if not self._is_closed:
+            thread = threading.Thread(
+                target=_run, args=(weakref.ref(self), self._stop), name="booking-resilience fleet", daemon=True
+            )
+            with contextlib.suppress(RuntimeError):  # none may be started here, or now
+                thread.start()
 
     def _forget(self) -> None:
-        """Know nothing."""
         alert = Alert(self._rule, self._window)
         self.books: Books = Books(self._capacity, SlidingRate(self._window, alert.exact))
         self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate, alert)
@@ -73,26 +82,6 @@ class Reader:
         self._accuracy, self._measured = math.inf, -math.inf
         self._failing_since: datetime.datetime | None = clock.utc_now()
         self._is_through = False
-
-    def _begin(self) -> None:
-        """Be what each process has of its own."""
-        self.lock: Any = new_lock()
-        self.teller: Teller = Teller(self._on_alert)
-        self._step = threading.Lock()  # held while the journal is read, and over a fork
-        self._stop = threading.Event()
-        self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
-        self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way
-        self.alert.forget_mine()
-        self._trouble = Trouble(self._journal, "read")
-
-    def start(self) -> None:
-        """Start the thread, unless it is closed."""
-        if not self._is_closed:
-            thread = threading.Thread(
-                target=_run, args=(weakref.ref(self), self._stop), name="booking-resilience fleet", daemon=True
-            )
-            with contextlib.suppress(RuntimeError):  # none may be started here, or now
-                thread.start()
 
     def close(self) -> None:
         """Stop reading."""
@@ -103,7 +92,7 @@ class Reader:
 
     def now(self) -> float:
         """Return the time on the journal's clock, in seconds since 1970."""
-        return time.monotonic() + self._ahead if self.has_clock and self._ahead else clock.timestamp()
+        return time.monotonic() + self._ahead if self._has_clock and self._ahead else clock.timestamp()
 
     def stale_since(self) -> datetime.datetime | None:
         """Return since when it is not up to date; None if it is."""
@@ -112,15 +101,14 @@ class Reader:
             return begun[1]
         return self._failing_since
 
-    def subscribe(self, listener: Listener[ErrorRecord]) -> Any:
-        """Call a listener with the records made from now on; return the key for `unsubscribe`."""
+    def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
+        """Call a listener with the records made from now on."""
         with self.lock:
             told = (time.monotonic(), clock.timestamp()), listener
             self._listeners = (*self._listeners, told)
-        return told
+        return Subscription(functools.partial(self._unsubscribe, told))
 
-    def unsubscribe(self, told: Any) -> None:
-        """End a listener's subscription."""
+    def _unsubscribe(self, told: object) -> None:
         with self.lock:
             self._listeners = tuple(kept for kept in self._listeners if kept is not told)
 
@@ -132,13 +120,12 @@ class Reader:
             while not self._stop.is_set():
                 with self._step:
                     self._begun = time.monotonic(), clock.utc_now()
-                    if self.has_clock and self._accuracy == math.inf:
+                    if self._has_clock and self._accuracy == math.inf:
                         for _ in range(_COMPARED):
                             self._page(1)
                     new = self._take(page := self._page(_PAGE))
                     self._begun = None
-                if self._listeners:
-                    self._tell_listeners(new)
+                self._tell_listeners(new)
                 if not page.entries:
                     if not self._is_through:
                         self.books.records()  # makes them now, so that who asks first need not wait for it
@@ -147,16 +134,13 @@ class Reader:
                     if not self._see_to_alert():
                         break
         except BaseException as error:  # noqa: BLE001 - whatever it is, a listener's SystemExit, too: it goes on
-            self._failed(error)
+            begun, self._begun = self._begun, None
+            if self._failing_since is None:
+                self._failing_since = begun[1] if begun else clock.utc_now()
+            if not self._is_closed:
+                self._trouble.failed(error)
             return AGAIN
         return POLL
-
-    def _tell_listeners(self, new: list[ReadRecord]) -> None:
-        for read in new:
-            told = [listener for since, listener in self._listeners if self._is_after(read, since)]
-            if told and (record := read.record()) is not None:
-                with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
-                    self.teller.tell_listeners(told, record)
 
     def _page(self, limit: int) -> Page:
         """Read a page, and compare the journal's clock; the best of the last measurements counts."""
@@ -168,16 +152,9 @@ class Reader:
         else:
             page = read(self._cursor, limit)
         end = time.monotonic()
-        if not self.has_clock or end - begin <= self._accuracy or end >= self._measured + _MEASURED_FOR:
+        if end - begin <= self._accuracy or end >= self._measured + _MEASURED_FOR:
             self._ahead, self._accuracy, self._measured = page.now - (begin + end) / 2, end - begin, end
         return page
-
-    def _is_after(self, read: ReadRecord, since: tuple[float, float]) -> bool:
-        """Tell whether a record was made, and came into the journal, after a moment of this machine's two clocks."""
-        if not self.has_clock:
-            return read.moment >= since[1]
-        moment = since[0] + self._ahead
-        return read.moment >= moment - _APART and read.arrived >= moment
 
     def _take(self, page: Page) -> list[ReadRecord]:
         """Take in what was read; return the new records."""
@@ -203,71 +180,55 @@ class Reader:
             self._cursor = page.cursor
         return new
 
+    def _tell_listeners(self, new: list[ReadRecord]) -> None:
+        listeners = self._listeners
+        for read in new if listeners else ():
+            told = [listener for since, listener in listeners if self._is_after(read, *since)]
+            if told and (record := read.record()) is not None:
+                with contextlib.suppress(BaseException):  # a listener's SystemExit must not end the reading
+                    self.teller.tell_listeners(told, record)
+
+    def _is_after(self, read: ReadRecord, monotonic: float, timestamp: float) -> bool:
+        """Tell whether a record was made, and came into the journal, after a moment of this machine's two clocks."""
+        if not self._has_clock:
+            return read.moment >= timestamp
+        moment = monotonic + self._ahead
+        return read.moment >= moment - _APART and read.arrived >= moment
+
     # -- the alert
 
     def _see_to_alert(self) -> bool:
         """Claim what there is to claim, and tell what is this reader's to tell; tell whether there is more to read."""
+        id_ = os.urandom(16)
         with self.lock:
             now = self.now()
             self.alert.look(now)
             if self._on_alert is None:
                 return False
-            if (transition := self.alert.to_tell(now)) is not None:
-                self._call(transition)
-            claim = self.alert.claim(now)
+            transition, claim = self.alert.to_tell(now), self.alert.claim(now, id_)
+        if transition is not None:  # on a thread of its own: it may take its time
+            thread = threading.Thread(
+                target=self._tell, args=(transition,), name="booking-resilience alert", daemon=True
+            )
+            with contextlib.suppress(RuntimeError):  # none may be started here, or now: another process tells
+                thread.start()
         if claim is None:
             return False
         try:
-            writer_of(self._journal).append([entry(CLAIM, *claim)])
+            writer_of(self._journal).append([entry(CLAIM, id_, claim)])
         except Exception:  # noqa: BLE001 - it cannot be written now: then it is claimed again later
             return False
         return True
-
-    def _call(self, transition: Transition) -> None:
-        """Tell of a transition, on a thread of its own: it may take its time."""
-        thread = threading.Thread(target=self._tell, args=(transition,), name="booking-resilience alert", daemon=True)
-        with contextlib.suppress(RuntimeError):  # none may be started here, or now: another process tells
-            thread.start()
 
     def _tell(self, transition: Transition) -> None:
         self.teller.tell_alert(transition.event())
         for _ in range(20):
             try:
-                told = entry(TOLD, os.urandom(16), transition.id)
-                writer_of(self._journal).append([told])
+                writer_of(self._journal).append([entry(TOLD, os.urandom(16), transition.id)])
             except Exception:  # noqa: BLE001 - another process would tell again
                 time.sleep(AGAIN)
             else:
                 return
-
-    def _failed(self, error: BaseException) -> None:
-        begun, self._begun = self._begun, None
-        if self._failing_since is None:
-            self._failing_since = begun[1] if begun else clock.utc_now()
-        if not self._is_closed:
-            self._trouble.failed(error)
-
-    # -- forks
-
-    def pause(self, end: float) -> bool:
-        """Read nothing until `resume`; tell whether it came to a stop in time."""
-        if not self._step.acquire(timeout=max(0.0, end - time.monotonic())):
-            return False
-        if self.lock.acquire(timeout=max(0.0, end - time.monotonic())):
-            return True
-        self._step.release()
-        return False
-
-    def resume(self) -> None:
-        """Read on."""
-        self.lock.release()
-        self._step.release()
-
-    def reborn(self, *, was_paused: bool) -> None:
-        """Go on in a child process, without listeners; `start` starts the thread."""
-        if not was_paused:  # another thread was changing what is known
-            self._forget()
-        self._begin()
 
 
 def _run(ref: weakref.ref[Reader], stop: threading.Event) -> None:

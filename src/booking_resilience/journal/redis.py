@@ -10,8 +10,9 @@ from typing import Any
 from booking_resilience import clock
 from booking_resilience.breaker.shared_wires import place_of, settings_of
 from booking_resilience.checks import check, check_text, check_type
-from booking_resilience.journal.entries import HEAD, Page, surplus
-from booking_resilience.journal.stored import StoredJournal
+from booking_resilience.journal.entries import HEAD
+from booking_resilience.journal.protocol import Page
+from booking_resilience.journal.stored import StoredJournal, surplus
 
 _MEASURE_EVERY = 10.0  # seconds after which the two clocks are compared again
 _PRUNE_PAGE = 5000
@@ -110,10 +111,8 @@ class RedisJournal(StoredJournal):
         age = int(min(self.max_age, 1e9) * 1e6)
         self._append_script(self._keys, (age, self.max_records, *entries))
         if prune:
-            oldest = self._client.xrange(self._keys[0], count=1)
-            first = _position(oldest[0][0]) if oldest else None
-            now = _seconds(self._client.time())
-            gone = surplus(self._notes(), first, now, self.max_age, self.max_records)
+            page = self._read(None, 1)
+            gone = surplus(self._notes(), page.oldest, page.now, self.max_age, self.max_records)
             for place in range(0, len(gone), _PRUNE_PAGE):
                 self._client.xdel(self._keys[1], *gone[place : place + _PRUNE_PAGE])
 
@@ -132,15 +131,11 @@ class RedisJournal(StoredJournal):
         """Return by how many seconds Redis' clock is ahead of this process's."""
         if time.monotonic() >= self._next_measure:
             begin, at = time.monotonic(), clock.timestamp()
-            there = _seconds(self._client.time())
-            self._ahead = there - at - (time.monotonic() - begin) / 2
+            seconds, microseconds = self._client.time()
+            self._ahead = seconds + microseconds / 1e6 - at - (time.monotonic() - begin) / 2
             self._next_measure = time.monotonic() + _MEASURE_EVERY
         return self._ahead
 
 
 def _position(id_: bytes) -> int:
     return int(id_.partition(b"-")[0])
-
-
-def _seconds(time_: tuple[int, int]) -> float:
-    return time_[0] + time_[1] / 1e6

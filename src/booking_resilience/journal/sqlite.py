@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.checks import check_type
-from booking_resilience.journal import forks
-from booking_resilience.journal.entries import RECORD, Page, surplus
+from booking_resilience.checks import check, check_type
+from booking_resilience.journal.entries import RECORD
+from booking_resilience.journal.protocol import Page
 from booking_resilience.journal.sqlite_file import Connection, check_file
-from booking_resilience.journal.stored import StoredJournal
+from booking_resilience.journal.stored import StoredJournal, surplus
 
 _OLD_AT_ONCE = 10_000  # records removed with one batch
 _TOP = "SELECT max(coalesce((SELECT max(position) FROM records), 0), coalesce((SELECT max(position) FROM notes), 0))"
@@ -43,14 +42,12 @@ class SQLiteJournal(StoredJournal):
 
     def __init__(self, path: str | os.PathLike[str], *, max_age: float = 604_800.0, max_records: int = 100_000) -> None:
         check_type("path", path, isinstance(path, (str, os.PathLike)), "a path")
-        self._path = os.path.realpath(path)
-        super().__init__(self._path, max_age, max_records)
-        check_file(self._path)
-        self._connect()
-        forks.journals.add(self)
-
-    def _connect(self) -> None:
-        self._writing, self._reading = Connection(self._path), Connection(self._path)
+        name = os.fsdecode(path)
+        check("path", path, name != "" and "\0" not in name, "a path")
+        place = os.path.realpath(name)
+        super().__init__(place, max_age, max_records)
+        check_file(place)
+        self._writing, self._reading = Connection(place), Connection(place)
 
     def _disconnect(self) -> None:
         for connection in (self._writing, self._reading):
@@ -87,31 +84,6 @@ class SQLiteJournal(StoredJournal):
             oldest = _number(db, _OLDEST)
         rows = sorted(rows)[:limit]
         return Page(rows, rows[-1][0] if rows else after, clock.timestamp(), oldest or None)
-
-    # -- forks: SQLite's connections and locks must not be carried over one
-
-    def pause(self, end: float) -> bool:
-        """Close the connections over a fork; tell whether nobody was using them."""
-        if not self._writing.lock.acquire(timeout=max(0.0, end - time.monotonic())):
-            return False
-        if not self._reading.lock.acquire(timeout=max(0.0, end - time.monotonic())):
-            self._writing.lock.release()
-            return False
-        self._writing.close()
-        self._reading.close()
-        return True
-
-    def resume(self) -> None:
-        """Go on after a fork."""
-        self._reading.lock.release()
-        self._writing.lock.release()
-
-    def reborn(self, *, was_paused: bool) -> None:
-        """Go on in a child process; a connection that the parent is in the middle of is never closed, never used."""
-        if not was_paused:
-            self._writing.abandon()
-            self._reading.abandon()
-        self._connect()
 
 
 def _number(db: Any, sql: str) -> int:

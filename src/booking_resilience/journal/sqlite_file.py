@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from booking_resilience.checks import check
+from booking_resilience.journal import forks
 from booking_resilience.locks import new_lock
 
 _APPLICATION = 0x62724A31  # "brJ1": what tells our files from others
@@ -22,13 +24,21 @@ INSERT INTO numbers VALUES (0);
 """
 
 
-class Connection:
-    """A connection to the file that lies at the path just now."""
+class Connection(forks.Pausing):
+    """A connection to the file that lies at the path just now.
+
+    SQLite's connections and locks must not be carried over a fork, so it is closed before, and opened anew after it.
+    """
 
     def __init__(self, path: str) -> None:
-        self.lock: Any = new_lock()  # its type is private until Python 3.13
-        self.db: sqlite3.Connection | None = None
         self._path = path
+        self._begin()
+        forks.connections.add(self)
+
+    def _begin(self) -> None:
+        self.lock: Any = new_lock()  # its type is private until Python 3.13
+        self.fork_locks = (self.lock,)
+        self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 
     def __del__(self) -> None:
@@ -51,8 +61,8 @@ class Connection:
                 raise
 
     def _open(self, *, create: bool) -> sqlite3.Connection | None:
-        if self.db is not None and self.is_current():
-            return self.db
+        if self._db is not None and self.is_current():
+            return self._db
         self.close()
         if not _is_there(self._path):
             if not create:
@@ -65,13 +75,12 @@ class Connection:
                 raise sqlite3.DatabaseError("the file isn't a journal")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA journal_size_limit = 4194304")
+            if before != _identity(self._path):
+                raise sqlite3.OperationalError("the file was replaced just now")
         except BaseException:
             db.close()
             raise
-        if before != _identity(self._path):
-            db.close()
-            raise sqlite3.OperationalError("the file was replaced just now")
-        self.db, self._file = db, before
+        self._db, self._file = db, before
         return db
 
     def is_current(self) -> bool:
@@ -80,18 +89,23 @@ class Connection:
 
     def close(self) -> None:
         """Close it, if it is open."""
-        db, self.db, self._file = self.db, None, None
+        db, self._db, self._file = self._db, None, None
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
 
-    def abandon(self) -> None:
-        """Have the connection never be freed, not even at the end: it is the parent's of this process."""
-        with contextlib.suppress(ImportError):
-            import ctypes
+    def paused(self) -> None:
+        """Close it over a fork."""
+        self.close()
 
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.db))
-        self.db = None
+    def reborn(self, *, was_paused: bool) -> None:
+        """Be closed; one that the parent is in the middle of is the parent's, so it is never freed here."""
+        if not was_paused:
+            with contextlib.suppress(ImportError):
+                import ctypes
+
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+        self._begin()
 
 
 def check_file(path: str) -> None:
@@ -100,8 +114,7 @@ def check_file(path: str) -> None:
     Raises:
         ValueError: If it is something else.
     """
-    if Path(path).is_dir():
-        raise ValueError(f"path must be a journal or a new file, not the folder {path!r}")
+    check("path", path, not Path(path).is_dir(), "a journal or a new file")
     if not _is_there(path):
         return
     try:
@@ -112,8 +125,7 @@ def check_file(path: str) -> None:
         return
     except sqlite3.DatabaseError:
         is_ours = False
-    if not is_ours:
-        raise ValueError(f"path must be a journal or a new file; {path!r} is something else")
+    check("path", path, is_ours, "a journal or a new file")
 
 
 def _connect(path: str) -> sqlite3.Connection:

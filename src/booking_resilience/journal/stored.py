@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from booking_resilience.checks import check_number, check_type, check_whole
-from booking_resilience.journal.entries import Cursor, Page
+from booking_resilience.journal.entries import CLAIM, HEAD, HEARTBEAT, SECRET, STACK, STACK_AGAIN, STACKS, TOLD
+from booking_resilience.journal.protocol import Cursor, Page
 from booking_resilience.journal.writer import close_writer
 
 _PRUNE_EVERY = 20.0  # seconds
+_STACK_GRACE = 10 * STACK_AGAIN
+_CLAIMS = 1000
 
 
 class StoredJournal(abc.ABC):
-    """A journal that is stored somewhere.
-
-    Args:
-        place: Its name for people.
-        max_age: Seconds for which records are kept; above 0.
-        max_records: Records that are kept at most; 1 or more.
-
-    Attributes:
-        max_age: As given.
-        max_records: As given.
-    """
+    """A journal that is stored at a place. `max_age` and `max_records` are as they were given."""
 
     def __init__(self, place: str, max_age: float, max_records: int) -> None:
         check_number("max_age", max_age, above=True)
@@ -94,3 +87,34 @@ class StoredJournal(abc.ABC):
     @abc.abstractmethod
     def _read(self, after: Any, limit: int) -> Page:
         """Return a page."""
+
+
+def surplus(
+    notes: Iterable[tuple[int, bytes]], oldest: int | None, now: float, max_age: float, max_records: int
+) -> list[int]:
+    """Return the positions of entries other than records that nothing needs any more.
+
+    Of each stack the first and the last entry are kept, and both go when no record is there that came before the last
+    one was `_STACK_GRACE` old. Of a process the last heartbeat is kept, of secrets the first, of claims the newest.
+
+    Args:
+        notes: Position and at least the head of each, in order.
+        oldest: The position of the oldest record; None if there is none.
+        now: The journal's clock, in seconds since 1970.
+        max_age: Seconds after which a process is forgotten.
+        max_records: Records that are kept at most.
+    """
+    kinds: dict[bytes, dict[bytes, list[int]]] = {}
+    for position, data in notes:
+        kinds.setdefault(data[:1], {}).setdefault(data[1:HEAD], []).append(position)
+    gone: list[int] = []
+    needed = min(now * 1e6, oldest or now * 1e6) - _STACK_GRACE * 1e6
+    stacks = sorted(kinds.get(STACK, {}).values(), key=lambda places: places[-1], reverse=True)
+    for place, places in enumerate(stacks):
+        is_needed = places[-1] >= needed and place < max_records + STACKS
+        gone += places[1:-1] if is_needed else places
+    for places in kinds.get(HEARTBEAT, {}).values():
+        gone += places[:-1] if places[-1] >= (now - max_age) * 1e6 else places
+    for kind, kept in ((CLAIM, slice(None, -_CLAIMS)), (TOLD, slice(None, -_CLAIMS)), (SECRET, slice(1, None))):
+        gone += sorted(place for places in kinds.get(kind, {}).values() for place in places)[kept]
+    return gone

@@ -23,12 +23,11 @@ from booking_resilience.journal.entries import (
     STACK_AGAIN,
     StackEntries,
     StackEntry,
-    check_journal,
     entry,
     record_entry,
 )
-from booking_resilience.journal.outbox import Outbox
-from booking_resilience.journal.trouble import Trouble
+from booking_resilience.journal.protocol import Trouble, check_journal
+from booking_resilience.locks import new_lock
 from booking_resilience.monitor.record import ErrorRecord, this_process
 
 MOST_WAITING = 10_000
@@ -56,38 +55,31 @@ def close_writer(journal: Any) -> None:
         writer.close()
 
 
-class Writer:
-    """Writes one journal.
-
-    Attributes:
-        room: Records that may wait beside those that are being written.
-        waiting: What waits: records, and events that are set when what came before them is written.
-        is_rung: Whether the thread knows that there is something to write.
-        thread_id: The thread; what it records itself is not written, so that nothing goes round in circles.
-        unjournaled: How many records were not taken.
-    """
+class Writer(forks.Pausing):
+    """Writes one journal."""
 
     def __init__(self, journal: Any) -> None:
         self._journal = journal
         self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
         self._is_closed = False
-        self.begin()
+        self.reborn()
 
-    def begin(self) -> None:
-        """Be as new, with nothing that waits: also what a forked child does."""
-        self.room: int = MOST_WAITING
-        self.waiting: deque[ErrorRecord | threading.Event] = deque()
-        self.is_rung: bool = False
-        self.thread_id: int | None = None
-        self.unjournaled: int = 0
+    def reborn(self, *, was_paused: bool = True) -> None:  # noqa: ARG002 - it begins anew in either case
+        """Be as new, with nothing that waits."""
+        self._room = MOST_WAITING  # beside what is being written
+        self._waiting: deque[ErrorRecord | threading.Event] = deque()  # events are set when all before is written
+        self._is_rung = False  # whether the thread knows that there is something to write
+        self._thread_id: int | None = None
+        self._unjournaled = 0
+        self._count_lock = new_lock()  # a signal handler may record meanwhile
         self._id = os.urandom(8)
         self._numbers = itertools.count(1)
         self._written = 0
         self._batch: list[tuple[bytes, StackEntry]] = []
-        self._marks: list[threading.Event] = []
+        self._marks: list[threading.Event] = []  # the events among what is being written
         self._stacks = StackEntries()
-        self._sent: dict[bytes, float] = {}
-        self._turn = threading.Lock()  # held while the journal is appended to, and over a fork
+        self._turn = threading.Lock()  # held while the journal is appended to
+        self.fork_locks = (self._turn,)
         self._bell = threading.Lock()  # rung by releasing it: that is safe in a signal handler
         self._bell.acquire()
         self._is_hurried = False
@@ -102,13 +94,26 @@ class Writer:
             forks.writers.setdefault(id(self._journal), self)
             self._start()
 
-    def outbox(self) -> Outbox:
-        """Return an outbox."""
-        return Outbox(self)
+    def put(self, record: ErrorRecord) -> bool:
+        """Take a record, without waiting for anything; tell whether it was taken.
 
-    def ring(self) -> None:
+        What the thread itself records is not, so that nothing goes round in circles.
+        """
+        if len(self._waiting) < self._room and threading.get_ident() != self._thread_id:
+            self._waiting.append(record)
+            if not self._is_rung:
+                self._ring()
+            return True
+        self._count_one()
+        return False
+
+    def _count_one(self) -> None:
+        with self._count_lock:
+            self._unjournaled += 1
+
+    def _ring(self) -> None:
         """Wake the thread, or start it."""
-        self.is_rung = True
+        self._is_rung = True
         if self._thread is None:
             self._start()
         with contextlib.suppress(RuntimeError):  # it was rung already
@@ -127,12 +132,12 @@ class Writer:
     def flush(self, timeout: float) -> bool:
         """Wait until all that waits is in the journal; tell whether it is."""
         if self._is_closed:
-            return not self.waiting and not self._batch
+            return not self._waiting and not self._batch
         end = time.monotonic() + timeout
         written = threading.Event()
-        self.waiting.append(written)
+        self._waiting.append(written)
         self._is_hurried = True
-        self.ring()
+        self._ring()
         while self._thread is None and not self._work() and time.monotonic() + AGAIN < end:
             time.sleep(AGAIN)
         return written.wait(max(0.0, end - time.monotonic()))
@@ -153,10 +158,10 @@ class Writer:
 
     def close(self) -> None:
         """Write what waits, for up to 2 s, and take nothing any more."""
-        if threading.get_ident() != self.thread_id:
+        if threading.get_ident() != self._thread_id:
             self.flush(forks.FAREWELL)
-        self.room, self._is_closed = 0, True
-        self.ring()
+        self._room, self._is_closed = 0, True
+        self._ring()
 
     def say_farewell(self, end: float) -> None:
         """Write what waits and a last heartbeat, until a time."""
@@ -166,14 +171,14 @@ class Writer:
     # -- the thread
 
     def _run(self, id_: bytes) -> None:
-        self.thread_id = threading.get_ident()
+        self._thread_id = threading.get_ident()
         while self._goes_on(id_):
             self._bell.acquire(timeout=max(0.0, self._next_beat - time.monotonic()))
             if self._id != id_ or self._is_closed:
                 continue
-            if self.waiting and not self._is_hurried:
+            if self._waiting and not self._is_hurried:
                 time.sleep(GATHER)
-            self.is_rung = self._is_hurried = False
+            self._is_rung = self._is_hurried = False
             if self._id == id_ and not self._work():
                 time.sleep(AGAIN)
 
@@ -182,9 +187,9 @@ class Writer:
         if self._id != id_:  # forked from within this thread
             return False
         with forks.registry:
-            if not self._is_closed and (self._owners or self.waiting or self._batch):
+            if not self._is_closed and (self._owners or self._waiting or self._batch):
                 return True
-            self._thread = self.thread_id = None
+            self._thread = self._thread_id = None
             if forks.writers.get(id(self._journal)) is self:
                 del forks.writers[id(self._journal)]
             return False
@@ -192,89 +197,68 @@ class Writer:
     def _work(self) -> bool:
         """Write all that waits; tell whether that succeeded."""
         while True:
-            with self._turn:
-                is_written, error = self._write_batch()
-            if error is not None:
+            try:
+                with self._turn:
+                    is_written = self._write_batch()
+            except BaseException as error:
+                self._next_beat = time.monotonic() + AGAIN
                 self._trouble.failed(error)
-                if not isinstance(error, Exception) and threading.get_ident() != self.thread_id:
-                    raise error  # Ctrl-C, say, in a `flush` that writes by itself
+                if not isinstance(error, Exception) and threading.get_ident() != self._thread_id:
+                    raise  # Ctrl-C, say, in a `flush` that writes by itself
                 return False
             if not is_written:
                 return True
             self._trouble.worked()
 
-    def _write_batch(self) -> tuple[bool, BaseException | None]:
-        """Write a batch, and a heartbeat if one is due; tell whether there was anything to write, and what failed."""
-        try:
+    def _write_batch(self) -> bool:
+        """Write a batch, and a heartbeat if one is due; tell whether there was anything to write."""
+        if self._waiting and not self._batch:
             self._gather()
-            is_due = bool(self._owners) and time.monotonic() >= self._next_beat
-            if self._batch or is_due:
-                self._write()
-        except BaseException as error:  # noqa: BLE001 - whatever it is: it is tried again
-            self._next_beat = time.monotonic() + AGAIN
-            return False, error
-        is_written = bool(self._batch) or is_due
-        self._batch.clear()
+        now, batch = time.monotonic(), self._batch
+        stacks = {stack.id: stack for _, stack in batch}
+        new = [stack for stack in stacks.values() if now - stack.sent >= STACK_AGAIN]
+        entries = [stack.data for stack in new] + [data for data, _ in batch]
+        if now >= self._next_beat and (batch or self._owners):
+            entries.append(self._heartbeat(self._written + len(batch)))
+        if entries:
+            self._journal.append(entries)  # if it raises, the same batch is tried again
+        if entries and now >= self._next_beat:
+            self._next_beat = now + BEAT
+        for stack in new:
+            stack.sent = now
+        self._written += len(batch)
+        batch.clear()
         if not self._is_closed:
-            self.room = MOST_WAITING
-        for mark in self._marks:
-            mark.set()
-        self._marks.clear()
-        return is_written, None
+            self._room = MOST_WAITING
+        while self._marks:
+            self._marks.pop().set()
+        return bool(entries)
 
     def _gather(self) -> None:
-        """Take what waits as the next batch, unless the last one is still to be written."""
-        if self._batch or not self.waiting:
-            return
-        offset, size = _offset(self._journal), 0
-        while self.waiting and len(self._batch) < _BATCH and size < _BATCH_BYTES:
-            item = self.waiting[0]
+        """Take what waits as the next batch."""
+        ahead, size = _offset_of(self._journal), 0
+        while self._waiting and len(self._batch) < _BATCH and size < _BATCH_BYTES:
+            item = self._waiting[0]
             if isinstance(item, threading.Event):
                 self._marks.append(item)
             else:
-                self.room -= 1
+                self._room -= 1
                 try:
                     stack = self._stacks.of(item)
-                    data = record_entry(item, self._id, next(self._numbers), stack.id, offset)
+                    data = record_entry(item, self._id, next(self._numbers), stack.id, ahead)
                     self._batch.append((data, stack))
                     size += len(data)
                 except Exception:  # noqa: BLE001 - a record that cannot be written costs itself
-                    self.unjournaled += 1
-            self.waiting.popleft()
-
-    def _write(self) -> None:
-        now = time.monotonic()
-        stacks = {stack.id: stack for _, stack in self._batch}
-        new = [stack for stack in stacks.values() if now - self._sent.get(stack.id, -STACK_AGAIN) >= STACK_AGAIN]
-        written = self._written + len(self._batch)
-        entries = [stack.data for stack in new] + [data for data, _ in self._batch]
-        if now >= self._next_beat:
-            entries.append(self._heartbeat(written))
-        self._journal.append(entries)
-        if len(self._sent) > 1000:
-            self._sent.clear()
-        self._sent.update((stack.id, now) for stack in new)
-        self._written = written
-        if now >= self._next_beat:
-            self._next_beat = now + BEAT
+                    self._count_one()
+            self._waiting.popleft()
 
     def _heartbeat(self, written: int) -> bytes:
-        offset = _offset(self._journal)
-        facts = [*this_process(), forks.life.started + offset, clock.timestamp() + offset, written, self.unjournaled]
+        ahead = _offset_of(self._journal)
+        facts = [*this_process(), forks.life.started + ahead, clock.timestamp() + ahead, written, self._unjournaled]
         return entry(HEARTBEAT, forks.life.id + self._id, facts)
 
-    # -- forks
 
-    def pause(self, end: float) -> bool:
-        """Have the thread write nothing until `resume`; tell whether it came to a stop in time."""
-        return self._turn.acquire(timeout=max(0.0, end - time.monotonic()))
-
-    def resume(self) -> None:
-        """Let the thread go on."""
-        self._turn.release()
-
-
-def _offset(journal: Any) -> float:
+def _offset_of(journal: Any) -> float:
     """Return by how many seconds the journal's clock is ahead of this process's; 0 if it has none of its own."""
     measure = getattr(journal, "_offset", None)
     return 0.0 if measure is None else float(measure())

@@ -65,12 +65,13 @@ class Ledger:
         store: Keeps the records; read in `read` only.
     """
 
-    def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, outbox: Any) -> None:
+    def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, journal: Any) -> None:
         self._lock = new_lock()
         self._busy = False
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
-        self._outbox = outbox  # of the journal, or None
+        self._journal = journal  # its writer, or None
+        self._unjournaled = 0
         self.alerts: deque[AlertEvent] = deque()
         self._key = next(_keys)
         _ledgers[self._key] = self
@@ -120,8 +121,9 @@ class Ledger:
         self._inbox.append((record, now))
         if len(self._inbox) > self._room or now >= self._alert.due:
             self._drain()
-        if self._outbox is not None:
-            self._outbox.put(record)
+        if self._journal is not None and not self._journal.put(record):
+            with self._lock:
+                self._unjournaled += 1
 
     def read(self, what: Callable[[Ledger], T]) -> T:
         """Return what `what` reads, all of one moment, once all that was put is entered and the alert updated."""
@@ -152,7 +154,7 @@ class Ledger:
             error_rate=self._rate.per_minute(now),
             alert=self._event("firing", now) if self._alert.firing else None,
             dropped=store.dropped,
-            unjournaled=0 if self._outbox is None else self._outbox.unjournaled,
+            unjournaled=self._unjournaled,
             groups=store.group_count,
         )
 

@@ -69,7 +69,6 @@ class ErrorMonitor(MonitorReader):
         self._key = object()  # what `surroundings` knows it by
         self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
         self._on_alert = on_alert
-        self._outbox: Any = None
         self._journal: Any = None
         if journal is not None:
             self._journal = importlib.import_module("booking_resilience.journal.writer").writer_of(journal)
@@ -80,8 +79,6 @@ class ErrorMonitor(MonitorReader):
     def _begin(self) -> None:
         """Start afresh, without listeners: also what a forked child does."""
         self._teller = Teller(self._on_alert)
-        if self._journal is not None:
-            self._outbox = self._journal.outbox()
         self.clear()
 
     def record(
@@ -196,7 +193,7 @@ class ErrorMonitor(MonitorReader):
             ValueError: If `timeout` is below 0.
         """
         check_number("timeout", timeout)
-        return self._outbox is None or bool(self._outbox.flush(timeout))
+        return self._journal is None or bool(self._journal.flush(timeout))
 
     def subscribe(self, listener: Listener[ErrorRecord]) -> Subscription:
         """Call the listener with each `ErrorRecord`, on the thread that recorded it, until the subscription is closed.
@@ -208,7 +205,7 @@ class ErrorMonitor(MonitorReader):
 
     def clear(self) -> None:
         """Forget records, groups, numbers, rate and alert; listeners stay."""
-        self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact, self._outbox)
+        self._ledger = Ledger(self._capacity, self._window, self._rule, self._redact, self._journal)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an ErrorMonitor can't be copied or pickled: each copy would count by itself")

@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import Generic
 
 from booking_resilience.checks import check_type, check_whole
-from booking_resilience.web.keys import KeyedRequest as KeyedRequest
-from booking_resilience.web.keys import current_request, idempotent_id, request_fingerprint
+from booking_resilience.web.keys import KeyedRequest, current_request, idempotent_id, request_fingerprint
 from booking_resilience.web.problems import Problem, problem
 from booking_resilience.web.wires import (
     App,

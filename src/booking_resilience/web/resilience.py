@@ -166,7 +166,7 @@ class ResilienceWSGI(Edge[WSGIApp]):
 
             def observed_write(data: bytes) -> object:
                 nonlocal has_written
-                has_written = has_written or bool(data)
+                has_written = True
                 return write(data)
 
             return observed_write

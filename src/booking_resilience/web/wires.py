@@ -59,6 +59,8 @@ def answer(start_response: StartResponse, problem: Problem, *, again: bool = Fal
 class Body:
     """A WSGI response whose every step runs in the request's context, and which can be replaced until it has content.
 
+    Empty chunks before that are left out: some servers would send the head with them.
+
     Args:
         context: Where the application runs.
         chunks: What it returned.
@@ -82,10 +84,16 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
+        while not (chunk := self._next()) and self._is_empty:
+            pass
+        self._is_empty = False
+        return chunk
+
+    def _next(self) -> bytes:
         try:
             if self._iterator is None:
                 self._iterator = self._context.run(iter, self._chunks)
-            chunk = self._context.run(next, self._iterator)
+            return self._context.run(next, self._iterator)
         except StopIteration:
             raise
         except Exception as error:
@@ -93,9 +101,7 @@ class Body:
             if replaced is None:
                 raise
             self._iterator = iter(replaced)
-            chunk = next(self._iterator)
-        self._is_empty = self._is_empty and not chunk  # servers send the head with the first content (PEP 3333)
-        return chunk
+            return next(self._iterator)
 
     def close(self) -> None:
         """Close the application's response."""
