@@ -341,8 +341,10 @@ class Fleet:
 
     def open(self) -> None:
         """Have the first processes fail, so that the whole fleet opens."""
-        for worker in self.workers[: self._made["min_reporters"]]:
-            assert worker.ask("attempt(fails)") == "failed"
+        failing = self.workers[: self._made["min_reporters"]]
+        for worker in failing:  # at the same time: the reports count together for one cooldown
+            worker.send("result = attempt(fails)")
+        assert {worker.receive() for worker in failing} == {"failed"}
         self.until("open")
         eventually(lambda: set(self.all("breaker.snapshot().shared.state.value")) == {"open"}, what="all heard of it")
 

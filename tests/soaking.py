@@ -268,14 +268,17 @@ class Application:
                     self.counts[type(error).__name__] += 1
 
     def _submit(self) -> None:
-        """Keep durable bookings, which are made whenever that works again."""
+        """Keep durable bookings, many at first, which are made whenever that works again."""
         while self._is_time():
-            place = next(self.places)
-            booking_id = self.durable.submit(self.book, f"durable-{self.run}-{place}", self.run, place,
-                                             id=f"durable-{self.run}-{place}")  # fmt: skip
-            self.waiting.append(booking_id)
-            self.counts["durable"] += 1
-            time.sleep(0.3)
+            self._keep_one()
+            if self.counts["durable"] > AT_ONCE * 4:
+                time.sleep(0.3)
+
+    def _keep_one(self) -> None:
+        place = next(self.places)
+        booking_id = f"durable-{self.run}-{place}"
+        self.waiting.append(self.durable.submit(self.book, booking_id, self.run, place, id=booking_id))
+        self.counts["durable"] += 1
 
     def _look(self) -> None:
         """Poll the dashboard, collect the metrics, and reload the settings."""

@@ -23,7 +23,7 @@ from booking_resilience.appwrite import CHAT_TABLES, AppwriteChatService, appwri
 from booking_resilience.booking import ChatMessage, ChatRoom, ChatService, Page, iter_messages
 from booking_resilience.testing import AppwriteServer, Fault, virtual_time
 
-QUICK = {"base_delay": 0.01, "attempt_timeout": 0.3}
+QUICK = {"base_delay": 0.01, "attempt_timeout": 10.0, "deadline": 40.0}
 
 
 class Chat:

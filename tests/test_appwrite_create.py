@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import gc
-import json
 import pickle
 import re
 import time
@@ -18,10 +17,8 @@ from appwrite.exception import AppwriteException
 from appwrite.service import Service
 from appwrite.services.databases import Databases
 from appwrite.services.tables_db import TablesDB
-from hypothesis import given
-from hypothesis import strategies as st
 
-from backends import SLOTS, setting
+from backends import setting
 from booking_resilience import (
     BreakerState,
     CircuitOpenError,
@@ -43,13 +40,12 @@ from booking_resilience.appwrite import (
     classify,
     create_row_once,
 )
-from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.rows import row_of
 from booking_resilience.testing import Fault
-from booking_resilience.testing.appwrite_server.schema import make_column
 
-QUICK = {"base_delay": 0.01, "attempt_timeout": 0.3}
+QUICK = {"base_delay": 0.01, "attempt_timeout": 10.0, "deadline": 40.0}
+HANGING = {**QUICK, "attempt_timeout": 1.0}
 SERVICES = pytest.mark.parametrize("service", [TablesDB, Databases])
 UNIQUE = {"once": {"type": "unique", "columns": ["slot"]}}
 
@@ -273,7 +269,8 @@ AMBIGUOUS = [
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 def test_whatever_breaks_around_the_commit_the_caller_is_told_right(embedded, service, fault, times, after_commit):
     """One row or none, as the caller is told: a success for each that was stored, an error for each that was not."""
-    place = Place(embedded, service=service)
+    settings = HANGING if fault(after_commit=True).kind == "hang" else QUICK
+    place = Place(embedded, service=service, retry=appwrite_retry(**settings))
     place.script(*[fault(after_commit=after_commit)] * times)
     if after_commit or times < 3:
         assert place.create().id == "r1"
@@ -528,7 +525,7 @@ def test_an_outer_deadline_holds(embedded):
 
 def test_without_a_deadline_it_works_as_well(embedded):
     """A policy without a deadline keeps no time for anything."""
-    place = Place(embedded, retry=appwrite_retry(**QUICK, deadline=None))
+    place = Place(embedded, retry=appwrite_retry(**{**QUICK, "deadline": None}))
     place.script(Fault.reset(after_commit=True), Fault.reset())
     assert place.create().id == "r1"
 
@@ -844,119 +841,6 @@ def test_the_breaker_for_appwrite():
     assert breaker.snapshot().consecutive_failures == 3
     answered(AppwriteException("x", 408), TimeoutError("x"))
     assert breaker.state is BreakerState.OPEN
-
-
-# What equal content is
-
-
-COLUMNS = {name: facts for name, facts in SLOTS.items() if name not in ("slot", "data")}
-VALUES = {
-    "varchar": st.text(max_size=8),
-    "float": st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**31), 2**31),
-    "integer": st.integers(-(2**31), 2**31 - 1),
-    "datetime": st.datetimes(
-        min_value=datetime.datetime.fromisoformat("1000-01-02"),
-        max_value=datetime.datetime.fromisoformat("9990-01-01"),
-        timezones=st.none() | st.just(datetime.UTC) | st.just(datetime.timezone(datetime.timedelta(hours=-7))),
-    ).map(lambda moment: moment.isoformat()),
-}
-
-
-@given(st.data())
-def test_what_the_server_makes_of_a_value_is_the_same_value(data):
-    """For each type: what is stored is recognised as what was sent, and what was sent otherwise is not."""
-    for name, facts in COLUMNS.items():
-        values = VALUES[facts["type"]]
-        values = st.none() | (st.lists(values, max_size=3) if facts.get("array") else values)
-        sent, other = data.draw(values), data.draw(values)
-        column = make_column(facts["type"], {"key": name, **facts}, "")
-        stored = json.loads(json.dumps(column.stored(sent)))
-        row = Row("r1", {name: stored})
-        assert holds(row, {name: sent})
-        otherwise = json.loads(json.dumps(column.stored(other)))
-        nothing = ([], None)  # are equal
-        if otherwise != stored and not (otherwise in nothing and stored in nothing):
-            assert not holds(row, {name: other})
-
-
-@pytest.mark.parametrize(
-    ("sent", "stored", "same"),
-    [
-        (3, 3.0, True),
-        (3, 3.1, False),
-        (True, 1, False),
-        (1, True, False),
-        ("1", 1, False),
-        (None, None, True),
-        (None, [], True),
-        ([], None, True),
-        (None, "", False),
-        (None, 0, False),
-        ("", None, False),
-        ("2026-11-23T09:00:00Z", "2026-11-23T09:00:00.000+00:00", True),
-        ("2026-11-23", "2026-11-23T00:00:00.000+00:00", True),
-        ("2026-11-23T09:00:00Z", "2026-11-23T09:00:00Z", True),
-        ("2026-11-23T09:00:00+00:00", "2026-11-23T09:00:00Z", False),
-        ("soon", "2026-11-23T00:00:00.000+00:00", None),
-        ("soon", "later", False),
-        ("Mon, 23 Nov 2026 10:00:00 +0100", "2026-11-23T09:00:00.000+00:00", True),
-        ("Mon, 23 Nov 2026 10:00:00 +0100", "2026-11-23T10:00:00.000+00:00", False),
-        ("23 Nov 2026 09:00 GMT", "2026-11-23T09:00:00.000+00:00", True),
-        ("2026-11-23 09:00:00 UTC", "2026-11-23T09:00:00.000+00:00", True),
-        ("2026-11-23 09:00:00 utc", "2026-11-23T09:00:00.000+00:00", True),
-        ("2026-11-23 09:00:00.5Z", "2026-11-23T09:00:00.500+00:00", True),
-        ("2026-11-23 09:00:01 UTC", "2026-11-23T09:00:00.000+00:00", False),
-        ("@1795424400", "2026-11-23T09:00:00.000+00:00", True),
-        ("@1795424400.25", "2026-11-23T09:00:00.250+00:00", True),
-        ("@1795424401", "2026-11-23T09:00:00.000+00:00", False),
-        ("@999999999999999", "2026-11-23T09:00:00.000+00:00", None),
-        ("first monday of december 2026", "2026-12-07T00:00:00.000+00:00", None),
-        ("11/23/2026", "2026-11-23T00:00:00.000+00:00", None),
-        (["soon", "@1795424400"], ["2026-11-23T00:00:00.000+00:00", "2026-11-23T09:00:00.000+00:00"], None),
-        (["soon", "@0"], ["2026-11-23T00:00:00.000+00:00", "2026-11-23T09:00:00.000+00:00"], False),
-        ("doc-1", {"$id": "doc-1", "name": "Ada"}, True),
-        ("doc-1", {"$id": "doc-2", "name": "Ada"}, False),
-        ("doc-1", {"name": "Ada"}, None),
-        ({"$id": "doc-1", "name": "Ada"}, "doc-1", True),
-        ({"name": "Ada"}, "doc-1", None),
-        ({"name": "Ada", "clinic": "c-1"}, {"$id": "doc-1", "name": "Ada"}, None),
-        ({"name": "Ada", "clinic": "c-1"}, {"$id": "doc-1", "name": "Bob"}, False),
-        (["doc-1", "doc-2"], [{"$id": "doc-2"}, {"$id": "doc-1"}], True),
-        (["doc-1", "doc-3"], [{"$id": "doc-2"}, {"$id": "doc-1"}], False),
-        (7, {"$id": "7"}, False),
-        ([1, 2], [1.0, 2.0], True),
-        ((1, 2), [1, 2], True),
-        ([1, 2], [2, 1], False),
-        ([1], 1, False),
-        ({"a": 1}, {"a": 1.0, "$id": "x"}, True),
-        ({"a": 1}, {"a": 2}, False),
-        ({"a": 1}, [1], False),
-        (BreakerState.OPEN, "open", True),
-    ],
-)
-def test_equal_values(sent, stored, same):
-    """Equal are numbers by value, moments by time, null and absent, lists item by item; nothing else."""
-    assert holds(Row("r1", {"c": stored}), {"c": sent}) is same
-
-
-@pytest.mark.parametrize("value", ["doc-1", ["doc-1"], {"$id": "doc-1"}, [{"name": "Ada"}]])
-def test_a_related_row_that_the_answer_leaves_out_cannot_be_compared(value):
-    """The other columns decide; with none, nothing can be said."""
-    row = Row("r1", {"slot": "S"})
-    assert holds(row, {"doctor": value}) is None
-    assert holds(row, {"slot": "S", "doctor": value}) is True
-    assert holds(row, {"slot": "T", "doctor": value}) is False
-
-
-def test_absent_columns_and_those_of_the_system():
-    """What was not sent may hold anything; of the system's fields only the moment of creation is compared."""
-    moment = datetime.datetime(2026, 11, 23, 9, tzinfo=datetime.UTC)
-    row = Row("r1", {"a": 1, "b": 2}, moment)
-    assert holds(row, {"a": 1})
-    assert holds(row, {"a": 1, "c": None})
-    assert not holds(row, {"a": 1, "c": 1})
-    assert holds(row, {"a": 1, "$permissions": ["x"], "$createdAt": "2026-11-23T10:00:00+01:00"})
-    assert not holds(row, {"a": 1, "$createdAt": "2026-11-23T10:00:01+01:00"})
 
 
 @pytest.mark.parametrize("answer", [{"$id": "r1"}, {"$id": "r1", "slot": "S", "$sequence": 7.0, "$createdAt": ""}])

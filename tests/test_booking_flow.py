@@ -19,7 +19,7 @@ from halves import at_once
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NINE = datetime.datetime(2027, 1, 4, 9, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)
-QUICK = {"base_delay": 0.01, "max_delay": 0.03, "attempt_timeout": 0.3}
+QUICK = {"base_delay": 0.01, "max_delay": 0.03, "attempt_timeout": 10.0, "deadline": 40.0}
 
 
 class Desk:

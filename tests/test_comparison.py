@@ -517,6 +517,7 @@ FEATURES = {
         "interlock": "interlock.integrations.tenacity:RetryStrategy",
         "hyx": "hyx.retry:retry",
     },
+    "waits as long as the backend asks (`Retry-After`)": {"nopanic": "nopanic:retry.honor_retry_after"},
     "retry budget": {"nopanic": "nopanic:RetryBudget"},
     "deadline that the code inside can see": {"nopanic": "nopanic:time_remaining"},
     "circuit breaker": {
@@ -531,6 +532,12 @@ FEATURES = {
         "interlock": "interlock:Config.slow_call_rate_threshold",
     },
     "shadow mode": {"interlock": "interlock:State.METRICS_ONLY"},
+    "opened and closed by hand": {
+        "pybreaker": "pybreaker:CircuitBreaker.open",
+        "nopanic": "nopanic:circuit_breaker.force_open",
+        "interlock": "interlock:CircuitBreaker.force_open",
+    },
+    "a breaker for each host or tenant": {"nopanic": "nopanic:keyed", "interlock": "interlock:Registry"},
     "breaker shared by processes": {
         "pybreaker": "pybreaker:CircuitRedisStorage",
         "interlock": "interlock.integrations.redis:RedisStorage",

@@ -3,6 +3,7 @@
 A `python` block runs, in the order of the page and in one namespace. A `text` block right after it is what it prints
 (`...` stands for anything). A block whose first line is `# NAME.py` is a file of that name, to be imported by what
 follows; a test file is run with pytest, and a file with a `text` block after it is a program, which is run by itself.
+A `toml` block that begins so is a file, too.
 `<!-- not run: REASON -->` before a block keeps it from being run, `<!-- needs: MODULE -->` does so where that module
 isn't installed. A page that reads `APPWRITE_ENDPOINT` has an Appwrite server with the table `bookings`. A table after
 `<!-- defaults: NAME -->` is held against the signature of that name.
@@ -38,7 +39,7 @@ README = ROOT / "README.md"
 _FENCE = re.compile(r"^(`{3,}|:{3,})[ ]*(\S*)[^\n]*\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"<!-- not run: .+? -->\s*\Z", re.DOTALL)
 _NEEDS = re.compile(r"<!-- needs: ([\w.]+) -->\s*\Z")
-_FILE = re.compile(r"\A# (\w+\.py)\n")
+_FILE = re.compile(r"\A# (\w+\.(?:py|toml))\n")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 _TABLE = re.compile(r"<!-- defaults: (\S+) -->\s*\n((?:\|.*\n)+)")
@@ -159,6 +160,8 @@ def test_every_snippet_of_a_page_runs_and_prints_what_the_page_says(
     try:
         with virtual_time():
             for block in blocks_of(page):
+                if block.language == "toml" and block.file is not None:
+                    Path(block.file).write_text(block.text, encoding="utf-8")
                 if block.language != "python" or not block.is_run:
                     continue
                 if block.file is not None:
@@ -212,7 +215,7 @@ def run_pytest(files: list[str]) -> None:
 def test_doctests_of_a_module_pass(name: str) -> None:
     """Every example in a docstring prints what it says."""
     if name.endswith("__main__"):
-        pytest.skip("would start")
+        pytest.skip("importing it would start it")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -195,6 +195,25 @@ def test_calls_follow_one_another(bench: Bench) -> None:
         asyncio.run(bench.durable.call("store", failing(0)))
 
 
+def test_what_needs_a_start_says_how_to_start() -> None:
+    """Submitting before the start is a `RuntimeError` that says how to start."""
+    durable = Durable("sqlite:///never-made.db", version="1", pipeline=Pipeline())
+
+    @durable.workflow
+    async def book() -> None: ...
+
+    with pytest.raises(RuntimeError, match="not started: use `with durable:`"):
+        durable.submit(book, id="b1")
+
+
+@pytest.mark.parametrize("database", ["bookings.db", "ann:secret@host", "mysql://ann:secret@host/db"])
+def test_a_database_that_is_no_url_is_shown_as_it_was_given(database: str) -> None:
+    """The error shows what was given, without a password."""
+    shown = database.replace("ann:secret@", "")
+    with pytest.raises(ValueError, match=f"not '{shown}'$"):
+        Durable(database, version="1", pipeline=Pipeline())
+
+
 @pytest.mark.parametrize("content", [b"no database" * 100, None], ids=["text", "other tables"])
 def test_a_foreign_file_is_left_untouched(tmp_path: Path, content: bytes | None) -> None:
     """A file that holds something else is rejected and not changed."""

@@ -33,7 +33,6 @@ from booking_resilience import (
     is_no_evidence,
 )
 from booking_resilience.http import HTTP_RETRY
-from booking_resilience.http.rules import origin_of
 from httpclients import LIBRARIES, QUICK
 from rawserver import RawServer, answer, cut, drip, hang, head_of, reset
 
@@ -496,21 +495,6 @@ def test_requests_takes_its_timeouts_in_every_form():
     assert (limited.connect_timeout, limited._read, limited.total) == (1.0, 2.0, 2.0)
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(ResilientAdapter())
-
-
-@pytest.mark.parametrize(
-    ("parts", "origin"),
-    [
-        (("HTTP", "Example.COM", None), "http://example.com:80"),
-        (("https", "example.com", None), "https://example.com:443"),
-        (("https", "::1", 8443), "https://[::1]:8443"),
-        (("http", "[::1]", 80), "http://[::1]:80"),
-        (("ws", "example.com", None), "ws://example.com"),
-    ],
-)
-def test_an_origin_is_lower_case_with_its_port(parts, origin):
-    """One origin is written in one way."""
-    assert origin_of(*parts) == origin
 
 
 def test_each_module_imports_its_own_client_only():

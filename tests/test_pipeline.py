@@ -464,7 +464,7 @@ class TestSignatures:
                 pipeline.protect("op")(generator)
             with pytest.raises(TypeError, match="awaitable"):
                 pipeline.call("op", later)
-            with pytest.raises(TypeError, match="is not async: it has been carried out"):
+            with pytest.raises(TypeError, match="is not async and has already run"):
                 LOOPS[0].run(lambda pipeline=pipeline: pipeline.call_async("op", Script(1)))
 
     def test_what_is_refused_is_told_in_the_words_of_the_pipeline(self) -> None:
@@ -475,7 +475,7 @@ class TestSignatures:
 
         with pytest.raises(TypeError, match=r"^Pipeline\.call was given .* an awaitable; use Pipeline\.call_async$"):
             Pipeline().call("op", later)
-        said = r"^Pipeline\.call_async was given .* it has been carried out; use Pipeline\.call, in an event"
+        said = r"^Pipeline\.call_async was given .* has already run; use Pipeline\.call, in an event"
         with pytest.raises(TypeError, match=said):
             LOOPS[0].run(lambda: Pipeline().call_async("op", Script(1)))
 

@@ -493,7 +493,7 @@ def test_what_cannot_be_awaited_is_refused(loop: Loop) -> None:
     """A function that gives no awaitable is refused with the name of what to call, at its first call."""
     script = Script(3)
     for policy in (RetryPolicy(retry_on=Exception), RetryPolicy(deadline=None, retry_on=Exception)):
-        with pytest.raises(TypeError, match=r"is not async: it has been carried out; use with_retry$"):
+        with pytest.raises(TypeError, match=r"is not async and has already run; use with_retry$"):
             loop.run(lambda policy=policy: with_retry_async(script, policy=policy))
     assert script.calls == 2
 

@@ -269,10 +269,10 @@ def loop(request: pytest.FixtureRequest) -> Loop:
 
 
 def test_a_synchronous_function_in_call_async_is_said_to_have_run(loop: Loop) -> None:
-    """The error of a function of the wrong colour says that it has been carried out."""
+    """The error of a plain function in place of a coroutine function says that it has already run."""
     calls: list[int] = []
     for pipeline in (Pipeline(), Pipeline(breaker=CircuitBreaker("b"))):
-        with pytest.raises(TypeError, match="it has been carried out"):
+        with pytest.raises(TypeError, match="has already run"):
             loop.run(lambda pipeline=pipeline: pipeline.call_async("op", calls.append, 1))
     assert calls == [1, 1]
 

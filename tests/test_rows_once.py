@@ -23,12 +23,8 @@ from booking_resilience import (
     DeadlineExceededError,
     ErrorMonitor,
     Pipeline,
-    TransientError,
     attempts_of,
     deadline,
-    is_backend_failure,
-    is_transient,
-    with_retry,
 )
 from booking_resilience.appwrite import (
     SLOT_TABLE,
@@ -41,7 +37,6 @@ from booking_resilience.appwrite import (
     appwrite_breaker,
     appwrite_retry,
     chat_rows,
-    classify,
     outcome_unknown,
     time_slots,
 )
@@ -484,47 +479,3 @@ class TestChatRows:
         assert [room.id, *(message.id for message in sent)] == [row.row_id for row in rows]
         assert [item.id for item in chat.list_messages(room.id, newest_first=False).items] == [item.id for item in sent]
         assert len(embedded.rows("chat_messages")) == 2
-
-
-class TestOutcome:
-    """`outcome_unknown` of errors that no `*_once` function raised."""
-
-    def test_by_the_error_itself(self):
-        """No answer or a passing failure is open; what was refused, or never left, or asks to slow down, isn't."""
-        for error in (TimeoutError(), ConnectionResetError(), AppwriteException("no", 500, "general_unknown"),
-                      AppwriteException("no", 408, "database_timeout"), TransientError()):  # fmt: skip
-            assert outcome_unknown(error)
-            assert outcome_unknown(ExceptionGroup("both", [ValueError(), error]))
-        for error in (ValueError(), ConnectionRefusedError(), CircuitOpenError("b"), DeadlineExceededError(),
-                      AppwriteException("no", 429, "general_rate_limit_exceeded"), AppwriteException("no", 400, "x"),
-                      RowConflictError("r", None), SlotTakenError("t", NINE)):  # fmt: skip
-            assert not outcome_unknown(error)
-        with pytest.raises(TypeError):
-            outcome_unknown(None)
-
-    def test_by_the_attempts_before(self):
-        """A clean refusal that came after an ambiguous attempt carries its doubt."""
-        errors = [ConnectionResetError(), AppwriteException("no", 401, "user_unauthorized")]
-
-        def call():
-            raise errors.pop(0)
-
-        with pytest.raises(AppwriteException) as caught:
-            with_retry(call, policy=appwrite_retry(base_delay=0))
-        assert outcome_unknown(caught.value)
-
-    def test_conflicts_are_values(self):
-        """The conflicts are 409s, no failures, keep their facts when pickled, and the very ID that was given."""
-        marked = Marked("r1")
-        error = RowConflictError(marked, Row("r1", {"a": 1}))
-        assert error.row_id is marked
-        for made in (error, RowConflictError("r", None), SlotTakenError("t", NINE)):
-            assert isinstance(made, AppwriteException)
-            assert made.code == 409
-            assert not is_transient(made)
-            assert not classify(made).transient
-            assert not is_backend_failure(made)
-            again = pickle.loads(pickle.dumps(made))
-            assert type(again) is type(made)
-            assert str(again) == str(made)
-            assert {**vars(again)} == {**vars(made)}

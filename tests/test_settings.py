@@ -95,6 +95,11 @@ def test_a_file_names_pipelines_breakers_and_monitors(file):
     assert repr(settings) == f"<Settings from {file}: 1 breakers, 1 monitors, 0 limits, 0 rates, 1 pipelines>"
 
 
+def test_settings_can_be_made_without_load(file):
+    """`Settings(source)` is the same as `Settings.load(source)`."""
+    assert Settings(file).pipeline("appwrite").retry.max_attempts == 5
+
+
 def test_a_path_may_be_a_string_and_a_mapping_does_as_well(file):
     """A path, its string and a mapping with the same content mean the same."""
     assert Settings.load(str(file)).pipeline("appwrite").retry.max_attempts == 5

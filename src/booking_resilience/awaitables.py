@@ -50,7 +50,7 @@ def not_awaitable(fn: object, called: str, instead: str) -> TypeError:
     """Return the error of a function that should have returned an awaitable, and has been called by now."""
     if is_generator_function(fn):
         return TypeError(f"{called} was given the generator function {fn!r}, whose body runs after it returned")
-    return TypeError(f"{called} was given {fn!r}, which is not async: it has been carried out; use {instead}")
+    return TypeError(f"{called} was given {fn!r}, which is not async and has already run; use {instead}")
 
 
 def refuse_uncallable(fn: object) -> None:

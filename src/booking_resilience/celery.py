@@ -47,7 +47,7 @@ def resilient_task(
     A try that fails is retried by `task.retry(countdown=…)` as the policy says; the policy's deadline bounds one try.
     A refusal by a breaker, this one or another that the function meets, is no attempt: the task waits for the refusal's
     `retry_after`, or `base_delay`, doubling up to `max_delay`, where there is none. Run eagerly or called directly,
-    nothing waits: a refusal comes out.
+    a task doesn't wait: the rejection comes out.
 
     Args:
         app: The Celery application.

@@ -218,7 +218,7 @@ class Pipeline:
         """
         attempt, instead = self._attempt(is_async=is_async), f"{called}_async"
         if is_async:
-            there = f"{called}, in an event loop by `asyncio.to_thread`"
+            there = f"{called}, in an event loop with `asyncio.to_thread`"
             driver: Callable[..., Any] = drive_async(plan, attempt, instead, there, applies=True)
         else:
             driver = drive(plan, attempt, called, instead, applies=True)

@@ -33,16 +33,16 @@ def targets() -> dict[str, Callable[[], None]]:
 
 def main() -> int:
     """Run the targets; return 0 if none failed in the time, else 1."""
-    known = targets()
+    settings.register_profile(
+        "fuzz", deadline=None, database=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck)
+    )
+    settings.load_profile("fuzz")
+    known = targets()  # which take the settings that are in force when they are loaded
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default 10)")
     parser.add_argument("--target", choices=known, help="only this one")
     options = parser.parse_args()
     chosen = {name: known[name] for name in ([options.target] if options.target else known)}
-    settings.register_profile(
-        "fuzz", deadline=None, database=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck)
-    )
-    settings.load_profile("fuzz")
     seconds, turns = Counter[str](), Counter[str]()
     end = time.monotonic() + options.minutes * 60
     while time.monotonic() < end:

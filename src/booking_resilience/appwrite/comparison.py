@@ -56,7 +56,7 @@ def _may_name_rows(value: Any) -> bool:
 def _is_same(sent: Any, stored: Any) -> bool | None:
     if isinstance(sent, enum.Enum):
         sent = sent.value
-    if sent is None or stored is None or sent == []:
+    if sent is None or stored is None:
         return sent in _NOTHING and stored in _NOTHING
     if isinstance(sent, bool) or isinstance(stored, bool):
         return sent is stored

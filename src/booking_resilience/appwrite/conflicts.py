@@ -44,7 +44,7 @@ class SlotTakenError(AppwriteException):
     Its `code` is 409. It can be pickled.
 
     Args:
-        resource_id: Whose time it is, a therapist's say.
+        resource_id: Whose time it is: the ID of a therapist, for example.
         start: When the step begins that is taken.
     """
 

@@ -37,7 +37,7 @@ def delete_row_once(
     """Delete a row, and tell whether this call did it.
 
     Of many callers one gets True, as long as no answer is lost. Where the server has no transactions, several may
-    be. The commit has what is left of the deadline, `attempt_timeout` bounds the other requests.
+    get it. The commit has what is left of the deadline, `attempt_timeout` bounds the other requests.
 
     Args:
         tables: The SDK's `TablesDB`, or the older `Databases`, of a synchronous client.

@@ -79,7 +79,7 @@ def time_slots(
     Args:
         database_id: The database's ID.
         table_id: The ID of the table of slots; `SLOT_TABLE` describes it.
-        resource_id: Whose time it is, a therapist's ID say; 64 characters at most, as that table has it.
+        resource_id: Whose time it is, such as a therapist's ID; 64 characters at most, as that table has it.
         holder: Whom the time is for, the booking's ID.
         start: When it begins, aware.
         end: When it ends, aware; after `start`. The step that begins then is not touched.

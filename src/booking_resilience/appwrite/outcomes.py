@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import Final
 
+from booking_resilience.checks import is_a
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.retry import attempts_of
 from booking_resilience.verdicts import classify, is_no_evidence, leaves
@@ -19,10 +20,10 @@ _KEY: Final = "__booking_resilience_open__"
 def outcome_unknown(error: BaseException) -> bool:
     """Tell whether a write may have been carried out although this error came out of it.
 
-    True for a transient error of a request that may have arrived, but for a 429 and its kin; for any error of an
-    operation one of whose attempts ended so; and for what a `*_once` function couldn't settle. An error of such a
-    function is false once a reading found that nothing was stored, unless an attempt got no answer at all: such writes
-    have been carried out later. The same call again, with the same ID, finds out.
+    True for a transient error of a request that may have arrived, other than a request to slow down (a 429, say);
+    for any error of an operation one of whose attempts ended so; and for what a `*_once` function couldn't settle. An
+    error of such a function is false once a reading found that nothing was stored, unless an attempt got no answer at
+    all: such writes have been carried out later. The same call again, with the same ID, finds out.
 
     Raises:
         TypeError: If `error` isn't an exception.
@@ -30,7 +31,7 @@ def outcome_unknown(error: BaseException) -> bool:
     >>> outcome_unknown(TimeoutError()), outcome_unknown(ConnectionRefusedError())
     (True, False)
     """
-    if not isinstance(error, BaseException):
+    if not is_a(error, BaseException):
         raise TypeError(f"error must be an exception, not {error!r}")
     return any(map(_is_open, leaves(error)))
 
@@ -57,7 +58,7 @@ def _told(error: BaseException) -> bool | None:
 
 
 def _says_open(error: BaseException) -> bool:
-    if isinstance(error, DeadlineExceededError):
+    if is_a(error, DeadlineExceededError):
         return bool(attempts_of(error))  # one was cut off; without any, nothing was sent
     verdict = classify(error)
     return verdict.transient and verdict.sent != "no" and not is_no_evidence(error)

@@ -112,4 +112,4 @@ def refuse(fn: object, result: object) -> None:
 
 def not_awaitable(fn: object) -> TypeError:
     """Return the error of a function that should have given an awaitable."""
-    return awaitables.not_awaitable(fn, "CircuitBreaker.call_async", "call, in an event loop by `asyncio.to_thread`")
+    return awaitables.not_awaitable(fn, "CircuitBreaker.call_async", "call, in an event loop with `asyncio.to_thread`")

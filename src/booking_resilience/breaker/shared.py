@@ -95,7 +95,9 @@ class RedisBreaker:
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """
         if not self._closed:
-            self._agent.wait(_close([self]))
+            end = time.monotonic() + FAREWELL
+            _close([self], end)
+            self._agent.wait(end)
 
     def __repr__(self) -> str:
         return f"<RedisBreaker {self._agent.place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
@@ -131,8 +133,8 @@ def host_identity() -> str:
         return platform.node()
 
 
-def _close(owners: list[RedisBreaker]) -> float:
-    """Have them tell what was asked for by hand, and free what they hold; return when the second for that is over."""
+def _close(owners: list[RedisBreaker], end: float) -> None:
+    """Have them tell what was asked for by hand, and free what they hold, until that moment at most."""
     with REGISTRY:
         links = [link for owner in owners for link in owner._agent.links if link.owner is owner]
         for owner in owners:
@@ -140,14 +142,16 @@ def _close(owners: list[RedisBreaker]) -> float:
         for link in links:
             link.is_open = False
             link.contact.signal.wake()
-    end = time.monotonic() + FAREWELL
     try:
         while not all(link.is_told for link in links) and time.monotonic() < end:
             time.sleep(0.002)
     finally:
         for owner in owners:
             owner._agent.leave(owner)
-    return end
+
+
+def _at_exit() -> None:
+    _close([owner for agent in list(AGENTS.values()) for owner in agent.owners], time.monotonic() + FAREWELL)
 
 
 def _for_each_agent(act: Callable[[Agent], object]) -> None:
@@ -161,7 +165,7 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=lambda: _for_each_agent(lambda agent: agent.gate.after_fork()),
         after_in_child=lambda: _for_each_agent(Agent.reborn),
     )
-atexit.register(lambda: _close([owner for agent in list(AGENTS.values()) for owner in agent.owners]))
+atexit.register(_at_exit)
 
 
 def __dir__() -> list[str]:

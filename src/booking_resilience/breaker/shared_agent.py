@@ -101,9 +101,7 @@ class Agent:
                 time.sleep(RETRY_EVERY)
 
     def _serve(self, connection: Connection) -> None:
-        """Talk until there is nobody left to talk for; a Redis that loses the script is taken for a new one."""
-        _send(connection, [("SCRIPT", "LOAD", SCRIPT)])
-        connection.read_response()
+        """Talk until there is nobody left to talk for."""
         next_read = 0.0
         while not self._is_over():
             now = time.monotonic()
@@ -125,8 +123,10 @@ class Agent:
                 link.is_due = False
                 messages = messages or [Message("read", now)]
             batch += [(link, message) for message in messages]
-        _send(connection, [self._call(link, message, now) for link, message in batch])
-        answers = [_answer(connection) for _ in batch]
+        calls = [self._call(link, message, now) for link, message in batch]
+        answers = _ask(connection, calls)
+        if any(type(answer).__name__ == "NoScriptError" for answer in answers):  # it's new here, or was flushed
+            answers = _ask(connection, [("SCRIPT", "LOAD", SCRIPT), *calls])[1:]
         refused: dict[Link, Exception] = {}
         for (link, message), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
@@ -271,3 +271,9 @@ def _answer(connection: Connection) -> Any:
         return connection.read_response()
     except importlib.import_module("redis").ResponseError as error:
         return error
+
+
+def _ask(connection: Connection, commands: Sequence[tuple[str, ...]]) -> list[Any]:
+    """Return the answers to the commands, errors among them."""
+    _send(connection, commands)
+    return [_answer(connection) for _ in commands]

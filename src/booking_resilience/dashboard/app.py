@@ -99,7 +99,8 @@ class Dashboard:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         visitor = await visitor_of(scope, self._authorize)
         if visitor is None:
-            return _json({"message": "not allowed"}, 403)
+            why = "not allowed" if self._authorize else "without authorize the dashboard answers only its own machine"
+            return _json({"message": why}, 403)
         inner = _own_scope(scope, visitor)
         slashed = _slashed(scope) if inner["path"] == "/" else None
         if slashed is not None:

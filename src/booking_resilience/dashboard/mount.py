@@ -103,5 +103,5 @@ def _load(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        text = f"the dashboard needs {error.name}; install the extra: pip install 'booking-resilience[dashboard]'"
+        text = f"the dashboard needs {error.name}: install the extra, booking-resilience[dashboard]"
         raise ImportError(text, name=error.name) from error

@@ -214,7 +214,7 @@ class Asked:
     def _started(self) -> Crew:
         crew = self._crew
         if crew is None:
-            raise RuntimeError("this Durable is not started")
+            raise RuntimeError("this Durable is not started: use `with durable:`, or call durable.start() first")
         return crew
 
     def _status(self, id: str) -> str:

@@ -200,7 +200,7 @@ class Durable(Asked):
         return await run.call(operation, through(self._pipeline, operation, fn, args, kwargs))
 
     async def call_once(self, fn: Callable[..., Any], /, *args: Any, operation: str, **kwargs: Any) -> Any:
-        """Do the same as `call` for a function that calls through a pipeline itself: every `*_once`, of either colour.
+        """Do the same as `call` for a function that calls through a pipeline itself: every `*_once`, sync or async.
 
         It is called with `operation` and with this Durable's pipeline, and isn't wrapped in it.
         """
@@ -214,5 +214,5 @@ class Durable(Asked):
         check_type("fn", fn, callable(fn), "a function")
         run = current.get()
         if run is None or run.crew.workflows is not self._workflows:
-            raise RuntimeError(f"{operation} can only be called in a workflow of this Durable")
+            raise RuntimeError(f"{operation} can only be called in a workflow that durable.submit started")
         return run

@@ -29,9 +29,10 @@ def resilient(
 ) -> aiohttp.ClientMiddlewareType:
     """Return a middleware that retries what may be repeated, through a breaker for each origin, within the deadline.
 
-    GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if it
-    never left, or carries an `Idempotency-Key`. A body that isn't in memory is sent once. When it gives up on a status,
-    that response comes out; on an exception, that exception; a breaker's refusal is `CircuitOpenError`.
+    GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if the
+    request never left, or carries an `Idempotency-Key`. A body that isn't in memory is sent once.
+    When it gives up, it returns the last response or raises the last attempt's exception; a breaker's rejection is
+    `CircuitOpenError`.
 
     Args:
         retry: When to send again; a status of 400 or more is asked about as an error with that `response`.

@@ -67,9 +67,10 @@ class _Transport:
 class SyncTransport(_Transport):
     """A transport that retries what may be repeated, through a breaker for each origin, within the caller's deadline.
 
-    GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if it
-    never left, or carries an `Idempotency-Key`. Bodies that can be read only once are sent once. When it gives up on a
-    status, that response comes out; on an exception, that exception; a breaker's refusal is `CircuitOpenError`.
+    GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if the
+    request never left, or carries an `Idempotency-Key`. Bodies that can be read only once are sent once.
+    When it gives up, it returns the last response or raises the last attempt's exception; a breaker's rejection is
+    `CircuitOpenError`.
 
     Args:
         inner: The transport that sends; None for the library's `HTTPTransport`.
@@ -104,7 +105,7 @@ class SyncTransport(_Transport):
 
 
 class AsyncTransport(_Transport):
-    """Does the same as `ResilientTransport` for an asynchronous client; each attempt is cut off at its end."""
+    """Does the same as `ResilientTransport` for an asynchronous client; each attempt is cut off at its deadline."""
 
     kind = "AsyncHTTPTransport"
 

@@ -46,7 +46,7 @@ def check_journal(journal: Any) -> None:
     for name in ("append", "read", "close"):
         method = getattr(journal, name, None)
         is_right = callable(method) and not isinstance(journal, type) and not is_coroutine_function(method)
-        check_type("journal", journal, is_right, f"a journal, whose {name} is a plain function")
+        check_type("journal", journal, is_right, f"a journal like SQLiteJournal(path), whose {name} isn't async")
 
 
 class Page(NamedTuple):

@@ -37,8 +37,8 @@ class Fallback:
     """What a pipeline returns where its operation failed: `Pipeline(fallback=Fallback([]))`.
 
     Args:
-        value: The answer; or a function of the error that gives it, in a pipeline's asynchronous calls of either
-            colour. If the function fails, its error comes out, with the operation's as its `__cause__`.
+        value: The answer; or a function of the error that gives it; in asynchronous calls it may be a
+            coroutine function. If the function fails, its error comes out, with the operation's as its `__cause__`.
         on: Which errors it stands in for: exception types, or a function of the error. By default `is_outage`.
 
     Raises:

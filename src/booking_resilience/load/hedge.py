@@ -54,8 +54,8 @@ class Hedge:
     """Makes a second call where the first is slow, and takes whichever succeeds first: `Pipeline(hedge=Hedge(...))`.
 
     Only for calls that may be made twice: reads. The slower call is cancelled; a synchronous one is abandoned in its
-    daemon thread (at most 32, with as many nothing is hedged). A synchronous call costs a thread. Through a pipeline
-    with limits the second call takes a place and a turn of its own, without waiting, or isn't made.
+    daemon thread (while 32 of those still run, nothing is hedged). A synchronous call costs a thread. Through a
+    pipeline with limits the second call is made only if a place and a turn are free at once.
 
     Args:
         idempotent: Must be True: you say that making the call twice does no harm.
@@ -92,7 +92,7 @@ class Hedge:
         percentile: float = 95.0,
         max_extra: float = 0.05,
     ) -> None:
-        check("idempotent", idempotent, idempotent is True, "True: a hedged call may be made twice")
+        check("idempotent", idempotent, idempotent is True, "True, as a hedged call may be made twice")
         check_number("delay", delay, or_none=True)
         check_number("percentile", percentile)
         check("percentile", percentile, percentile <= 100, "a number from 0 to 100")

@@ -87,7 +87,7 @@ class Limit(abc.ABC):
         try:
             awaitable = fn(*args, **kwargs)
             if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
-                raise TypeError(f"call_async was given {fn!r}, which is not async; it has been carried out")
+                raise TypeError(f"call_async was given {fn!r}, which is not async and has already run; use call")
             result = await awaitable
         except BaseException as error:
             self._end(place, error)

@@ -30,8 +30,8 @@ _PLAIN = frozenset({ConnectionError, ConnectionResetError, ConnectionRefusedErro
 class RetryPolicy:
     """How often to try, how long to wait in between, and when to give up. Durations are seconds.
 
-    The delay after attempt n is `min(base_delay * multiplier ** (n - 1), max_delay)`, drawn evenly from `jitter` of
-    it to either side and never above `max_delay`.
+    The delay after attempt n is `min(base_delay * multiplier ** (n - 1), max_delay)`, made longer or shorter at
+    random by up to `jitter` of it, and never above `max_delay`.
 
     Attributes:
         max_attempts: Attempts at most, the first call included; 1 or more.

@@ -20,7 +20,7 @@ else:
 
 
 class Settings:
-    """Pipelines and their parts as their settings have them; made by `Settings.load`.
+    """Pipelines and their parts, made from a file, a mapping or the environment by `Settings.load`.
 
     The tables are `[pipelines.NAME]`, `[breakers.NAME]`, `[monitors.NAME]`, `[limits.NAME]` and `[rates.NAME]`; their
     keys are the arguments of `Pipeline`, `CircuitBreaker`, `ErrorMonitor`, `RateLimit`, and of `ConcurrencyLimit` where
@@ -34,8 +34,8 @@ class Settings:
     5
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source, self._lock = source, new_lock()
+    def __init__(self, source: SourceLike) -> None:
+        self._source, self._lock = Source(source), new_lock()
         self._objects: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self._tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         self.reload()
@@ -54,7 +54,7 @@ class Settings:
             TypeError: If the source is neither a path nor a mapping.
             ValueError: If something is unknown or absurd; the text says where.
         """
-        return cls(Source(source))
+        return cls(source)
 
     def pipeline(self, name: str) -> Pipeline:
         """Return the pipeline of that name, always the same object.

@@ -82,7 +82,7 @@ class Telemetry:
         return measured
 
     def on_event(self, event: RetryEvent) -> None:
-        """Count a retry, as the `on_event=` of `with_retry` and its kin. A measured pipeline does that by itself."""
+        """Count a retry, as the `on_event=` of `with_retry` and the like. A measured pipeline does that by itself."""
         operation, kind = self._operations(event.operation), self._type_of(event.error)
         if event.outcome == "retrying":
             self._retries.add(1, {OPERATION: operation, "error.type": kind})

@@ -198,7 +198,7 @@ class Faults:
         check_type("faults", faults, isinstance(faults, Iterable), "a list of faults")
         listed = deque(faults)
         for item in listed:
-            check_type("faults", item, item is None or isinstance(item, Fault), "a Fault or None")
+            check_type("each of faults", item, item is None or isinstance(item, Fault), "a Fault or None")
         with self._lock:
             self._scripts.append(_Script(listed, None if method is None else method.upper(), path))
 

@@ -31,7 +31,7 @@ class Verdict:
         type: The server's own name for it: Appwrite's type, the name of a gRPC code, a SQLSTATE, an AWS error code,
             the first word of Redis' answer; else None.
         retry_after: Seconds to wait before the next attempt, as the error or the answer's headers ask, infinity
-            included; None if they ask for nothing sane.
+            included; None if they name no usable time.
     """
 
     transient: bool

@@ -59,7 +59,7 @@ def header(headers: object, name: str) -> object:
 
 
 def wait_in(headers: object, status: int | None, of_appwrite: bool = False) -> float | None:
-    """Return the seconds to wait that an answer's headers ask for; None if they ask for nothing sane.
+    """Return the seconds to wait that an answer's headers ask for; None if they name no usable time.
 
     `Retry-After` (RFC 9110, 10.2.3) counts with any failure; `X-RateLimit-Reset` of Appwrite, Unix seconds, comes with
     successes, too, so it counts with a 429 only.
