@@ -193,8 +193,9 @@ def test_a_direct_call_is_made_once():
 def test_settings_that_make_no_sense_are_refused():
     """Wrong settings are refused when the task is made."""
     app = celery.Celery("bookings", set_as_current=False)
-    with pytest.raises(TypeError, match="max_retries"):
-        resilient_task(app, max_retries=3)
+    for option in ("max_retries", "autoretry_for"):
+        with pytest.raises(TypeError, match=option):
+            resilient_task(app, **{option: 3})
     with pytest.raises(TypeError, match="retry must be a RetryPolicy"):
         resilient_task(app, retry=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_open_wait"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from booking_resilience import CircuitBreaker, Pipeline, classify
 from booking_resilience.appwrite import Row
 from booking_resilience.durable import CallError, Durable, DurableStoreError, GaveUpError
-from booking_resilience.durable.databases import url_of
+from booking_resilience.durable.databases import connect_file, url_of
 from booking_resilience.durable.schedule import Schedule, Setback, refusal_of
 from booking_resilience.durable.values import decode, encode, is_same
 
@@ -70,6 +72,7 @@ def test_a_pause_keeps_its_bounds(setbacks: int, draw: float, asked: float, is_f
         (3, 0.0, 0.0, True, 2.0),
         (3, 0.0, 3.0, True, 3.0),
         (3, 0.0, 10.0, False, 10.0),
+        (3, 0.0, 12.0, True, 12.0),
         (1, 0.0, 86_400.0, False, 86_400.0),
         (1, 0.0, 86_401.0, False, float("inf")),
     ],
@@ -85,6 +88,13 @@ def test_a_pause_doubles_unless_something_bounds_it(
 def test_without_a_base_delay_there_is_a_short_pause_all_the_same() -> None:
     """With a `base_delay` of 0, 50 ms pass before the next try."""
     assert Schedule(0.0, 50.0, 100.0).pause(9, 0.0, Setback(True, True, 0.0, False)) == 0.05
+
+
+def test_a_pause_may_end_with_the_time_to_give_up() -> None:
+    """A pause that ends `give_up_after` seconds after the first try is begun, a longer one isn't."""
+    schedule = Schedule(2.0, 50.0, 100.0)
+    assert not schedule.is_too_late(1100.0, 1000.0)
+    assert schedule.is_too_late(1100.5, 1000.0)
 
 
 def test_a_shadow_breaker_is_not_waited_for() -> None:
@@ -114,3 +124,10 @@ def test_a_file_is_known_by_its_absolute_path() -> None:
     """A process that changes its folder later stays with its file; PostgreSQL is reached by psycopg."""
     assert url_of("sqlite:///x.sqlite").database == str(Path("x.sqlite").absolute())
     assert url_of("postgres://user:secret@host/name").drivername == "postgresql+psycopg"
+
+
+def test_an_old_sqlite_tells_the_time_as_dbos_asks_for_it(tmp_path: Path) -> None:
+    """DBOS asks any SQLite for parts of seconds from Python 3.12 on, which it tells from 3.42 on only."""
+    with contextlib.closing(connect_file(tmp_path / "x", mode="rwc")) as connection:
+        [(seconds,)] = connection.execute("SELECT unixepoch('subsec')")
+    assert abs(seconds - time.time()) < 600

@@ -56,16 +56,18 @@ def resilient_task(
         monitor: Gets a record of each task that failed for good or recovered; its operation is the task's name. Or
             None.
         max_open_wait: Seconds that a task waits for open breakers, all waits together; 0 or more.
-        options: What `app.task` takes; `max_retries` is the policy's to say.
+        options: What `app.task` takes; `max_retries` and `autoretry_for` are the policy's to say.
 
     Raises:
-        TypeError: If a setting is of the wrong type, `max_retries` is given, or the function is an `async def`.
+        TypeError: If a setting is of the wrong type, `max_retries` or `autoretry_for` is given, or the function is an
+            `async def`.
         ValueError: If a setting is out of its range, or the policy has `retry_on_result`.
     """
     Pipeline(retry=retry, breaker=breaker, monitor=monitor)  # which checks them
     check_number("max_open_wait", max_open_wait)
-    if "max_retries" in options:
-        raise TypeError("max_retries can't be given: the policy's max_attempts says how often a task is tried")
+    for name in ("max_retries", "autoretry_for"):
+        if name in options:
+            raise TypeError(f"{name} can't be given: the policy says what is tried again, and how often")
     if retry.retry_on_result is not None:
         raise ValueError("retry must be a policy without retry_on_result: the results of tasks aren't judged")
     is_bound = options.pop("bind", False)

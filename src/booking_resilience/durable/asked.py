@@ -84,13 +84,16 @@ class Asked:
         written = [encode("args", args), {key: encode(key, value) for key, value in kwargs.items()}]
         crew = self._started()
 
-        def keep() -> tuple[str, str]:
+        def keep() -> tuple[str, str] | None:
             crew.store.probe()
             crew.engine.enqueue(id, name, json.dumps(written))
             return crew.engine.arguments(id)
 
-        kept_name, kept = in_thread(keep, WITHIN)
-        if kept_name == name and is_same(_bound(signature, json.loads(kept)), _bound(signature, written)):
+        kept = in_thread(keep, WITHIN)
+        if kept is None:  # it has ended and been removed
+            return id
+        kept_name, arguments = kept
+        if kept_name == name and is_same(_bound(signature, json.loads(arguments)), _bound(signature, written)):
             return id
         differs = "other arguments" if kept_name == name else f"another function, {kept_name}"
         raise ValueError(f"id must be new: there is a workflow {id!r} with {differs}")

@@ -62,6 +62,8 @@ def connect_file(path: Path, *, mode: str = "rw", timeout: float = PATIENCE) -> 
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=False, cached_statements=_STATEMENTS)
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    if sqlite3.sqlite_version_info < (3, 42):  # which DBOS takes for granted from Python 3.12 on
+        connection.create_function("unixepoch", 1, lambda _: round(time.time(), 3))
     return connection
 
 

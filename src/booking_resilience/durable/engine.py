@@ -126,11 +126,10 @@ class Engine:
         for some in _chunks(ids):
             self._api.delete_workflows(some)
 
-    def arguments(self, id: str) -> tuple[str, str]:
-        """Return the name of a workflow's function and the arguments as JSON."""
-        [found] = self._api.list_workflows(workflow_ids=[id])
-        _, name, arguments = found.input["args"]
-        return name, arguments
+    def arguments(self, id: str) -> tuple[str, str] | None:
+        """Return the name of a workflow's function and the arguments as JSON; None if it has been removed."""
+        found = self._api.list_workflows(workflow_ids=[id])
+        return (found[0].input["args"][1], found[0].input["args"][2]) if found else None
 
     def outcome(self, id: str) -> Any:
         """Return the outcome of a workflow that has ended; None if DBOS, or somebody through it, ended it."""

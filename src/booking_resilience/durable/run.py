@@ -246,7 +246,7 @@ class Run:
         if setback.is_try or progress.error is None:
             progress.error = shown(error)
         next_try = time.time() + schedule.pause(progress.setbacks, random.random(), setback)
-        if next_try > progress.since + schedule.give_up_after:
+        if schedule.is_too_late(next_try, progress.since):
             self._original = error
             return gave_up(progress.operation, progress.attempts, progress.error)
         progress.next_try = next_try

@@ -51,6 +51,10 @@ class Schedule:
         low = max(least, planned * (1 - JITTER))
         return low + (planned * (1 + JITTER) - low) * draw
 
+    def is_too_late(self, next_try: float, first_try: float) -> bool:
+        """Tell whether it's given up instead of tried again at that moment."""
+        return next_try > first_try + self.give_up_after
+
 
 def refusal_of(pipeline: Pipeline) -> CircuitOpenError | None:
     """Return the error with which the pipeline's breaker would reject a call now; None if it must be asked."""

@@ -47,7 +47,7 @@ class Watch:
             try:
                 self._look()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next look may find all well
-                if not is_troubled:
+                if not is_troubled and not self._end.is_set():
                     logger.warning("durable workflows: the database is in trouble: %s", error)
                 is_troubled = True
             else:
