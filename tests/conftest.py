@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,27 +33,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def pytest_xdist_auto_num_workers() -> int:
     """Have one worker more than there are processors: many tests wait for a process, a server or a clock."""
     return (os.cpu_count() or 1) + 1
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Have coverage watch the processes that run the tests alone: what they start would take twice its time."""
-    if config.getoption("dist", "no") == "no":  # else the processes that run the tests are yet to be started
-        for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
-            del os.environ[name]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Keep coverage's tracer out of tests that try very many cases: with it they take twice the time."""
-    tracer = sys.gettrace()
-    is_property = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
-    if tracer is None or not (is_property or item.get_closest_marker("unwatched")):
-        return (yield)
-    sys.settrace(None)
-    try:
-        return (yield)
-    finally:
-        sys.settrace(tracer)
 
 
 @pytest.fixture(scope="session")

@@ -471,7 +471,6 @@ def test_the_operation_is_named_after_the_function(virtual_clock: VirtualClock) 
     assert monitor.recent()[0].operation.endswith("remind")
 
 
-@pytest.mark.unwatched
 def test_memory_stays_flat() -> None:
     """A batch of many trivial items holds no more memory at the end than early on."""
 
@@ -491,7 +490,6 @@ def test_memory_stays_flat() -> None:
     assert late - early < 50_000
 
 
-@pytest.mark.unwatched
 def test_no_reference_cycles() -> None:
     """Nothing lives on after a batch that failed, broke off or was left."""
 

@@ -500,7 +500,6 @@ def test_plain_functions_fail_their_items(loop: Loop) -> None:
     assert isinstance(result.outcomes[0].error, TypeError)
 
 
-@pytest.mark.unwatched
 def test_memory_stays_flat(loop: Loop) -> None:
     """A batch of many trivial items holds no more memory at the end than early on."""
     early = late = 0
@@ -523,7 +522,6 @@ def test_memory_stays_flat(loop: Loop) -> None:
     assert late - early < 50_000
 
 
-@pytest.mark.unwatched
 def test_no_reference_cycles() -> None:
     """Nothing lives on after a batch that failed or broke off."""
 

@@ -960,7 +960,6 @@ def test_annotations_can_be_read_at_runtime() -> None:
                     get_type_hints(function)
 
 
-@pytest.mark.unwatched
 def test_one_breaker_takes_at_most_500_bytes() -> None:
     """Measured over 2,000 of them."""
     gc.collect()

@@ -91,7 +91,6 @@ def test_a_backlog_that_fits_loses_nothing(breaker: CircuitBreaker, caplog: pyte
     assert not caplog.records
 
 
-@pytest.mark.unwatched
 def test_a_deep_backlog_costs_no_more_than_a_full_one(breaker: CircuitBreaker) -> None:
     """Ten times as many transitions take about ten times as long: each costs the same however many came before."""
     listener, times = SlowListener(breaker), []

@@ -14,7 +14,6 @@ from explorer import TICK, Explorer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.unwatched
 CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
 COMMANDS: dict[str, tuple[Callable[[float, int], Any], ...]] = {
     "none": (),

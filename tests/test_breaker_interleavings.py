@@ -60,7 +60,6 @@ class Caller:
         self.permit, self.is_trial = None, False
 
 
-@pytest.mark.unwatched
 @pytest.mark.parametrize("trial_calls", [1, 2])
 @pytest.mark.parametrize("begin", [CLOSED, OPEN])
 @pytest.mark.parametrize(

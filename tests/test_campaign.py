@@ -198,7 +198,6 @@ class Script:
 
 
 @pytest.mark.timeout(180 + 5 * SCRIPTS)
-@pytest.mark.unwatched
 def test_no_booking_is_lost_or_doubled_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under every script: lost 0, duplicated 0, every failure told with its message, and none definite yet stored."""
     monkeypatch.syspath_prepend(str(EXAMPLES))

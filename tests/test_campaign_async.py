@@ -180,7 +180,6 @@ def settled(condition: Any) -> bool:
 
 
 @pytest.mark.timeout(180 + 5 * SCRIPTS)
-@pytest.mark.unwatched
 def test_no_booking_is_lost_or_doubled_whatever_fails_or_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under every script: lost 0, doubled 0, every failure told with its message, and nothing left open."""
     monkeypatch.syspath_prepend(str(EXAMPLES))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from appwrite.services.tables_db import TablesDB
 from booking_resilience import ErrorMonitor, load_json
 from booking_resilience.testing import AppwriteServer, Fault, RecordingChatProvider
 from demohost import until
+from fresh import unwatched
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 MESSAGES = {
@@ -42,7 +42,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     """Start the example in a process of its own."""
     command = [sys.executable, str(EXAMPLES / "create_booking.py"), *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "120"}
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**unwatched(), "COLUMNS": "120"}
     )
 
 

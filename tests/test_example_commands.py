@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from fresh import unwatched
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 IMPORTED = {"create_booking": "appwrite", "demo_server": "uvicorn", "outage_simulation": "rich"}
 """What each example imports on its way."""
@@ -21,7 +23,8 @@ FIGURES = ["--strategy", "none,naive", "--seconds", "30", "--load", "5"]
 def start(example: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start an example."""
     command = [sys.executable, str(EXAMPLES / f"{example}.py"), *arguments]
-    return subprocess.Popen(command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options})
+    usual: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": unwatched()}
+    return subprocess.Popen(command, **{**usual, **options})
 
 
 @pytest.mark.parametrize("example", IMPORTED)
@@ -31,7 +34,7 @@ def test_ctrl_c_ends_the_start_with_one_line(example: str, tmp_path: Path) -> No
     waits = "import time\nprint('importing', flush=True)\nfor _ in range(6000):\n    time.sleep(0.01)\n"
     (tmp_path / f"{IMPORTED[example]}.py").write_text(waits)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    process = start(example, env={**os.environ, "PYTHONPATH": path})
+    process = start(example, env={**unwatched(), "PYTHONPATH": path})
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "importing\n"

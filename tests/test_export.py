@@ -129,7 +129,6 @@ def test_taking_the_guards_off_restores_the_text(text: str) -> None:
     assert unguarded(field) == text
 
 
-@pytest.mark.unwatched
 def test_no_field_is_longer_than_what_reads_it() -> None:
     """The csv module reads every field again, and Excel is given no more than it shows; a context stays JSON."""
     monitor = ErrorMonitor()
@@ -497,7 +496,6 @@ class _RudeLoader:
         raise SystemExit(name)
 
 
-@pytest.mark.unwatched
 def test_errors_out_of_any_file_are_exported() -> None:
     """Errors out of code whose file has a name that is no Unicode, or whose source cannot be had, are exported."""
     run_fresh(export_errors_out_of_odd_files)  # coverage cannot trace a file whose name has a NUL

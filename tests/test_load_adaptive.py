@@ -222,7 +222,6 @@ def test_recovery_from_a_stall(seed: int) -> None:
     assert run.goodput(38, 60) > 0.9 * run.goodput(5, 20)
 
 
-@pytest.mark.unwatched
 def test_a_long_incident_does_not_become_the_new_normal() -> None:
     """After ten minutes at a third of its speed the backend is given as many calls as before within ten seconds."""
     with virtual_time() as clock:

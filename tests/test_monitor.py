@@ -346,7 +346,6 @@ def test_groups_are_bounded() -> None:
     assert monitor.groups(1)[0].count == 1
 
 
-@pytest.mark.unwatched
 def test_memory_stays_flat_over_many_records() -> None:
     """However many records there are, the memory is that of the first thousands, and every count is exact."""
     run_fresh(record_many)
@@ -1172,7 +1171,6 @@ def test_timestamps_can_be_frozen() -> None:
     assert done.stdout.strip() == "2026-02-03T04:05:06.789000+00:00"
 
 
-@pytest.mark.unwatched
 def test_constant_error_does_not_collect_marks() -> None:
     """An error that is recorded by ever new monitors, or after ever new clearings, does not grow."""
     error = ValueError("constant")

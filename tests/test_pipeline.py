@@ -605,7 +605,6 @@ def test_one_pipeline_serves_many_threads(virtual_clock: VirtualClock) -> None:
     assert wrong == []
 
 
-@pytest.mark.unwatched
 def test_no_reference_cycles(virtual_clock: VirtualClock) -> None:
     """Nothing lives on after the caller has dropped the error, refusals with a cause included."""
     calls = 0

@@ -186,7 +186,6 @@ def test_secret_whose_end_is_out_of_sight_is_taken_out(text: str) -> None:
         "    ",
     ],
 )
-@pytest.mark.unwatched
 def test_patterns_are_linear(piece: str) -> None:
     """Four times the malice takes about four times the time, not sixteen."""
 

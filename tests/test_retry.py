@@ -484,7 +484,6 @@ def test_traceback_has_few_frames_of_ours(virtual_clock: VirtualClock) -> None:
         assert 1 <= ours(caught.value) <= 3
 
 
-@pytest.mark.unwatched
 def test_no_reference_cycles() -> None:
     """Nothing lives on after the caller has dropped the error, whichever way the operation ended."""
     calls = 0
@@ -533,7 +532,6 @@ def test_no_reference_cycles() -> None:
         gc.enable()
 
 
-@pytest.mark.unwatched
 def test_exhausted_calls_leave_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     """Thousands of exhausted calls leave no growth, also when they all raise the very same error object."""
     caplog.set_level(logging.CRITICAL, "booking_resilience.retry")  # pytest keeps what is logged

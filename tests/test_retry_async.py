@@ -582,7 +582,6 @@ class TestDecorator:
         assert len(calls) == 60
 
 
-@pytest.mark.unwatched
 def test_no_reference_cycles_and_nothing_left(loop: Loop) -> None:
     """Nothing of ours lives on after the caller has dropped the error, whichever way the operation ended."""
     quick = RetryPolicy(base_delay=0, attempt_timeout=0.001, max_attempts=2)

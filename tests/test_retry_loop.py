@@ -283,7 +283,6 @@ def test_a_retry_on_that_raises_ends_the_loop_with_the_blocks_own_error(virtual_
     assert caught.value is error
 
 
-@pytest.mark.unwatched
 def test_no_reference_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing lives on after the loop, whichever way it ended."""
 

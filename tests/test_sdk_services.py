@@ -15,7 +15,6 @@ from collections import Counter
 
 import anyio
 import pydantic
-import pytest
 from appwrite.client import Client
 from appwrite.exception import AppwriteException
 from appwrite.input_file import InputFile
@@ -129,7 +128,6 @@ def sent(request):
     return line, kept, request.partition(b"\r\n\r\n")[2]
 
 
-@pytest.mark.unwatched
 def test_every_method_is_the_same_through_both_clients():
     """Request, model and error; uploads are refused."""
     differing, counts = [], Counter()

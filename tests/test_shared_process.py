@@ -95,6 +95,8 @@ def run(code: str, *arguments: object, cwd: Path | None = None) -> str:
     """Run a program and return what it prints; it must end well, and without a word of complaint."""
     command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code, *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")])}
+    if "os.fork()" in code or "interpreters" in code:  # coverage has a lock of its own, and no subinterpreters
+        env = {name: value for name, value in env.items() if not name.startswith("COVERAGE_PROCESS")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=cwd)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
