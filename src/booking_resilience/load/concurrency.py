@@ -58,11 +58,12 @@ class ConcurrencyLimit(Limit):
         with self._lock:
             self._max_queue, self._max_wait = other._max_queue, other._max_wait
             me: Any = self
-            me.__class__, limit = type(other), other._limit  # a fixed one begins to adapt, or the other way round
+            limit = other._limit
             if (gradient := other._gradient) is not None:
                 if self._gradient is not None:
                     gradient = self._gradient.within(gradient.minimum, gradient.maximum)
                 self._gradient, limit = gradient, int(gradient.limit)
+            me.__class__ = type(other)  # a fixed one begins to adapt, or the other way round; it has a gradient by now
             self._resize(limit)
         self._serve()
 

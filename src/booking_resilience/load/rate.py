@@ -91,8 +91,8 @@ class Turns:
         """Return the state; after a clock was set back (a virtual one that ended) nothing lies too far ahead in it."""
         while True:
             state = self._state
-            while after := state[3].get(""):  # whoever hung it there has yet to say so, or was interrupted
-                state = after
+            while "" in state[3]:  # whoever hung it there has yet to say so, or was interrupted
+                state = state[3][""]  # not by `get`, which may hang beside a first key on CPython 3.13t
             even, paused_until, paused_for, _ = state
             paused_until = min(paused_until, now + paused_for)
             even = min(even, max(paused_until, now) + self.burst * self.interval)
