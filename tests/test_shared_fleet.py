@@ -160,7 +160,7 @@ def test_a_process_that_seldom_calls_makes_the_trial_when_nobody_else_does(fleet
     seldom.run(ASK_ONCE)
     eventually(lambda: other.ask("breaker.snapshot().shared.state.value") == "half_open", what="the lease is given")
     passed(1.0)
-    assert seldom.ask("attempt_until('passed', pause=0.9)")
+    assert seldom.ask("attempt_until('passed', within=90.0, pause=0.9)")
     three.until("closed")
 
 
