@@ -31,8 +31,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Have one worker more than there are processors: many tests wait for a process, a server or a clock."""
-    return (os.cpu_count() or 1) + 1
+    """Have two workers more than there are processors: many tests wait for a process, a server or a clock."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture(scope="session")
