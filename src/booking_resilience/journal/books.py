@@ -59,6 +59,7 @@ class ReadRecord:
     __slots__ = ("_data", "_record", "arrived", "moment", "number", "stack", "timestamp")
 
     def __init__(self, stack: Stack, data: bytes, position: int, now: float) -> None:
+        self.timestamp: float
         *_, self.timestamp, ahead = RECORD_HEAD.unpack_from(data)
         self.stack: Stack = stack
         self.moment: float = self.timestamp + ahead

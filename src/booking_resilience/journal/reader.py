@@ -60,7 +60,7 @@ class Reader(forks.Pausing):
         self.lock: Any = new_lock()
         self.teller: Teller = Teller(self._on_alert)
         self._step = threading.Lock()  # held while the journal is read
-        self.fork_locks = (self._step, self.lock)
+        self.fork_locks: tuple[Any, ...] = (self._step, self.lock)
         self._stop = threading.Event()
         self._listeners: tuple[tuple[tuple[float, float], Listener[ErrorRecord]], ...] = ()
         self._begun: tuple[float, datetime.datetime] | None = None  # when the reading began that is under way

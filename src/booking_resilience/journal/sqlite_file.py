@@ -37,7 +37,7 @@ class Connection(forks.Pausing):
 
     def _begin(self) -> None:
         self.lock: Any = new_lock()  # its type is private until Python 3.13
-        self.fork_locks = (self.lock,)
+        self.fork_locks: tuple[Any, ...] = (self.lock,)
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
 

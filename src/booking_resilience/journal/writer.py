@@ -79,7 +79,7 @@ class Writer(forks.Pausing):
         self._marks: list[threading.Event] = []  # the events among what is being written
         self._stacks = StackEntries()
         self._turn = threading.Lock()  # held while the journal is appended to
-        self.fork_locks = (self._turn,)
+        self.fork_locks: tuple[Any, ...] = (self._turn,)
         self._bell = threading.Lock()  # rung by releasing it: that is safe in a signal handler
         self._bell.acquire()
         self._is_hurried = False

@@ -52,12 +52,14 @@ class OwnCall:
         error: What it raised; None if it returned.
     """
 
+    error: BaseException | None
+
     def __init__(self, call: Callable[[], Any], signal: ThreadSignal | TaskSignal, places: Held) -> None:
         self._call: Callable[[], Any] | None = call
         self._signal, self._places = signal, places
         self._is_abandoned = self.is_over = False
         self._value: Any = None
-        self.error: BaseException | None = None
+        self.error = None
 
     def result(self) -> Any:
         """Return what the call returned, or raise what it raised; it is over."""
@@ -130,6 +132,8 @@ class TaskCall(OwnCall):
     Args:
         spawn: Makes a task of a coroutine function; whoever abandons the call cancels it.
     """
+
+    error: BaseException | None  # said again: type checkers take it from the assignment below else
 
     def __init__(
         self, call: Callable[[], Any], signal: TaskSignal, spawn: Callable[[Any], object], places: Held = ()
