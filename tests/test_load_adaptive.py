@@ -254,3 +254,30 @@ def test_a_limit_of_endless_places_is_refused() -> None:
     """More places than memory holds are refused before any is made."""
     with pytest.raises(ValueError, match=r"limit must be a whole number from 1 to 1,000,000, not 10{30}"):
         ConcurrencyLimit("l", limit=10**30)
+
+
+def test_a_lowered_limit_is_no_cut() -> None:
+    """Once latency has lowered the limit, overload of a call that was begun after the last cut still cuts."""
+    with virtual_time() as time:
+        limit = AdaptiveLimit("backend", initial=40, maximum=40)
+        for _ in range(50):
+            with limit.guard():
+                time.advance(0.01)
+        running: list[Any] = []
+
+        def fill() -> None:
+            while limit.snapshot().in_flight < limit.snapshot().limit:
+                running.append(limit.guard())
+                running[-1].__enter__()
+
+        fill()
+        while limit.snapshot().limit > 30:  # a longer latency lowers it while all places are taken
+            time.advance(0.2 / len(running))
+            running.pop(0).__exit__(None, None, None)
+            fill()
+        lowered = limit.snapshot().limit
+        running.pop(0).__exit__(TimeoutError, TimeoutError(), None)
+        assert limit.snapshot().limit <= lowered // 2 + 1
+        for guard in running:
+            guard.__exit__(None, None, None)
+        assert limit.snapshot().in_flight == 0

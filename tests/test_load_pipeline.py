@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import pickle
 import threading
@@ -335,6 +336,33 @@ class TestHedge:
         Pipeline(retry=ONCE, limit=limit, rate=rate, hedge=hedge).call("op", slow)
         assert len(calls) == 1
         assert limit.snapshot().in_flight == 0
+
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+    def test_an_exit_comes_out_at_once(self, kind: type[BaseException]) -> None:
+        """What is no `Exception` isn't waited away for the other call's success."""
+        calls: list[int] = []
+        second = asyncio.Event()
+
+        def exits() -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                until(lambda: len(calls) == 2)
+                raise kind
+            threading.Event().wait(2.0)
+
+        async def exits_async() -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                await second.wait()
+                raise kind
+            second.set()
+            await asyncio.sleep(30)
+
+        with pytest.raises(kind):
+            Hedge(idempotent=True, delay=0.01, max_extra=1.0).call(exits)
+        calls.clear()
+        with pytest.raises(kind):
+            asyncio.run(Hedge(idempotent=True, delay=0.01, max_extra=1.0).call_async(exits_async))
 
     @pytest.mark.parametrize("parts", [{}, {"timeout": ThreadTimeout(20.0)}], ids=["plain", "with a timeout"])
     def test_another_pipeline_around_it_is_asked_for_nothing(self, parts: Any) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import gc
+import itertools
 import os
 import random
 import signal
@@ -14,17 +15,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
 import trio
 import trio.lowlevel
 
-from booking_resilience import LimitExceededError, deadline
+from booking_resilience import LimitExceededError, Pipeline, RetryPolicy, deadline
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, RateLimit, ThreadTimeout, priority
 from booking_resilience.load.queue import current_priority
 from booking_resilience.load.rate import Turns
 from drivers import LOOPS, no_cycles
+from fresh import run_fresh
 
 LIMIT = 7
 
@@ -430,3 +433,40 @@ def test_no_circles() -> None:
     all_ways()
     with no_cycles():
         all_ways()
+
+
+def test_a_strike_anywhere_in_a_pipeline_loses_no_place() -> None:
+    """Whatever instruction of a call through limit and rate an interrupt strikes, the place is free afterwards."""
+    run_fresh(strike_at_every_instruction)
+
+
+def strike_at_every_instruction() -> None:
+    """Make the call again and again, each time struck one instruction later."""
+    left = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if "booking_resilience" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise StrikeError
+        return trace
+
+    for number in itertools.count(1):
+        limit = ConcurrencyLimit("l", limit=1)
+        pipeline = Pipeline(retry=RetryPolicy(max_attempts=1), limit=limit, rate=RateLimit("r", rate=1e6))
+        pipeline.call("op", int)
+        left = number
+        sys.settrace(trace)
+        try:
+            with contextlib.suppress(StrikeError):
+                pipeline.call("op", int)
+        finally:
+            sys.settrace(None)
+        assert limit.snapshot().in_flight == 0, number
+        if left > 0:
+            break
+    assert number > 100

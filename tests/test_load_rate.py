@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import suppress
@@ -131,3 +132,20 @@ def test_other_settings_reach_who_waits() -> None:
     limit._take_settings(RateLimit("backend", rate=1000, max_queue=1))
     waiter.join(30)
     assert not waiter.is_alive()
+
+
+def test_who_waits_in_a_loop_that_is_gone_holds_nobody_up() -> None:
+    """A waiter whose event loop was closed leaves the line when another joins."""
+    limit = RateLimit("backend", rate=20, burst=1, max_queue=5)
+    assert limit.try_acquire()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(limit.call_async(asyncio.sleep, 0))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert limit.snapshot().queued == 1
+    loop.close()
+    waiter = threading.Thread(target=limit.call, args=(int,), daemon=True)
+    waiter.start()
+    waiter.join(30)
+    assert not waiter.is_alive()
+    assert limit.snapshot().queued == 0
+    task._log_destroy_pending = False  # it was left behind on purpose

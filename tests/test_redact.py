@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, ErrorMonitor, Redaction
+from booking_resilience.monitor.keys import KEYS
 from booking_resilience.monitor.redact import Cleaner, finder, text_of
 
 
@@ -510,3 +511,10 @@ def test_what_lost_its_end_at_the_window_is_dropped() -> None:
     ends = "y" * 599 + " "
     longer = "token=" + "x" * (4096 - 607) + " " + ends + "beyond"
     assert cleaned(longer, DEFAULT_REDACTION) == "token=<redacted> " + ends[:88]
+
+
+@pytest.mark.parametrize("own", [Redaction(keys=(*KEYS, "input")), Redaction(exact_keys=("key", "input"))])
+def test_a_key_of_ones_own_that_pydantic_has_too(own: Redaction) -> None:
+    """A sensitive key called `input` is redacted wherever it stands, not only where pydantic shows a secret."""
+    for text in ('{"input": "hunter2"}', "{'input': 'hunter2'}", "input=hunter2"):
+        assert "hunter2" not in own.clean(text)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from booking_resilience import clock
 from booking_resilience.checks import check, check_whole
 from booking_resilience.load.limit import Limit, Wait
-from booking_resilience.load.places import LimitSnapshot, Place
+from booking_resilience.load.places import LimitSnapshot, Place, nobody
 from booking_resilience.load.queue import Waiter
 
 MOST = 1_000_000  # places
@@ -99,7 +99,7 @@ class ConcurrencyLimit(Limit):
             if seconds >= 0.0 and not place.sharers:  # else it began by a virtual clock that ended
                 mean = self._mean_held
                 self._mean_held = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
-            if place.epoch != self._epoch or place.sharers:
+            if place.epoch != self._epoch or place.sharers or self._places > self._limit:
                 self._give_back(place)
             else:
                 try:
@@ -128,7 +128,7 @@ class ConcurrencyLimit(Limit):
     def _begin(self, place: Place) -> None:
         with self._lock:
             place.started = clock.monotonic()
-            if place.epoch >= self._first_epoch and self._places <= self._limit:
+            if place.epoch >= self._first_epoch:
                 place.epoch = self._epoch
 
     def _learn(self, place: Place, seconds: float, now: float, error: BaseException | None) -> None:
@@ -146,11 +146,9 @@ class ConcurrencyLimit(Limit):
             self._places += 1
         while self._places > limit and self._free:
             self._drop(self._free.pop())
-        if self._places > limit:
-            self._epoch += 1
 
     def _drop(self, place: Place) -> None:
-        place.retire()
+        place._owner = nobody  # not by a call, after which a signal's handler might strike before the next line
         self._places -= 1
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
-from booking_resilience.checks import check, check_number
+from booking_resilience.checks import check, check_number, is_a
 from booking_resilience.load.calls import Abandoned, TaskCall, ThreadCall, renewed_by_forks
 from booking_resilience.load.places import Held, give_back_all, held
 from booking_resilience.locks import new_lock
@@ -229,7 +229,7 @@ class Hedge:
 
 
 def _winner(racers: list[Any]) -> Any:
-    """Return the first that succeeded; if all have failed, the first of all; None as long as neither is so."""
+    """Return the first that succeeded or was interrupted; if all failed, the first; None as long as neither is so."""
     ended = [racer for racer in racers if racer.is_over]
     lost = racers[0] if len(ended) == len(racers) else None
-    return next((racer for racer in ended if racer.error is None), lost)
+    return next((racer for racer in ended if racer.error is None or not is_a(racer.error, Exception)), lost)

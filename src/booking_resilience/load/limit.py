@@ -23,7 +23,7 @@ from booking_resilience.cutoff import is_cut_off
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import LimitExceededError
 from booking_resilience.load.calls import renewed_by_forks
-from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place
+from booking_resilience.load.places import LimitGuard, LimitSnapshot, Place, held
 from booking_resilience.load.queue import Line, Waiter
 from booking_resilience.locks import new_lock
 
@@ -136,13 +136,28 @@ class Limit(abc.ABC):
         return functools.update_wrapper(limited, fn)
 
     def _call_holding(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Do the same as `call`, and let what is inside know of the place, in `held`."""
-        with LimitGuard(self, is_told=True):
-            return fn(*args, **kwargs)
+        """Do the same as `call`, and let what is inside know of the place, in `held`.
+
+        The variable is put back by value, not by a token, which a signal's handler may keep from being stored.
+        """
+        with (guard := LimitGuard(self)):
+            around, inside = held.get(), guard.held()
+            try:
+                held.set(inside)
+                return fn(*args, **kwargs)
+            finally:
+                if held.get() is inside:  # else this is another context: the coroutine was closed elsewhere
+                    held.set(around)
 
     async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
-        async with LimitGuard(self, is_told=True):
-            return await fn(*args, **kwargs)
+        async with (guard := LimitGuard(self)):
+            around, inside = held.get(), guard.held()
+            try:
+                held.set(inside)
+                return await fn(*args, **kwargs)
+            finally:
+                if held.get() is inside:
+                    held.set(around)
 
     def _enter(self) -> Place:
         """Wait in line, blocking the thread."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias
-
-from booking_resilience.deadlines import reset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,33 +58,27 @@ class LimitGuard:
 
     Args:
         limit: The limit.
-        is_told: Whether what is inside finds the place in `held`.
     """
 
-    __slots__ = ("_is_told", "_is_used", "_limit", "_place", "_token")
+    __slots__ = ("_is_used", "_limit", "_place")
 
-    def __init__(self, limit: Any, *, is_told: bool = False) -> None:
-        self._limit, self._is_told = limit, is_told
+    def __init__(self, limit: Any) -> None:
+        self._limit = limit
         self._place: Place | None = None
-        self._token: Token[Held] | None = None
         self._is_used = False
 
     def __enter__(self) -> None:
         self._use()
         self._place = self._limit._take() or self._limit._enter()
-        self._tell()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         place, self._place = self._place, None
-        if self._token is not None:
-            reset(self._token)
         if place is not None:
             self._limit._end(place, error)
 
     async def __aenter__(self) -> None:
         self._use()
         self._place = self._limit._take() or await self._limit._enter_async()
-        self._tell()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
@@ -98,10 +90,10 @@ class LimitGuard:
             raise RuntimeError("a limit's guard is good for one block; call guard() again")
         self._is_used = True
 
-    def _tell(self) -> None:
-        if self._is_told and self._place is not None:
-            around = held.get() if self._limit.role == "rate" else ()  # what is around a `limit` is another pipeline's
-            self._token = held.set((*around, (self._limit, self._place)))
+    def held(self) -> Held:
+        """Return what is held inside: of a rate also what is around it; around a limit it is another pipeline's."""
+        around = held.get() if self._limit.role == "rate" else ()
+        return around if self._place is None else (*around, (self._limit, self._place))
 
 
 Held: TypeAlias = tuple[tuple[Any, Place], ...]

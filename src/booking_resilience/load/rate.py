@@ -217,6 +217,8 @@ class RateLimit(Limit):
                 due = (self._turns.wait(clock.monotonic_ns()) + ahead * self._interval) / _NANO
                 if seconds is not None and due > seconds:
                     raise self._refusal()
+            if ahead:
+                self._wake_first()
             while (wait := self._next_wait(waiter, end)) is not None:
                 yield wait
             for limit, place in held.get():
@@ -234,11 +236,10 @@ class RateLimit(Limit):
         self._wake_first()
 
     def _wake_first(self) -> None:
-        """Have the first in line look again."""
+        """Have the first in line look again; who waits in an event loop that is gone leaves it."""
         with self._lock:
-            first = self._line.first()
-        if first is not None:
-            first.signal.wake()
+            while (first := self._line.first()) is not None and not first.signal.wake():
+                self._line.leave(first)
 
     def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
         """Return how long the waiter waits next; None if it has its turn.

@@ -67,6 +67,7 @@ class Ledger:
 
     def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, journal: Any) -> None:
         self._lock = new_lock()
+        self._counting = new_lock()  # not the other one, which a reading holds for long
         self._busy = False
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
@@ -122,7 +123,7 @@ class Ledger:
         if len(self._inbox) > self._room or now >= self._alert.due:
             self._drain()
         if self._journal is not None and not self._journal.put(record):
-            with self._lock:
+            with self._counting:
                 self._unjournaled += 1
 
     def read(self, what: Callable[[Ledger], T]) -> T:

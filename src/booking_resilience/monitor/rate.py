@@ -103,6 +103,8 @@ class SlidingRate:
         moments, oldest = self._moments, now - self.window + _SLACK
         while moments and moments[0] <= oldest:
             self.kept -= 1 + self._more.pop(moments.popleft(), 0)
+        if not moments:
+            self.kept = 0  # an interrupt may have left more
         return self.kept
 
     def rewind(self, now: float) -> bool:
@@ -120,6 +122,8 @@ class SlidingRate:
 
     def falls_below(self, count: int) -> float:
         """Return when fewer than `count` events (1 or more) will be left if no more come; -inf if there are fewer."""
+        if count > self.kept:
+            return -math.inf
         later = math.nan
         for moment in reversed(self._moments):
             count -= 1 if moment == later else 1 + self._more.get(moment, 0)

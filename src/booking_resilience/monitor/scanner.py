@@ -143,7 +143,7 @@ def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -
         level = _of_two_words(match["before"], key, sensitivity)
     if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
         level = NEVER  # a list of names, no list of pairs
-    if key == "input" and match["close"]:
+    if level == NEVER and key == "input" and match["close"]:
         level = _of_location(text, match.start(), match["close"], sensitivity)
     if level == NEVER:
         return _shown(text, match.start(), at, sensitivity) if key == "input_value" else (at, at)
