@@ -354,6 +354,7 @@ def test_leaving_early_waits_for_nobody_and_begins_no_attempt(monkeypatch: pytes
     outcomes = iter_batch(work, ["flaky", "hung", "ok"], pipeline=Pipeline(breaker=breaker), max_concurrency=3)
     assert next(outcomes).item == "ok"
     assert asleep.wait(LONG)
+    until(lambda: "hung" in calls)
     outcomes.close()
     wake.set()
     hung.set()

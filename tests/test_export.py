@@ -442,7 +442,7 @@ def test_records_with_impossible_values_are_refused(field: str, value: object) -
     """A field that is not of its type is refused with a `ValueError`, never anything else."""
     document = json.loads(filled().to_json())
     document["errors"][0][field] = value
-    with pytest.raises(ValueError, match=rf"{field}|weather|yesterday|out of range"):
+    with pytest.raises(ValueError, match=rf"{field}|weather|yesterday"):
         load_json(json.dumps(document))
 
 

@@ -314,7 +314,6 @@ except ConnectionError as error:
             eventually(lambda: fleet.stats().total == 1)
 
     @needs_fork
-    @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
     def test_a_fork_waits_for_no_append_that_stands_still(self):
         """A fork is held up a second at most, and the child goes on."""
         gate = threading.Event()

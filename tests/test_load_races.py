@@ -375,7 +375,6 @@ def test_a_forked_child_begins_with_all_places() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_has_no_abandoned_threads() -> None:
     """A child is not refused a thread because of its parent's, nor kept waiting by a lock that one of them held."""
     timeout, hedge, release = ThreadTimeout(0.01, max_abandoned=1), Hedge(idempotent=True), threading.Event()

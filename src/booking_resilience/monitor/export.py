@@ -195,7 +195,10 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     if moment.tzinfo is None:
         raise ValueError(f"timestamp must have an offset from UTC, not {facts['timestamp']!r}")
     seconds = moment.timestamp()
-    as_datetime(seconds)  # at the very ends of the calendar it raises
+    try:
+        as_datetime(seconds)
+    except (ValueError, OverflowError):  # at the very ends of the calendar
+        raise ValueError(f"timestamp must be within the years 1 to 9999, not {facts['timestamp']!r}") from None
     known = {
         **facts,
         "category": member_of(ErrorCategory, facts["category"]),
