@@ -23,8 +23,10 @@ import pytest
 import redis
 
 from booking_resilience import SharedSnapshot
-from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.breaker import CircuitBreaker, shared
 from booking_resilience.breaker.shared import RedisBreaker
+from booking_resilience.breaker.shared_agent import AGENTS
+from booking_resilience.breaker.shared_link import NOTES
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from redisserver import SOURCE, RedisServer, eventually, free_port, needs_fork, needs_redis
@@ -222,6 +224,62 @@ def test_making_it_neither_waits_nor_raises() -> None:
         assert not facts(breaker).connected
         owner.close()
     eventually(lambda: not agents(), what="its thread has noticed, and is in no other test's way")
+
+
+@contextlib.contextmanager
+def no_threads() -> Iterator[None]:
+    """Let no thread start, as when the system has no more."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        yield
+
+
+@pytest.mark.parametrize("what", ["owner", "breaker"])
+def test_a_thread_that_could_not_be_started_starts_for_the_next_owner_or_breaker(
+    server: RedisServer, what: str
+) -> None:
+    """All are shared then, and what was asked for by hand meanwhile is told."""
+    url = server.url.removesuffix("0") + "1"
+    with no_threads():
+        owners = [RedisBreaker(url)]
+        breaker = CircuitBreaker(what, shared=owners[0])
+        breaker.isolate("meanwhile", fleet=True)
+    if what == "owner":
+        owners.append(RedisBreaker(url))
+    else:
+        CircuitBreaker("next", shared=owners[0])
+    eventually(lambda: facts(breaker).connected and facts(breaker).state is ISOLATED)
+    for owner in owners:
+        owner.close()
+
+
+def test_an_agent_without_a_thread_keeps_little_and_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notes of its breakers are bounded, closing doesn't wait for what nobody tells, and nothing of it is left."""
+    monkeypatch.setattr(shared, "FAREWELL", 60.0)
+    url = f"redis://127.0.0.1:{free_port()}"
+    with no_threads():
+        owner = RedisBreaker(url)
+        breaker = CircuitBreaker("b", shared=owner, failure_threshold=1, cooldown=0.0)
+    for _ in range(NOTES):
+        fail(breaker)
+    assert len(breaker._core.link.notes) == NOTES
+    begin = time.monotonic()
+    owner.close()
+    assert time.monotonic() - begin < 30
+    assert url not in AGENTS
+
+
+def test_notes_are_taken_while_redis_is_gone() -> None:
+    """A breaker that goes on opening keeps no more than what there is to tell."""
+    owner = RedisBreaker(f"redis://127.0.0.1:{free_port()}")
+    breaker = CircuitBreaker("b", shared=owner, failure_threshold=1, cooldown=0.0)
+    fail(breaker)
+    eventually(lambda: not breaker._core.link.notes)
+    owner.close()
 
 
 def test_one_thread_talks_and_one_listens_for_all_breakers_of_a_redis(server: RedisServer, owner: RedisBreaker) -> None:

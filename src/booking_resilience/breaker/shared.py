@@ -88,6 +88,7 @@ class RedisBreaker:
                 AGENTS[key] = Agent(key, functools.partial(kind, **settings), place_of(url))
             self._agent: Agent = AGENTS[key]
             self._agent.owners.add(self)
+            self._agent.start()
 
     def close(self) -> None:
         """End the sharing: from now on each of its breakers is on its own. Closing twice is harmless.
@@ -121,6 +122,7 @@ class RedisBreaker:
         with REGISTRY:
             check("shared", self, not self._closed, "a RedisBreaker that is not closed")
             self._agent.links = (*self._agent.links, link)
+            self._agent.start()
         self._agent.contact.signal.wake()
         return link
 
@@ -136,14 +138,14 @@ def host_identity() -> str:
 def _close(owners: list[RedisBreaker], end: float) -> None:
     """Have them tell what was asked for by hand, and free what they hold, until that moment at most."""
     with REGISTRY:
-        links = [link for owner in owners for link in owner._agent.links if link.owner is owner]
+        links = [(owner, link) for owner in owners for link in owner._agent.links if link.owner is owner]
         for owner in owners:
             owner._closed = True
-        for link in links:
+        for _, link in links:
             link.is_open = False
             link.contact.signal.wake()
     try:
-        while not all(link.is_told for link in links) and time.monotonic() < end:
+        while any(owner._agent.is_running and not link.is_told for owner, link in links) and time.monotonic() < end:
             time.sleep(0.002)
     finally:
         for owner in owners:

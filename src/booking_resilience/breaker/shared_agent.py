@@ -51,27 +51,39 @@ class Agent:
         self.owners: weakref.WeakSet[Any] = weakref.WeakSet()  # each `RedisBreaker` of it that is open
         self.links: tuple[Link, ...] = ()
         self.contact: Contact = Contact()
-        self._begin_life(0.0)
+        self._begin_life()
 
-    def _begin_life(self, settle: float) -> None:
+    def _begin_life(self) -> None:
         """Begin what each process has of its own."""
         self.contact.signal, self.contact.is_connected = ThreadSignal(), False
         self.gate: ForkGate = ForkGate()
         self._connections: set[Connection] = set()
         self._warned: set[str] = set()
         self._threads: list[threading.Thread] = []
+
+    # -- for breakers and their owners
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has a thread; it has none as long as the system gives none."""
+        return bool(self._threads)
+
+    def start(self, settle: float = 0.0) -> None:
+        """Start its thread if it has none, for an owner or a breaker that is new."""
+        if self.is_running:
+            return
         try:
             self._threads.append(_start(functools.partial(self._run, settle), f"booking-resilience {self.place}"))
         except RuntimeError as error:  # no more threads, or no daemons in this subinterpreter
             self._lost(error)
-
-    # -- for breakers and their owners
 
     def leave(self, owner: object) -> None:
         """Let an owner go that is closed, and its breakers."""
         with REGISTRY:
             self.owners.discard(owner)
             self.links = tuple(link for link in self.links if link.owner is not owner)
+            if not self.is_running:
+                self._is_over()  # no thread of its own finds out
         self.contact.signal.wake()
 
     def wait(self, end: float) -> None:
@@ -86,7 +98,8 @@ class Agent:
             connection.disconnect()  # only the child's end of it
         for link in self.links:
             link.forked()
-        self._begin_life(SETTLE)
+        self._begin_life()
+        self.start(SETTLE)
 
     # -- the thread that talks
 
@@ -236,6 +249,8 @@ class Agent:
 
     def _lost(self, error: Exception) -> None:
         self.contact.is_connected, self.contact.heard = False, float("-inf")
+        for link in self.links:
+            link.take_notes(link.core())  # or they would grow as long as Redis is gone
         self._warn_once("lost", "Redis at %s cannot be reached (%s): its breakers are not shared", error)
 
     def _warn_once(self, what: str, text: str, error: Exception) -> None:

@@ -44,6 +44,7 @@ ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next re
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
+NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
 
 
@@ -75,7 +76,7 @@ class Link:
     is_isolated_by_fleet: bool = False
     is_refused: bool = False  # whether Redis answers for this breaker with an error
     is_due: bool = True  # whether Redis is to be read, whatever there is to tell
-    notes: deque[tuple[float, Change, bool]] = field(default_factory=deque)  # moment, change, for the fleet, too
+    notes: deque[tuple[float, Change, bool]] = field(default_factory=lambda: deque(maxlen=NOTES))  # bool: for the fleet
 
     # -- for callers
 
@@ -130,7 +131,7 @@ class Link:
             for trial in core.state.trials:
                 if trial.holder() is None:  # its permit was dropped
                     core.change(Settle(-1, trial, NOTHING))
-        self._take_notes(core)
+        self.take_notes(core)
         if core is None or not self.is_open:
             self.news = None
             if self.lease is not None:
@@ -164,14 +165,14 @@ class Link:
         """Forget, in a child process, what is its parent's to tell."""
         core = self.core()
         self.lease = self.command = self.news = None
-        self.wish, self.noted, self.notes = _NEVER, 0 if core is None else core.state.epoch, deque()
+        self.wish, self.noted, self.notes = _NEVER, 0 if core is None else core.state.epoch, deque(maxlen=NOTES)
 
     def _is_valid(self, news: Message, core: Core, now: float) -> bool:
         if news.kind == "report":
             return now - news.moment < max(core.machine.cooldown, PROMPT)
         return self.fact is not None and self.fact.state is not CLOSED
 
-    def _take_notes(self, core: Core | None) -> None:
+    def take_notes(self, core: Core | None) -> None:
         """Take in what callers noted, and what became of the breaker unnoted: an interrupt may lose a note."""
         while self.notes:
             moment, change, fleet = self.notes.popleft()
@@ -252,9 +253,9 @@ class Link:
                 self.news = Message("recover", now, detail=str(round(self.turned * 1000)))
         else:
             self._keep(fact, sent)
-            self._take_notes(core)
+            self.take_notes(core)
             while self._move(core, core.state, fact, is_first):
-                self._take_notes(core)  # something else came in between
+                self.take_notes(core)  # something else came in between
             if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
                 self.news, self.wish = None, _NEVER  # who was rejected before does not wait for the next trial
         self.turn = fact.turn
