@@ -19,9 +19,10 @@ import pytest
 pytest.importorskip("dbos")
 
 from booking_resilience import CircuitBreaker, Pipeline
-from booking_resilience.durable import Durable, DurableStoreError, GaveUpError
+from booking_resilience.durable import Durable, DurableStoreError, GaveUpError, WorkflowCancelledError
 from booking_resilience.durable.engine import _fail_at_once
 from booking_resilience.durable.lives import FileLives
+from booking_resilience.durable.watch import Watch
 from durable_bench import Bench, eventually, failing
 from redisserver import needs_fork
 
@@ -318,3 +319,65 @@ def test_an_unknown_dbos_is_refused(benches: Benches) -> None:
     from dbos._dbos import _get_dbos_instance
 
     assert _get_dbos_instance()._sys_db._retry_connection_errors is False
+
+
+def test_a_cancellation_needs_no_place(benches: Benches) -> None:
+    """A workflow that waits between two tries hears at once that it is cancelled, though others hold all places."""
+    bench, release = benches(max_in_flight=1), threading.Event()
+    waiting, began = bench.call(failing(1)), threading.Event()
+    bench.waits(waiting)
+    holder = bench.call(lambda: (began.set(), release.wait(60), "done")[2])
+    try:
+        assert began.wait(60)
+        bench.durable.cancel(waiting)
+        with pytest.raises(WorkflowCancelledError):
+            bench.value(waiting)
+    finally:
+        release.set()
+    assert bench.value(holder) == "done"
+
+
+@needs_fork
+def test_a_child_leaves_its_parents_lock(tmp_path: Path) -> None:
+    """A forked child that closes what it inherited doesn't make its living parent look dead."""
+    lives = FileLives(tmp_path / "db", "ab" * 8)
+    lives.hold()
+    child = os.fork()
+    if not child:
+        lives.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    other = FileLives(tmp_path / "db", "cd" * 8)
+    assert other.dead(["ab" * 8]) == set()
+    lives.close()
+    assert other.dead(["ab" * 8]) == {"ab" * 8}
+
+
+def test_what_was_never_held_is_closed_in_silence(tmp_path: Path) -> None:
+    """Closing after a start that failed doesn't raise another error in its place."""
+    (tmp_path / "file").touch()
+    FileLives(tmp_path / "file" / "db", "ab" * 8).close()
+
+
+def test_those_that_are_about_to_begin_are_no_strays() -> None:
+    """While one workflow after another begins, those that are next aren't begun a second time."""
+    resumed: list[str] = []
+    store: Any = SimpleNamespace(pending_of=lambda _: ["a", "b"], probe=lambda: None, status=lambda _: "PENDING")
+    engine: Any = SimpleNamespace(resume=resumed.extend)
+    crew: Any = SimpleNamespace(engine=engine, store=store, process="p", runs={}, misfits=set(), known={}, begun=0)
+    watch = Watch(crew, None, 60.0)
+    for _ in range(3):
+        crew.begun += 1
+        watch._collect_strays()
+    assert resumed == []
+    watch._collect_strays()
+    assert resumed == ["a", "b"]
+
+
+def test_an_outcome_of_a_workflow_that_ended_elsewhere_is_forgotten() -> None:
+    """An outcome that this process couldn't keep isn't given to a later workflow of the same ID."""
+    store: Any = SimpleNamespace(pending_of=lambda _: [], probe=lambda: None, status=lambda _: "SUCCESS")
+    crew: Any = SimpleNamespace(engine=None, store=store, process="p", runs={}, misfits=set(), begun=0)
+    crew.known = {"a": (1, {"kind": "value"})}
+    Watch(crew, None, 60.0)._collect_strays()
+    assert crew.known == {}

@@ -423,3 +423,27 @@ for worker in workers: worker.join()
     with FleetMonitor(SQLiteJournal(path), alert=QUIET) as fleet:
         eventually(lambda: fleet.stale_since is None)
         assert fleet.stats().total == 16
+
+
+@needs_fork
+def test_two_threads_may_fork_at_once(tmp_path: Path) -> None:
+    """Whoever forks lets go of what it has paused, and of nothing that another thread has."""
+    monitors = [ErrorMonitor(journal=SQLiteJournal(tmp_path / f"{number}.db")) for number in range(4)]
+    for monitor in monitors:
+        record(monitor, 1)
+
+    def fork() -> None:
+        for _ in range(60):
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    threads = [threading.Thread(target=fork) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for monitor in monitors:
+        record(monitor, 1)
+        assert monitor.flush(30)

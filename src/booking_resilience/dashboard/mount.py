@@ -95,7 +95,7 @@ def _check(monitor: Any, title: object, authorize: object, secret: object) -> No
     if authorize is not None:
         check_type("authorize", authorize, callable(authorize), "a function of the scope, or None")
     if secret is not None:
-        check_type("secret", secret, isinstance(secret, (str, bytes)), "a string, bytes or None")
+        check_type("secret", type(secret), isinstance(secret, (str, bytes)), "a string, bytes or None")
         check("secret", secret, bool(secret), "a string or bytes that aren't empty, or None")
 
 

@@ -28,6 +28,7 @@ class Crew:
     places: asyncio.Semaphore  # of tries that run at once; bound to DBOS' event loop when it is first waited for
     engine: Engine = field(init=False)
     runs: dict[str, Any] = field(default_factory=dict)  # by workflow
+    begun: int = 0  # runs so far
     trying: set[Any] = field(default_factory=set)  # the runs with a try under way, until its outcome is kept
     known: dict[str, tuple[int, Outcome]] = field(default_factory=dict)  # the last call's, until it is kept
     misfits: set[str] = field(default_factory=set)  # workflows that this process could not run

@@ -186,8 +186,9 @@ def postgres_settings(lock_timeout: float) -> dict[str, Any]:
 
 
 def _shown(database: str) -> str:
-    """Return the URL without its password."""
+    """Return the URL without its password and query."""
     scheme, separator, rest = database.partition("://")
     if not separator:
         scheme, rest = "", database
-    return repr(f"{scheme}{separator}{rest.rpartition('@')[2]}")
+    place = rest.rpartition("@")[2].partition("?")[0]  # a query may hold a password, too
+    return repr(f"{scheme}{separator}{place}")

@@ -27,6 +27,7 @@ class FileLives:
         self._folder = path.with_name(f"{path.name}-processes")
         self._id = id
         self._fd: int | None = None
+        self._process = 0
 
     def hold(self) -> None:
         """Take this process' own lock, unless it is held."""
@@ -37,6 +38,7 @@ class FileLives:
         with as_store_error(OSError):
             self._folder.mkdir(exist_ok=True)
             self._fd = os.open(self._folder / self._id, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._process = os.getpid()
         _held.add(self._fd)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -67,11 +69,12 @@ class FileLives:
 
     def close(self) -> None:
         """Give the lock back."""
-        if self._fd is not None:
-            _held.discard(self._fd)
-            os.close(self._fd)
-        self._fd = None
-        self.clear(self._id)
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            _held.discard(fd)
+            os.close(fd)
+            if os.getpid() == self._process:  # a forked child has none
+                self.clear(self._id)
 
 
 class SessionLives:
@@ -84,6 +87,7 @@ class SessionLives:
         self._store, self._id = store, id
         self._connection: Any = None
         self._fd = -1  # its socket
+        self._is_over = False
 
     def hold(self) -> None:
         """Take this process' own lock, again if its session was lost."""
@@ -94,7 +98,7 @@ class SessionLives:
                 self._connection.execute("SELECT 1")
                 return
         except psycopg.Error:
-            self.close()
+            self._drop()
         url = self._store.url.set(drivername="postgresql").render_as_string(hide_password=False)
         with as_store_error(psycopg.Error):
             connection = psycopg.connect(url, autocommit=True, **postgres_settings(2.0))
@@ -103,6 +107,8 @@ class SessionLives:
             connection.execute("SELECT pg_advisory_lock(%s)", (key_of(self._id),))
         self._connection, self._fd = connection, connection.fileno()
         _held.add(self._fd)
+        if self._is_over:  # it was stopped meanwhile
+            self._drop()
 
     def dead(self, ids: list[str]) -> set[str]:
         """Return which of these processes hold no lock."""
@@ -122,7 +128,11 @@ class SessionLives:
         """Remove what a dead process has left: nothing."""
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, for good."""
+        self._is_over = True
+        self._drop()
+
+    def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             _held.discard(self._fd)

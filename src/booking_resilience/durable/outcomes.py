@@ -59,9 +59,12 @@ def failed(operation: str, error: BaseException) -> Outcome:
 
 def _conflict(error: Any) -> Outcome | None:
     appwrite: Any = sys.modules.get("booking_resilience.appwrite")
-    if appwrite is not None and isinstance(error, appwrite.RowConflictError):
+    # Both are missing while another thread imports the module.
+    row_conflict: Any = getattr(appwrite, "RowConflictError", ())
+    slot_taken: Any = getattr(appwrite, "SlotTakenError", ())
+    if isinstance(error, row_conflict):
         return {"kind": "row_conflict", "row_id": encode("row_id", error.row_id), "found": encode("row", error.found)}
-    if appwrite is not None and isinstance(error, appwrite.SlotTakenError) and hasattr(error.start, "isoformat"):
+    if isinstance(error, slot_taken) and hasattr(error.start, "isoformat"):
         return {"kind": "slot_taken", "resource_id": str(error.resource_id), "start": error.start.isoformat()}
     return None
 

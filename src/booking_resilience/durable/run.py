@@ -174,6 +174,8 @@ class Run:
         self._begin(operation)
         while True:
             await self._wait()
+            if self._cancel_is_due():  # without a place: others may hold them for long
+                return CANCELLED
             value: Any = None
             async with self.crew.places:
                 if self.crew.is_stopping:
@@ -269,6 +271,7 @@ async def run_workflow(crew: Crew, id: str, name: str, arguments: str) -> Outcom
     """
     if crew.is_stopping:
         raise Parked
+    crew.begun += 1
     try:
         state, ended = await asyncio.to_thread(lambda: (crew.store.state(id), crew.store.steps(id)))
     except DurableStoreError as error:

@@ -104,4 +104,5 @@ def _may_succeed_later(error: Exception, pipeline: Pipeline) -> bool:
     if isinstance(error, DeadlineExceededError) or is_transient(error) or pipeline.retry.passes(error):
         return True
     appwrite: Any = sys.modules.get("booking_resilience.appwrite")
-    return appwrite is not None and bool(appwrite.outcome_unknown(error))
+    unknown = getattr(appwrite, "outcome_unknown", None)  # missing while another thread imports the module
+    return unknown is not None and bool(unknown(error))

@@ -28,7 +28,8 @@ class Watch:
         self._clear_every = min(_CLEAR_EVERY, keep_finished + 1.0)
         self._last: dict[str, float] = {"clear": time.monotonic()}
         self._free_since: dict[str, float] = {}
-        self._strays: set[str] = set()
+        self._looks: dict[str, int] = {}
+        self._begun = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="booking-resilience-durable", daemon=True)
 
@@ -90,13 +91,19 @@ class Watch:
     def _collect_strays(self) -> None:
         """Begin again what this process should run and doesn't: its beginning, a step or its end couldn't be kept."""
         crew = self._crew
+        for id in list(crew.known):
+            if id not in crew.runs and self._store.status(id) not in ("ENQUEUED", "PENDING"):  # ended elsewhere
+                crew.known.pop(id, None)
         idle = set(self._store.pending_of(crew.process)) - crew.runs.keys() - crew.misfits
-        again = idle & self._strays  # those that were idle at the last look, too: not about to begin or to end
-        self._strays = idle
+        is_quiet = crew.begun == self._begun  # else those may be next: thousands that wait begin at once
+        looks = {id: self._looks.get(id, 0) + 1 for id in idle}
+        again = [id for id, count in looks.items() if count >= (2 if is_quiet else 4)]
+        self._begun, self._looks = crew.begun, looks
         if again:
             self._store.probe()
             self._engine.resume(sorted(again))
-            self._strays = idle - again
+            for id in again:
+                del looks[id]
 
     def _adopt(self) -> None:
         """Adopt what dead processes have left, of this version, or of one of which no process lives, and misfits."""

@@ -46,7 +46,16 @@ registry: AbstractContextManager[object] = fork_safe_lock()
 fleets: weakref.WeakSet[Any] = weakref.WeakSet()
 writers: dict[int, Any] = {}  # by the ID of their journal, which they keep alive
 connections: weakref.WeakSet[Any] = weakref.WeakSet()
-_held: dict[Pausing, list[Any]] = {}  # what has been paused, and its locks
+
+
+class _Held(threading.local):
+    """What the thread that forks has paused: two may fork at once, and each lets go of its own only."""
+
+    def __init__(self) -> None:
+        self.locks: dict[Pausing, list[Any]] = {}
+
+
+_held: _Held = _Held()
 
 
 class _Life:
@@ -76,22 +85,22 @@ def _before_fork() -> None:
                 break
             locks.append(lock)
         else:
-            _held[thing] = locks
+            _held.locks[thing] = locks
             thing.paused()
 
 
 def _after_fork_here() -> None:
-    for locks in _held.values():
+    for locks in _held.locks.values():
         _release(locks)
-    _held.clear()
+    _held.locks.clear()
 
 
 def _after_fork() -> None:
     global life
     life = _Life()
     for thing in reversed(_things()):
-        thing.reborn(was_paused=thing in _held)
-    _held.clear()
+        thing.reborn(was_paused=thing in _held.locks)
+    _held.locks.clear()
 
 
 def _release(locks: list[Any]) -> None:

@@ -91,7 +91,7 @@ class RedisJournal(StoredJournal):
         max_records: int = 100_000,
         client: Any = None,
     ) -> None:
-        check_type("url", url, isinstance(url, str), "a string")
+        check_type("url", type(url), isinstance(url, str), "a string")  # not itself: it may hold a password
         check("url", "", url != "", "a string that isn't empty")
         check_text("stream", stream)
         library = importlib.import_module("redis")  # now: a thread that imports is in the way of a fork
