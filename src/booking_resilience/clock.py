@@ -8,10 +8,11 @@ wrapper: it is called on the path of every call. freezegun replaces it here as i
 from __future__ import annotations
 
 import datetime
+import functools
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -65,6 +66,17 @@ def in_trio() -> bool:
     """Tell whether the calling code runs in a trio task."""
     trio = sys.modules.get("trio")
     return trio is not None and trio.lowlevel.in_trio_task()
+
+
+async def off_loop(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what `fn` returns, called in a thread; under asyncio or trio."""
+    if in_trio():
+        import trio
+
+        return await trio.to_thread.run_sync(functools.partial(fn, *args, **kwargs))
+    import asyncio
+
+    return await asyncio.to_thread(fn, *args, **kwargs)
 
 
 _system = SystemClock()

@@ -5,7 +5,6 @@ Everything here blocks, and has a twin for event loops that does the same in a t
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import functools
 import inspect
@@ -184,32 +183,32 @@ class Asked:
 
     async def submit_async(self, workflow: Callable[..., Awaitable[Any]], /, *args: Any, id: str, **kwargs: Any) -> str:
         """Do the same as `submit` without blocking the event loop."""
-        kept: str = await off_loop(self.submit, workflow, *args, id=id, **kwargs)
+        kept: str = await clock.off_loop(self.submit, workflow, *args, id=id, **kwargs)
         return kept
 
     async def result_async(self, id: str, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as `result` has it
         """Do the same as `result` without blocking the event loop."""
         for pause in _pauses(timeout):
-            why = await off_loop(self._why_no_result, id)
+            why = await clock.off_loop(self._why_no_result, id)
             if why is None:
                 break
             if pause is None:
                 raise why
             await _REAL.sleep_async(pause)
-        return await off_loop(self._outcome, id)
+        return await clock.off_loop(self._outcome, id)
 
     async def waiting_async(self, limit: int = 100) -> list[Waiting]:
         """Do the same as `waiting` without blocking the event loop."""
-        found: list[Waiting] = await off_loop(self.waiting, limit)
+        found: list[Waiting] = await clock.off_loop(self.waiting, limit)
         return found
 
     async def try_now_async(self, id: str) -> bool:
         """Do the same as `try_now` without blocking the event loop."""
-        return bool(await off_loop(self.try_now, id))
+        return bool(await clock.off_loop(self.try_now, id))
 
     async def cancel_async(self, id: str) -> bool:
         """Do the same as `cancel` without blocking the event loop."""
-        return bool(await off_loop(self.cancel, id))
+        return bool(await clock.off_loop(self.cancel, id))
 
     def _started(self) -> Crew:
         crew = self._crew
@@ -237,15 +236,6 @@ def name_of(workflow: object) -> str:
     while isinstance(workflow, functools.partial):
         workflow = workflow.func
     return str(getattr(workflow, "__qualname__", None) or type(workflow).__qualname__)
-
-
-async def off_loop(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return what `fn` returns, called in a thread; under asyncio or trio."""
-    if clock.in_trio():
-        import trio
-
-        return await trio.to_thread.run_sync(functools.partial(fn, *args, **kwargs))
-    return await asyncio.to_thread(fn, *args, **kwargs)
 
 
 def _can_be_kept(text: Any) -> bool:

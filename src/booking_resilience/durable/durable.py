@@ -14,9 +14,10 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
+from booking_resilience import clock
 from booking_resilience.callbacks import is_coroutine_function
 from booking_resilience.checks import check_number, check_type, check_whole
-from booking_resilience.durable.asked import Asked, check_name, name_of, off_loop
+from booking_resilience.durable.asked import Asked, check_name, name_of
 from booking_resilience.durable.crew import Crew
 from booking_resilience.durable.databases import check_database, url_of
 from booking_resilience.durable.engine import WITHIN, Engine, in_thread
@@ -148,11 +149,11 @@ class Durable(Asked):
         self.stop()
 
     async def __aenter__(self) -> Self:
-        await off_loop(self.start)
+        await clock.off_loop(self.start)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await off_loop(self.stop)
+        await clock.off_loop(self.stop)
 
     # Workflows
 

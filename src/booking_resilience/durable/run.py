@@ -278,7 +278,6 @@ async def run_workflow(crew: Crew, id: str, name: str, arguments: str) -> Outcom
         raise Parked from error
     run = crew.runs[id] = Run(crew, id, state, ended)
     current.set(run)
-    current.set(run)
     try:
         return await run.outcome(name, arguments)
     finally:

@@ -116,7 +116,7 @@ class ConcurrencyLimit(Limit):
                 if place.sharers:
                     place.sharers -= 1
                 elif place.epoch < self._first_epoch:  # the forking process's
-                    place.retire()
+                    place.owner = nobody
                 elif self._places > self._limit:
                     self._drop(place)
                 else:
@@ -148,7 +148,7 @@ class ConcurrencyLimit(Limit):
             self._drop(self._free.pop())
 
     def _drop(self, place: Place) -> None:
-        place._owner = nobody  # not by a call, after which a signal's handler might strike before the next line
+        place.owner = nobody  # no call, after which a signal's handler might strike before the next line
         self._places -= 1
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:

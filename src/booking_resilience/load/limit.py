@@ -140,7 +140,7 @@ class Limit(abc.ABC):
 
         The variable is put back by value, not by a token, which a signal's handler may keep from being stored.
         """
-        with (guard := LimitGuard(self)):
+        with (guard := self.guard()):
             around, inside = held.get(), guard.held()
             try:
                 held.set(inside)
@@ -150,7 +150,7 @@ class Limit(abc.ABC):
                     held.set(around)
 
     async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
-        async with (guard := LimitGuard(self)):
+        async with (guard := self.guard()):
             around, inside = held.get(), guard.held()
             try:
                 held.set(inside)
@@ -239,14 +239,14 @@ class Limit(abc.ABC):
 
     # What follows does nothing for turns: one that was taken is never given back.
 
-    def _end(self, place: Place, error: BaseException | None) -> None:  # noqa: B027 - as above, and so the next three
+    def _end(self, place: Place, error: BaseException | None) -> None:  # noqa: B027 - as above
         """Take a place back from a call that ended, with this error or well."""
 
-    def _give_back(self, place: Place) -> None:  # noqa: B027
+    def _give_back(self, place: Place) -> None:  # noqa: B027 - as above
         """Take a place back, and let the next in line have it."""
 
-    def _begin(self, place: Place) -> None:  # noqa: B027
+    def _begin(self, place: Place) -> None:  # noqa: B027 - as above
         """Have the call that holds the place begin now: what it waited for until now is no latency."""
 
-    def _share(self, place: Place) -> None:  # noqa: B027
+    def _share(self, place: Place) -> None:  # noqa: B027 - as above
         """Let one more hold the place: it comes back when all have given it back."""

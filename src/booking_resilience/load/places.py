@@ -35,22 +35,18 @@ def nobody() -> None:
 class Place:
     """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
 
-    __slots__ = ("_owner", "epoch", "sharers", "started")
+    __slots__ = ("epoch", "owner", "sharers", "started")
 
     def __init__(self, owner: Callable[[], Any], epoch: int) -> None:
-        self._owner = owner
+        self.owner: Callable[[], Any] = owner  # `nobody` once it counts no more
         self.epoch: int = epoch  # a new one begins with a fork, and when places that are out must be looked at
         self.sharers: int = 0  # how many besides its taker run on it: threads, which may be abandoned
         self.started: float = 0.0  # when the call was admitted, on the library's clock
 
-    def retire(self) -> None:
-        """Count no more: the limit has shrunk."""
-        self._owner = nobody
-
     def __del__(self) -> None:
-        limit = self._owner()
+        limit = self.owner()
         if limit is not None:
-            limit._give_back(Place(self._owner, self.epoch))
+            limit._give_back(Place(self.owner, self.epoch))
 
 
 class LimitGuard:

@@ -46,7 +46,7 @@ COLUMNS = (
 CSV_LIMIT, EXCEL_LIMIT = 131_072, 32_767  # characters in a field: as many as `csv` reads, and as Excel shows
 _NO_SUCH_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
 _RISKY = re.compile(  # at the start of a cell, wherever a spreadsheet may split one; the full-width forms run, too
-    "(?=[=+\\-@\\t\\r\\n\\0'＝＋－＠])(?:\\A|(?<=[;\\t\\n])|(?<=\\r)(?!\\n))|(?=[\"＂])(?<=[;\\t\\n\\r])"  # noqa: RUF001
+    "(?=[=+\\-@\\t\\r\\n\\0'＝＋－＠])(?:\\A|(?<=[;\\t\\n])|(?<=\\r)(?!\\n))|(?=[\"＂])(?<=[;\\t\\n\\r])"  # noqa: RUF001 - they are meant
 )
 
 

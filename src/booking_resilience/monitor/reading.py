@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import functools
 import os
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -127,15 +126,7 @@ class MonitorReader(abc.ABC):
     async def export_async(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
         """Do the same as `export` in a worker thread, under asyncio or trio."""
         exports.check_suffix(path)
-        write = functools.partial(self.export, path, excel=excel)
-        if clock.in_trio():
-            import trio
-
-            await trio.to_thread.run_sync(write)
-        else:
-            import asyncio
-
-            await asyncio.to_thread(write)
+        await clock.off_loop(self.export, path, excel=excel)
 
     @abc.abstractmethod
     def _records(self) -> list[ErrorRecord]:
