@@ -54,7 +54,7 @@ class Bench:
 
     def waits(self, booking: str) -> Any:
         """Return its entry among those that wait, as soon as there is one."""
-        found = lambda: next((item for item in self.durable.waiting() if item.id == booking), None)  # noqa: E731
+        found = lambda: next((item for item in self.durable.waiting() if item.id == booking), None)  # noqa: E731 - one line says it
         return eventually(found, 60, f"{booking} waits")
 
     def value(self, booking: str) -> Any:

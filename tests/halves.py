@@ -15,7 +15,9 @@ from booking_resilience import appwrite as adapter
 from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient, NewRow, appwrite_breaker, appwrite_retry
 
 LOOPS = ("sync", "asyncio", "trio")
-QUICK: dict[str, Any] = {"base_delay": 0.01, "max_delay": 0.03, "attempt_timeout": 5.0, "deadline": 30.0}
+QUICK: dict[str, Any] = {"base_delay": 0.01, "max_delay": 0.03, "attempt_timeout": 10.0, "deadline": 40.0}
+HANGING: dict[str, Any] = {**QUICK, "attempt_timeout": 1.0}
+"""Settings of `appwrite_retry`, which leave a busy machine its time; and where an attempt hangs."""
 
 
 class Half:

@@ -159,7 +159,7 @@ def breaker_of(name: str, **settings: Any) -> Iterator[Breaker]:
             made.close()
 
 
-def retry_of(name: str, attempts: int | None = None, *, on: Any = ConnectionError) -> Callable[[Any], Any]:
+def retry_of(name: str, attempts: int | None = None, *, on: Any = ConnectionError) -> Any:
     """Return a library's decorator: so many attempts at such errors, each None for its own default."""
     library: Any = pytest.importorskip(MODULES[name])
     given: dict[str, Any] = {}
@@ -170,24 +170,24 @@ def retry_of(name: str, attempts: int | None = None, *, on: Any = ConnectionErro
     if name == "tenacity":
         given |= {} if attempts is None else {"stop": library.stop_after_attempt(attempts)}
         given |= {} if on is None else {"retry": library.retry_if_exception_type(on)}
-        return library.retry(**given)  # type: ignore[no-any-return]
+        return library.retry(**given)
     if name == "stamina":
-        return library.retry(on=on, **({} if attempts is None else {"attempts": attempts}))  # type: ignore[no-any-return]
+        return library.retry(on=on, **({} if attempts is None else {"attempts": attempts}))
     if name == "backoff":
-        return library.on_exception(library.expo, on, max_tries=attempts)  # type: ignore[no-any-return]
+        return library.on_exception(library.expo, on, max_tries=attempts)
     if name == "nopanic":
         given |= {} if attempts is None else {"attempts": attempts}
-        return library.retry(**given, **({} if on is None else {"on": on}))  # type: ignore[no-any-return]
+        return library.retry(**given, **({} if on is None else {"on": on}))
     if name == "interlock":
         strategies: Any = pytest.importorskip("interlock.integrations.tenacity")
         given |= {} if attempts is None else {"attempts": attempts}
         given |= {} if on is None else {"retry": strategies.retry_unless_open(on)}
-        return library.Pipeline(strategies.RetryStrategy(**given))  # type: ignore[no-any-return]
+        return library.Pipeline(strategies.RetryStrategy(**given))
     if name == "hyx":
         from hyx.retry import retry
 
         given |= {} if attempts is None else {"attempts": attempts - 1}
-        return retry(**given, **({} if on is None else {"on": on}))  # type: ignore[no-any-return]
+        return retry(**given, **({} if on is None else {"on": on}))
     raise AssertionError(name)
 
 

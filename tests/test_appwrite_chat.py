@@ -22,8 +22,7 @@ from booking_resilience import ErrorMonitor, Pipeline
 from booking_resilience.appwrite import CHAT_TABLES, AppwriteChatService, appwrite_breaker, appwrite_retry
 from booking_resilience.booking import ChatMessage, ChatRoom, ChatService, Page, iter_messages
 from booking_resilience.testing import AppwriteServer, Fault, virtual_time
-
-QUICK = {"base_delay": 0.01, "attempt_timeout": 10.0, "deadline": 40.0}
+from halves import QUICK
 
 
 class Chat:

@@ -43,9 +43,8 @@ from booking_resilience.appwrite import (
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.rows import row_of
 from booking_resilience.testing import Fault
+from halves import HANGING, QUICK
 
-QUICK = {"base_delay": 0.01, "attempt_timeout": 10.0, "deadline": 40.0}
-HANGING = {**QUICK, "attempt_timeout": 1.0}
 SERVICES = pytest.mark.parametrize("service", [TablesDB, Databases])
 UNIQUE = {"once": {"type": "unique", "columns": ["slot"]}}
 

@@ -40,11 +40,10 @@ from booking_resilience.appwrite import (
 )
 from booking_resilience.testing import AppwriteServer, AsyncRecordingChatProvider, Fault
 from demohost import until
+from halves import HANGING, QUICK
 from rawserver import CREATED, RawServer, answer, failure, hang
 
 BACKENDS = ["asyncio", "trio"]
-QUICK = {"base_delay": 0.01, "attempt_timeout": 10.0, "deadline": 40.0}
-HANGING = {**QUICK, "attempt_timeout": 1.0}
 
 
 @pytest.fixture(params=BACKENDS)

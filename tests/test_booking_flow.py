@@ -14,12 +14,11 @@ from appwrite.services.tables_db import TablesDB
 from booking_resilience import ErrorMonitor
 from booking_resilience.appwrite import AppwriteClient, AsyncAppwriteClient, SlotTakenError, appwrite_retry
 from booking_resilience.testing import AppwriteServer, AsyncRecordingChatProvider, Fault, RecordingChatProvider
-from halves import at_once
+from halves import QUICK, at_once
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 NINE = datetime.datetime(2027, 1, 4, 9, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)
-QUICK = {"base_delay": 0.01, "max_delay": 0.03, "attempt_timeout": 10.0, "deadline": 40.0}
 
 
 class Desk:

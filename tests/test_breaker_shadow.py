@@ -101,7 +101,7 @@ def test_only_a_shadow_counts_what_it_would_refuse():
         breaker.call(int)
     assert (breaker.snapshot().refused, breaker.snapshot().would_refuse) == (1, 0)
     with pytest.raises(TypeError, match="shadow must be True or False, not 1"):
-        CircuitBreaker("b", shadow=1)  # type: ignore[arg-type]
+        CircuitBreaker("b", shadow=1)  # type: ignore[arg-type] - of the wrong type on purpose
 
 
 def test_a_reload_makes_a_shadow_refuse():

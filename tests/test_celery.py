@@ -197,7 +197,7 @@ def test_settings_that_make_no_sense_are_refused():
         with pytest.raises(TypeError, match=option):
             resilient_task(app, **{option: 3})
     with pytest.raises(TypeError, match="retry must be a RetryPolicy"):
-        resilient_task(app, retry=3)  # type: ignore[arg-type]
+        resilient_task(app, retry=3)  # type: ignore[arg-type] - of the wrong type on purpose
     with pytest.raises(ValueError, match="max_open_wait"):
         resilient_task(app, max_open_wait=-1.0)
     with pytest.raises(ValueError, match="retry_on_result"):

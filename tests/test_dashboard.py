@@ -147,7 +147,7 @@ class TestAccess:
             async def send(message: Any) -> None:
                 sent.append(message["type"])
 
-            asyncio.run(app({"type": kind}, receive, send))  # type: ignore[arg-type]
+            asyncio.run(app({"type": kind}, receive, send))  # type: ignore[arg-type] - a scope of just what is asked for
             return sent
 
         assert run("websocket", "websocket.connect") == ["websocket.close"]

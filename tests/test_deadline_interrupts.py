@@ -187,10 +187,10 @@ def test_an_interrupt_at_any_place_leaves_the_monitor_as_it_was(way: str) -> Non
             with contextlib.suppress(KeyboardInterrupt, ConnectionError):
                 sys.settrace(striker.trace)  # noqa: B023 - it is called at once
                 try:
-                    fail() if way == "capture" else pipeline.call("operation", fail)  # noqa: B023
+                    fail() if way == "capture" else pipeline.call("operation", fail)  # noqa: B023 - as above
                 finally:
                     sys.settrace(None)
-            return monitor.record(error, operation="again") is first  # noqa: B023
+            return monitor.record(error, operation="again") is first  # noqa: B023 - as above
 
         if not contextvars.Context().run(is_as_it_was):
             wrong.append(at)

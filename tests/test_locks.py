@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,14 @@ class StrikeError(Exception):
     """What a signal's handler raises."""
 
 
-def is_free(lock: object) -> bool:
+def is_free(lock: Any) -> bool:
     """Tell whether another thread gets the lock."""
     found: list[bool] = []
 
     def look() -> None:
-        found.append(lock.acquire(blocking=False))  # type: ignore[attr-defined]
+        found.append(lock.acquire(blocking=False))
         if found[0]:
-            lock.release()  # type: ignore[attr-defined]
+            lock.release()
 
     thread = threading.Thread(target=look)
     thread.start()

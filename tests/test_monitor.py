@@ -576,14 +576,14 @@ def test_settings_of_the_wrong_type_are_refused(settings: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("make", "kind", "named"),
     [
-        (lambda: Redaction(keys=[3]), TypeError, "keys"),  # type: ignore[list-item]
-        (lambda: Redaction(last_keys=[None]), TypeError, "last_keys"),  # type: ignore[list-item]
-        (lambda: Redaction(patterns=[print]), TypeError, "patterns"),  # type: ignore[list-item]
-        (lambda: Redaction(patterns=[re.compile(b"x")]), TypeError, "patterns"),  # type: ignore[list-item]
+        (lambda: Redaction(keys=[3]), TypeError, "keys"),  # type: ignore[list-item] - of the wrong type on purpose
+        (lambda: Redaction(last_keys=[None]), TypeError, "last_keys"),  # type: ignore[list-item] - of the wrong type on purpose
+        (lambda: Redaction(patterns=[print]), TypeError, "patterns"),  # type: ignore[list-item] - of the wrong type on purpose
+        (lambda: Redaction(patterns=[re.compile(b"x")]), TypeError, "patterns"),  # type: ignore[list-item] - of the wrong type on purpose
         (lambda: Redaction(patterns=["("]), ValueError, "patterns"),
-        (lambda: ErrorMonitor().record(KeyError(), operation="o", category=3), TypeError, "category"),  # type: ignore[arg-type]
-        (lambda: ErrorMonitor().recent(severity=3), TypeError, "severity"),  # type: ignore[arg-type]
-        (lambda: ErrorMonitor().capture(print), TypeError, "operation"),  # type: ignore[arg-type]
+        (lambda: ErrorMonitor().record(KeyError(), operation="o", category=3), TypeError, "category"),  # type: ignore[arg-type] - of the wrong type on purpose
+        (lambda: ErrorMonitor().recent(severity=3), TypeError, "severity"),  # type: ignore[arg-type] - of the wrong type on purpose
+        (lambda: ErrorMonitor().capture(print), TypeError, "operation"),  # type: ignore[arg-type] - of the wrong type on purpose
     ],
 )
 def test_the_wrong_type_and_a_wrong_value_are_told_apart(

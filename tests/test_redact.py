@@ -291,7 +291,7 @@ def test_redactor_that_exits_redacts_and_that_is_interrupted_is_interrupted() ->
     record = ErrorMonitor(redact=exits).log_chat_error("x", ValueError("hunter2"), name="hunter2")
     assert (record.operation, record.message, record.context) == ("x", "<redacted>", {"name": "<redacted>"})
     for key in ("message", "name"):
-        redact = lambda asked, value, key=key: interrupted(asked, value) if asked == key else value  # noqa: E731
+        redact = lambda asked, value, key=key: interrupted(asked, value) if asked == key else value  # noqa: E731 - bound to its key
         with pytest.raises(KeyboardInterrupt):
             ErrorMonitor(redact=redact).log_chat_error("x", ValueError("x"), name="x")
 

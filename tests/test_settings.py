@@ -189,7 +189,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path):
     with pytest.raises(FileNotFoundError):
         Settings.load(tmp_path / "other.toml")
     with pytest.raises(TypeError, match="source must be a path or a mapping, not 5"):
-        Settings.load(5)  # type: ignore[arg-type]
+        Settings.load(5)  # type: ignore[arg-type] - of the wrong type on purpose
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_names_that_are_not_there_are_refused(file):
     with pytest.raises(ValueError, match=r"pipelines\.apwrite is unknown; the nearest known name is 'appwrite'"):
         settings.pipeline("apwrite")
     with pytest.raises(TypeError, match="name must be a string"):
-        settings.breaker(5)  # type: ignore[arg-type]
+        settings.breaker(5)  # type: ignore[arg-type] - of the wrong type on purpose
 
 
 def test_a_reload_changes_the_objects_that_are_there(file):

@@ -121,7 +121,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
 def test_it_counts_below_zero_as_above() -> None:
     """A monotonic clock may begin anywhere, below zero as well."""
     window, counts = Window(window=30.0), []
-    for now, later in ((-31.5, -3.0), (-0.5, -0.5), (0.5, 0.5)):
-        window.record(now, failed=True)
+    for moment, later in ((-31.5, -3.0), (-0.5, -0.5), (0.5, 0.5)):
+        window.record(moment, failed=True)
         counts.append(window.counts(later))
     assert [*counts, window.counts(29.4)] == [(1, 1), (1, 1), (2, 2), (1, 1)]
