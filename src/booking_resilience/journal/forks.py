@@ -41,7 +41,7 @@ class Pausing(abc.ABC):
         """Go on in a child process, with new locks. Unless they were held, a thread that it lacks was at work."""
 
 
-registry: Any = new_lock()  # held over a fork, so that two threads fork one after the other
+registry: Any = new_lock()  # held while these change, and over a fork: two threads fork one after the other
 fleets: weakref.WeakSet[Any] = weakref.WeakSet()
 writers: dict[int, Any] = {}  # by the ID of their journal, which they keep alive
 connections: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -48,7 +48,8 @@ class Reader(forks.Pausing):
         self._has_clock = hasattr(journal, "_remote_now")
         self._is_closed = False
         self.reborn(was_paused=False)
-        forks.fleets.add(self)
+        with forks.registry:
+            forks.fleets.add(self)
 
     def reborn(self, *, was_paused: bool) -> None:
         """Begin, in a child process, too: without listeners, but with what was known, unless it was just changing."""

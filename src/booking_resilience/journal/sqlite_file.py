@@ -33,7 +33,8 @@ class Connection(forks.Pausing):
     def __init__(self, path: str) -> None:
         self._path = path
         self._begin()
-        forks.connections.add(self)
+        with forks.registry:
+            forks.connections.add(self)
 
     def _begin(self) -> None:
         self.lock: Any = new_lock()  # its type is private until Python 3.13
