@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import sys
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +101,22 @@ def test_a_conflict_comes_out_as_itself(error: Any) -> None:
     """A row or slot that is another's comes out as that error, with its facts."""
     found = raised(failed("store", error))
     assert (type(found), found.__reduce__()[1]) == (type(error), error.__reduce__()[1])
+
+
+def test_a_conflict_of_other_data_becomes_facts() -> None:
+    """A conflict that somebody made of what isn't JSON-like is an error like any other."""
+    errors: list[Any] = [RowConflictError("b1", Row("b1", {"slot": WHEN}, None, "1")), SlotTakenError("t1", None)]  # type: ignore[arg-type] # the point
+    for error in errors:
+        found: Any = raised(failed("store", error))
+        assert isinstance(found, CallError)
+        assert found.type.endswith(type(error).__name__)
+
+
+def test_an_adapter_that_is_being_imported_hinders_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread imports the adapter, its errors can't be met, and others are kept."""
+    name = "booking_resilience.appwrite"
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    assert failed("store", ValueError("no"))["type"] == "ValueError"
 
 
 def test_a_text_is_kept_without_secrets_and_without_nul() -> None:
