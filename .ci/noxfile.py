@@ -237,6 +237,6 @@ def once(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def soak(session: nox.Session) -> None:
-    """Use every part under changing faults for 15 minutes, or `-- --minutes N`, and see that nothing grows."""
+    """Use every part under changing faults for half an hour, or `-- --minutes N`, and see that nothing grows."""
     _install(session, what=".[test,durable]")
     session.run("python", "tests/soak.py", *session.posargs)

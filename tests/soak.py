@@ -1,13 +1,14 @@
 """Makes bookings under changing faults for as long as you like, and watches what the process holds on to.
 
-`python tests/soak.py [--minutes 15] [--json FILE]`. Every part of the library is switched on: see `soaking.py`. The
+`python tests/soak.py [--minutes 30] [--json FILE]`. Every part of the library is switched on: see `soaking.py`. The
 embedded server runs in a process of its own and is started anew, on the same port, for each round of faults. After each
 round nothing goes wrong for a moment, the bookings that were confirmed are looked up, and memory, objects, threads and
-descriptors of this process are counted. The first half of the run is the warming up, which takes seven minutes. In the
-second half the straight line through each of these figures must be all but flat; then the exit code is 0, else 1.
+descriptors of this process are counted. The first half of the run is the warming up, which takes a quarter of an hour: the
+pages of DBOS' connections, and what is remembered of kinds of errors, fill slowly. In the second half the straight line
+through each of these figures must be all but flat; then the exit code is 0, else 1.
 
 Python's allocator, and the C library's with a heap for each of many threads, keep tens of megabytes of what was freed
-in pieces. So all memory comes from two heaps here, and what the process takes up is soon steady to half a megabyte.
+in pieces. So all memory comes from two heaps here, and what the process takes up is steady to half a megabyte.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def main() -> int:
     """Run the rounds; return 0 if all stayed flat and right, else 1."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--minutes", type=float, default=15.0, help="how long (default 15); four rounds of each at least"
+        "--minutes", type=float, default=30.0, help="how long (default 30); four rounds of each at least"
     )
     parser.add_argument("--json", type=Path, help="write the figures of each round to this file")
     options = parser.parse_args()
