@@ -202,7 +202,7 @@ def transaction_id(body: dict[str, Any]) -> str | None:
 
 
 def data(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the data of a row: an object, or a text of JSON; the real server trips over one that holds anything else."""
+    """Return the data of a row: an object, or a text of JSON; over one that holds anything else the real one trips."""
     value = as_json(body.get("data", {}), "data", _JSON_RULE)
     if isinstance(value, dict):
         return value
