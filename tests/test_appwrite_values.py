@@ -7,6 +7,7 @@ import json
 from urllib.parse import quote
 
 import pytest
+from appwrite.operator import Operator
 
 from booking_resilience.testing.appwrite_server import collation, dates, formats, php, search
 from test_appwrite_server import GUEST, KEYS, ROWS, Wired, query
@@ -346,6 +347,25 @@ def test_data_that_hold_no_row_trip_the_server(typed):
     for text, status in (("5", 500), ("true", 500), ('"x"', 500), ("0", 400), ("null", 400), ('""', 400), ("[]", 400)):
         assert typed.ask("POST", ROWS, {"rowId": "r1", "data": text})[0] == status, text
         assert typed.ask("PATCH", f"{ROWS}/r1", {"data": text})[0] == status, text
+
+
+def test_operators_in_data_are_refused_and_not_stored_as_text(typed):
+    """By every route that takes data; other JSON in a text is text."""
+    text = {"text": Operator.string_concat("x")}
+    staged = {"action": "update", "databaseId": "d", "tableId": "t", "rowId": "r1", "data": text}
+    typed.ask("POST", ROWS, {"rowId": "r1", "data": {"text": '{"method":"none"}'}})
+    place = typed.ask("POST", "/v1/tablesdb/transactions", {})[2]["$id"]
+    for method, path, body in (
+        ("POST", ROWS, {"rowId": "r2", "data": text}),
+        ("POST", ROWS, {"rows": [text]}),
+        ("PATCH", f"{ROWS}/r1", {"data": {"integer": Operator.increment(2)}}),
+        ("PUT", f"{ROWS}/r1", {"data": text}),
+        ("PATCH", ROWS, {"data": text}),
+        ("PUT", ROWS, {"rows": [text]}),
+        ("POST", f"/v1/tablesdb/transactions/{place}/operations", {"operations": [staged]}),
+    ):
+        assert typed.ask(method, path, body)[0] == 501, (method, path)
+    assert typed.ask("GET", ROWS)[2]["rows"][0]["text"] == '{"method":"none"}'
 
 
 def http_quoted(text):
