@@ -12,7 +12,7 @@ from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, wit
 from booking_resilience.breaker.calls import failed, not_awaitable, protect, protect_async, refuse, watch, watch_async
 from booking_resilience.breaker.core import Core, ErrorFilter, Link, Sharing
 from booking_resilience.breaker.machine import Machine
-from booking_resilience.breaker.permits import Guard, Permit, admitted, ignored, says_nothing
+from booking_resilience.breaker.permits import Guard, Permit, admitted, says_nothing
 from booking_resilience.breaker.snapshots import BreakerSnapshot
 from booking_resilience.breaker.states import Isolate, Reset
 from booking_resilience.breaker.window import FailureRate
@@ -96,16 +96,11 @@ class CircuitBreaker:
         check_type("shadow", shadow, isinstance(shadow, bool), "True or False")
         check_type("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
         machine = Machine(
-            threshold=failure_threshold,
-            failure_rate=failure_rate,
-            cooldown=cooldown,
-            max_cooldown=max_cooldown,
-            trial_calls=trial_calls,
-            trial_timeout=trial_timeout,
-            slow_call=slow_call,
+            failure_threshold, failure_rate, cooldown, max_cooldown, trial_calls, trial_timeout, slow_call
         )
-        self._core = Core(name, machine, failure_on, ignored(failure_on, ignore))
-        self._core.is_shadow = shadow
+        if ignore is says_nothing and failure_on is not is_backend_failure:
+            ignore = ()
+        self._core = Core(name, machine, failure_on, ignore, shadow)
         if shared is not None:
             self._core.link = shared._join(self._core)
 
@@ -129,7 +124,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", watch(core, core.knock(), fn, args, kwargs))
+            return cast("T", watch(core, fn, args, kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -154,7 +149,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", await watch_async(core, core.knock(), fn, args, kwargs))
+            return cast("T", await watch_async(core, fn, args, kwargs))
         try:
             awaitable = fn(*args, **kwargs)
             awaited = type(awaitable) is CoroutineType or is_awaitable(awaitable)

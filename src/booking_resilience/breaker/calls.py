@@ -14,7 +14,7 @@ from typing import Any
 from booking_resilience import awaitables
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.breaker.core import Core
-from booking_resilience.breaker.permits import Permit
+from booking_resilience.breaker.permits import Permit, admitted
 from booking_resilience.callbacks import is_awaitable
 
 
@@ -24,7 +24,7 @@ def protect(core: Core, fn: Callable[..., Any]) -> Callable[..., Any]:
     def protected(*args: Any, **kwargs: Any) -> Any:
         calm = core.calm
         if calm.is_over:
-            return watch(core, core.knock(), fn, args, kwargs)
+            return watch(core, fn, args, kwargs)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
         except BaseException as error:
@@ -45,7 +45,7 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
     async def protected(*args: Any, **kwargs: Any) -> Any:
         calm = core.calm
         if calm.is_over:
-            return await watch_async(core, core.knock(), fn, args, kwargs)
+            return await watch_async(core, fn, args, kwargs)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args) if args else fn())
         except BaseException as error:
@@ -58,11 +58,10 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
     return protected
 
 
-def watch(core: Core, asked: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Admit, call and settle; whatever interrupts it, wherever, the permit comes back."""
-    permit = Permit(core, -1, asked)
+def watch(core: Core, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Admit, call and settle; the permit comes back, whatever interrupts it: one that is dropped does so by itself."""
+    permit = admitted(core)
     try:
-        permit._admit()
         result = fn(*args, **kwargs)
         if type(result) not in AWAITABLE_NEVER:
             try:
@@ -78,12 +77,11 @@ def watch(core: Core, asked: float, fn: Callable[..., Any], args: tuple[Any, ...
 
 
 async def watch_async(
-    core: Core, asked: float, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    core: Core, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Do the same as `watch`, with an awaitable that is awaited."""
-    permit = Permit(core, -1, asked)
+    permit = admitted(core)
     try:
-        permit._admit()
         awaitable = fn(*args, **kwargs)
         if not is_awaitable(awaitable):
             permit.release()
