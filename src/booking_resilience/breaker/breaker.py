@@ -10,7 +10,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, within
 from booking_resilience.breaker.calls import failed, not_awaitable, protect, protect_async, refuse, watch, watch_async
-from booking_resilience.breaker.core import Core, ErrorFilter, Link, Sharing
+from booking_resilience.breaker.core import Core, ErrorFilter, Sharing
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.permits import Guard, Permit, admitted, says_nothing
 from booking_resilience.breaker.snapshots import BreakerSnapshot
@@ -267,7 +267,7 @@ class CircuitBreaker:
 
     def _by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
         core = self._core
-        link: Link | None = core.link
+        link = core.link
         if fleet and (link is None or not link.is_open):
             raise ValueError("fleet must be False for a breaker that is not shared, not True")
         change = core.change(event)

@@ -233,7 +233,7 @@ class Core:
                 self._log(level, "%r: %s -> %s: %s", **facts)
                 notify(self.newest().news.listeners, event, logger)
         finally:
-            turn.end()  # also at an interrupt: what is left is told at the next transition
+            turn.process = 0  # also at an interrupt: what is left is told at the next transition
 
     def _take(self, turn: Turn) -> BreakerEvent | None:
         """Take the oldest untold transition in that turn; None if there is none, or another thread tells."""

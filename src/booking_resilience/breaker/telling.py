@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from booking_resilience.breaker.states import Transition
@@ -12,17 +13,11 @@ from booking_resilience.events import BreakerEvent, Listener
 MOST = 1000  # transitions that are kept for listeners that are slower than they come
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Turn:
-    """A thread's turn to tell of transitions; it's over when it ends, or with the thread that died holding it."""
+    """A thread's turn to tell of the transitions of its process; 0 ends it, and so does the death of the thread."""
 
-    __slots__ = ("__weakref__", "process")
-
-    def __init__(self) -> None:
-        self.process: int = os.getpid()
-
-    def end(self) -> None:
-        """Be no process's turn any more."""
-        self.process = 0
+    process: int = field(default_factory=os.getpid)
 
 
 class News(NamedTuple):
