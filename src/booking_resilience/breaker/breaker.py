@@ -124,7 +124,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", watch(core, fn, args, kwargs))
+            return cast("T", watch(core, core.knock(), fn, args, kwargs))
         try:
             result = fn(*args, **kwargs)
         except BaseException as error:
@@ -149,7 +149,7 @@ class CircuitBreaker:
         core = self._core
         calm = core.calm
         if calm.is_over:
-            return cast("T", await watch_async(core, fn, args, kwargs))
+            return cast("T", await watch_async(core, core.knock(), fn, args, kwargs))
         try:
             awaitable = fn(*args, **kwargs)
             awaited = type(awaitable) is CoroutineType or is_awaitable(awaitable)
@@ -181,7 +181,7 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: If the breaker refuses.
         """
-        return admitted(self._core)
+        return admitted(self._core, self._core.knock())
 
     def snapshot(self) -> BreakerSnapshot:
         """Return what is known of it, all of one moment."""

@@ -24,7 +24,7 @@ def protect(core: Core, fn: Callable[..., Any]) -> Callable[..., Any]:
     def protected(*args: Any, **kwargs: Any) -> Any:
         calm = core.calm
         if calm.is_over:
-            return watch(core, fn, args, kwargs)
+            return watch(core, core.knock(), fn, args, kwargs)
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()
         except BaseException as error:
@@ -45,7 +45,7 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
     async def protected(*args: Any, **kwargs: Any) -> Any:
         calm = core.calm
         if calm.is_over:
-            return await watch_async(core, fn, args, kwargs)
+            return await watch_async(core, core.knock(), fn, args, kwargs)
         try:
             result = await (fn(*args, **kwargs) if kwargs else fn(*args) if args else fn())
         except BaseException as error:
@@ -58,9 +58,9 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
     return protected
 
 
-def watch(core: Core, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def watch(core: Core, asked: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Admit, call and settle; the permit comes back, whatever interrupts it: one that is dropped does so by itself."""
-    permit = admitted(core)
+    permit = admitted(core, asked)
     try:
         result = fn(*args, **kwargs)
         if type(result) not in AWAITABLE_NEVER:
@@ -77,10 +77,10 @@ def watch(core: Core, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
 
 
 async def watch_async(
-    core: Core, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    core: Core, asked: float, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Do the same as `watch`, with an awaitable that is awaited."""
-    permit = admitted(core)
+    permit = admitted(core, asked)
     try:
         awaitable = fn(*args, **kwargs)
         if not is_awaitable(awaitable):

@@ -191,7 +191,8 @@ class Core:
             self._begin_tally(moment)
             return self.knock()
         next(moment.tally["refused"])
-        raise CircuitOpenError(self.name, *refusal)
+        retry_after, cause = refusal
+        raise CircuitOpenError(self.name, retry_after, cause)
 
     def take_back(self) -> None:
         """Take back the trials whose permits were dropped unsettled."""

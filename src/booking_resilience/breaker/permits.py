@@ -101,7 +101,7 @@ class Guard:
         self._permits: list[Permit] = []
 
     def __enter__(self) -> Permit:
-        permit = admitted(self._core)
+        permit = admitted(self._core, self._core.knock())
         self._permits.append(permit)
         return permit
 
@@ -121,20 +121,20 @@ class Guard:
         self.__exit__(kind, error, tb)
 
 
-def admitted(core: Core) -> Permit:
-    """Return an admitted permit.
+def admitted(core: Core, asked: float) -> Permit:
+    """Return an admitted permit for a call that knocked at that time.
 
     Raises:
         CircuitOpenError: If the breaker refuses.
     """
-    permit = Permit(core, -1, core.knock())
+    permit = Permit(core, -1, asked)
     state = core.state
     if state.kind is CLOSED:
         permit.epoch = state.epoch
         return permit
     try:
-        permit._trial = Trial(permit.started, weakref.ref(permit))
-        change = core.change(Acquire(permit._trial), permit.started)
+        permit._trial = Trial(asked, weakref.ref(permit))
+        change = core.change(Acquire(permit._trial), asked)
         if change.counts is None:
             permit.epoch = change.after.epoch
         core.spread(change)
@@ -142,7 +142,7 @@ def admitted(core: Core) -> Permit:
         permit.release()
         raise
     if change.counts is not None and not core.is_shadow:
-        raise CircuitOpenError(core.name, core.machine.retry_after(change.after, permit.started), change.after.cause)
+        raise CircuitOpenError(core.name, core.machine.retry_after(change.after, asked), change.after.cause)
     return permit
 
 
