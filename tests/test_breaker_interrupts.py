@@ -238,14 +238,14 @@ def test_an_interrupt_leaves_no_healthy_call_on_the_slow_path_or_past_what_was_s
 
     for point in itertools.count(1):
         breaker = CircuitBreaker("struck", failure_threshold=1)
-        run = {
+        operations: dict[str, Callable[[], object]] = {
             "isolate": partial(breaker.isolate, "by hand"), "reset": breaker.reset,
             "failure": breaker.acquire().failure, "subscribe": partial(breaker.subscribe, print),
-        }[operation]  # fmt: skip
+        }  # fmt: skip
         fired = False
         with contextlib.suppress(InterruptError):
             fired = True
-            fired = at_point(run, interrupt, point)
+            fired = at_point(operations[operation], interrupt, point)
         if not fired:
             break
         if breaker.state is CLOSED:
