@@ -450,6 +450,17 @@ class TestThreadTimeout:
         until(lambda: limit.snapshot().in_flight == 0)
         assert pipeline.call("op", int) == 0
 
+    def test_an_abandoned_call_keeps_the_places_around_it(self) -> None:
+        """What pipelines around it hold, with limits of their own, comes back with the thread's end, too."""
+        outer, inner, release = ConcurrencyLimit("o", limit=1), ConcurrencyLimit("i", limit=1), threading.Event()
+        abandoning = Pipeline(retry=ONCE, limit=inner, timeout=ThreadTimeout(0.05))
+        around = Pipeline(retry=ONCE, limit=outer, timeout=ThreadTimeout(20.0))
+        with pytest.raises(TimeoutError):
+            around.call("op", abandoning.call, "op", release.wait, 20)
+        assert (outer.snapshot().in_flight, inner.snapshot().in_flight) == (1, 1)
+        release.set()
+        until(lambda: (outer.snapshot().in_flight, inner.snapshot().in_flight) == (0, 0))
+
     def test_at_the_deadline(self) -> None:
         """At the operation's deadline it is `DeadlineExceededError`, of which nothing is retried."""
         release, calls = threading.Event(), []

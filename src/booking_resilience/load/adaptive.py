@@ -156,10 +156,8 @@ class AdaptiveLimit(ConcurrencyLimit):
             gradient.answered(seconds, self._places - len(self._free), now)
         elif sign is Sign.OVERLOAD:
             with self._lock:
-                if place.epoch == self._epoch:  # once in a round trip: it was taken after the last cut
-                    self._epoch += 1
-                    for free in tuple(self._free):
-                        free.epoch = self._epoch
+                if place.cuts == self._cuts:  # once in a round trip: it was begun after the last cut
+                    self._cuts += 1
                     gradient.overloaded()
         if not 0.0 <= gradient.limit - self._limit < 1.0:
             with self._lock:
