@@ -37,7 +37,7 @@ class OwnCall:
     def __init__(self, call: Callable[[], Any], signal: ThreadSignal | TaskSignal) -> None:
         self._call: Callable[[], Any] | None = call
         self._signal = signal
-        self._is_abandoned = self.is_over = False
+        self.is_over = False
         self._value: Any = None
         self.error = None
 
@@ -122,7 +122,7 @@ class TaskCall(OwnCall):
         self, call: Callable[[], Any], signal: TaskSignal, spawn: Callable[[Any], object], taken: Held = ()
     ) -> None:
         super().__init__(call, signal)
-        self._taken = taken
+        self._taken, self._is_abandoned = taken, False
         spawn(self._run)
 
     def abandon(self) -> None:

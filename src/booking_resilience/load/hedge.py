@@ -166,7 +166,8 @@ class Hedge:
             while (winner := _winner(racers)) is None:
                 yield None
             if winner.error is None:
-                self._observe(clock.monotonic() - started)
+                with self._lock:
+                    self._latencies.add(clock.monotonic() - started)
             racers.remove(winner)
         finally:
             for racer in racers:
@@ -203,10 +204,6 @@ class Hedge:
         with self._lock:
             self._saved = min(self._saved + self._gain, _BUCKET * _NANO)
             return self._latencies.percentile(self._percentile) if self._delay is None else self._delay
-
-    def _observe(self, seconds: float) -> None:
-        with self._lock:
-            self._latencies.add(seconds)
 
     def _admit(self) -> Held | None:
         """Pay for a second call and take its places; None if it can't be made."""

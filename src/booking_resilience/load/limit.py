@@ -119,14 +119,11 @@ class Limit(abc.ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}>"
 
-    def __copy__(self) -> Limit:
-        raise TypeError(f"{self!r} can't be copied: a copy would admit calls of its own; share the object")
-
-    def __deepcopy__(self, memo: object) -> Limit:
-        return self.__copy__()
-
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(f"{self!r} can't be pickled: each process needs a limit of its own; make one there")
+        raise TypeError(
+            f"{self!r} can't be copied or pickled: a copy would admit calls of its own; share the object, and make one "
+            "in each process"
+        )
 
     def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         if gives_coroutines(fn, type(self).__name__):
