@@ -3,9 +3,9 @@
 `python tests/soak.py [--minutes 30] [--json FILE]`. Every part of the library is switched on: see `soaking.py`. The
 embedded server runs in a process of its own and is started anew, on the same port, for each round of faults. After each
 round nothing goes wrong for a moment, the bookings that were confirmed are looked up, and memory, objects, threads and
-descriptors of this process are counted. The first half of the run is the warming up, which takes a quarter of an hour: the
-pages of DBOS' connections, and what is remembered of kinds of errors, fill slowly. In the second half the straight line
-through each of these figures must be all but flat; then the exit code is 0, else 1.
+descriptors of this process are counted. The first half of the run is the warming up, which takes a quarter of an hour:
+the pages of DBOS' connections, and what is remembered of kinds of errors, fill slowly. In the second half the straight
+line through each of these figures must be all but flat; then the exit code is 0, else 1.
 
 Python's allocator, and the C library's with a heap for each of many threads, keep tens of megabytes of what was freed
 in pieces. So all memory comes from two heaps here, and what the process takes up is steady to half a megabyte.
