@@ -165,7 +165,7 @@ class Pipeline:
             if self._parts:
                 inner = functools.partial(self._attempt(is_async=is_async), fn)
             if is_async:
-                driver = drive_async(plan, inner, "@Pipeline.protect")
+                driver = drive_async(plan, inner, "@Pipeline.protect", "a function that returns awaitables only")
             else:
                 driver = drive(plan, inner, "@Pipeline.protect", "an `async def` function")
             return functools.update_wrapper(self._falling_back(plan.operation, driver, is_async=is_async), fn)

@@ -10,6 +10,7 @@ import contextvars
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from booking_resilience.batch.sources import END, Source
@@ -19,6 +20,7 @@ from booking_resilience.signals import ThreadSignal
 _ANOTHER = 0.005  # seconds that a thread waits for the next item to be drawn, rather than take the same one again
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class WorkItem:
     """An item, and what it went through before it was sent back.
 
@@ -29,13 +31,10 @@ class WorkItem:
         last: How its last try ended, if it was sent back: the event, and the number of attempts to tell.
     """
 
-    __slots__ = ("index", "last", "made", "value")
-
-    def __init__(self, index: int, value: Any) -> None:
-        self.index: int = index
-        self.value: Any = value
-        self.made: int = 0
-        self.last: tuple[RetryEvent, int] | None = None
+    index: int
+    value: Any
+    made: int = 0
+    last: tuple[RetryEvent, int] | None = None
 
 
 class Crew:

@@ -169,7 +169,7 @@ class _Try:
 
     def __enter__(self) -> Self:
         last, self.item.last = self.item.last, None
-        if last is not None and self._gate is not None and self._gate.gives_up():
+        if last is not None and self._gate is not None and self._gate.has_given_up():
             event, attempts = last
             self._pipeline._plan.tell(event)
             self._ended_with(event.error, attempts)
