@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.machine import Machine
-from booking_resilience.breaker.shared_link import Lease, Link
+from booking_resilience.breaker.shared_lease import Lease
+from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_script import SCRIPT, Fact, Message, clean, milliseconds, settings_arguments
 from booking_resilience.breaker.shared_wires import Contact
-from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Trial
+from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Reset, Trial
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 
@@ -121,6 +122,33 @@ def test_a_recovery_is_told_with_the_last_turn_that_was_known() -> None:
     member.hears(8, OPEN, "RELAPSE", age=0.0, sent=0.4)
     message = member.link.messages(time.monotonic(), is_due=False)[0]
     assert (member.breaker.state, message.kind, message.detail) == (CLOSED, "recover", "7")
+
+
+@pytest.mark.parametrize("event", [Reset("by hand"), Isolate("second")])
+def test_a_command_outlasts_an_older_turn_that_came_in_between(event: Isolate | Reset) -> None:
+    """The breaker is as the fleet, also if it followed the older turn just before the command was noted."""
+    member = Member()
+    member.hears(1, CLOSED, "RESET", age=9.0)
+    change = member.breaker._core.change(event)
+    member.hears(2, ISOLATED, "ISOLATE", reason="first")
+    member.link.changed(change, fleet=True)
+    command = member.link.messages(time.monotonic(), is_due=False)[0]
+    kind, move = (CLOSED, "RESET") if isinstance(event, Reset) else (ISOLATED, "ISOLATE")
+    fact = Fact(turn=3, state=kind, move=move, reason=event.reason, is_granted=True)
+    member.link.hear(command, fact, time.monotonic())
+    assert (member.breaker.state, member.breaker.snapshot().reason) == (kind, event.reason)
+
+
+def test_a_local_reset_outlasts_a_command_given_before() -> None:
+    """Isolating the fleet and then resetting here leaves this breaker closed, whenever the command arrives."""
+    member = Member()
+    member.hears(1, CLOSED, "RESET", age=9.0)
+    member.breaker.isolate("the others", fleet=True)
+    member.breaker.reset()
+    command = member.link.messages(time.monotonic(), is_due=False)[0]
+    fact = Fact(turn=2, state=ISOLATED, move="ISOLATE", reason="the others", is_granted=True)
+    member.link.hear(command, fact, time.monotonic())
+    assert member.breaker.state is CLOSED
 
 
 def test_an_emptied_redis_is_followed_by_nobody() -> None:

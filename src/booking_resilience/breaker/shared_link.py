@@ -14,9 +14,10 @@ import time
 import weakref
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from booking_resilience import clock
+from booking_resilience.breaker.shared_lease import Lease
 from booking_resilience.breaker.shared_script import Fact, Message
 from booking_resilience.breaker.snapshots import SharedSnapshot
 from booking_resilience.breaker.states import (
@@ -43,48 +44,6 @@ ASK_EVERY = 0.25  # seconds between two requests for the lease, at least
 WISH = 60.0  # seconds that a rejected caller counts as waiting
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
-
-
-@dataclass(slots=True, eq=False)
-class Lease:
-    """The permission to make the fleet's one trial; it's over once its verdict was told."""
-
-    token: str  # its name in Redis
-    until: float  # when it may no longer be claimed, in real monotonic seconds
-    trials_left: int  # successes that the fleet still needs to close
-    admitted: State | None = None  # the breaker's state since the trial was admitted, with the trial in it
-    is_begun: bool = False  # whether Redis knows that the trial began
-    verdict: Literal["success", "failure", "nothing"] | None = None  # how the trial ended
-    _claim: dict[str, Trial | None] = field(default_factory=dict)
-
-    @property
-    def trial(self) -> Trial | None:
-        """The trial that claimed it."""
-        return self._claim.get("trial")
-
-    def claim(self, trial: Trial | None) -> bool:
-        """Take it for this trial, or for none; tell whether that is who has it now: of many threads one wins."""
-        return self._claim.setdefault("trial", trial) is trial
-
-    def give_back(self) -> None:
-        """Have its trial, if there is one, say nothing to the fleet."""
-        self.claim(None)
-        self.verdict = self.verdict or "nothing"
-
-    def note(self, after: State, asked: Trial | None) -> bool:
-        """Note what a change left of its trial, which `asked` may have asked for; tell whether it ended."""
-        trial = self.trial
-        if trial is None or self.verdict is not None:
-            return False
-        if trial in after.trials:
-            self.admitted = after
-        elif self.admitted is not None:
-            is_success = after.kind is CLOSED or after.successes > self.admitted.successes
-            self.verdict = "failure" if after.kind is OPEN else "success" if is_success else "nothing"
-            return True
-        elif trial is asked:
-            self.verdict = "nothing"  # claimed in vain: the breaker was isolated, say, in the same instant
-        return False
 
 
 @dataclass(slots=True, eq=False)
@@ -225,37 +184,42 @@ class Link:
     def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
         if self.lease is not None:
             self.lease.give_back()
-        self.noted = max(self.noted, after.epoch)
-        if isinstance(event, Reset):
+        is_reset = isinstance(event, Reset)
+        if is_reset:
             self.moved, self.news = moment, None
-        self.is_isolated_by_fleet = fleet and isinstance(event, Isolate)
+        if after.epoch >= self.noted:  # else the fleet has moved it since
+            self.noted, self.is_isolated_by_fleet = after.epoch, fleet and not is_reset
         if fleet:
-            self.command = Message("isolate" if self.is_isolated_by_fleet else "reset", moment, event.reason)
+            self.command = Message("reset" if is_reset else "isolate", moment, event.reason)
 
     # -- for the agent: what the fleet does
 
     def hear(self, message: Message, fact: Fact, sent: float) -> None:
         """Take the answer to a message sent at that moment, and follow it."""
-        self.fact, self.is_refused = fact, False
+        self.fact, self.is_refused, core = fact, False, self.core()
+        self.take_notes(core)
         if message is self.news:
             self.news = None
         elif message is self.command:
             self.command = None
-            if fact.is_granted:
-                self.turn = fact.turn  # it was done here when it was asked for
+            if core is not None and fact.is_granted and self._is_done(core.state, message, fact):
+                self.turn = fact.turn
         elif message.kind == "ask" and fact.is_granted:
             self.lease = Lease(fact.lease, time.monotonic() + USABLE, fact.trials_left)
         elif message.kind == "begin" and self.lease is not None:
             self.lease.is_begun = True
         if self.lease is not None and self.lease.token != fact.lease:
             self.lease = None  # it was given back, or ended with the transition that is followed now
-        core = self.core()
         if core is not None and self.is_open and self.command is None:
             self._follow(core, fact, sent)
 
+    def _is_done(self, state: State, command: Message, fact: Fact) -> bool:
+        """Tell whether a command stands here, or was overtaken; else an older turn of the fleet has undone it here."""
+        is_so = state.kind is fact.state and (fact.state is CLOSED or state.reason == fact.reason)
+        return is_so or self.moved > command.moment
+
     def _follow(self, core: Core, fact: Fact, sent: float) -> None:
         """Do here what the fleet did, unless it was done already or something newer happened here."""
-        self.take_notes(core)
         known = self.turn
         if known is not None and 0 < fact.turn < known:  # of an older dump, or of a replica that was behind
             if self.news is None and core.state.kind is CLOSED and fact.state is not CLOSED:
