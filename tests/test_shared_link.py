@@ -180,7 +180,7 @@ def test_a_trial_of_an_open_fleet_needs_the_lease() -> None:
     assert not member.passes()
     assert member.tells() == ["begin"]
     permit.success()
-    assert (member.breaker.state, member.tells()) == (CLOSED, ["done"])
+    assert (member.breaker.state, member.tells()) == (CLOSED, ["done", "recover"])
     assert member.link.lease is not None
     assert member.link.lease.verdict == "success"
 

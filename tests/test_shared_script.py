@@ -185,6 +185,16 @@ def test_a_redis_that_takes_no_writes_answers_with_an_error_even_to_readers(how:
         server.kill()
 
 
+def test_the_success_of_a_lease_that_lapsed_closes_as_long_as_nobody_else_tries(script: Script) -> None:
+    """It is told as a recovery, too."""
+    script.opens(cooldown=0.0)
+    lease = script("ask").lease
+    script.client.hset(script.key, "leased", 1)
+    known = script("read").turn
+    assert script("done", lease, "success").state is HALF_OPEN
+    assert script("recover", detail=str(known)).state is CLOSED
+
+
 def test_a_recovery_closes_no_more_than_its_process_knew_of(script: Script) -> None:
     """Neither what opened since, nor what a process of the fleet is trying by now."""
     script.opens()

@@ -133,7 +133,7 @@ class Link:
         if lease is not None and (ends or (now >= lease.until and lease.claim(None))):
             lease.give_back()
             self.asked = now
-        found = [message for message in (self.command, self.news) if message is not None]
+        found = [self.command] if self.command is not None else []
         if lease is not None and lease.verdict is not None:
             found.append(Message("done", now, lease.token, lease.verdict))
         elif lease is not None and lease.admitted is not None and not lease.is_begun:
@@ -141,6 +141,8 @@ class Link:
         elif lease is None and now >= self.due(now):
             self.asked = now
             found.append(Message("ask", now))
+        if self.news is not None:
+            found.append(self.news)
         if is_due or self.is_due:
             self.is_due = False
             found = found or [Message("read", now)]
@@ -177,9 +179,10 @@ class Link:
         is_of_fleet = self.lease is not None and self.lease.note(after, asked)
         if after.epoch > self.noted:
             self.noted = after.epoch
-            if after.kind in (OPEN, CLOSED):
-                news = Message("report" if after.kind is OPEN else "recover", moment, detail=str(self.turn or 0))
-                self.moved, self.news = moment, None if is_of_fleet else news
+            if after.kind is OPEN:
+                self.moved, self.news = moment, None if is_of_fleet else Message("report", moment)
+            elif after.kind is CLOSED:  # also by a trial of the fleet, whose lease may have lapsed meanwhile
+                self.moved, self.news = moment, Message("recover", moment, detail=str(self.turn or 0))
 
     def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
         if self.lease is not None:
