@@ -170,8 +170,7 @@ class Ledger:
     def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
         """Go on with other settings."""
         self.store.resize(capacity)
-        self._rate.window = window
-        self._alert.take_rule(rule)
+        self._alert.take_rule(rule, window)
         self._calm_until = -math.inf
 
     def _drain(self) -> None:
@@ -200,8 +199,8 @@ class Ledger:
             if now >= alert.due:
                 self._tell(alert.before(now), now)
             count = rate.add(now) if counts else rate.count(now)
-            if count > alert.top or now >= alert.due:
-                self._tell(alert.after(now, count), now)
+            if (state := alert.after(now, count)) is not None:
+                self._tell(state, now)
         self._calm_until = alert.calm_until(latest, _BATCH)
 
     def _now(self) -> float:

@@ -14,7 +14,7 @@ State: TypeAlias = Literal["firing", "repeat", "resolved"]
 _CLEAR = 5
 _EXACT, _MOST_EXACT = 4096, 1 << 20
 _NEVER = 2.0**53  # events in a window: more than can come, and still a whole number
-_SLICES = 512
+_SLICES, _BLOCK = 512, 512
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a window by the last bit, and never by more
 
 
@@ -72,24 +72,29 @@ class SlidingRate:
         self.exact: int = exact
         self._moments: deque[float] = deque()  # of the newest events, oldest first
         self._slices: deque[list[float]] = deque()  # of the older ones: when each begins, and how many are in it
-        self._older = 0  # how many are in all slices
+        self._older = 0.0  # how many are in all slices
 
-    def add(self, moment: float) -> int:
+    def add(self, moment: float) -> float:
         """Count an event, which may lie before others; return how many there are."""
         moments = self._moments
         if moments and moment < moments[-1]:
             moments.insert(bisect.bisect_right(moments, moment), moment)
         else:
             moments.append(moment)
-        if len(moments) > self.exact:
-            oldest, slices = moments.popleft(), self._slices
-            if not slices or oldest >= slices[-1][0] + self.window / _SLICES:
-                slices.append([oldest, 0])
-            slices[-1][1] += 1
-            self._older += 1
+        if len(moments) >= self.exact + _BLOCK:
+            self._merge()
         return self.count(moment)
 
-    def count(self, now: float) -> int:
+    def _merge(self) -> None:
+        slices, width = self._slices, self.window / _SLICES
+        for _ in range(_BLOCK):
+            moment = self._moments.popleft()
+            if not slices or moment >= slices[-1][0] + width:
+                slices.append([moment, 0])
+            slices[-1][1] += 1
+        self._older += _BLOCK
+
+    def count(self, now: float) -> float:
         """Return how many there are, and forget what has left the window."""
         moments, slices, oldest = self._moments, self._slices, now - self.window + _SLACK
         while slices and slices[0][0] <= oldest:
@@ -107,7 +112,7 @@ class SlidingRate:
             moments.pop()
         if not moments:
             self._slices.clear()
-            self._older = 0
+            self._older = 0.0
         return True
 
     def per_minute(self, now: float) -> float:
@@ -118,10 +123,10 @@ class SlidingRate:
         """Return when fewer than `count` events (1 or more) will be left if no more come; -inf if there are fewer."""
         if count <= len(self._moments):
             return self._moments[-count] + self.window
-        count -= len(self._moments)
+        older: float = count - len(self._moments)
         for began, size in reversed(self._slices):
-            count -= size
-            if count <= 0:
+            older -= size
+            if older <= 0:
                 return began + self.window
         return -math.inf
 
@@ -137,36 +142,39 @@ class Alert:
 
     Attributes:
         firing: Whether it fires, as of when it was last looked at.
-        peak: The highest rate since it began, in events per minute; once it has ended, that of the last one.
         due: When it has to be looked at before the next event, too, since something may have ended by then.
     """
 
     __slots__ = (
-        "_above_since", "_enough", "_high_until", "_quiet", "_rate", "_rule", "_sent", "due", "firing", "peak", "top",
+        "_above_since", "_enough", "_high_until", "_peak", "_quiet", "_rate", "_rule", "_sent", "_top", "due", "firing",
     )  # fmt: skip
 
     def __init__(self, rule: AlertRule, rate: SlidingRate) -> None:
         self._rate = rate
         self.firing: bool = False
-        self.peak: float = 0.0
+        self._peak = self._top = 0.0  # a rate, and the most events in the window since that was taken
         self._above_since: float | None = None
         self._high_until = self._sent = 0.0
-        self.take_rule(rule)
+        self.take_rule(rule, rate.window)
 
-    def take_rule(self, rule: AlertRule) -> None:
-        """Go on by another rule, or with another window of the rate."""
-        self._rule, window = rule, self._rate.window
+    def take_rule(self, rule: AlertRule, window: float) -> None:
+        """Go on by another rule, and with another window of the rate."""
+        self._peak, self._top = self.peak, 0.0
+        self._rule, self._rate.window = rule, window
         self._quiet = math.floor(min(rule.threshold * window / 60.0, _NEVER) + 1e-9)
         self._enough = max(1, math.ceil(min((rule.clear_threshold or _CLEAR) * window / 60.0, _NEVER) - 1e-9))
         self._rate.exact = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
-        self.top = self._quiet  # until it is due, only an event that makes more than these changes anything
         self.due: float = -math.inf
+
+    @property
+    def peak(self) -> float:
+        """The highest rate since it began, in events per minute; once it has ended, that of the last one."""
+        return max(self._peak, self._top * 60.0 / self._rate.window)
 
     def take(self, now: float, peak: float | None) -> None:
         """Take it to fire since `now`, with a peak in events per minute; or, with None, to have ended."""
-        self.firing, self.peak = peak is not None, self.peak if peak is None else peak
-        self._above_since, self._high_until, self._sent = None, now, now
-        self.top, self.due = self._quiet, -math.inf
+        self.firing, self._peak, self._top = peak is not None, self.peak if peak is None else peak, 0.0
+        self._above_since, self._high_until, self._sent, self.due = None, now, now, -math.inf
 
     def rewind(self, now: float) -> None:
         """Take nothing to have happened after `now`: the clock was another one then."""
@@ -184,36 +192,32 @@ class Alert:
 
     def before(self, now: float) -> State | None:
         """Return what there is to tell before an event that comes now."""
-        if self.firing:
-            if not self._is_high(now) and now - self._high_until >= self._rule.keep_firing - _SLACK:
-                self.take(now, None)
-                return "resolved"
-            self.due = min(self._high_until, self._sent + self._rule.repeat_every) - _SLACK
-        elif self._rate.count(now) <= self._quiet:
-            self._above_since, self.due = None, math.inf
+        if not self.firing:
+            if self._rate.count(now) <= self._quiet:
+                self._above_since, self.due = None, math.inf
+            return None
+        falls = self._rate.falls_below(self._enough)
+        self._high_until = max(self._high_until, falls)
+        if falls <= now + _SLACK and now - self._high_until >= self._rule.keep_firing - _SLACK:
+            self.take(now, None)
+            return "resolved"
+        self.due = min(self._high_until, self._sent + self._rule.repeat_every) - _SLACK
         return None
 
-    def after(self, now: float, count: int) -> State | None:
+    def after(self, now: float, count: float) -> State | None:
         """Return what there is to tell after an event, with which there are so many in the window."""
-        state: State | None = None
         if self.firing:
-            if now - self._sent >= self._rule.repeat_every - _SLACK:
-                self._sent, state = now, "repeat"
-        elif count > self._quiet:
-            if self._above_since is None:
-                self._above_since, self.due = now, -math.inf
-            if now - self._above_since >= self._rule.for_seconds - _SLACK:
-                self.take(now, 0.0)
-                state = "firing"
-        if self.firing:
-            self._is_high(now)
-            self.top, self.peak = max(self.top, count), max(self.peak, count * 60.0 / self._rate.window)
-        return state
-
-    def _is_high(self, now: float) -> bool:
-        """Tell whether the rate is at least the one that clears; if so, note until when."""
-        falls = self._rate.falls_below(self._enough)
-        is_high = falls > now + _SLACK
-        if is_high:
-            self._high_until = falls
-        return is_high
+            if count > self._top:
+                self._top = count
+            if now - self._sent < self._rule.repeat_every - _SLACK:
+                return None
+            self._sent = now
+            return "repeat"
+        if count <= self._quiet:
+            return None
+        if self._above_since is None:
+            self._above_since, self.due = now, -math.inf
+        if now - self._above_since < self._rule.for_seconds - _SLACK:
+            return None
+        self.take(now, self._rate.per_minute(now))
+        return "firing"
