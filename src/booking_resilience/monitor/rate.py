@@ -92,15 +92,17 @@ class SlidingRate:
             if not slices or moment >= slices[-1][0] + width:
                 slices.append([moment, 0])
             slices[-1][1] += 1
-        self._older += _BLOCK
+        self._older = sum(size for _, size in slices)
 
     def count(self, now: float) -> float:
         """Return how many there are, and forget what has left the window."""
         moments, slices, oldest = self._moments, self._slices, now - self.window + _SLACK
-        while slices and slices[0][0] <= oldest:
-            self._older -= slices.popleft()[1]
         while moments and moments[0] <= oldest:
             moments.popleft()
+        if not slices:
+            return len(moments)
+        while slices and slices[0][0] <= oldest:
+            self._older -= slices.popleft()[1]
         return len(moments) + self._older
 
     def rewind(self, now: float) -> bool:
@@ -112,7 +114,6 @@ class SlidingRate:
             moments.pop()
         if not moments:
             self._slices.clear()
-            self._older = 0.0
         return True
 
     def per_minute(self, now: float) -> float:
