@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, Pipeline, RetryPolicy
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, ThreadTimeout
-from booking_resilience.load.adaptive import Gradient
-from booking_resilience.load.judge import Sign, sign_of
+from booking_resilience.load.adaptive import Gradient, Sign, sign_of
 from booking_resilience.testing import VirtualClock, virtual_time
 
 

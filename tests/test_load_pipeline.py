@@ -26,6 +26,7 @@ from booking_resilience import (
     run_batch,
 )
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, Hedge, RateLimit, ThreadTimeout
+from booking_resilience.load.fallback import is_outage
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import LOOPS
 
@@ -79,6 +80,13 @@ def call(request: pytest.FixtureRequest) -> Call:
 def fails() -> None:
     """Fail as a network does."""
     raise ConnectionError("down")
+
+
+def answered(status: int) -> Exception:
+    """Return an HTTP client's error that holds an answer with this status."""
+    error = type("AnswerError", (Exception,), {})(status)
+    error.response = type("Response", (), {"status_code": status, "headers": {}})()
+    return error  # type: ignore[no-any-return] # an Exception
 
 
 def opened(**settings: Any) -> CircuitBreaker:
@@ -288,6 +296,70 @@ class TestFallback:
             pipeline.call("op", fails)
         assert type(caught.value.__cause__) is ConnectionError
 
+    @pytest.mark.parametrize(
+        ("error", "is_replaced"),
+        [
+            (answered(499), False),
+            (answered(500), True),
+            (answered(501), True),
+            (KeyError(), False),
+            (KeyboardInterrupt(), False),
+            (CircuitOpenError("b"), True),
+        ],
+        ids=repr,
+    )
+    def test_what_it_stands_in_for(self, error: BaseException, is_replaced: bool) -> None:
+        """Outages are a backend's own failures and this library's refusals; an interrupt is replaced by no filter."""
+        assert is_outage(error) is is_replaced
+        assert Fallback(None).accepts(error) is is_replaced
+        assert Fallback(None, on=BaseException).accepts(error) is isinstance(error, Exception)
+
+    def test_its_words(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Errors and logs name what was given wrongly."""
+
+        async def later(_: BaseException) -> None:
+            pass
+
+        with pytest.raises(TypeError, match=r"^on must be "):
+            Fallback(None, on=5)  # type: ignore[arg-type] # on purpose
+        words = (
+            "^Fallback, in a synchronous call, was given a function that returns an awaitable; use a plain function$"
+        )
+        with pytest.raises(TypeError, match=words):
+            Fallback(later).answer(KeyError())
+        assert not Fallback(None, on=lambda error: later(error)).accepts(KeyError())
+
+        def on(_: BaseException) -> bool:
+            raise RuntimeError
+
+        assert not Fallback(None, on=on).accepts(KeyError())
+        assert [record.name for record in caplog.records] == ["booking_resilience.load"] * 2
+        assert caplog.messages[1].startswith("on raised")
+
+    def test_a_value_is_never_awaited(self) -> None:
+        """A value that isn't a function comes out as it is, in both colours."""
+
+        class Later:
+            def __await__(self) -> Any:
+                raise AssertionError
+
+        value = Later()
+        assert Fallback(value).answer(KeyError()) is value
+        assert LOOPS[0].run(lambda: Fallback(value).answer_async(KeyError())) is value
+
+    @pytest.mark.parametrize("raised", [ZeroDivisionError(), None], ids=["another", "the same"])
+    def test_the_failure_of_an_asynchronous_function(self, raised: Exception | None) -> None:
+        """What a coroutine function raises has the operation's error as its cause, if it isn't that itself."""
+        error = KeyError()
+
+        async def answer(given: BaseException) -> None:
+            raise raised or given
+
+        with pytest.raises((ZeroDivisionError, KeyError)) as caught:
+            LOOPS[0].run(lambda: Fallback(answer).answer_async(error))
+        assert caught.value is (raised or error)
+        assert caught.value.__cause__ is (raised and error)
+
     def test_batches(self, virtual_clock: VirtualClock) -> None:
         """Each item of a batch falls back by itself."""
 
@@ -449,6 +521,17 @@ class TestThreadTimeout:
         release.set()
         until(lambda: limit.snapshot().in_flight == 0)
         assert pipeline.call("op", int) == 0
+
+    def test_an_abandoned_call_keeps_the_places_around_it(self) -> None:
+        """What pipelines around it hold, with limits of their own, comes back with the thread's end, too."""
+        outer, inner, release = ConcurrencyLimit("o", limit=1), ConcurrencyLimit("i", limit=1), threading.Event()
+        abandoning = Pipeline(retry=ONCE, limit=inner, timeout=ThreadTimeout(0.05))
+        around = Pipeline(retry=ONCE, limit=outer, timeout=ThreadTimeout(20.0))
+        with pytest.raises(TimeoutError):
+            around.call("op", abandoning.call, "op", release.wait, 20)
+        assert (outer.snapshot().in_flight, inner.snapshot().in_flight) == (1, 1)
+        release.set()
+        until(lambda: (outer.snapshot().in_flight, inner.snapshot().in_flight) == (0, 0))
 
     def test_at_the_deadline(self) -> None:
         """At the operation's deadline it is `DeadlineExceededError`, of which nothing is retried."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,6 +28,13 @@ steps = st.lists(
 )
 
 
+def at(now: int, fn: Callable[..., Any], *args: Any) -> Any:
+    """Call at a moment in nanoseconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "monotonic_ns", lambda: now)
+        return fn(*args)
+
+
 @given(interval=st.integers(1, SECOND), burst=st.integers(1, 8), steps=steps)
 def test_no_span_holds_too_many_turns(interval: int, burst: int, steps: list[tuple[str, int, int]]) -> None:
     """In any span of time no more turns are taken than the burst and one for each interval in it."""
@@ -33,8 +42,8 @@ def test_no_span_holds_too_many_turns(interval: int, burst: int, steps: list[tup
     for what, wait, tokens in steps:
         now += wait
         if what == "pause":
-            turns.pause(now, tokens * SECOND // 4)
-        elif what == "take" and turns.take(now, min(tokens, burst)):
+            at(now, turns.pause, tokens * SECOND // 4)
+        elif what == "take" and at(now, turns.take, min(tokens, burst)):
             taken += [now] * min(tokens, burst)
     for first, start in enumerate(taken):
         for last in range(first, len(taken)):
@@ -48,14 +57,14 @@ def test_the_wait_is_exact(interval: int, burst: int, steps: list[tuple[str, int
     for what, wait, many in steps:
         now += -wait if what == "back" else wait
         if what == "pause":
-            turns.pause(now, wait)
+            at(now, turns.pause, wait)
         else:
-            turns.take(now, min(many, burst))
-    wait = turns.wait(now, tokens)
+            at(now, turns.take, min(many, burst))
+    wait = at(now, turns.wait, tokens)
     assert wait <= burst * interval + 3 * SECOND
     if wait:
-        assert not turns.take(now + wait - 1, tokens)
-    assert turns.take(now + wait, tokens)
+        assert not at(now + wait - 1, turns.take, tokens)
+    assert at(now + wait, turns.take, tokens)
 
 
 @given(
@@ -64,13 +73,28 @@ def test_the_wait_is_exact(interval: int, burst: int, steps: list[tuple[str, int
 def test_nothing_accrues_in_a_pause(spent: int, pauses: list[tuple[int, int]]) -> None:
     """At the end of pauses that overlap as many turns are free as when the first began, and at most one more."""
     turns, now, end = Turns(SECOND // 10, 5), 0, 0
-    assert all(turns.take(now) for _ in range(spent))
+    assert all(at(now, turns.take) for _ in range(spent))
     for wait, length in pauses:
         now = min(now + wait, end)  # a pause is always under way
-        turns.pause(now, length)
+        at(now, turns.pause, length)
         end = max(end, now + length)
-    free = sum(turns.take(end) for _ in range(9))
+    free = sum(at(end, turns.take) for _ in range(9))
     assert 5 - spent <= free <= 5 - spent + 1
+
+
+def test_a_thread_that_was_kept_waiting_gives_no_turns_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that read the clock long before it is served doesn't take others' turns for ones too far ahead."""
+    limit, taken = RateLimit("backend", rate=1, burst=10), list[bool]()
+
+    def late() -> int:
+        monkeypatch.setattr(clock, "monotonic_ns", lambda: 5 * SECOND)
+        taken.extend(limit.try_acquire() for _ in range(11))  # another thread's
+        return 0
+
+    monkeypatch.setattr(clock, "monotonic_ns", late)
+    taken.append(limit.try_acquire())
+    taken.extend(limit.try_acquire() for _ in range(11))
+    assert sum(taken) == 10
 
 
 def test_a_clock_that_was_ahead_is_forgotten() -> None:
@@ -80,7 +104,7 @@ def test_a_clock_that_was_ahead_is_forgotten() -> None:
         clock.advance(10_000_000)
         limit.pause(0.0)
         assert limit.try_acquire(2)
-    assert limit._turns.wait(0) <= 2 * limit._interval
+    assert at(0, limit._turns.wait) <= 2 * limit._interval
 
 
 def test_a_waiter_that_would_be_too_late_is_rejected_at_once() -> None:

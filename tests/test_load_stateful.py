@@ -33,82 +33,87 @@ class Limits(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.limit = ConcurrencyLimit("l", limit=2, max_queue=MOST_WAITING)
+        self.limit = ConcurrencyLimit("l", limit=2, max_queue=MOST_WAITING, max_wait=60.0)
         self.now_running = 0
         self.line: list[Waiting] = []  # in the order in which the model serves them
         self.refused = 0
 
-    def _has_room(self) -> bool:
-        return self.now_running < self.limit.snapshot().limit
+    def _room(self) -> int:
+        return max(0, self.limit.snapshot().limit - self.now_running)
 
-    def _serve(self) -> None:
-        """Admit in the model whoever is due, and look that the limit has admitted the same."""
-        while self.line and self._has_room():
-            first = self.line.pop(0)
-            assert first.waiter.place is not None
-            assert not first.waiter.signal._lock.locked()
-            self.now_running += 1
+    def _look_who_is_awake(self) -> None:
+        """Fail unless those for whom there is room have been woken to take their places."""
+        for waiting in self.line[: self._room()]:
+            assert not waiting.waiter.signal._lock.locked()
 
     @rule(target=running)
     def begin(self) -> Any:
         """Ask for a place without waiting: there is one if nobody waits and one is free."""
         place = self.limit._take()
-        assert (place is not None) == (self._has_room() and not self.line)
+        assert (place is not None) == (self._room() > 0 and not self.line)
         self.now_running += place is not None
         return [place] if place is not None else []
 
     @rule(target=waiting, rank=st.integers(-1, 1))
     def line_up(self, rank: int) -> Any:
         """Wait: first come first served within a priority; a full line refuses."""
-        if len(self.line) >= MOST_WAITING:
+        if len(self.line) - self._room() >= MOST_WAITING:
             try:
                 Waiting(self.limit, rank)
             except LimitExceededError:
                 self.refused += 1
                 return None
             raise AssertionError
-        had_room = self._has_room()
+        ahead = sum(other.rank >= rank for other in self.line)
+        is_next = ahead < self._room()
         waiting = Waiting(self.limit, rank)
-        assert waiting.is_admitted == had_room
+        assert waiting.is_admitted == is_next
         if waiting.is_admitted:
             self.now_running += 1
         else:
-            self.line.append(waiting)
-            self.line.sort(key=lambda other: -other.rank)  # stable
+            self.line.insert(ahead, waiting)
         return waiting
 
-    @rule(target=running, waiting=consumes(waiting))
-    def go_on(self, waiting: Waiting | None) -> Any:
-        """Wake up: with a place, or because the time is over."""
+    @rule(target=running, waiting=consumes(waiting), is_late=st.booleans())
+    def go_on(self, waiting: Waiting | None, is_late: bool) -> Any:
+        """Wake up: with a place, if there is room for it; else because the time is over, or to wait again."""
         if waiting is None:
             return []
         if not waiting.is_admitted:
-            was_waiting = waiting in self.line
+            is_next = self.line.index(waiting) < self._room()
+            waiting.waiter.is_late = is_late
             try:
-                assert next(waiting.steps, None) is None
-                assert not was_waiting
+                waits_again = next(waiting.steps, None) is not None
             except LimitExceededError:
-                assert was_waiting
-                self.line.remove(waiting)
+                assert is_late
+                assert not is_next
                 self.refused += 1
+                self.line.remove(waiting)
                 return []
+            self.line.remove(waiting)
+            if waits_again:
+                assert not is_next
+                assert not is_late
+                waiting.steps.close()
+                return []
+            assert is_next
+            self.now_running += 1
+            self._look_who_is_awake()
         place, waiting.waiter.place = waiting.waiter.place, None
         return [place]
 
     @rule(waiting=consumes(waiting))
     def cancel(self, waiting: Waiting | None) -> None:
         """Cancel a waiter, whether it has a place by now or not."""
-        if waiting is None or waiting.is_admitted:
-            if waiting is not None:
-                waiting.waiter.place = None  # dropped by an interrupt
-                self.now_running -= 1
-        elif waiting in self.line:
+        if waiting is None:
+            return
+        if waiting.is_admitted:
+            waiting.waiter.place = None  # dropped by an interrupt
+            self.now_running -= 1
+        else:
             self.line.remove(waiting)
             waiting.steps.close()
-        else:
-            waiting.steps.close()
-            self.now_running -= 1
-        self._serve()
+        self._look_who_is_awake()
 
     @rule(held=running)
     def end(self, held: list[Any]) -> None:
@@ -116,7 +121,7 @@ class Limits(RuleBasedStateMachine):
         if held:
             self.limit._end(held.pop(), None)
             self.now_running -= 1
-            self._serve()
+            self._look_who_is_awake()
 
     @rule(held=running)
     def drop(self, held: list[Any]) -> None:
@@ -125,7 +130,7 @@ class Limits(RuleBasedStateMachine):
             held.clear()
             gc.collect()
             self.now_running -= 1
-            self._serve()
+            self._look_who_is_awake()
 
     @rule(held=running)
     def share(self, held: list[Any]) -> None:
@@ -140,13 +145,13 @@ class Limits(RuleBasedStateMachine):
         with self.limit._lock:
             self.limit._resize(limit)
         self.limit._serve()
-        self._serve()
+        self._look_who_is_awake()
 
     @invariant()
     def agrees(self) -> None:
-        """The snapshot tells what the model knows."""
-        snapshot = self.limit.snapshot()
-        assert (snapshot.in_flight, snapshot.queued) == (self.now_running, len(self.line))
+        """The snapshot tells what the model knows: who may take a place counts as if it had."""
+        snapshot, next_ones = self.limit.snapshot(), min(len(self.line), self._room())
+        assert (snapshot.in_flight, snapshot.queued) == (self.now_running + next_ones, len(self.line) - next_ones)
         assert snapshot.refused == self.refused
 
 

@@ -28,9 +28,13 @@ class ThreadSignal:
             self._lock.release()
         return True
 
-    def wait(self, seconds: float | None) -> None:
-        """Block until woken, for `seconds` at most; None for as long as it takes. Real time."""
-        self._lock.acquire(timeout=-1.0 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
+    def wait(self, seconds: float | None) -> bool:
+        """Block until woken, for `seconds` at most; None for as long as it takes. Real time.
+
+        Returns:
+            Whether it was woken.
+        """
+        return self._lock.acquire(timeout=-1.0 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 class TaskSignal:
@@ -61,22 +65,30 @@ class TaskSignal:
             return False
         return True
 
-    async def wait(self, seconds: float | None) -> None:
-        """Suspend until woken, for `seconds` at most; None for as long as it takes. The event loop's time."""
+    async def wait(self, seconds: float | None) -> bool:
+        """Suspend until woken, for `seconds` at most; None for as long as it takes. The event loop's time.
+
+        Returns:
+            Whether it was woken in time.
+        """
+        was_woken = True
         if seconds is None:
             await self._event.wait()
         elif self._loop is None:
             import trio
 
-            with trio.move_on_after(max(0.0, seconds)):
+            with trio.move_on_after(max(0.0, seconds)) as scope:
                 await self._event.wait()
+            was_woken = not scope.cancelled_caught
         else:
             timer = self._loop.call_later(seconds, self._arrive)
             try:
                 await self._event.wait()
             finally:
                 timer.cancel()
+            was_woken = self._loop.time() < timer.when()
         self._event = self._new_event()
+        return was_woken
 
     def _arrive(self) -> None:
         self._event.set()

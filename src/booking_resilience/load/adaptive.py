@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import enum
 import math
 
 from booking_resilience.checks import check, check_whole
+from booking_resilience.cutoff import timeout_behind
+from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.load.concurrency import MOST, ConcurrencyLimit
-from booking_resilience.load.judge import Sign, sign_of
 from booking_resilience.load.places import Place
+from booking_resilience.verdicts import classify, is_no_evidence, is_own_refusal
 
 _WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
 _ENOUGH = 20  # answers, before which all count alike in the mean
@@ -22,6 +25,38 @@ _FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: 
 _FORGET_EACH = 1.0  # seconds, if there was an answer: a quiet night forgets nothing
 _LEAST = 1e-9  # seconds that each answer takes at least: there is no mean of 0
 _CUT = 0.5  # what is left of the limit after a refusal or a timeout
+_OVERLOADED = ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+
+
+class Sign(enum.Enum):
+    """What the end of a call says."""
+
+    ANSWER = enum.auto()
+    OVERLOAD = enum.auto()
+    NOTHING = enum.auto()
+
+
+def sign_of(error: BaseException) -> Sign:
+    """Return what an error says of the backend's load.
+
+    Overload is a request to slow down (429 and its kin), a 503 and a timeout, the attempt's own cut-off among them.
+    """
+    error = timeout_behind(error, at_deadline=False)
+    if is_own_refusal(error) or issubclass(type(error), DeadlineExceededError):  # interrupts, too
+        return Sign.NOTHING
+    verdict = classify(error)
+    if verdict.type in _OVERLOADED:  # also if gRPC's pushback says that no retry helps
+        return Sign.OVERLOAD
+    if verdict.sent == "yes":
+        is_overload = verdict.status == 503 or (verdict.transient and is_no_evidence(error))
+        return Sign.OVERLOAD if is_overload else Sign.ANSWER
+    return Sign.OVERLOAD if _is_timeout(error) else Sign.NOTHING
+
+
+def _is_timeout(error: BaseException) -> bool:
+    if issubclass(type(error), TimeoutError):
+        return True
+    return any("Timeout" in base.__name__ for base in type(error).__mro__) and classify(error).transient
 
 
 class Gradient:
@@ -156,10 +191,8 @@ class AdaptiveLimit(ConcurrencyLimit):
             gradient.answered(seconds, self._places - len(self._free), now)
         elif sign is Sign.OVERLOAD:
             with self._lock:
-                if place.epoch == self._epoch:  # once in a round trip: it was taken after the last cut
-                    self._epoch += 1
-                    for free in tuple(self._free):
-                        free.epoch = self._epoch
+                if place.cuts == self._cuts:  # once in a round trip: it was begun after the last cut
+                    self._cuts += 1
                     gradient.overloaded()
         if not 0.0 <= gradient.limit - self._limit < 1.0:
             with self._lock:

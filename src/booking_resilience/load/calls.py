@@ -12,31 +12,12 @@ from typing import Any
 from booking_resilience.awaitables import not_awaitable
 from booking_resilience.callbacks import is_awaitable
 from booking_resilience.checks import is_a
-from booking_resilience.load.places import Held, give_back_all, held
+from booking_resilience.load.places import Held, around_and_own, give_back_all, held
 from booking_resilience.locks import new_lock
 from booking_resilience.signals import TaskSignal, ThreadSignal
 
 renewed_by_forks: weakref.WeakSet[Any] = weakref.WeakSet()
 """What begins anew in a forked child, where no thread of its parent runs: its `_forked` is called there."""
-
-
-class Abandoned:
-    """Counts the calls that nobody waits for any more and that still run."""
-
-    __slots__ = ("__weakref__", "_lock", "running")
-
-    def __init__(self) -> None:
-        self._forked()
-        renewed_by_forks.add(self)
-
-    def change(self, by: int) -> None:
-        """Count one more, or one less."""
-        with self._lock:
-            self.running += by
-
-    def _forked(self) -> None:
-        self._lock = new_lock()
-        self.running: int = 0
 
 
 class OwnCall:
@@ -45,7 +26,6 @@ class OwnCall:
     Args:
         call: What to call, without arguments.
         signal: Is woken when the call has ended.
-        places: What it holds, and gives back when it has ended.
 
     Attributes:
         is_over: Whether it has ended.
@@ -54,10 +34,10 @@ class OwnCall:
 
     error: BaseException | None
 
-    def __init__(self, call: Callable[[], Any], signal: ThreadSignal | TaskSignal, places: Held) -> None:
+    def __init__(self, call: Callable[[], Any], signal: ThreadSignal | TaskSignal) -> None:
         self._call: Callable[[], Any] | None = call
-        self._signal, self._places = signal, places
-        self._is_abandoned = self.is_over = False
+        self._signal = signal
+        self.is_over = False
         self._value: Any = None
         self.error = None
 
@@ -75,38 +55,40 @@ class OwnCall:
 class ThreadCall(OwnCall):
     """A call in a daemon thread, with the context variables of whoever made it.
 
+    What the calling code holds, the thread keeps until it ends.
+
     Args:
-        abandoned: Counts the call while it runs on unwanted.
-        places: As above; None for what the calling code holds, which keeps it, too.
+        abandoned: Holds the calls that nobody waits for any more and that still run.
+        taken: Places that it has in place of those of the innermost pipeline with a limit, if it has any.
 
     Raises:
         RuntimeError: If no thread can be started; the places are given back.
     """
 
     def __init__(
-        self, call: Callable[[], Any], signal: ThreadSignal, abandoned: Abandoned, places: Held | None = None
+        self, call: Callable[[], Any], signal: ThreadSignal, abandoned: set[Any], taken: Held | None = None
     ) -> None:
-        if places is None:
-            places = held.get()
-            for limit, place in places:
-                limit._share(place)
-        super().__init__(call, signal, places)
+        super().__init__(call, signal)
+        shared = held.get() if taken is None else around_and_own(held.get())[0]
+        for limit, place in shared:
+            limit._share(place)
+        self._places = (*shared, *(taken or ()))
         self._abandoned = abandoned
         self._lock = new_lock()
         context = contextvars.copy_context()
-        context.run(held.set, places)
+        context.run(held.set, self._places)
         try:
             threading.Thread(target=context.run, args=(self._run,), daemon=True).start()
         except RuntimeError:
-            give_back_all(places)
+            give_back_all(self._places)
             raise
 
-    def abandon(self) -> None:
-        """Wait for it no longer; what it returns or raises is dropped."""
+    def abandon(self) -> bool:
+        """Wait for it no longer; what it returns or raises is dropped. Return False if it has ended by now."""
         with self._lock:
-            if not self.is_over and not self._is_abandoned:
-                self._is_abandoned = True
-                self._abandoned.change(1)
+            if not self.is_over:
+                self._abandoned.add(self)
+            return not self.is_over
 
     def _run(self) -> None:
         call, self._call = self._call, None
@@ -119,9 +101,9 @@ class ThreadCall(OwnCall):
             call = None
             with self._lock:
                 self.is_over = True
-                if self._is_abandoned:
+                if self in self._abandoned:
+                    self._abandoned.remove(self)
                     self._value = self.error = None
-                    self._abandoned.change(-1)
             give_back_all(self._places)
             self._signal.wake()
 
@@ -131,14 +113,16 @@ class TaskCall(OwnCall):
 
     Args:
         spawn: Makes a task of a coroutine function; whoever abandons the call cancels it.
+        taken: As of a `ThreadCall`.
     """
 
     error: BaseException | None  # said again: type checkers take it from the assignment below else
 
     def __init__(
-        self, call: Callable[[], Any], signal: TaskSignal, spawn: Callable[[Any], object], places: Held = ()
+        self, call: Callable[[], Any], signal: TaskSignal, spawn: Callable[[Any], object], taken: Held = ()
     ) -> None:
-        super().__init__(call, signal, places)
+        super().__init__(call, signal)
+        self._taken, self._is_abandoned = taken, False
         spawn(self._run)
 
     def abandon(self) -> None:
@@ -148,8 +132,8 @@ class TaskCall(OwnCall):
     async def _run(self) -> None:
         call, self._call = self._call, None
         try:
-            if self._places:
-                held.set(self._places)
+            if self._taken:
+                held.set((*around_and_own(held.get())[0], *self._taken))
             if call is not None:
                 if not is_awaitable(awaitable := call()):
                     raise not_awaitable(call, "Hedge.call_async", "call")
@@ -162,7 +146,7 @@ class TaskCall(OwnCall):
         finally:
             call = None
             self.is_over = True
-            give_back_all(self._places)
+            give_back_all(self._taken)
             self._signal.wake()
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from booking_resilience import clock
 from booking_resilience.checks import check, check_whole
 from booking_resilience.load.limit import Limit, Wait
-from booking_resilience.load.places import LimitSnapshot, Place, nobody
+from booking_resilience.load.places import Place, nobody
 from booking_resilience.load.queue import Waiter
 
 MOST = 1_000_000  # places
+_AT_ONCE = 16  # places are made together, so that the list of the free ones needn't shrink and grow
 _WEIGHT = 0.1  # of the newest call in the mean time that a place is held: about the last twenty calls count
 
 
@@ -25,7 +27,7 @@ class ConcurrencyLimit(Limit):
 
     Args:
         name: Its name, in errors and snapshots.
-        limit: Calls that may run at once; from 1 to 1,000,000, since each has a place of its own.
+        limit: Calls that may run at once; from 1 to 1,000,000.
         max_queue: Callers that may wait; 0 or more, 0 rejects at once.
         max_wait: Seconds that each may wait, 0 or more; None for as long as its deadline lets it, or as it takes.
 
@@ -44,14 +46,9 @@ class ConcurrencyLimit(Limit):
     def __init__(self, name: str, *, limit: int, max_queue: int = 0, max_wait: float | None = None) -> None:
         check_whole("limit", limit)
         check("limit", limit, limit <= MOST, f"a whole number from 1 to {MOST:,}")
-        self._limit = limit
+        self._cuts = 0  # an adaptive one's
         self._mean_held: float | None = None  # seconds that a place is held, the newest calls counting most
-        super().__init__(name, max_queue, max_wait)
-
-    def snapshot(self) -> LimitSnapshot:
-        """Return what is known of the limit, all of one moment."""
-        with self._lock:
-            return self._snapshot(self._limit, self._in_flight())
+        super().__init__(name, limit, max_queue, max_wait)
 
     def _take_settings(self, other: ConcurrencyLimit) -> None:
         """Go on as another one, which nobody uses. Who has a place or waits keeps it, and what was learned stays."""
@@ -67,27 +64,40 @@ class ConcurrencyLimit(Limit):
             self._resize(limit)
         self._serve()
 
+    def _forked(self) -> None:
+        super()._forked()
+        self._owner: Callable[[], Any] = weakref.WeakMethod(self._give_back)  # another one for each process
+        self._free: list[Place] = []
+        self._places = 0  # how many there are, free or not; they are made when they are needed
+        self._watchers: tuple[Callable[[], object], ...] = ()  # told when a place comes free
+
+    def _room(self) -> int:
+        return len(self._free) + max(0, self._limit - self._places)
+
     def _in_flight(self) -> int:
         return max(0, self._places - len(self._free))
 
-    def _forked(self) -> None:
-        super()._forked()
-        self._owner: weakref.ref[Limit] = weakref.ref(self)
-        self._first_epoch = self._epoch
-        self._free: list[Place] = []
-        self._places = 0  # how many there are, free or not
-        self._watchers: tuple[Callable[[], object], ...] = ()  # told when a place comes free
-        self._resize(self._limit)
-
-    def _take(self) -> Place | None:
-        if self._line:
+    def _take(self, *, is_next: bool = False) -> Place | None:
+        if self._line and not is_next:
             return None
         try:
             place = self._free.pop()
         except IndexError:
-            return None
+            return self._take(is_next=is_next) if self._make_places() else None
         place.started = clock.monotonic()
+        place.cuts = self._cuts
         return place
+
+    def _make_places(self) -> bool:
+        """Make some of the places that there may be; return False if there are as many."""
+        with self._lock:
+            missing = self._limit - self._places
+            for _ in range(min(missing, _AT_ONCE)):
+                place = Place(nobody)
+                self._places += 1
+                place.owner = self._owner  # no call, after which a signal's handler might strike, before this line
+                self._free.append(place)
+        return missing > 0
 
     def _end(self, place: Place, error: BaseException | None) -> None:
         now = clock.monotonic()
@@ -96,17 +106,17 @@ class ConcurrencyLimit(Limit):
             if self._learns:  # a call whose thread runs on has ended, too
                 self._learn(place, seconds, now, error)
         finally:
-            if seconds >= 0.0 and not place.sharers:  # else it began by a virtual clock that ended
-                mean = self._mean_held
-                self._mean_held = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
-            if place.epoch != self._epoch or place.sharers or self._places > self._limit:
+            if place.sharers or place.owner is not self._owner or self._places > self._limit:
                 self._give_back(place)
             else:
+                if seconds >= 0.0:  # else it began by a virtual clock that ended
+                    mean = self._mean_held
+                    self._mean_held = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
                 try:
                     self._free.append(place)
                     if self._line or self._watchers:
                         self._serve()
-                except BaseException:  # an interrupt, before anybody was given the place
+                except BaseException:  # an interrupt; nobody may be left waiting beside a free place
                     self._serve()
                     raise
 
@@ -115,21 +125,19 @@ class ConcurrencyLimit(Limit):
             with self._lock:
                 if place.sharers:
                     place.sharers -= 1
-                elif place.epoch < self._first_epoch:  # the forking process's
+                elif place.owner is not self._owner:  # the forking process's
                     place.owner = nobody
                 elif self._places > self._limit:
                     self._drop(place)
                 else:
-                    place.epoch = self._epoch
                     self._free.append(place)
-        finally:
             self._serve()
+        except BaseException:
+            self._serve()
+            raise
 
     def _begin(self, place: Place) -> None:
-        with self._lock:
-            place.started = clock.monotonic()
-            if place.epoch >= self._first_epoch:
-                place.epoch = self._epoch
+        place.started, place.cuts = clock.monotonic(), self._cuts
 
     def _learn(self, place: Place, seconds: float, now: float, error: BaseException | None) -> None:
         """Note how a call ended that began so many seconds ago."""
@@ -141,69 +149,35 @@ class ConcurrencyLimit(Limit):
     def _resize(self, limit: int) -> None:
         """Change the limit; the lock is held. Calls that run go on: places too many are dropped when they come back."""
         self._limit = limit
-        while self._places < limit:
-            self._free.append(Place(self._owner, self._epoch))
-            self._places += 1
-        while self._places > limit and self._free:
-            self._drop(self._free.pop())
+        with contextlib.suppress(IndexError):  # no more of them are free
+            while self._places > limit:
+                self._drop(self._free.pop())
 
     def _drop(self, place: Place) -> None:
         place.owner = nobody  # no call, after which a signal's handler might strike before the next line
         self._places -= 1
 
-    def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
-        seconds = self._time_to_wait()
-        try:
-            with self._lock:
-                if (place := self._take()) is not None:  # one has come free just now
-                    waiter.place = place
-                    return
-                if seconds is not None and seconds <= 0:
-                    raise self._refusal()
-                self._join(waiter)
-            self._serve()
-            if waiter.place is None:
-                yield seconds, False  # real time: what is waited for is another call, which virtual time doesn't end
-            with self._lock:
+    def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
+        with self._lock:
+            if self._line.ahead_of(waiter) < self._room():
+                waiter.place = self._take(is_next=True)
+            if waiter.place is not None:
+                return None
+            left = None if end is None else end - clock.monotonic()
+            if left is not None and (left <= 0 or waiter.is_late):
                 self._line.leave(waiter)
-            if waiter.place is None:
                 raise self._refusal()
-        except BaseException:  # refused, cancelled or interrupted
-            with self._lock:
-                self._line.leave(waiter)
-                place, waiter.place = waiter.place, None
-            if place is not None:
-                self._give_back(place)
-            raise
+            return left, False  # real time: what is waited for is another call, which virtual time doesn't end
 
     def _serve(self) -> None:
-        """Give the free places to those who wait, in order, and tell those who watch."""
-        try:
-            self._hand_out()
-        except BaseException:  # an interrupt; nobody may be left waiting beside a free place
-            self._hand_out()
-            raise
-        if self._free:
-            for told in self._watchers:
-                told()
-
-    def _hand_out(self) -> None:
         with self._lock:
-            while (waiter := self._line.first()) is not None:
-                if waiter.place is None:
-                    try:
-                        waiter.place = place = self._free.pop()
-                    except IndexError:
-                        return
-                    self._begin(place)
-                if not waiter.signal.wake():  # its event loop is gone
-                    place, waiter.place = waiter.place, None
-                    self._free.append(place)
-                self._line.leave(waiter)
+            self._line.wake(self._room())
+        for told in self._watchers:
+            told()
 
     def _has_room(self) -> bool:
         """Tell whether a call would get a place now, or one in line."""
-        return len(self._line) < self._max_queue or (bool(self._free) and not self._line)
+        return len(self._line) - self._room() < self._max_queue
 
     def _watch(self, told: Callable[[], object]) -> Callable[[], None]:
         """Have `told` called whenever a place comes free; return what ends that."""
@@ -219,4 +193,5 @@ class ConcurrencyLimit(Limit):
     def _retry_after(self) -> float | None:
         if self._mean_held is None:
             return None
-        return self._mean_held * (len(self._line) + 1) / self._limit
+        queued = max(0, len(self._line) - self._room())
+        return self._mean_held * (queued + 1) / self._limit

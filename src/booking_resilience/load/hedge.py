@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.checks import check, check_number, is_a
-from booking_resilience.load.calls import Abandoned, TaskCall, ThreadCall, renewed_by_forks
-from booking_resilience.load.places import Held, give_back_all, held
+from booking_resilience.load.calls import TaskCall, ThreadCall, renewed_by_forks
+from booking_resilience.load.places import Held, around_and_own, give_back_all, held
 from booking_resilience.locks import new_lock
 from booking_resilience.signals import TaskSignal, ThreadSignal
 
@@ -100,7 +100,6 @@ class Hedge:
         self._delay, self._percentile = delay, percentile
         self._gain = math.ceil(min(max_extra, _BUCKET) * _NANO)  # three thirds pay for a call
         self._saved = self._made = 0  # `_made`: second calls, for telemetry
-        self._abandoned = Abandoned()
         self._forked()
         renewed_by_forks.add(self)
 
@@ -142,6 +141,7 @@ class Hedge:
         self._delay, self._percentile, self._gain = other._delay, other._percentile, other._gain
 
     def _forked(self) -> None:
+        self._abandoned: set[ThreadCall] = set()
         self._latencies = Latencies()
         self._lock = new_lock()
 
@@ -166,7 +166,8 @@ class Hedge:
             while (winner := _winner(racers)) is None:
                 yield None
             if winner.error is None:
-                self._observe(clock.monotonic() - started)
+                with self._lock:
+                    self._latencies.add(clock.monotonic() - started)
             racers.remove(winner)
         finally:
             for racer in racers:
@@ -204,18 +205,14 @@ class Hedge:
             self._saved = min(self._saved + self._gain, _BUCKET * _NANO)
             return self._latencies.percentile(self._percentile) if self._delay is None else self._delay
 
-    def _observe(self, seconds: float) -> None:
-        with self._lock:
-            self._latencies.add(seconds)
-
     def _admit(self) -> Held | None:
         """Pay for a second call and take its places; None if it can't be made."""
         with self._lock:
-            if self._saved < _NANO or self._abandoned.running >= MAX_ABANDONED:
+            if self._saved < _NANO or len(self._abandoned) >= MAX_ABANDONED:
                 return None
             self._saved -= _NANO
         places: Held = ()
-        for limit, _ in held.get():
+        for limit, _ in around_and_own(held.get())[1]:
             place = limit._take()
             if place is None:
                 give_back_all(places)

@@ -38,13 +38,13 @@ Wait: TypeAlias = tuple[float | None, bool]
 class Limit(abc.ABC):
     """A limit that calls pass through. What they wait for, and its role in a pipeline, stand in the subclasses."""
 
-    def __init__(self, name: str, max_queue: int, max_wait: float | None) -> None:
+    def __init__(self, name: str, limit: int, max_queue: int, max_wait: float | None) -> None:
         check_text("name", name)
         check_whole("max_queue", max_queue, 0)
         check_number("max_wait", max_wait, or_none=True)
         check("max_wait", max_wait, max_wait is None or max_queue > 0, "None where max_queue is 0")
-        self._name, self._max_queue, self._max_wait = name, max_queue, max_wait
-        self._refused = self._epoch = 0
+        self._name, self._limit, self._max_queue, self._max_wait = name, limit, max_queue, max_wait
+        self._refused = 0
         self._forked()
         renewed_by_forks.add(self)
 
@@ -53,9 +53,17 @@ class Limit(abc.ABC):
         """Its name."""
         return self._name
 
-    @abc.abstractmethod
     def snapshot(self) -> LimitSnapshot:
         """Return what is known of the limit, all of one moment."""
+        with self._lock:
+            admitted = min(len(self._line), self._room())
+            return LimitSnapshot(
+                name=self._name,
+                limit=self._limit,
+                in_flight=self._in_flight() + admitted,
+                queued=len(self._line) - admitted,
+                refused=self._refused,
+            )
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn` once the limit lets it, and return what it returns.
@@ -111,14 +119,11 @@ class Limit(abc.ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}>"
 
-    def __copy__(self) -> Limit:
-        raise TypeError(f"{self!r} can't be copied: a copy would admit calls of its own; share the object")
-
-    def __deepcopy__(self, memo: object) -> Limit:
-        return self.__copy__()
-
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(f"{self!r} can't be pickled: each process needs a limit of its own; make one there")
+        raise TypeError(
+            f"{self!r} can't be copied or pickled: a copy would admit calls of its own; share the object, and make one "
+            "in each process"
+        )
 
     def _decorate(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         if gives_coroutines(fn, type(self).__name__):
@@ -141,7 +146,8 @@ class Limit(abc.ABC):
         The variable is put back by value, not by a token, which a signal's handler may keep from being stored.
         """
         with (guard := self.guard()):
-            around, inside = held.get(), guard.held()
+            around = held.get()
+            inside = (*around, (self, cast("Place", guard.place)))
             try:
                 held.set(inside)
                 return fn(*args, **kwargs)
@@ -151,7 +157,8 @@ class Limit(abc.ABC):
 
     async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
         async with (guard := self.guard()):
-            around, inside = held.get(), guard.held()
+            around = held.get()
+            inside = (*around, (self, cast("Place", guard.place)))
             try:
                 held.set(inside)
                 return await fn(*args, **kwargs)
@@ -167,7 +174,7 @@ class Limit(abc.ABC):
                 if by_clock and seconds is not None:
                     clock.sleep(seconds)
                 else:
-                    waiter.signal.wait(seconds)
+                    waiter.is_late = not waiter.signal.wait(seconds)
         return cast("Place", waiter.place)
 
     async def _enter_async(self) -> Place:
@@ -179,7 +186,7 @@ class Limit(abc.ABC):
                     if by_clock and seconds is not None:
                         await clock.sleep_async(seconds)
                     else:
-                        await waiter.signal.wait(seconds)
+                        waiter.is_late = not await waiter.signal.wait(seconds)
                 except BaseException as error:
                     if not is_cut_off(error):
                         raise
@@ -194,20 +201,35 @@ class Limit(abc.ABC):
             return self._max_wait if left is None else left
         return min(left, self._max_wait)
 
-    def _join(self, waiter: Waiter) -> None:
-        """Put a waiter in line; the lock is held.
+    def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
+        """Yield one wait after another until the waiter has its place; closed early, it leaves nothing behind.
 
         Raises:
-            LimitExceededError: If the line is full.
+            LimitExceededError: If the line is full, or the time to wait is over.
         """
-        if len(self._line) >= self._max_queue:
-            raise self._refusal()
-        self._line.join(waiter)
+        seconds = self._time_to_wait()
+        end = None if seconds is None else clock.monotonic() + seconds
+        try:
+            with self._lock:
+                if len(self._line) - self._room() >= self._max_queue:
+                    raise self._refusal()
+                self._line.join(waiter)
+                ahead = self._line.ahead_of(waiter)
+            if ahead:  # some of them may wait in an event loop that is gone
+                self._serve()
+            while (wait := self._next_wait(waiter, end)) is not None:
+                yield wait
+        finally:
+            try:
+                self._leave(waiter)
+            except BaseException:  # an interrupt; everybody would wait behind one who is gone
+                self._leave(waiter)
+                raise
 
-    def _snapshot(self, limit: int, in_flight: int) -> LimitSnapshot:
-        return LimitSnapshot(
-            name=self._name, limit=limit, in_flight=in_flight, queued=len(self._line), refused=self._refused
-        )
+    def _leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._line.leave(waiter)
+        self._serve()
 
     def _refusal(self) -> LimitExceededError:
         """Count a rejected call and return its error."""
@@ -217,21 +239,31 @@ class Limit(abc.ABC):
 
     def _forked(self) -> None:
         """Begin anew: in a forked child no call runs and nobody waits."""
-        self._epoch += 1
         self._lock = new_lock()
         self._line = Line()
+
+    def _room(self) -> int:
+        """Return how many could be admitted now: so many of those in line are as good as admitted."""
+        return 0
+
+    def _in_flight(self) -> int:
+        return 0
 
     @abc.abstractmethod
     def _take(self) -> Place | None:
         """Return a place if one is free and nobody waits; None if not."""
 
     @abc.abstractmethod
-    def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
-        """Yield one wait after another until the waiter has its place; closed early, it leaves nothing behind.
+    def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
+        """Return how long a waiter in line waits next; None if it has its place.
 
         Raises:
-            LimitExceededError: If the line is full, or the time to wait is over.
+            LimitExceededError: If its time is over.
         """
+
+    @abc.abstractmethod
+    def _serve(self) -> None:
+        """Have those in line look who may be next."""
 
     @abc.abstractmethod
     def _retry_after(self) -> float | None:

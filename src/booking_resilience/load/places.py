@@ -29,24 +29,24 @@ class LimitSnapshot:
 
 
 def nobody() -> None:
-    """Be the owner of a place that is none any more."""
+    """Stand for the owner of a place that is none any more."""
 
 
 class Place:
     """What a running call holds. One that is dropped unreturned (an interrupt struck) comes back by its finaliser."""
 
-    __slots__ = ("epoch", "owner", "sharers", "started")
+    __slots__ = ("cuts", "owner", "sharers", "started")
 
-    def __init__(self, owner: Callable[[], Any], epoch: int) -> None:
-        self.owner: Callable[[], Any] = owner  # `nobody` once it counts no more
-        self.epoch: int = epoch  # a new one begins with a fork, and when places that are out must be looked at
+    def __init__(self, owner: Callable[[], Any]) -> None:
+        self.owner: Callable[[], Any] = owner  # a weak reference to what takes it back; `nobody` once it counts no more
         self.sharers: int = 0  # how many besides its taker run on it: threads, which may be abandoned
         self.started: float = 0.0  # when the call was admitted, on the library's clock
+        self.cuts: int = 0  # how often an adaptive limit had been cut by then
 
     def __del__(self) -> None:
-        limit = self.owner()
-        if limit is not None:
-            limit._give_back(Place(self.owner, self.epoch))
+        give_back = self.owner()
+        if give_back is not None:
+            give_back(Place(self.owner))
 
 
 class LimitGuard:
@@ -54,27 +54,30 @@ class LimitGuard:
 
     Args:
         limit: The limit.
+
+    Attributes:
+        place: What the block holds; None outside of it.
     """
 
-    __slots__ = ("_is_used", "_limit", "_place")
+    __slots__ = ("_is_used", "_limit", "place")
 
     def __init__(self, limit: Any) -> None:
         self._limit = limit
-        self._place: Place | None = None
+        self.place: Place | None = None
         self._is_used = False
 
     def __enter__(self) -> None:
         self._use()
-        self._place = self._limit._take() or self._limit._enter()
+        self.place = self._limit._take() or self._limit._enter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        place, self._place = self._place, None
+        place, self.place = self.place, None
         if place is not None:
             self._limit._end(place, error)
 
     async def __aenter__(self) -> None:
         self._use()
-        self._place = self._limit._take() or await self._limit._enter_async()
+        self.place = self._limit._take() or await self._limit._enter_async()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
@@ -86,17 +89,18 @@ class LimitGuard:
             raise RuntimeError("a limit's guard is good for one block; call guard() again")
         self._is_used = True
 
-    def held(self) -> Held:
-        """Return what is held inside: of a rate also what is around it; around a limit it is another pipeline's."""
-        around = held.get() if self._limit.role == "rate" else ()
-        return around if self._place is None else (*around, (self._limit, self._place))
-
 
 Held: TypeAlias = tuple[tuple[Any, Place], ...]
 """Places that a call holds, each with its limit."""
 
 held: ContextVar[Held] = ContextVar("booking_resilience_places", default=())
 """What the running call of a pipeline holds: a hedged call takes as much, an abandoned thread keeps it."""
+
+
+def around_and_own(places: Held) -> tuple[Held, Held]:
+    """Divide what a call holds: what pipelines around it do, and what the innermost one with a limit does."""
+    at = max((index for index, (limit, _) in enumerate(places) if limit.role == "limit"), default=0)
+    return places[:at], places[at:]
 
 
 def give_back_all(places: Held) -> None:

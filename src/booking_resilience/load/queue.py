@@ -1,7 +1,7 @@
 """The queue in front of a limit: who waits and who is next, for threads, asyncio and trio alike.
 
 Waiting needs no thread of its own and no polling: each waiter sleeps on a signal, and whoever frees a place wakes the
-next in line.
+next in line, which takes it itself.
 """
 
 from __future__ import annotations
@@ -67,16 +67,18 @@ class Waiter:
     """Somebody who waits in line.
 
     Attributes:
-        signal: Wakes it.
-        place: What it was given; None as long as it waits.
+        signal: Wakes it, to look whether it is its turn.
+        place: What it has got; None as long as it waits.
         rank: Where it stands: its priority, then minus the number of its arrival; set by `Line.join`.
+        is_late: Whether its last wait ended because the time was over.
     """
 
-    __slots__ = ("place", "rank", "signal")
+    __slots__ = ("is_late", "place", "rank", "signal")
 
     def __init__(self, *, is_async: bool) -> None:
         self.signal: Any = new_signal(is_async=is_async)
         self.place: Any = None
+        self.is_late: bool = False
         self.rank: tuple[float, int] = (0, 0)
 
 
@@ -95,9 +97,15 @@ class Line(list[Waiter]):
         waiter.rank = (current_priority(), -self._arrivals)
         bisect.insort(self, waiter, key=_RANK)
 
-    def first(self) -> Waiter | None:
-        """Return who is next; None if nobody waits."""
-        return self[-1] if self else None
+    def wake(self, count: int) -> None:
+        """Have the first so many look whether it is their turn; who waits in an event loop that is gone leaves."""
+        awake = 0
+        while awake < min(count, len(self)):
+            waiter = self[-1 - awake]
+            if waiter.signal.wake():
+                awake += 1
+            else:
+                self.leave(waiter)
 
     def ahead_of(self, waiter: Waiter) -> int:
         """Return how many stand before the waiter."""

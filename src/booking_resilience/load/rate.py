@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from booking_resilience import clock
 from booking_resilience.checks import check, check_number, check_whole
 from booking_resilience.load.limit import Limit, Wait
-from booking_resilience.load.places import LimitSnapshot, Place, held, nobody
+from booking_resilience.load.places import Place, around_and_own, held, nobody
 from booking_resilience.load.queue import Waiter
 
 _NANO = 1_000_000_000
@@ -23,81 +23,76 @@ State: TypeAlias = tuple[int, int, int, dict[str, Any]]
 
 
 class Turns:
-    """The generic cell rate algorithm (ITU-T I.371), in whole nanoseconds. Pure: the time comes in as an argument.
+    """The generic cell rate algorithm (ITU-T I.371), in whole nanoseconds of the library's clock.
 
     The next even turn may lie ahead of now by `burst` intervals at most, and each turn moves it one interval further.
     A change makes a new state and hangs it on the old one, by one step of the interpreter: of two that try at once
     (threads, or a signal's handler) the later one finds the successor there, and goes on from that. So there is no
-    lock.
+    lock. The clock is read after the state: whoever was kept waiting in between doesn't take others' turns for ones
+    that lie too far ahead.
 
     Args:
         interval: Nanoseconds between two turns, 1 or more.
         burst: Turns that may be taken at once, 1 or more.
     """
 
-    __slots__ = ("_ahead", "_state", "burst", "interval")
+    __slots__ = ("_span", "_state", "burst", "interval")
 
     def __init__(self, interval: int, burst: int) -> None:
         self.interval: int = interval
         self.burst: int = burst
-        self._ahead = (burst - 1) * interval  # so far ahead the next even turn may lie for one to be free
+        self._span = burst * interval  # so far ahead the next even turn may lie
         self._state: State = (_LONG_AGO, _LONG_AGO, 0, {})
 
-    def take_one(self, now: int) -> bool:
-        """Take a turn; False if none is free."""
-        even, paused_until, paused_for, after = self._state
-        if even - now <= self._ahead and paused_until <= now:
-            begin = even if even > now else now  # noqa: FURB136 - `max` costs as much as all the rest
-            new: State = (begin + self.interval, paused_until, paused_for, {})
-            if after.setdefault("", new) is new:
-                self._state = new
-                return True
-        return self.take(now)
-
-    def take(self, now: int, tokens: int = 1) -> bool:
+    def take(self, tokens: int = 1) -> bool:
         """Take so many turns; False, and none taken, if they are not free."""
         while True:
-            state = self._newest(now)
-            if self._due(state, tokens) > now:
+            even, paused_until, paused_for, after = self._state
+            now = clock.monotonic_ns()
+            even = even if even > now else now  # noqa: FURB136 - `max` costs as much as all the rest
+            even += self.interval if tokens == 1 else tokens * self.interval
+            if even - now <= self._span and paused_until <= now:
+                new: State = (even, paused_until, paused_for, {})
+                if after.setdefault("", new) is new:
+                    self._state = new
+                    return True
+            if self.wait(tokens):
                 return False
-            if self._follow(state, max(now, state[0]) + tokens * self.interval, *state[1:3]):
-                return True
 
-    def wait(self, now: int, tokens: int = 1) -> int:
+    def wait(self, tokens: int = 1) -> int:
         """Return the nanoseconds until so many turns are free; 0 if they are."""
-        return max(0, self._due(self._newest(now), tokens) - now)
+        (even, paused_until, *_), now = self._newest()
+        return max(0, paused_until - now, even + tokens * self.interval - self._span - now)
 
-    def pause(self, now: int, length: int) -> None:
+    def pause(self, length: int) -> None:
         """Let no turn fall due for so many nanoseconds; a shorter pause changes nothing of a longer one."""
         while True:
-            state = self._newest(now)
+            state, now = self._newest()
             begin = max(now, state[1])
             longer = now + length - begin
             # Nothing accrues: the next even turn moves along with the end of the pause.
             if longer <= 0 or self._follow(state, max(state[0], begin) + longer, now + length, length):
                 return
 
-    def changed(self, now: int, interval: int, burst: int) -> Turns:
+    def changed(self, interval: int, burst: int) -> Turns:
         """Return what goes on from here with other figures: as many turns are taken as were, a pause goes on."""
-        other, (even, paused_until, paused_for, _) = Turns(interval, burst), self._newest(now)
-        taken = max(0, even - max(now, paused_until)) * interval // self.interval
-        other._state = (max(now, paused_until) + taken, paused_until, paused_for, {})
+        other, ((even, paused_until, paused_for, _), now) = Turns(interval, burst), self._newest()
+        begin = max(now, paused_until)
+        other._state = (begin + max(0, even - begin) * interval // self.interval, paused_until, paused_for, {})
         return other
 
-    def _due(self, state: State, tokens: int) -> int:
-        return max(state[1], state[0] + (tokens - self.burst) * self.interval)
-
-    def _newest(self, now: int) -> State:
-        """Return the state; after a clock was set back (a virtual one that ended) nothing lies too far ahead in it."""
+    def _newest(self) -> tuple[State, int]:
+        """Return the state and the time. If a clock was set back (a virtual one ended) nothing lies too far ahead."""
         while True:
             state = self._state
             while "" in state[3]:  # whoever hung it there has yet to say so, or was interrupted
                 state = state[3][""]  # not by `get`, which may hang beside a first key on CPython 3.13t
-            even, paused_until, paused_for, _ = state
+            now = clock.monotonic_ns()
+            even, paused_until, paused_for, _ = self._state = state
             paused_until = min(paused_until, now + paused_for)
-            even = min(even, max(paused_until, now) + self.burst * self.interval)
+            even = min(even, max(paused_until, now) + self._span)
             if (even, paused_until) == state[:2]:
-                return state
+                return state, now
             self._follow(state, even, paused_until, paused_for)
 
     def _follow(self, old: State, even: int, paused_until: int, paused_for: int) -> bool:
@@ -152,13 +147,7 @@ class RateLimit(Limit):
         interval = per / rate
         check("per", per, interval < 1e9, f"less than 1e9 seconds for each call (rate is {rate!r})")
         self._interval = max(1, math.ceil(interval * _NANO))  # rounded up: the bound holds to the last digit
-        self._burst = burst
-        super().__init__(name, max_queue, max_wait)
-
-    def snapshot(self) -> LimitSnapshot:
-        """Return what is known of the limit, all of one moment."""
-        with self._lock:
-            return self._snapshot(self._burst, 0)
+        super().__init__(name, burst, max_queue, max_wait)
 
     def try_acquire(self, tokens: int = 1) -> bool:
         """Take so many turns at once if they are free and nobody waits; False, and none taken, if not.
@@ -171,8 +160,8 @@ class RateLimit(Limit):
             TypeError: If `tokens` isn't a whole number.
         """
         check_whole("tokens", tokens)
-        check("tokens", tokens, tokens <= self._burst, f"at most burst ({self._burst})")
-        if not self._line and self._turns.take(clock.monotonic_ns(), tokens):
+        check("tokens", tokens, tokens <= self._limit, f"at most burst ({self._limit})")
+        if not self._line and self._turns.take(tokens):
             return True
         with self._lock:
             self._refused += 1
@@ -189,73 +178,48 @@ class RateLimit(Limit):
             TypeError: If it isn't a number.
         """
         check_number("seconds", seconds)
-        self._turns.pause(clock.monotonic_ns(), math.ceil(min(seconds, _FOR_EVER) * _NANO))
+        self._turns.pause(math.ceil(min(seconds, _FOR_EVER) * _NANO))
 
     def _forked(self) -> None:
         super()._forked()
-        self._turns = Turns(self._interval, self._burst)
-        self._turn = Place(nobody, self._epoch)  # stands for every turn: none is ever given back
+        self._turns = Turns(self._interval, self._limit)
+        self._turn = Place(nobody)  # stands for every turn: none is ever given back
 
     def _take_settings(self, other: RateLimit) -> None:
         """Go on as another one, which nobody uses; turns that were taken stay taken."""
         with self._lock:
             self._max_queue, self._max_wait = other._max_queue, other._max_wait
-            self._interval, self._burst = other._interval, other._burst
-            self._turns = self._turns.changed(clock.monotonic_ns(), other._interval, other._burst)
-        self._wake_first()
+            self._interval, self._limit = other._interval, other._limit
+            self._turns = self._turns.changed(other._interval, other._limit)
+        self._serve()
 
     def _take(self) -> Place | None:
-        return self._turn if not self._line and self._turns.take_one(clock.monotonic_ns()) else None
+        return self._turn if not self._line and self._turns.take() else None
 
     def _line_up(self, waiter: Waiter) -> Generator[Wait, None, None]:
-        seconds = self._time_to_wait()
-        end = None if seconds is None else clock.monotonic() + seconds
-        try:
-            with self._lock:
-                self._join(waiter)
-                ahead = self._line.ahead_of(waiter)
-                due = (self._turns.wait(clock.monotonic_ns()) + ahead * self._interval) / _NANO
-                if seconds is not None and due > seconds:
-                    raise self._refusal()
-            if ahead:
-                self._wake_first()
-            while (wait := self._next_wait(waiter, end)) is not None:
-                yield wait
-            for limit, place in held.get():
-                limit._begin(place)
-        finally:
-            try:
-                self._leave(waiter)
-            except BaseException:  # an interrupt; everybody would wait behind one who is gone
-                self._leave(waiter)
-                raise
-
-    def _leave(self, waiter: Waiter) -> None:
-        with self._lock:
-            self._line.leave(waiter)
-        self._wake_first()
-
-    def _wake_first(self) -> None:
-        """Have the first in line look again; who waits in an event loop that is gone leaves it."""
-        with self._lock:
-            while (first := self._line.first()) is not None and not first.signal.wake():
-                self._line.leave(first)
+        yield from super()._line_up(waiter)
+        for limit, place in around_and_own(held.get())[1]:
+            limit._begin(place)
 
     def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
-        """Return how long the waiter waits next; None if it has its turn.
+        """Do as said there: the first sleeps until its turn falls due, by its clock, the others until they are first.
 
-        Who is first sleeps until the turn falls due, in virtual time by its clock; the others until they are first.
+        Who would get its turn too late need not wait for that.
         """
         left = None if end is None else end - clock.monotonic()
         with self._lock:
-            now, is_first = clock.monotonic_ns(), self._line.first() is waiter
-            if is_first and self._turns.take(now):
+            ahead = self._line.ahead_of(waiter)
+            if not ahead and self._turns.take():
                 waiter.place = self._turn
                 return None
-            due = self._turns.wait(now) / _NANO
-            if left is not None and (left <= 0 or (is_first and due > left)):
+            due = (self._turns.wait() + ahead * self._interval) / _NANO
+            if left is not None and (left <= 0 or due > left):
                 raise self._refusal()
-            return (min(max(due, _SHORTEST), _LONGEST), clock.is_virtual()) if is_first else (left, False)
+            return (left, False) if ahead else (min(max(due, _SHORTEST), _LONGEST), clock.is_virtual())
+
+    def _serve(self) -> None:
+        with self._lock:
+            self._line.wake(1)
 
     def _retry_after(self) -> float | None:
-        return self._turns.wait(clock.monotonic_ns()) / _NANO
+        return self._turns.wait() / _NANO

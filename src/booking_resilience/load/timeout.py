@@ -13,7 +13,7 @@ from booking_resilience.checks import check_number, check_whole
 from booking_resilience.cutoff import cut_off, is_within_cut_off
 from booking_resilience.deadlines import get_node, in_force
 from booking_resilience.errors import DeadlineExceededError, LimitExceededError
-from booking_resilience.load.calls import Abandoned, ThreadCall
+from booking_resilience.load.calls import ThreadCall, renewed_by_forks
 from booking_resilience.signals import ThreadSignal
 
 P = ParamSpec("P")
@@ -39,7 +39,7 @@ class ThreadTimeout:
     'FINE'
     """
 
-    __slots__ = ("_abandoned", "_max_abandoned", "_seconds")
+    __slots__ = ("__weakref__", "_abandoned", "_max_abandoned", "_seconds")
 
     role: ClassVar[Literal["timeout"]] = "timeout"
 
@@ -47,7 +47,8 @@ class ThreadTimeout:
         check_number("seconds", seconds, above=True)
         check_whole("max_abandoned", max_abandoned)
         self._seconds, self._max_abandoned = seconds, max_abandoned
-        self._abandoned = Abandoned()
+        self._forked()
+        renewed_by_forks.add(self)
 
     def __repr__(self) -> str:
         return f"ThreadTimeout({self._seconds:g}, max_abandoned={self._max_abandoned})"
@@ -64,15 +65,15 @@ class ThreadTimeout:
         seconds, late = self._time()
         if late is not None and seconds <= 0:
             raise late
-        if self._abandoned.running >= self._max_abandoned:
+        if len(self._abandoned) >= self._max_abandoned:
             raise LimitExceededError("ThreadTimeout")
         signal = ThreadSignal()
         running = ThreadCall(functools.partial(fn, *args, **kwargs), signal, self._abandoned)
         try:
             signal.wait(seconds)
         finally:
-            running.abandon()
-        if not running.is_over:
+            is_abandoned = running.abandon()
+        if is_abandoned:
             raise late or TimeoutError(f"the call took longer than {self._seconds:g} s; it goes on in its thread")
         result: T = running.result()
         if type(result) not in AWAITABLE_NEVER:
@@ -98,6 +99,9 @@ class ThreadTimeout:
     def _take_settings(self, other: ThreadTimeout) -> None:
         """Go on with the settings of another one; calls that were abandoned still count."""
         self._seconds, self._max_abandoned = other._seconds, other._max_abandoned
+
+    def _forked(self) -> None:
+        self._abandoned: set[ThreadCall] = set()
 
     def _time(self) -> tuple[float, TimeoutError | None]:
         """Return the seconds that a call may take; and what is raised then, if an end around it says so."""
