@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from booking_resilience import CircuitOpenError, ErrorCategory, LimitExceededError, TransientError, classify
+from booking_resilience import (
+    CircuitOpenError,
+    ErrorCategory,
+    LimitExceededError,
+    TransientError,
+    Verdict,
+    classify,
+    is_backend_failure,
+    is_no_evidence,
+    is_transient,
+)
 from booking_resilience.testing import virtual_time
 from booking_resilience.verdicts import (
     holds,
@@ -227,17 +237,17 @@ async def _request_with_retries_internal_async(num_retries: int, error: Exceptio
     raise error
 
 
-@pytest.mark.parametrize(("num_retries", "sent"), [(0, "no"), (1, "maybe"), (2, "maybe")])
-def test_stripe_repeats_by_itself(num_retries: int, sent: str) -> None:
+@pytest.mark.parametrize(("retries", "sent"), [(0, "no"), (1, "maybe"), (2, "maybe")])
+def test_stripe_repeats_by_itself(retries: int, sent: str) -> None:
     """A connection that was refused proves nothing once stripe has repeated the request, in either colour."""
     for is_async in (False, True):
         error = made("stripe", "APIConnectionError")
         error.__cause__ = ConnectionRefusedError()
         with pytest.raises(Fake) as caught:
             if is_async:
-                _request_with_retries_internal_async(num_retries, error).send(None)
+                _request_with_retries_internal_async(retries, error).send(None)
             else:
-                _request_with_retries_internal(num_retries, error)
+                _request_with_retries_internal(retries, error)
         assert classify(caught.value).sent == sent
 
 
@@ -420,3 +430,44 @@ def test_appwrite_and_grpc_ask_to_wait_in_their_own_ways() -> None:
     metadata = [("grpc-retry-pushback-ms", "250")]
     pushed = made("grpc", "RpcError", code=lambda: Code("UNAVAILABLE"), trailing_metadata=lambda: metadata)
     assert classify(pushed).retry_after == 0.25
+
+
+def test_words_and_items_tell_where_a_class_does_not() -> None:
+    """The text of an error at the login tells, and so does what stands among an error's arguments."""
+    starting = "connection failed: FATAL:  the database system is starting up"
+    assert find(made("psycopg", "OperationalError", starting)) == Found("trouble")
+    assert find(made("psycopg", "OperationalError", "no")).meaning == "unanswered"
+    error = made("requests.exceptions", "ConnectionError")
+    error.args = ("x", ConnectionRefusedError())
+    assert find(error) == Found("unsent")
+    assert classify(made("redis.exceptions", "MaxConnectionsError")).sent == "maybe"
+
+
+@pytest.mark.parametrize(
+    ("file", "calls", "sent"), [("connectionpool", 1, "no"), ("connectionpool", 2, "maybe"), ("elsewhere", 1, "maybe")]
+)
+def test_urllib3_repeats_by_calling_itself(file: str, calls: int, sent: str) -> None:
+    """A connection that was refused proves nothing where `urlopen` called itself, or nobody knows."""
+    body = "def urlopen(calls, error):\n    if calls == 1:\n        raise error\n    urlopen(calls - 1, error)"
+    names: dict[str, Any] = {}
+    exec(compile(body, f"/urllib3/{file}.py", "exec"), names)
+    refused = made("urllib3.exceptions", "NewConnectionError")
+    with pytest.raises(Fake) as caught:
+        names["urlopen"](calls, made("urllib3.exceptions", "MaxRetryError", reason=refused))
+    assert classify(caught.value).sent == sent
+
+
+def test_three_questions_about_every_leaf() -> None:
+    """Transient are all leaves or none; one failure is a failure; one piece of evidence is evidence."""
+    lost, busy, missing = TimeoutError(), Fake(response=Fake(status_code=429)), Fake(response=Fake(status_code=404))
+    assert classify(lost) == Verdict(True, "maybe", ErrorCategory.NETWORK, None, None, None)
+    for error, answers in (
+        (lost, (True, True, False)), (busy, (True, False, True)), (missing, (False, False, False)),
+        (TypeError(), (False, False, True)), (ExceptionGroup("x", [lost, busy]), (True, True, False)),
+        (ExceptionGroup("x", [missing, lost]), (False, True, False)),
+        (ExceptionGroup("x", [busy, TypeError()]), (False, False, True)),
+    ):  # fmt: skip
+        assert (is_transient(error), is_backend_failure(error), is_no_evidence(error)) == answers
+    for ask in (is_transient, is_backend_failure, is_no_evidence):
+        with pytest.raises(TypeError, match="error must be an exception, not None"):
+            ask(None)  # type: ignore[arg-type] # that is the point
