@@ -354,6 +354,9 @@ def test_what_passes_through_find_keeps_its_rank() -> None:
     assert find(outer).meaning == "unsent"
     outer.__cause__ = made("ssl", "SSLCertVerificationError")
     assert find(outer).meaning == "untrusted"
+    answered = made("aiohttp", "ClientResponseError", status=404)
+    answered.__cause__ = ConnectionResetError()
+    assert find(answered) == Found("answered", status=404)
     assert find(KeyboardInterrupt()).meaning == "nothing"
     assert find(TransientError()).meaning == "unanswered"
 
