@@ -103,7 +103,8 @@ _NAMES = {
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 if not TYPE_CHECKING:  # type checkers would take `__getattr__` as leave to import any name
-    __all__ = sorted(_MODULE_OF)
+    # As linters sort such lists: constants, then classes, then the rest.
+    __all__ = sorted(_MODULE_OF, key=lambda name: (not name.isupper(), name[0].islower(), name))
 
     def __getattr__(name: str) -> Any:
         if name not in _MODULE_OF:
