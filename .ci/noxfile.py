@@ -144,9 +144,9 @@ def wheel(session: nox.Session) -> None:
     """Build, check and test the wheel where the source tree is not to be found; build twice, the same must come out."""
     session.chdir(ROOT)
     session.install("-q", "build", "check-wheel-contents", "twine")
-    digests = []
+    tmp, digests = Path(session.create_tmp()).resolve(), []
     for name in ("first", "second"):
-        out = Path(session.create_tmp()) / name
+        out = tmp / name
         session.run("python", "-m", "build", "-q", "--outdir", str(out))
         digests.append({item.name: item.read_bytes() for item in sorted(out.iterdir())})
     if digests[0] != digests[1]:
@@ -156,10 +156,13 @@ def wheel(session: nox.Session) -> None:
     session.run("check-wheel-contents", str(built))
     session.run("python", "tests/packed.py", str(built), str(next(out.glob("*.tar.gz"))))
     session.install("-q", f"booking-resilience[test] @ {built.as_uri()}")
-    away = Path(session.create_tmp()) / "away"
-    session.run("cp", "-r", str(ROOT / "tests"), str(ROOT / "examples"), str(ROOT / "docs"), str(away), external=True)
+    away = tmp / "away"
+    session.run("rm", "-rf", str(away), external=True)
+    away.mkdir()
+    needed = [str(ROOT / name) for name in ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")]
+    session.run("cp", "-r", *needed, str(away), external=True)
     session.chdir(away)
-    session.run("python", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(away), *session.posargs)
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -194,7 +197,7 @@ def benchmarks(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def mutants(session: nox.Session) -> None:
     """Change the pure modules bit by bit and see whether their tests notice; half an hour. Takes mutmut's names."""
-    _install(session, "mutmut>=3.8,<4")
+    _install(session, "mutmut>=3.8,<4", what=".[test,durable]")
     away = Path(session.create_tmp()) / "away"
     session.run("rm", "-rf", str(away), external=True)
     away.mkdir()
@@ -234,6 +237,6 @@ def once(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def soak(session: nox.Session) -> None:
-    """Use every part under changing faults for ten minutes, or `-- --minutes N`, and see that nothing grows."""
+    """Use every part under changing faults for half an hour, or `-- --minutes N`, and see that nothing grows."""
     _install(session, what=".[test,durable]")
     session.run("python", "tests/soak.py", *session.posargs)

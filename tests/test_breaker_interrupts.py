@@ -229,6 +229,33 @@ def test_an_interrupted_operation_is_done_or_not_done(
         point += 1
 
 
+@pytest.mark.parametrize("operation", ["isolate", "reset", "failure", "subscribe"])
+def test_an_interrupt_leaves_no_healthy_call_on_the_slow_path_or_past_what_was_seen(operation: str) -> None:
+    """After an interrupt anywhere, calls go as the state says, and those of a healthy backend take no permit."""
+
+    def interrupt() -> None:
+        raise InterruptError
+
+    for point in itertools.count(1):
+        breaker = CircuitBreaker("struck", failure_threshold=1)
+        operations: dict[str, Callable[[], object]] = {
+            "isolate": partial(breaker.isolate, "by hand"), "reset": breaker.reset,
+            "failure": breaker.acquire().failure, "subscribe": partial(breaker.subscribe, print),
+        }  # fmt: skip
+        fired = False
+        with contextlib.suppress(InterruptError):
+            fired = True
+            fired = at_point(operations[operation], interrupt, point)
+        if not fired:
+            break
+        if breaker.state is CLOSED:
+            assert breaker.call(int) == 0
+            assert not breaker._core.calm.is_over, point
+        else:
+            with pytest.raises(CircuitOpenError):
+                breaker.call(int)
+
+
 def decided(scene: Scene) -> tuple[Any, ...]:
     """Return what a later decision depends on, and how many trials are out."""
     state = scene.breaker._core.state

@@ -89,6 +89,31 @@ def test_what_make_raises_comes_out() -> None:
     assert breakers.get("k").name == "fine"
 
 
+def test_a_key_that_cannot_be_made_leaves_nothing_behind() -> None:
+    """However many threads ask for it, each gets the error, and no memory is kept of the key."""
+    gate, errors = threading.Barrier(4), list[str]()
+
+    def make(key: str) -> CircuitBreaker:
+        raise ValueError(key)
+
+    breakers = Breakers(make)
+
+    def ask() -> None:
+        gate.wait(60)
+        try:
+            breakers.get("bad")
+        except ValueError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == ["bad"] * 4
+    assert (len(breakers), len(breakers._making)) == (0, 0)
+
+
 def test_the_least_recently_asked_is_dropped() -> None:
     """Beyond `max_size` the closed one asked for least recently goes; asking keeps a breaker."""
     breakers = Breakers(max_size=2)

@@ -338,19 +338,28 @@ def test_a_cancellation_needs_no_place(benches: Benches) -> None:
 
 
 @needs_fork
-def test_a_child_leaves_its_parents_lock(tmp_path: Path) -> None:
-    """A forked child that closes what it inherited doesn't make its living parent look dead."""
-    lives = FileLives(tmp_path / "db", "ab" * 8)
-    lives.hold()
+def test_a_child_leaves_its_parents_durable(benches: Benches) -> None:
+    """A forked child can neither use what its parent has started, nor stop it at the end of a `with`."""
+    bench, began, release = benches(), threading.Event(), threading.Event()
+    booking = bench.call(lambda: (began.set(), release.wait(60), "done")[2])
+    assert began.wait(60)
     child = os.fork()
     if not child:
-        lives.close()
-        os._exit(0)
-    os.waitpid(child, 0)
-    other = FileLives(tmp_path / "db", "cd" * 8)
-    assert other.dead(["ab" * 8]) == set()
-    lives.close()
-    assert other.dead(["ab" * 8]) == {"ab" * 8}
+        code = 1
+        try:
+            bench.durable.stop()
+            for use in (bench.durable.start, bench.durable.waiting, lambda: bench.call(int)):
+                with pytest.raises(RuntimeError, match="start it after the fork"):
+                    use()
+            code = 0
+        finally:
+            os._exit(code)
+    try:
+        assert os.waitpid(child, 0)[1] == 0
+        assert bench.durable.waiting() == []
+    finally:
+        release.set()
+    assert bench.value(booking) == "done"
 
 
 def test_what_was_never_held_is_closed_in_silence(tmp_path: Path) -> None:

@@ -447,3 +447,30 @@ def test_two_threads_may_fork_at_once(tmp_path: Path) -> None:
     for monitor in monitors:
         record(monitor, 1)
         assert monitor.flush(30)
+
+
+@needs_fork
+def test_journals_may_be_made_during_a_fork(tmp_path: Path) -> None:
+    """A thread that makes journals while another one forks keeps nothing from being paused."""
+    made: list[SQLiteJournal] = [SQLiteJournal(tmp_path / "errors.db") for _ in range(200)]
+    over, between = threading.Event(), sys.getswitchinterval()
+
+    def make() -> None:
+        while not over.is_set():
+            made.append(SQLiteJournal(tmp_path / "errors.db"))
+
+    threads = [threading.Thread(target=make) for _ in range(2)]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(6):
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+    finally:
+        sys.setswitchinterval(between)
+        over.set()
+        for thread in threads:
+            thread.join()

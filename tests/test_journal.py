@@ -18,6 +18,7 @@ from booking_resilience import ErrorMonitor
 from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
 from booking_resilience.journal.entries import CLAIM, RECORD, entry
 from booking_resilience.journal.protocol import place_of
+from booking_resilience.testing import virtual_time
 from journaling import QUIET, ListJournal, record, run
 from redisserver import RedisServer, eventually, needs_redis
 
@@ -382,6 +383,22 @@ class TestRedis:
             record(monitor, 2)
             eventually(lambda: fleet.stats().total == 5)
         journal.close()
+
+    def test_a_clock_that_is_set_takes_nothing_from_the_rate(self, server):
+        """Records count in the rate as soon as the clock of their process was set back."""
+        journal, other = RedisJournal(server.url), RedisJournal(server.url)
+        with FleetMonitor(other, window=3600.0, alert=QUIET) as fleet:
+            with virtual_time() as ahead:
+                ahead.advance(86_400.0)
+                monitor = ErrorMonitor(journal=journal)
+                record(monitor)
+                assert monitor.flush(20)
+            record(monitor, 59)
+            assert monitor.flush(20)
+            eventually(lambda: fleet.stats().total == 60)
+            assert fleet.stats().error_rate == 1.0
+        journal.close()
+        other.close()
 
     def test_a_full_redis_only_delays(self, server, caplog):
         """While Redis refuses writes records wait."""

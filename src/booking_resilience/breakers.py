@@ -53,20 +53,27 @@ class Breakers:
         Raises:
             TypeError: If the key can't be hashed, or `make` returned no breaker.
         """
-        with self._lock:
-            breaker = self._kept.get(key)
-            if breaker is not None:
-                self._kept.move_to_end(key)
+        while True:
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key]
+                breaker = self._dropped.pop(key, None)
+                if breaker is not None:
+                    self._keep(key, breaker)
+                    return breaker
+                turn = self._making.setdefault(key, new_lock())
+            with turn:  # one thread makes it, the others wait for that, and nobody waits for another key
+                if self._making.get(key) is not turn:
+                    continue  # whoever had the turn before is done with it
+                try:
+                    breaker = self._make(key)
+                    if not isinstance(breaker, CircuitBreaker):
+                        raise TypeError(f"make must return a CircuitBreaker, not {breaker!r}")
+                    self._keep(key, breaker)
+                finally:
+                    self._making.pop(key, None)
                 return breaker
-            turn = self._making.setdefault(key, new_lock())
-        with turn:  # one thread makes it, the others wait for that, and nobody waits for another key
-            breaker = self._kept.get(key) or self._come_back(key)
-            if breaker is None:
-                breaker = self._make(key)
-                if not isinstance(breaker, CircuitBreaker):
-                    raise TypeError(f"make must return a CircuitBreaker, not {breaker!r}")
-                self._keep(key, breaker)
-        return breaker
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
         with self._lock:
@@ -78,17 +85,9 @@ class Breakers:
     def __repr__(self) -> str:
         return f"<Breakers {len(self)} of at most {self._max_size}>"
 
-    def _come_back(self, key: Hashable) -> CircuitBreaker | None:
-        with self._lock:
-            breaker = self._dropped.pop(key, None)
-            if breaker is not None:
-                self._keep(key, breaker)
-            return breaker
-
     def _keep(self, key: Hashable, breaker: CircuitBreaker) -> None:
         with self._lock:
             self._kept[key] = breaker
-            self._making.pop(key, None)
             surplus = len(self._kept) - self._max_size
             if surplus > 0:
                 closed = (old for old, other in self._kept.items() if other.state is BreakerState.CLOSED and old != key)

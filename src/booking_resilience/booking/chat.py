@@ -170,25 +170,22 @@ def iter_messages_async(
 
 def _pages(service: ChatService, room_id: str, page_size: int, newest_first: bool) -> Iterator[ChatMessage]:
     cursor: str | None = None
-    goes_on = True
-    while goes_on:
+    while True:
         page = service.list_messages(room_id, limit=page_size, cursor=cursor, newest_first=newest_first)
         yield from page.items
-        goes_on, cursor = _next(page, cursor)
+        if page.next_cursor in (None, cursor):  # one that leads to itself is the last
+            return
+        cursor = page.next_cursor
 
 
 async def _pages_async(
     service: AsyncChatService, room_id: str, page_size: int, newest_first: bool
 ) -> AsyncIterator[ChatMessage]:
     cursor: str | None = None
-    goes_on = True
-    while goes_on:
+    while True:
         page = await service.list_messages(room_id, limit=page_size, cursor=cursor, newest_first=newest_first)
         for message in page.items:
             yield message
-        goes_on, cursor = _next(page, cursor)
-
-
-def _next(page: Page[ChatMessage], cursor: str | None) -> tuple[bool, str | None]:
-    """Tell whether there is another page, and its cursor; one that leads to itself is the last."""
-    return page.next_cursor not in (None, cursor), page.next_cursor
+        if page.next_cursor in (None, cursor):
+            return
+        cursor = page.next_cursor

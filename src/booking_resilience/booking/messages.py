@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from booking_resilience.verdicts import leaves, told_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DATA: Final = "Booking data error. Please try again or contact support."
 NETWORK: Final = "Network error. Please check your connection and try again."
@@ -61,7 +58,12 @@ def message_for(error: BaseException) -> str:
 
 
 def _message(error: BaseException, seen: set[int], depth: int) -> str:
-    links = tuple(_links(error, seen))
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        links.append(link)
+        link = _cause(link)
     for link in links:
         message = _of_group(link, seen, depth) if isinstance(link, BaseExceptionGroup) else _by_kind(link)
         if message:
@@ -70,14 +72,6 @@ def _message(error: BaseException, seen: set[int], depth: int) -> str:
         if message := _by_text(link):
             return message
     return OTHER
-
-
-def _links(error: BaseException, seen: set[int]) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = _cause(link)
 
 
 def _of_group(group: BaseException, seen: set[int], depth: int) -> str | None:

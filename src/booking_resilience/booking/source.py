@@ -60,7 +60,9 @@ def resolve_source(
     check_type("chat_window_open", chat_window_open, isinstance(chat_window_open, bool), "True or False")
     kind = _booking_type(booking_type)
     if source is not None:
-        return _named(source)
+        known = [each.value for each in BookingSource]
+        check("source", source, source in known, f"one of {', '.join(map(repr, known))}")
+        return BookingSource(source)
     if kind == "scheduled":
         return BookingSource.SCHEDULED
     return BookingSource.CHAT_WINDOW if chat_window_open else BookingSource.BOOKING_BUTTON
@@ -84,9 +86,3 @@ def _booking_type(booking_type: str | None) -> str:
         return "immediate"
     check("booking_type", booking_type, booking_type in _TYPES, f"one of {', '.join(map(repr, _TYPES))}, or None")
     return str(booking_type)
-
-
-def _named(source: BookingSource | str) -> BookingSource:
-    known = [each.value for each in BookingSource]
-    check("source", source, source in known, f"one of {', '.join(map(repr, known))}")
-    return BookingSource(source)

@@ -10,9 +10,9 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, gives_coroutines, within
 from booking_resilience.breaker.calls import failed, not_awaitable, protect, protect_async, refuse, watch, watch_async
-from booking_resilience.breaker.core import Core, ErrorFilter, Link, Sharing
+from booking_resilience.breaker.core import Core, ErrorFilter, Sharing
 from booking_resilience.breaker.machine import Machine
-from booking_resilience.breaker.permits import Guard, Permit, admitted, ignored, says_nothing
+from booking_resilience.breaker.permits import Guard, Permit, admitted, says_nothing
 from booking_resilience.breaker.snapshots import BreakerSnapshot
 from booking_resilience.breaker.states import Isolate, Reset
 from booking_resilience.breaker.window import FailureRate
@@ -96,16 +96,11 @@ class CircuitBreaker:
         check_type("shadow", shadow, isinstance(shadow, bool), "True or False")
         check_type("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
         machine = Machine(
-            threshold=failure_threshold,
-            failure_rate=failure_rate,
-            cooldown=cooldown,
-            max_cooldown=max_cooldown,
-            trial_calls=trial_calls,
-            trial_timeout=trial_timeout,
-            slow_call=slow_call,
+            failure_threshold, failure_rate, cooldown, max_cooldown, trial_calls, trial_timeout, slow_call
         )
-        self._core = Core(name, machine, failure_on, ignored(failure_on, ignore))
-        self._core.is_shadow = shadow
+        if ignore is says_nothing and failure_on is not is_backend_failure:
+            ignore = ()
+        self._core = Core(name, machine, failure_on, ignore, shadow)
         if shared is not None:
             self._core.link = shared._join(self._core)
 
@@ -186,7 +181,7 @@ class CircuitBreaker:
         Raises:
             CircuitOpenError: If the breaker refuses.
         """
-        return admitted(self._core)
+        return admitted(self._core, self._core.knock())
 
     def snapshot(self) -> BreakerSnapshot:
         """Return what is known of it, all of one moment."""
@@ -272,7 +267,7 @@ class CircuitBreaker:
 
     def _by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
         core = self._core
-        link: Link | None = core.link
+        link = core.link
         if fleet and (link is None or not link.is_open):
             raise ValueError("fleet must be False for a breaker that is not shared, not True")
         change = core.change(event)

@@ -14,7 +14,7 @@ from typing import Any
 from booking_resilience import awaitables
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
 from booking_resilience.breaker.core import Core
-from booking_resilience.breaker.permits import Permit
+from booking_resilience.breaker.permits import Permit, admitted
 from booking_resilience.callbacks import is_awaitable
 
 
@@ -59,10 +59,9 @@ def protect_async(core: Core, fn: Callable[..., Awaitable[Any]]) -> Callable[...
 
 
 def watch(core: Core, asked: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Admit, call and settle; whatever interrupts it, wherever, the permit comes back."""
-    permit = Permit(core, -1, asked)
+    """Admit, call and settle; the permit comes back, whatever interrupts it: one that is dropped does so by itself."""
+    permit = admitted(core, asked)
     try:
-        permit._admit()
         result = fn(*args, **kwargs)
         if type(result) not in AWAITABLE_NEVER:
             try:
@@ -81,9 +80,8 @@ async def watch_async(
     core: Core, asked: float, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Do the same as `watch`, with an awaitable that is awaited."""
-    permit = Permit(core, -1, asked)
+    permit = admitted(core, asked)
     try:
-        permit._admit()
         awaitable = fn(*args, **kwargs)
         if not is_awaitable(awaitable):
             permit.release()

@@ -13,22 +13,13 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, get_args
 
 from booking_resilience import clock
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.snapshots import SharedSnapshot
-from booking_resilience.breaker.states import (
-    Acquire,
-    Change,
-    Count,
-    Event,
-    Reset,
-    Settle,
-    State,
-    Trial,
-    Verdict,
-)
+from booking_resilience.breaker.states import Acquire, Change, Count, Event, Reset, Settle, State, Trial, Verdict
 from booking_resilience.breaker.telling import News, Turn
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState, Listener, notify
@@ -38,6 +29,9 @@ ErrorFilter: TypeAlias = type[BaseException] | tuple[type[BaseException], ...] |
 logger: logging.Logger = logging.getLogger("booking_resilience.breaker")
 
 _FIRST, _NO_NEWS = State(), News()
+
+Tally: TypeAlias = dict[Count, Iterator[int]]
+"""Counters, of which `next` adds one and loses none, with or without a GIL."""
 
 
 class Link(Protocol):
@@ -71,58 +65,44 @@ class Sharing(Protocol):
     def _join(self, core: Core) -> Link: ...
 
 
+@dataclass(slots=True, eq=False)
 class Calm:
     """A time in which a breaker is closed and the success of a call changes nothing.
 
-    It's over before anything else happens, so what isn't over is how the breaker is now.
+    It's over before anybody knows of what ended it, so what isn't over is how the breaker is now.
     """
 
-    __slots__ = ("epoch", "is_over")
-
-    def __init__(self, epoch: int, *, is_over: bool = False) -> None:
-        self.epoch: int = epoch
-        self.is_over: Any = is_over  # a bool, which type checkers take for the same at the second look
+    epoch: int
+    is_over: Any = False  # a bool, which type checkers take for the same at the second look
 
 
 _NEVER = Calm(-1, is_over=True)
 
 
-class Tally:
-    """Counts that no decision depends on. `next` adds one, and loses none, with or without a GIL."""
-
-    __slots__ = ("ignored", "refused", "stale")
-
-    def __init__(self) -> None:
-        self.refused: Iterator[int] = itertools.count()
-        self.stale: Iterator[int] = itertools.count()
-        self.ignored: Iterator[int] = itertools.count()
-
-
+@dataclass(slots=True, eq=False)
 class Moment:
-    """All that a breaker is at one time; nothing of it ever changes but `after`.
+    """All that a breaker is at one time; another state or other news make another moment.
 
     Attributes:
         state: What decides.
         news: What is to be told.
-        tally: What was counted since the last reset; None until something is.
+        tally: What no decision depends on, counted since the last reset; None until something is.
         calm: What the path of a healthy backend looks at.
         after: Under "next" the moment that followed this one, once one has.
     """
 
-    __slots__ = ("after", "calm", "news", "state", "tally")
-
-    def __init__(self, state: State, news: News, tally: Tally | None, calm: Calm) -> None:
-        self.state: State = state
-        self.news: News = news
-        self.tally: Tally | None = tally
-        self.calm: Calm = calm
-        self.after: dict[str, Moment] = {}
+    state: State
+    news: News
+    tally: Tally | None
+    calm: Calm
+    after: dict[str, Moment] = field(default_factory=dict)
 
     def counted(self, what: Count) -> int:
         """Return how many were counted; only the `repr` of a counter shows it, as in "count(3)"."""
-        return 0 if self.tally is None else int(repr(getattr(self.tally, what))[6:-1])
+        return 0 if self.tally is None else int(repr(self.tally[what])[6:-1])
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False, repr=False)
 class Core:
     """What permits, guards, calls and links have of a breaker.
 
@@ -131,22 +111,24 @@ class Core:
         machine: Its settings, and what they make of its states.
         failure_on: Which errors are failures.
         ignore: Which errors say nothing.
-        link: What ties it to its fleet; None if it isn't shared.
         is_shadow: Whether it only counts what it would refuse.
+        link: What ties it to its fleet; None if it isn't shared.
         calm: The newest `Moment.calm` that is known here.
     """
 
-    __slots__ = ("__weakref__", "_moment", "calm", "failure_on", "ignore", "is_shadow", "link", "machine", "name")
+    name: str
+    machine: Machine
+    failure_on: ErrorFilter
+    ignore: ErrorFilter
+    is_shadow: bool = False
+    link: Link | None = None
+    calm: Calm = _NEVER
+    _moment: Moment = field(init=False)
 
-    def __init__(self, name: str, machine: Machine, failure_on: ErrorFilter, ignore: ErrorFilter) -> None:
-        self.name: str = name
-        self.machine: Machine = machine
-        self.failure_on: ErrorFilter = failure_on
-        self.ignore: ErrorFilter = ignore
-        self.is_shadow: bool = False
-        self.link: Link | None = None
-        self.calm: Calm = Calm(0) if machine.is_calm(_FIRST) else _NEVER
-        self._moment: Moment = Moment(_FIRST, _NO_NEWS, None, self.calm)
+    def __post_init__(self) -> None:
+        if self.machine.is_calm(_FIRST):
+            self.calm = Calm(_FIRST.epoch)
+        self._moment = Moment(_FIRST, _NO_NEWS, None, self.calm)
 
     @property
     def state(self) -> State:
@@ -154,12 +136,15 @@ class Core:
         return self.newest().state
 
     def newest(self) -> Moment:
-        """Return the moment that nothing has followed."""
+        """Return the moment that nothing has followed; whoever passes an earlier one ends its calm.
+
+        Everybody who learns of a change does so here, also where an interrupt struck before the one who made it.
+        """
         moment = self._moment
-        if moment.after:
-            while moment.after:
-                moment = moment.after["next"]
-            self._moment, self.calm = moment, moment.calm
+        while moment.after:
+            moment.calm.is_over = True
+            moment = moment.after["next"]
+        self._moment, self.calm = moment, moment.calm
         return moment
 
     def change(self, event: Event, now: float | None = None) -> Change:
@@ -167,17 +152,20 @@ class Core:
         now = clock.monotonic() if now is None else now
         while True:
             moment = self.newest()
-            asked = event if self.link is None else self._asked(event, moment.state, now)
-            change = self.machine.step(moment.state, asked, now)
+            if self.link is not None and isinstance(event, Acquire) and self.machine.may_try(moment.state, now):
+                event = event._replace(needed=self.link.admit(event.trial))
+            change = self.machine.step(moment.state, event, now)
             if change.counts is not None and moment.tally is None:
-                self._put(moment, moment.state, moment.news, Tally())
+                self._begin_tally(moment)
                 continue
             news = moment.news.and_of(change.told) if change.told else moment.news
             tally = None if isinstance(event, Reset) else moment.tally
             if change.after is change.before or self._put(moment, change.after, news, tally):
                 break
-        if change.counts is not None:
-            next(getattr(moment.tally, change.counts))
+        if change.counts is not None and moment.tally is not None:
+            next(moment.tally[change.counts])
+        if news.is_losing and not moment.news.is_losing:
+            self._log(logging.ERROR, "%r: its transitions come faster than its listeners; the oldest are dropped")
         return change
 
     def spread(self, change: Change) -> None:
@@ -193,33 +181,24 @@ class Core:
             CircuitOpenError: If it is.
         """
         moment, now = self._moment, clock.monotonic()
-        if moment.after:
+        if moment.after or moment.state.trials:
+            self.take_back()
             moment = self.newest()
-        state = moment.state
-        if state.trials and self.take_back():
-            return self.knock()
-        refusal = self.machine.refusal(state, now)
+        refusal = self.machine.refusal(moment.state, now)
         if refusal is None or self.is_shadow:
             return now
         if moment.tally is None:
-            self._put(moment, state, moment.news, Tally())
+            self._begin_tally(moment)
             return self.knock()
-        next(moment.tally.refused)
+        next(moment.tally["refused"])
         retry_after, cause = refusal
         raise CircuitOpenError(self.name, retry_after, cause)
 
-    def take_back(self) -> bool:
-        """Take back the trials whose permits were dropped unsettled; tell whether there were any."""
-        dropped = [trial for trial in self.state.trials if trial.holder() is None]
-        for trial in dropped:
-            self.spread(self.change(Settle(-1, trial, Verdict.NOTHING)))
-        return bool(dropped)
-
-    def calm_down(self) -> None:
-        """Begin a new calm where there should be one: an interrupted change may have ended the last for nothing."""
-        moment = self.newest()
-        if self.calm.is_over and self.machine.is_calm(moment.state):
-            self._put(moment, moment.state, moment.news, moment.tally)
+    def take_back(self) -> None:
+        """Take back the trials whose permits were dropped unsettled."""
+        for trial in self.state.trials:
+            if trial.holder() is None:
+                self.spread(self.change(Settle(-1, trial, Verdict.NOTHING)))
 
     def take_settings(self, other: Core) -> None:
         """Go on with the settings of another one, which is used for nothing else; an open one stays open as long."""
@@ -236,7 +215,7 @@ class Core:
             moment = self.newest()
             others = tuple(other for other in moment.news.listeners if other is not listener)
             listeners = others if until_now else (*others, listener)
-            if self._put_news(moment, moment.news._replace(listeners=listeners)):
+            if self._put(moment, moment.state, moment.news._replace(listeners=listeners), moment.tally):
                 return
 
     def tell(self) -> None:
@@ -245,11 +224,8 @@ class Core:
         One thread tells at a time; one that finds another at it leaves its transition to that. What happened in a
         parent process is the parent's to tell.
         """
-        moment = self.newest()
-        if not moment.news.untold:
+        if not self.newest().news.untold:
             return
-        if moment.news.loss == "new" and self._put_news(moment, moment.news._replace(loss="logged")):
-            self._log(logging.ERROR, "%r: its transitions come faster than its listeners; the oldest are dropped")
         turn = Turn()
         try:
             while (event := self._take(turn)) is not None:
@@ -258,39 +234,30 @@ class Core:
                 self._log(level, "%r: %s -> %s: %s", **facts)
                 notify(self.newest().news.listeners, event, logger)
         finally:
-            turn.end()  # also at an interrupt: what is left is told at the next transition
+            turn.process = 0  # also at an interrupt: what is left is told at the next transition
 
     def _take(self, turn: Turn) -> BreakerEvent | None:
         """Take the oldest untold transition in that turn; None if there is none, or another thread tells."""
         while os.getpid() == turn.process:  # or this is a child, which a listener forked
             moment = self.newest()
-            news = moment.news
-            if news.is_told_by_another(turn):
+            taken = moment.news.taken(turn)
+            if taken is None:
                 return None
-            taken = news.taken(turn)
-            if self._put_news(moment, taken):
-                return None if taken.teller is None else BreakerEvent(self.name, *news.untold[0])
+            if self._put(moment, moment.state, taken, moment.tally):
+                return None if taken.teller is None else BreakerEvent(self.name, *moment.news.untold[0])
         return None
 
     def _log(self, level: int, text: str, **facts: str) -> None:
         with contextlib.suppress(Exception):  # a logging handler that raises
             logger.log(level, text, self.name, *facts.values(), extra={"breaker": self.name, **facts})
 
-    def _asked(self, event: Event, state: State, now: float) -> Event:
-        """Return the event, with what the fleet says of a trial."""
-        if self.link is None or not isinstance(event, Acquire) or not self.machine.may_try(state, now):
-            return event
-        return event._replace(needed=self.link.admit(event.trial))
-
-    def _put_news(self, moment: Moment, news: News) -> bool:
-        return self._put(moment, moment.state, news, moment.tally)
+    def _begin_tally(self, moment: Moment) -> None:
+        counts: tuple[Count, ...] = get_args(Count)
+        self._put(moment, moment.state, moment.news, {what: itertools.count() for what in counts})
 
     def _put(self, moment: Moment, state: State, news: News, tally: Tally | None) -> bool:
         """Have a moment followed by another one; False, and nothing done, if somebody was faster."""
-        calm = Calm(state.epoch) if self.machine.is_calm(state) else _NEVER
-        new = Moment(state, news, tally, calm)
-        moment.calm.is_over = True
-        if moment.after.setdefault("next", new) is not new:
-            return False
-        self._moment, self.calm = new, calm
-        return True
+        new = Moment(state, news, tally, Calm(state.epoch) if self.machine.is_calm(state) else _NEVER)
+        is_won = moment.after.setdefault("next", new) is new
+        self.newest()
+        return is_won

@@ -39,7 +39,7 @@ from booking_resilience.breaker.window import FailureRate, is_too_much, recent, 
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a cooldown by the last bit, and never by more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Machine:
     """The settings of a breaker, as `CircuitBreaker` has them, and what they make of its states."""
 

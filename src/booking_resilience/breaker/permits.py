@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import NoReturn
 
 from booking_resilience import clock
-from booking_resilience.breaker.core import Core, ErrorFilter, logger
+from booking_resilience.breaker.core import Core, logger
 from booking_resilience.breaker.states import CLOSED, Acquire, Settle, Trial, Verdict
 from booking_resilience.callbacks import matches
 from booking_resilience.checks import check_type, is_a
 from booking_resilience.cutoff import timeout_behind
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import log_raised
-from booking_resilience.verdicts import is_backend_failure, is_no_evidence, is_own_refusal
+from booking_resilience.verdicts import is_no_evidence, is_own_refusal
 
 SUCCESS, FAILURE, IGNORED, NOTHING = Verdict
 
@@ -68,31 +68,11 @@ class Permit:
         """The call says nothing of the backend: it was cancelled, or never made."""
         self._settle(NOTHING, clock.monotonic())
 
-    def _admit(self) -> None:
-        """Have it admitted, or raise `CircuitOpenError`."""
-        core = self._core
-        state = core.state
-        if state.kind is CLOSED:
-            self.epoch = state.epoch
-            core.calm_down()
-            return
-        self._trial = Trial(self.started, weakref.ref(self))
-        change = core.change(Acquire(self._trial), self.started)
-        if change.counts is None:
-            self.epoch = change.after.epoch
-        core.spread(change)
-        if change.counts is not None and not core.is_shadow:
-            retry_after = core.machine.retry_after(change.after, self.started)
-            raise CircuitOpenError(core.name, retry_after, change.after.cause)
-
     def _judge(self, error: BaseException | None) -> None:
         core, now = self._core, clock.monotonic()
         limit = core.machine.slow_call
-        slow = limit is not None and now - self.started > limit
         try:
-            error = None if error is None else timeout_behind(error)
-            verdict = judge(error, ignore=core.ignore, failure_on=core.failure_on, slow=slow)
-            cause = text_of(error) if error is not None and verdict is FAILURE else None
+            verdict, cause = judge(core, error, slow=limit is not None and now - self.started > limit)
         except BaseException:  # a filter's exit, or an interrupt
             self.release()
             raise
@@ -121,7 +101,7 @@ class Guard:
         self._permits: list[Permit] = []
 
     def __enter__(self) -> Permit:
-        permit = admitted(self._core)
+        permit = admitted(self._core, self._core.knock())
         self._permits.append(permit)
         return permit
 
@@ -141,18 +121,28 @@ class Guard:
         self.__exit__(kind, error, tb)
 
 
-def admitted(core: Core) -> Permit:
-    """Return an admitted permit.
+def admitted(core: Core, asked: float) -> Permit:
+    """Return an admitted permit for a call that knocked at that time.
 
     Raises:
         CircuitOpenError: If the breaker refuses.
     """
-    permit = Permit(core, -1, core.knock())
+    permit = Permit(core, -1, asked)
+    state = core.state
+    if state.kind is CLOSED:
+        permit.epoch = state.epoch
+        return permit
     try:
-        permit._admit()
+        permit._trial = Trial(asked, weakref.ref(permit))
+        change = core.change(Acquire(permit._trial), asked)
+        if change.counts is None:
+            permit.epoch = change.after.epoch
+        core.spread(change)
     except BaseException:  # an interrupt, or a listener's exit
         permit.release()
         raise
+    if change.counts is not None and not core.is_shadow:
+        raise CircuitOpenError(core.name, core.machine.retry_after(change.after, asked), change.after.cause)
     return permit
 
 
@@ -162,28 +152,25 @@ def says_nothing(error: BaseException) -> bool:
     return is_no_evidence(error)
 
 
-def ignored(failure_on: ErrorFilter, ignore: ErrorFilter) -> ErrorFilter:
-    """Return what a breaker ignores: nothing if `failure_on` was given and `ignore` wasn't."""
-    return () if ignore is says_nothing and failure_on is not is_backend_failure else ignore
-
-
-def judge(error: BaseException | None, *, ignore: ErrorFilter, failure_on: ErrorFilter, slow: bool) -> Verdict:
-    """Tell what the end of a call says; filters may be user code.
+def judge(core: Core, error: BaseException | None, *, slow: bool) -> tuple[Verdict, str | None]:
+    """Tell what the end of a call says, and the cause if it's a failure; filters and texts may be user code.
 
     Cancellation, interrupts and exits say nothing, nor do our own refusals. A filter that raises is logged; the error
     counts as a failure then, and still comes out.
     """
     if error is None:
-        return FAILURE if slow else SUCCESS
+        return FAILURE if slow else SUCCESS, None
+    error = timeout_behind(error)
     try:
         if is_own_refusal(error):
-            return NOTHING
-        if matches(ignore, error, unknown=False, logger=logger):
-            return IGNORED
-        return FAILURE if slow or matches(failure_on, error, unknown=True, logger=logger) else SUCCESS
+            return NOTHING, None
+        if matches(core.ignore, error, unknown=False, logger=logger):
+            return IGNORED, None
+        is_failure = slow or matches(core.failure_on, error, unknown=True, logger=logger)
     except Exception as raised:  # noqa: BLE001 - a filter's error must not become the caller's
         log_raised(logger, raised, "a filter raised on %s", type(error).__qualname__)
-        return FAILURE
+        is_failure = True
+    return (FAILURE, text_of(error)) if is_failure else (SUCCESS, None)
 
 
 def text_of(error: BaseException) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from booking_resilience.breaker.states import Transition
 from booking_resilience.events import BreakerEvent, Listener
@@ -12,17 +13,11 @@ from booking_resilience.events import BreakerEvent, Listener
 MOST = 1000  # transitions that are kept for listeners that are slower than they come
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Turn:
-    """A thread's turn to tell of transitions; it's over when it ends, or with the thread that died holding it."""
+    """A thread's turn to tell of the transitions of its process; 0 ends it, and so does the death of the thread."""
 
-    __slots__ = ("__weakref__", "process")
-
-    def __init__(self) -> None:
-        self.process: int = os.getpid()
-
-    def end(self) -> None:
-        """Be no process's turn any more."""
-        self.process = 0
+    process: int = field(default_factory=os.getpid)
 
 
 class News(NamedTuple):
@@ -32,37 +27,37 @@ class News(NamedTuple):
         listeners: Who is told of them.
         untold: The transitions, the newest `MOST` of them.
         process: The process that they happened in.
-        loss: Whether some were dropped since there last was nothing to tell, and whether that was logged.
+        is_losing: Whether some were dropped since there last was nothing to tell.
         teller: Whose turn it is to tell of them.
     """
 
     listeners: tuple[Listener[BreakerEvent], ...] = ()
     untold: tuple[Transition, ...] = ()
     process: int = 0
-    loss: Literal["none", "new", "logged"] = "none"
+    is_losing: bool = False
     teller: weakref.ref[Turn] | None = None
 
     def and_of(self, transitions: tuple[Transition, ...]) -> News:
         """Return the news after these transitions too; what happened in a parent process is the parent's to tell."""
         process = os.getpid()
-        untold, loss = (self.untold, self.loss) if self.process == process else ((), "none")
-        untold = (*untold, *transitions)
-        if len(untold) > MOST and loss == "none":
-            loss = "new"
-        return self._replace(untold=untold[-MOST:], process=process, loss=loss)
+        is_ours = self.process == process
+        untold = (*self.untold, *transitions) if is_ours else transitions
+        is_losing = len(untold) > MOST or (is_ours and self.is_losing)
+        return self._replace(untold=untold[-MOST:], process=process, is_losing=is_losing)
 
     def is_due(self) -> bool:
         """Tell whether there is something for this process to tell."""
         return bool(self.untold) and self.process == os.getpid()
 
-    def is_told_by_another(self, turn: Turn) -> bool:
-        """Tell whether another thread of this process has the turn."""
-        teller = None if self.teller is None else self.teller()
-        return teller is not None and teller is not turn and teller.process == turn.process
+    def taken(self, turn: Turn) -> News | None:
+        """Return the news once the oldest transition is told of in this turn, which ends where none is left.
 
-    def taken(self, turn: Turn) -> News:
-        """Return the news once the oldest transition is told of in this turn, which ends where none is left."""
+        None if another thread of this process has the turn.
+        """
+        teller = None if self.teller is None else self.teller()
+        if teller is not None and teller is not turn and teller.process == turn.process:
+            return None
         if self.process != turn.process or not self.untold:
             return self._replace(teller=None)
         rest = self.untold[1:]
-        return self._replace(untold=rest, loss=self.loss if rest else "none", teller=weakref.ref(turn))
+        return self._replace(untold=rest, is_losing=self.is_losing and bool(rest), teller=weakref.ref(turn))

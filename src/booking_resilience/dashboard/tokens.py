@@ -18,6 +18,7 @@ logger: logging.Logger = logging.getLogger("booking_resilience.dashboard")
 _PATIENCE = 0.15  # seconds that a page waits for the journal's secret; a long journal takes longer to be read, once
 _PAGE = 10_000
 _PURPOSE = b"booking_resilience.dashboard page token\n"
+_LOCK = fork_safe_lock()  # one for all: it is held while a thread is started
 
 
 class Tokens:
@@ -32,7 +33,6 @@ class Tokens:
         self._secret = secret.encode() if isinstance(secret, str) else secret
         self._own = os.urandom(32)
         self._journal = None if secret is not None else _journal_of(monitor)
-        self._lock = fork_safe_lock()
         self._search: threading.Thread | None = None
 
     def make(self, visitor: str) -> str:
@@ -48,7 +48,7 @@ class Tokens:
     def _look_up(self) -> bytes | None:
         """Return the secret that is given or kept; None as long as the journal hasn't been read."""
         if self._secret is None and self._journal is not None:
-            with self._lock:
+            with _LOCK:
                 if self._search is None or not self._search.is_alive():  # a thread doesn't outlive a fork
                     self._search = threading.Thread(target=self._read, name="booking_resilience dashboard", daemon=True)
                     self._search.start()

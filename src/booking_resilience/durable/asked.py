@@ -214,6 +214,7 @@ class Asked:
         crew = self._crew
         if crew is None:
             raise RuntimeError("this Durable is not started: use `with durable:`, or call durable.start() first")
+        crew.check_process()
         return crew
 
     def _status(self, id: str) -> str:

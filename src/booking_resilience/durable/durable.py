@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import os
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
@@ -89,6 +90,7 @@ class Durable(Asked):
         """
         with self._lock:
             if self._crew is not None:
+                self._crew.check_process()
                 raise RuntimeError("this Durable is started already")
             importlib.import_module("dbos")  # a first import takes seconds, which are not the database's
             is_awaited = [True]
@@ -125,16 +127,18 @@ class Durable(Asked):
     def stop(self, timeout: float = 10.0) -> None:
         """Begin no more tries and let those under way end; workflows go on at the next start, here or elsewhere.
 
+        In a forked child it does nothing: what was started is its parent's.
+
         Args:
             timeout: Seconds to wait for tries under way, 0 or more. Those that take longer run again later: an
                 asynchronous one is cancelled now, a synchronous one left to its daemon thread.
         """
         check_number("timeout", timeout)
         with self._lock:
-            crew, self._crew = self._crew, None
-            watch = self._watch
-        if crew is None or watch is None:
-            return
+            crew, watch = self._crew, self._watch
+            if crew is None or watch is None or crew.pid != os.getpid():
+                return
+            self._crew = None
         crew.stop(timeout)
         watch.close()
         crew.engine.close(5.0)

@@ -27,7 +27,6 @@ class FileLives:
         self._folder = path.with_name(f"{path.name}-processes")
         self._id = id
         self._fd: int | None = None
-        self._process = 0
 
     def hold(self) -> None:
         """Take this process' own lock, unless it is held."""
@@ -38,7 +37,6 @@ class FileLives:
         with as_store_error(OSError):
             self._folder.mkdir(exist_ok=True)
             self._fd = os.open(self._folder / self._id, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        self._process = os.getpid()
         _held.add(self._fd)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -73,8 +71,7 @@ class FileLives:
         if fd is not None:
             _held.discard(fd)
             os.close(fd)
-            if os.getpid() == self._process:  # a forked child has none
-                self.clear(self._id)
+            self.clear(self._id)
 
 
 class SessionLives:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import sys
@@ -63,7 +64,8 @@ def _conflict(error: Any) -> Outcome | None:
     row_conflict: Any = getattr(appwrite, "RowConflictError", ())
     slot_taken: Any = getattr(appwrite, "SlotTakenError", ())
     if isinstance(error, row_conflict):
-        return {"kind": "row_conflict", "row_id": encode("row_id", error.row_id), "found": encode("row", error.found)}
+        with contextlib.suppress(TypeError):  # somebody else made it, of what isn't JSON-like
+            return {"kind": "row_conflict", "row_id": encode("", error.row_id), "found": encode("", error.found)}
     if isinstance(error, slot_taken) and hasattr(error.start, "isoformat"):
         return {"kind": "slot_taken", "resource_id": str(error.resource_id), "start": error.start.isoformat()}
     return None

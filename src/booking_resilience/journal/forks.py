@@ -14,11 +14,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.locks import fork_safe_lock
+from booking_resilience.locks import new_lock
 
 FAREWELL = 2.0  # seconds that the end of the process waits for what is still to be written
 PAUSE = 1.0  # seconds that a fork waits for what is being written or read
@@ -42,20 +41,13 @@ class Pausing(abc.ABC):
         """Go on in a child process, with new locks. Unless they were held, a thread that it lacks was at work."""
 
 
-registry: AbstractContextManager[object] = fork_safe_lock()
+registry: Any = new_lock()  # held while these change, and over a fork: two threads fork one after the other
 fleets: weakref.WeakSet[Any] = weakref.WeakSet()
 writers: dict[int, Any] = {}  # by the ID of their journal, which they keep alive
 connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-class _Held(threading.local):
-    """What the thread that forks has paused: two may fork at once, and each lets go of its own only."""
-
-    def __init__(self) -> None:
-        self.locks: dict[Pausing, list[Any]] = {}
-
-
-_held: _Held = _Held()
+_paused: dict[Pausing, list[Any]] = {}  # by a fork that is under way: the locks of each
 
 
 class _Life:
@@ -76,31 +68,33 @@ def _things() -> list[Pausing]:
 
 
 def _before_fork() -> None:
+    registry.acquire()
     end = time.monotonic() + PAUSE
     for thing in _things():
-        locks: list[Any] = []
+        locks = _paused[thing] = []
         for lock in thing.fork_locks:
             if not lock.acquire(timeout=max(0.0, end - time.monotonic())):
-                _release(locks)
+                _release(_paused.pop(thing))
                 break
             locks.append(lock)
         else:
-            _held.locks[thing] = locks
             thing.paused()
 
 
 def _after_fork_here() -> None:
-    for locks in _held.locks.values():
+    for locks in _paused.values():
         _release(locks)
-    _held.locks.clear()
+    _paused.clear()
+    registry.release()
 
 
 def _after_fork() -> None:
     global life
     life = _Life()
     for thing in reversed(_things()):
-        thing.reborn(was_paused=thing in _held.locks)
-    _held.locks.clear()
+        thing.reborn(was_paused=thing in _paused)
+    _paused.clear()
+    registry.release()
 
 
 def _release(locks: list[Any]) -> None:

@@ -57,13 +57,11 @@ class Page(NamedTuple):
     Attributes:
         entries: Position and entry.
         cursor: After which to go on.
-        now: The journal's clock, in seconds since 1970.
         oldest: The position of the oldest record that is there; None if there is none.
     """
 
     entries: list[tuple[int, bytes]]
     cursor: Cursor
-    now: float
     oldest: int | None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import math
 import os
 import threading
 import time
@@ -21,15 +20,13 @@ from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, 
 from booking_resilience.journal.protocol import Page, Trouble
 from booking_resilience.journal.writer import AGAIN, writer_of
 from booking_resilience.locks import new_lock
-from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
+from booking_resilience.monitor.rate import AlertRule, SlidingRate
 from booking_resilience.monitor.record import ErrorRecord
 from booking_resilience.monitor.telling import Teller
 
 POLL = 0.1  # seconds between two readings at the end of the log
 _PAGE = 1000
 _SLOW = 2.0  # seconds after which a reading that has not come back counts as failed
-_MEASURED_FOR = 30.0  # seconds after which the clocks are compared anew, however inaccurately
-_COMPARED = 3  # short readings that compare the clocks before the first one
 _APART = 0.05  # seconds that the clocks of several machines, as they are measured, may differ
 
 
@@ -48,10 +45,11 @@ class Reader(forks.Pausing):
     ) -> None:
         self._journal, self._capacity, self._window, self._rule = journal, capacity, window, rule
         self._on_alert = on_alert
-        self._has_clock = hasattr(journal, "_offset")
+        self._has_clock = hasattr(journal, "_remote_now")
         self._is_closed = False
         self.reborn(was_paused=False)
-        forks.fleets.add(self)
+        with forks.registry:
+            forks.fleets.add(self)
 
     def reborn(self, *, was_paused: bool) -> None:
         """Begin, in a child process, too: without listeners, but with what was known, unless it was just changing."""
@@ -74,12 +72,10 @@ class Reader(forks.Pausing):
                 thread.start()
 
     def _forget(self) -> None:
-        alert = Alert(self._rule, self._window)
-        self.books: Books = Books(self._capacity, SlidingRate(self._window, alert.exact))
-        self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate, alert)
+        self.books: Books = Books(self._capacity, SlidingRate(self._window))
+        self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate)
         self._cursor: Any = None
         self._ahead = 0.0  # of the journal's clock, before the machine's monotonic one
-        self._accuracy, self._measured = math.inf, -math.inf
         self._failing_since: datetime.datetime | None = clock.utc_now()
         self._is_through = False
 
@@ -120,10 +116,8 @@ class Reader(forks.Pausing):
             while not self._stop.is_set():
                 with self._step:
                     self._begun = time.monotonic(), clock.utc_now()
-                    if self._has_clock and self._accuracy == math.inf:
-                        for _ in range(_COMPARED):
-                            self._page(1)
-                    new = self._take(page := self._page(_PAGE))
+                    page = self._page()
+                    new = self._take(page)
                     self._begun = None
                 self._tell_listeners(new)
                 if not page.entries:
@@ -142,18 +136,15 @@ class Reader(forks.Pausing):
             return AGAIN
         return POLL
 
-    def _page(self, limit: int) -> Page:
-        """Read a page, and compare the journal's clock; the best of the last measurements counts."""
-        begin = time.monotonic()
+    def _page(self) -> Page:
+        """Read a page, and look at the journal's clock."""
         read = getattr(self._journal, "_page", None)
         if read is None:
-            entries, cursor = self._journal.read(self._cursor, limit)
-            page = Page([(0, data) for data in entries], cursor, clock.timestamp(), 0)
-        else:
-            page = read(self._cursor, limit)
-        end = time.monotonic()
-        if end - begin <= self._accuracy or end >= self._measured + _MEASURED_FOR:
-            self._ahead, self._accuracy, self._measured = page.now - (begin + end) / 2, end - begin, end
+            entries, cursor = self._journal.read(self._cursor, _PAGE)
+            return Page([(0, data) for data in entries], cursor, 0)
+        page: Page = read(self._cursor, _PAGE)
+        if self._has_clock:
+            self._ahead = self._journal._remote_now() - time.monotonic()
         return page
 
     def _take(self, page: Page) -> list[ReadRecord]:

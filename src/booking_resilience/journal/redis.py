@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from booking_resilience import clock
 from booking_resilience.breaker.shared_wires import place_of, settings_of
 from booking_resilience.checks import check, check_text, check_type
 from booking_resilience.journal.entries import HEAD
 from booking_resilience.journal.protocol import Page
 from booking_resilience.journal.stored import StoredJournal, surplus
 
-_MEASURE_EVERY = 10.0  # seconds after which the two clocks are compared again
+_COMPARE_EVERY = 10.0  # seconds after which the two clocks are compared again
+_COMPARISONS = 3  # of which the fastest counts
 _PRUNE_PAGE = 5000
 
 # KEYS: the streams of records and of notes. The ID of an entry is its position and "-0".
@@ -57,7 +57,7 @@ for place = 1, 2 do
   found[place] = redis.call('XRANGE', KEYS[place], id(after + 1), '+', 'COUNT', ARGV[2])
 end
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
-return {found[1], found[2], oldest[1] and oldest[1][1] or '', string.format('%.0f', now())}
+return {found[1], found[2], oldest[1] and oldest[1][1] or ''}
 """
 )
 
@@ -101,7 +101,7 @@ class RedisJournal(StoredJournal):
         kind, settings = settings_of(url, client)
         self._client: Any = library.Redis(connection_pool=library.ConnectionPool(connection_class=kind, **settings))
         self._append_script, self._read_script = map(self._client.register_script, (_APPEND, _READ))
-        self._ahead, self._next_measure = 0.0, 0.0
+        self._ahead, self._next_comparison = 0.0, 0.0
         super().__init__(place_of(url), max_age, max_records)
 
     def _disconnect(self) -> None:
@@ -111,8 +111,8 @@ class RedisJournal(StoredJournal):
         age = int(min(self.max_age, 1e9) * 1e6)
         self._append_script(self._keys, (age, self.max_records, *entries))
         if prune:
-            page = self._read(None, 1)
-            gone = surplus(self._notes(), page.oldest, page.now, self.max_age, self.max_records)
+            oldest, now = self._read(None, 1).oldest, self._remote_now()
+            gone = surplus(self._notes(), oldest, now, self.max_age, self.max_records)
             for place in range(0, len(gone), _PRUNE_PAGE):
                 self._client.xdel(self._keys[1], *gone[place : place + _PRUNE_PAGE])
 
@@ -123,18 +123,23 @@ class RedisJournal(StoredJournal):
             start = b"(" + page[-1][0]
 
     def _read(self, after: Any, limit: int) -> Page:
-        records, notes, oldest, now = self._read_script(self._keys, (after or 0, limit))
+        records, notes, oldest = self._read_script(self._keys, (after or 0, limit))
         found = sorted((_position(id_), fields[1]) for id_, fields in [*records, *notes])[:limit]
-        return Page(found, found[-1][0] if found else after, int(now) / 1e6, _position(oldest) if oldest else None)
+        return Page(found, found[-1][0] if found else after, _position(oldest) if oldest else None)
 
-    def _offset(self) -> float:
-        """Return by how many seconds Redis' clock is ahead of this process's."""
-        if time.monotonic() >= self._next_measure:
-            begin, at = time.monotonic(), clock.timestamp()
-            seconds, microseconds = self._client.time()
-            self._ahead = seconds + microseconds / 1e6 - at - (time.monotonic() - begin) / 2
-            self._next_measure = time.monotonic() + _MEASURE_EVERY
-        return self._ahead
+    def _remote_now(self) -> float:
+        """Return the time on Redis' clock, in seconds since 1970; now and then Redis is asked for it."""
+        if time.monotonic() >= self._next_comparison:
+            self._ahead = min(self._compare() for _ in range(_COMPARISONS))[1]
+            self._next_comparison = time.monotonic() + _COMPARE_EVERY
+        return time.monotonic() + self._ahead
+
+    def _compare(self) -> tuple[float, float]:
+        """Return how long Redis took to tell its time, and how far that is ahead of the monotonic clock."""
+        begin = time.monotonic()
+        seconds, microseconds = self._client.time()
+        end = time.monotonic()
+        return end - begin, seconds + microseconds / 1e6 - (begin + end) / 2
 
 
 def _position(id_: bytes) -> int:

@@ -78,12 +78,12 @@ class SQLiteJournal(StoredJournal):
     def _read(self, after: Any, limit: int) -> Page:
         with self._reading.transaction(create=False) as db:
             if db is None:
-                return Page([], after, clock.timestamp(), None)
+                return Page([], after, None)
             start = -1 if after is None or after > _number(db, _TOP) else after
             rows = [row for table in ("records", "notes") for row in db.execute(_READ.format(table), (start, limit))]
             oldest = _number(db, _OLDEST)
         rows = sorted(rows)[:limit]
-        return Page(rows, rows[-1][0] if rows else after, clock.timestamp(), oldest or None)
+        return Page(rows, rows[-1][0] if rows else after, oldest or None)
 
 
 def _number(db: Any, sql: str) -> int:

@@ -33,7 +33,8 @@ class Connection(forks.Pausing):
     def __init__(self, path: str) -> None:
         self._path = path
         self._begin()
-        forks.connections.add(self)
+        with forks.registry:
+            forks.connections.add(self)
 
     def _begin(self) -> None:
         self.lock: Any = new_lock()  # its type is private until Python 3.13
@@ -129,8 +130,11 @@ def check_file(path: str) -> None:
 
 
 def _connect(path: str) -> sqlite3.Connection:
+    """Connect; without a cache of statements, which a free-threaded Python lets go of later than the connection."""
     uri = f"{Path(path).as_uri()}?mode=rw"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(
+        uri, uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False, cached_statements=0
+    )
 
 
 def _is_there(path: str) -> bool:

@@ -236,7 +236,7 @@ class Writer(forks.Pausing):
 
     def _gather(self) -> None:
         """Take what waits as the next batch."""
-        ahead, size = _offset_of(self._journal), 0
+        ahead, size = _ahead_of(self._journal), 0
         while self._waiting and len(self._batch) < _BATCH and size < _BATCH_BYTES:
             item = self._waiting[0]
             if isinstance(item, threading.Event):
@@ -253,12 +253,12 @@ class Writer(forks.Pausing):
             self._waiting.popleft()
 
     def _heartbeat(self, written: int) -> bytes:
-        ahead = _offset_of(self._journal)
+        ahead = _ahead_of(self._journal)
         facts = [*this_process(), forks.life.started + ahead, clock.timestamp() + ahead, written, self._unjournaled]
         return entry(HEARTBEAT, forks.life.id + self._id, facts)
 
 
-def _offset_of(journal: Any) -> float:
+def _ahead_of(journal: Any) -> float:
     """Return by how many seconds the journal's clock is ahead of this process's; 0 if it has none of its own."""
-    measure = getattr(journal, "_offset", None)
-    return 0.0 if measure is None else float(measure())
+    ask = getattr(journal, "_remote_now", None)
+    return 0.0 if ask is None else float(ask()) - clock.timestamp()
