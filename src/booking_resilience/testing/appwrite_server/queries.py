@@ -136,9 +136,8 @@ def check(queries: Sequence[Query], table: Table, *, only: tuple[str, ...] | Non
         else:
             _check_filter(query, table)
             listing.filters.append(query)
-    searchable = [
-        index.columns for index in table.indexes.values() if index.kind == "fulltext" and index.status == "available"
-    ]
+    ready = [index for index in table.indexes.values() if index.status == "available"]
+    searchable = [index.columns for index in ready if index.kind == "fulltext"]
     for query in _flat(listing.filters):
         if query.method in ("search", "notSearch") and [query.attribute] not in searchable:
             raise _invalid(f'Searching by attribute "{query.attribute}" requires a fulltext index.')
@@ -250,9 +249,8 @@ def _check_count(query: Query) -> None:
     }[words]
     if wrong:
         raise bad_query(f"{query.method[0].upper()}{query.method[1:]} queries require {words}.")
-    if query.method.startswith("distance") and not (
-        len(values) == 1 and isinstance(values[0], list) and len(values[0]) == 3
-    ):
+    is_pair = len(values) == 1 and isinstance(values[0], list) and len(values[0]) == 3
+    if query.method.startswith("distance") and not is_pair:
         raise bad_query("Distance query requires [[geometry, distance]] parameters")
 
 
