@@ -30,7 +30,6 @@ from booking_resilience.appwrite import (
     SLOT_TABLE,
     AppwriteChatService,
     NewRow,
-    Row,
     RowConflictError,
     SlotRow,
     SlotTakenError,
@@ -40,7 +39,7 @@ from booking_resilience.appwrite import (
     outcome_unknown,
     time_slots,
 )
-from booking_resilience.appwrite.findings import findings_of, staging_order
+from booking_resilience.appwrite.findings import staging_order
 from booking_resilience.testing import Fault
 from halves import LOOPS, QUICK, Half, at_once, pipeline
 
@@ -353,25 +352,6 @@ class TestConflicts:
         won = [result for result in results if isinstance(result, list)]
         assert len(won) == 1
         assert {row["doctor"] for row in half.rows().values()} == {won[0][0].data["doctor"]}
-
-
-@given(st.lists(st.sampled_from(["ours", "absent", "foreign", "unclear"]), min_size=1, max_size=6))
-def test_what_a_reading_tells(states):
-    """Every row is told once, by what is stored; whole is all ours, torn is ours and absent and nothing else."""
-    rows = [
-        NewRow("d", "t", f"r{n}", {"data": "x"} if state == "unclear" else {"a": 1}) for n, state in enumerate(states)
-    ]
-    stored = {
-        row.row_id: Row(row.row_id, {"ours": {"a": 1}, "foreign": {"a": 2}, "unclear": {}}[state])
-        for row, state in zip(rows, states, strict=True)
-        if state != "absent"
-    }
-    found = findings_of(rows, {("d", "t"): stored}, None)
-    assert [len(found.ours), len(found.absent), len(found.foreign), len(found.unclear)] == [
-        states.count(state) for state in ("ours", "absent", "foreign", "unclear")
-    ]
-    assert found.is_whole is (set(states) == {"ours"})
-    assert found.is_torn is (set(states) == {"ours", "absent"})
 
 
 class TestSlots:

@@ -12,46 +12,29 @@ import functools
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
-
-
-class Clock(Protocol):
-    """A source of time. Durations are float seconds, moments aware UTC datetimes."""
-
-    def monotonic(self) -> float:
-        """Return seconds on a clock that never goes backwards; only differences are meaningful."""
-        ...
-
-    def utc_now(self) -> datetime.datetime:
-        """Return the current time, aware, in UTC."""
-        ...
-
-    def sleep(self, seconds: float, /) -> None:
-        """Block the calling thread."""
-        ...
-
-    async def sleep_async(self, seconds: float, /) -> None:
-        """Suspend the calling task, under asyncio or trio."""
-        ...
+from typing import Any
 
 
 class SystemClock:
-    """The machine's clock. Each method looks up `time` when it is called, so that patching works."""
+    """The machine's clock, and the base of others. Durations are float seconds, moments aware UTC datetimes.
+
+    Each method looks up `time` when it is called, so that patching works.
+    """
 
     def monotonic(self) -> float:
-        """Return `time.monotonic()`."""
+        """Return seconds on a clock that never goes backwards; only differences are meaningful."""
         return time.monotonic()
 
     def utc_now(self) -> datetime.datetime:
-        """Return the system's time, in UTC."""
+        """Return the current time, aware, in UTC."""
         return datetime.datetime.now(datetime.UTC)
 
     def sleep(self, seconds: float, /) -> None:
-        """Call `time.sleep`."""
+        """Block the calling thread."""
         time.sleep(seconds)
 
     async def sleep_async(self, seconds: float, /) -> None:
-        """Sleep in the event loop that runs this task: trio's if trio runs it, else asyncio's."""
+        """Suspend the calling task in the event loop that runs it: trio's if trio runs it, else asyncio's."""
         if in_trio():
             import trio
 
@@ -80,7 +63,7 @@ async def off_loop(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 _system = SystemClock()
-_installed: Clock = _system
+_installed: SystemClock = _system
 
 monotonic: Callable[[], float] = time.monotonic
 monotonic_ns: Callable[[], int] = time.monotonic_ns  # the same in whole nanoseconds
@@ -95,7 +78,7 @@ def is_virtual() -> bool:
     return _installed is not _system
 
 
-def install(clock: Clock | None) -> Clock | None:
+def install(clock: SystemClock | None) -> SystemClock | None:
     """Make `clock` the clock of the whole process.
 
     Args:

@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class VirtualClock:
+class VirtualClock(clock.SystemClock):
     """The clock inside `virtual_time()`. Safe to share between threads.
 
     Attributes:
@@ -68,7 +68,7 @@ class VirtualClock:
     async def sleep_async(self, seconds: float, /) -> None:
         """Do the same as `sleep`, and let other tasks run and a cancellation arrive."""
         self.sleep(seconds)
-        await clock.SystemClock().sleep_async(0)
+        await super().sleep_async(0)
 
 
 class virtual_time:  # noqa: N801 - it reads as the function that it was at first
@@ -92,7 +92,7 @@ class virtual_time:  # noqa: N801 - it reads as the function that it was at firs
     """
 
     def __init__(self) -> None:
-        self._before: list[clock.Clock | None] = []
+        self._before: list[clock.SystemClock | None] = []
 
     def __enter__(self) -> VirtualClock:
         virtual = VirtualClock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from collections.abc import Callable
@@ -11,28 +12,30 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from booking_resilience import clock
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_LONG_MONTHS = (
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
-    "december",
-)  # fmt: skip
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _ZONES = {"z": 0, "utc": 0, "gmt": 0, "est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8,
           "pdt": -7, "cet": 1, "cest": 2, "bst": 1, "eet": 2, "eest": 3, "wet": 0, "west": 1, "msk": 3}  # fmt: skip
 _UNITS = {"sec": "seconds", "second": "seconds", "min": "minutes", "minute": "minutes", "hour": "hours",
           "day": "days", "weekday": "days", "week": "weeks", "fortnight": "fortnights", "month": "months",
           "year": "years"}  # fmt: skip
 _COUNTS = {"last": -1, "previous": -1, "this": 0, "next": 1}
-_WHICH, _UNIT = "|".join(_COUNTS), "|".join(_UNITS)
-_MONTH = "|".join((*_LONG_MONTHS, *_MONTHS, "sept"))
-_DAY = "|".join((*_WEEKDAYS, *(day[:3] for day in _WEEKDAYS), "tues", "wednes", "thur", "thurs"))
 
 
 @dataclass(slots=True)
 class _Reading:
-    """What has been read so far."""
+    """What has been read so far.
 
-    date: tuple[int, int, int] | None = None
-    time: tuple[int, int, int, int] | None = None  # the last are microseconds
+    Attributes:
+        date: Year, month and day; today's where one is None.
+        year: The year, if it stands apart from the date.
+        time: Hours, minutes, seconds and microseconds.
+        has_time: Whether the time was written, and not just set to midnight by a word.
+    """
+
+    date: tuple[int | None, int | None, int | None] | None = None
+    year: int | None = None
+    time: tuple[int, int, int, int] | None = None
+    has_time: bool = False
     zone: datetime.tzinfo | None = None
     moment: float | None = None
     days_of_month: str = ""
@@ -40,77 +43,104 @@ class _Reading:
     shift: dict[str, int] = field(default_factory=dict)
 
 
-def _date(year: str | int, month: str | int, day: str | int) -> tuple[int, int, int]:
-    numbers = int(year), int(month), int(day)
-    if not (0 <= numbers[0] <= 9999 and 0 <= numbers[1] <= 12 and 0 <= numbers[2] <= 31):
-        raise ValueError(f"no such date: {numbers}")
-    return numbers
+def _month(text: str) -> int:
+    return _MONTHS.index(text[:3]) + 1 if text.isalpha() else int(text)
 
 
-def _month(name: str) -> int:
-    return _MONTHS.index(name[:3]) + 1
+def _year(text: str) -> int:
+    year = int(text)
+    return year if len(text) > 2 else year + (2000 if year < 70 else 1900)
 
 
-def _set_time(reading: _Reading, match: re.Match[str]) -> None:
-    hour, minute, second = int(match["h"]), int(match["m"] or 0), int(match["s"] or 0)
-    if half := match["half"]:
-        if not 1 <= hour <= 12:
-            raise ValueError("no such hour")
-        hour = hour % 12 + 12 * half.startswith("p")
-    if hour > 24 or minute > 59 or second > 60:
-        raise ValueError("no such time")
-    reading.time = hour, minute, second, int((match["f"] or "0").ljust(6, "0")[:6])
+def _set_date(reading: _Reading, match: re.Match[str]) -> None:
+    if reading.date is not None:
+        raise ValueError("two dates")
+    parts = match.groupdict()
+    year = _year(parts["y"]) if parts.get("y") else None
+    month = _month(parts["mon"]) if parts.get("mon") else None
+    day = int(parts["d"]) if parts.get("d") else None
+    reading.date = year, month, 1 if day is None and year is not None else day
 
 
-def _set_zone(reading: _Reading, match: re.Match[str]) -> None:
-    hours, minutes = int(match["zh"]), int(match["zm"] or 0)
-    if hours > 14 or minutes > 59:
-        raise ValueError("no such zone")
-    offset = datetime.timedelta(hours=hours, minutes=minutes)
-    reading.zone = datetime.timezone(-offset if match["sign"] == "-" else offset)
-
-
-def _set_named_zone(reading: _Reading, match: re.Match[str]) -> None:
-    name = match[0].strip("() ")
-    if name in _ZONES:
-        reading.zone = datetime.timezone(datetime.timedelta(hours=_ZONES[name]))
-        return
-    try:
-        reading.zone = ZoneInfo("/".join(part.title() for part in name.split("/")))
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"no such zone: {name}") from None
+def _set_day_of_year(reading: _Reading, match: re.Match[str]) -> None:
+    if reading.date is not None:
+        raise ValueError("two dates")
+    reading.date = int(match["y"]), 1, int(match["day"])
 
 
 def _set_week(reading: _Reading, match: re.Match[str]) -> None:
+    if reading.date is not None:
+        raise ValueError("two dates")
     first = datetime.date.fromisocalendar(int(match["y"]), 1, 1)
-    day = first + datetime.timedelta(weeks=int(match["w"]) - 1, days=int(match["d"] or 1) - 1)
+    day = first + datetime.timedelta(weeks=int(match["w"]) - 1, days=int(match["wd"] or 1) - 1)
     reading.date = day.year, day.month, day.day
+
+
+def _set_time(reading: _Reading, match: re.Match[str]) -> None:
+    if reading.has_time:
+        raise ValueError("two times")
+    parts = match.groupdict()
+    hour, minute, second = (int(parts.get(name) or 0) for name in "hms")
+    if half := parts.get("half"):
+        hour = hour % 12 + 12 * (half == "p")
+    reading.time, reading.has_time = (hour, minute, second, int((parts.get("f") or "0").ljust(6, "0")[:6])), True
+
+
+def _set_date_and_time(reading: _Reading, match: re.Match[str]) -> None:
+    _set_date(reading, match)
+    _set_time(reading, match)
+
+
+def _set_four_digits(reading: _Reading, match: re.Match[str]) -> None:
+    """Take four digits for a time of day, and behind a time for a year."""
+    if reading.has_time or int(match[0][:2]) > 24 or int(match[0][2:]) > 59:
+        reading.year = int(match[0])
+    else:
+        reading.time, reading.has_time = (int(match[0][:2]), int(match[0][2:]), 0, 0), True
+
+
+def _set_zone(reading: _Reading, match: re.Match[str]) -> None:
+    offset = datetime.timedelta(hours=int(match["zh"]), minutes=int(match["zm"] or 0))
+    zone = datetime.timezone(-offset if match["sign"] == "-" else offset)
+    reading.zone = reading.zone or zone  # PHP warns of a second one, and goes on with the first
+
+
+def _set_named_zone(reading: _Reading, match: re.Match[str]) -> None:
+    name = match[0].strip("()")
+    if name in _ZONES:
+        zone: datetime.tzinfo = datetime.timezone(datetime.timedelta(hours=_ZONES[name]))
+    else:
+        try:
+            zone = ZoneInfo("/".join(part.title() for part in name.split("/")))
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"no such zone: {name}") from None
+    reading.zone = reading.zone or zone
 
 
 def _set_word(reading: _Reading, match: re.Match[str]) -> None:
     word = match[0]
-    if word == "noon":
-        reading.time = 12, 0, 0, 0
-    elif word != "now":
-        reading.time = 0, 0, 0, 0
+    if word != "now":
+        reading.time, reading.has_time = (12 if word == "noon" else 0, 0, 0, 0), word == "noon"
         reading.shift["days"] = reading.shift.get("days", 0) + {"tomorrow": 1, "yesterday": -1}.get(word, 0)
 
 
 def _set_shift(reading: _Reading, match: re.Match[str]) -> None:
-    count = _COUNTS[match["which"]] if match["which"] else int(match["count"].replace(" ", ""))
-    if match["which"] is None and len(match["count"]) > 12:
-        raise ValueError("too far")
-    unit = _UNITS[match["unit"]]
+    parts = match.groupdict()
+    which, signs = parts.get("which"), parts.get("signs") or ""
+    count = _COUNTS[which] if which else int(parts["count"]) * (-1) ** signs.count("-")
+    unit = _UNITS[parts["unit"]]
     if unit == "fortnights":
         count, unit = 2 * count, "weeks"
-    reading.shift[unit] = reading.shift.get(unit, 0) + (-count if match["ago"] else count)
+    reading.shift[unit] = reading.shift.get(unit, 0) + count
+
+
+def _turn_back(reading: _Reading, _: re.Match[str]) -> None:
+    reading.shift = {unit: -count for unit, count in reading.shift.items()}
 
 
 def _set_weekday(reading: _Reading, match: re.Match[str]) -> None:
-    number = [day[:3] for day in _WEEKDAYS].index(match["day"][:3])
-    reading.weekday = number, _COUNTS.get(match["which"] or "this", 0)
-    if reading.time is None and reading.date is None:
-        reading.time = 0, 0, 0, 0
+    reading.weekday = _WEEKDAYS.index(match["day"][:3]), _COUNTS[match["which"] or "this"]
+    reading.time, reading.has_time = (0, 0, 0, 0), False
 
 
 def _set_ends(reading: _Reading, match: re.Match[str]) -> None:
@@ -121,46 +151,76 @@ def _set_moment(reading: _Reading, match: re.Match[str]) -> None:
     reading.moment = float(match[0][1:])
 
 
-def _dated() -> Callable[[_Reading, re.Match[str]], None]:
-    def take(reading: _Reading, match: re.Match[str]) -> None:
-        month = match["mon"]
-        year = match["y"] or clock.utc_now().year
-        reading.date = _date(year, _month(month) if month[0].isalpha() else month, match["d"] or 1)
-
-    return take
+def _refuse(_: _Reading, match: re.Match[str]) -> None:
+    raise ValueError(f"no year of four digits: {match[0]}")
 
 
-# What may stand in a text, longest first; each pattern with what it sets.
-_PARTS: list[tuple[re.Pattern[str], Callable[[_Reading, re.Match[str]], None]]] = [
-    (re.compile(pattern), take)
-    for pattern, take in (
-        (r"@-?\d{1,15}(\.\d{1,6})?", _set_moment),
-        (r"(?P<y>\d{4})-?w(?P<w>\d\d)(-?(?P<d>[0-7]))?", _set_week),
-        (r"(?P<y>\d{4})-(?P<mon>\d{1,2})-(?P<d>\d{1,2})(?=t\d|\D|$)", _dated()),
-        (r"(?P<y>\d{4})/(?P<mon>\d{1,2})/(?P<d>\d{1,2})(?!\d)", _dated()),
-        (r"(?P<mon>\d{1,2})/(?P<d>\d{1,2})/(?P<y>\d{4})(?!\d)", _dated()),
-        (r"(?P<d>\d{1,2})[.-](?P<mon>\d{1,2})[.-](?P<y>\d{4})(?!\d)", _dated()),
-        (r"(?P<y>\d{4})(?P<mon>\d\d)(?P<d>\d\d)(?=t|\D|$)", _dated()),
-        (r"(?P<y>\d{4})-(?P<mon>\d\d)(?P<d>)(?!\d)", _dated()),
-        (rf"(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[ .\t-]*(?P<mon>{_MONTH})[ .,\t-]*(?P<y>\d{{4}})(?![\d:])", _dated()),
-        (rf"(?P<mon>{_MONTH})[ .\t-]*(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[ .,\t]+(?P<y>\d{{4}})(?![\d:])", _dated()),
-        (rf"(?P<mon>{_MONTH})[ .,\t-]*(?P<y>\d{{4}})(?P<d>)(?![\d:])", _dated()),
-        (rf"(?P<mon>{_MONTH})[ .\t-]*(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?P<y>)(?![\d:])", _dated()),
-        (rf"(?P<d>\d{{1,2}})(?:st|nd|rd|th)?[ .\t-]*(?P<mon>{_MONTH})(?P<y>)\b", _dated()),
-        (
-            r"t?(?P<h>\d{1,2}):(?P<m>\d\d)(:(?P<s>\d\d)([.,](?P<f>\d+))?)?(\s*(?P<half>[ap]\.?m\.?)\b)?(?!\d|:)",
-            _set_time,
-        ),
-        (r"t(?P<h>\d\d)(?P<m>\d\d)(?P<s>\d\d)([.,](?P<f>\d+))?(?P<half>)(?!\d)", _set_time),
-        (r"(?P<h>\d{1,2})(?P<m>)(?P<s>)(?P<f>)\s*(?P<half>[ap]\.?m\.?)(?!\w)", _set_time),
-        (r"t?(?P<h>[01]\d|2[0-4])(?P<m>[0-5]\d)(?P<s>)(?P<f>)(?P<half>)(?!\d)", _set_time),
-        (r"(?P<end>first|last) day of", _set_ends),
-        (rf"(?:(?P<count>[+-]*\s*\d+)|(?P<which>{_WHICH}))\s*(?P<unit>{_UNIT})s?\b(?P<ago>\s+ago)?", _set_shift),
-        (r"(?:gmt|utc)?(?P<sign>[+-])(?P<zh>\d{1,2}):?(?P<zm>\d\d)?(?!\d)", _set_zone),
-        (rf"(?:(?P<which>{_WHICH})\s+)?(?P<day>{_DAY})\b\.?", _set_weekday),
-        (r"now\b|today\b|midnight\b|noon\b|tomorrow\b|yesterday\b", _set_word),
-        (r"\(?[a-z]{1,5}\)?(?![a-z/])|[a-z_]+(?:/[a-z_]+)+", _set_named_zone),
-    )
+def _pass_over(_: _Reading, __: re.Match[str]) -> None:
+    """Nothing is set by what stands between."""
+
+
+# What may stand in a text: of the patterns that fit the one that takes most counts, of equal ones the first. A number
+# is written `<name>`, or `<name2>` where it must have two digits.
+_PIECES = {
+    "y": r"(?P<y>\d{1,4})", "y2": r"(?P<y>\d\d)", "y4": r"(?P<y>\d{4})",
+    "m": r"(?P<mon>1[0-2]|0?\d)", "m2": r"(?P<mon>0\d|1[0-2])",
+    "d": r"(?P<d>3[01]|[0-2]?\d)", "d2": r"(?P<d>[0-2]\d|3[01])",
+    "month": rf"(?P<mon>january|february|march|april|may|june|july|august|september|october|november|december|sept|"
+             rf"{'|'.join(_MONTHS)})",
+    "h": r"(?P<h>2[0-4]|[01]?\d)", "h2": r"(?P<h>[01]\d|2[0-4])", "h12": r"(?P<h>1[0-2]|0?[1-9])",
+    "i": r"(?P<m>[0-5]?\d)", "i2": r"(?P<m>[0-5]\d)", "s": r"(?P<s>60|[0-5]?\d)", "s2": r"(?P<s>60|[0-5]\d)",
+    "half": r"[ \t]*(?P<half>[ap])\.?m\.?(?!\w)",
+    "weekday": rf"(?P<day>monday|tuesday|wednesday|thursday|friday|saturday|sunday|{'|'.join(_WEEKDAYS)})",
+    "which": rf"(?P<which>{'|'.join(_COUNTS)})", "unit": rf"(?P<unit>{'|'.join(_UNITS)})s?\b",
+}  # fmt: skip
+_TIMES = ("<h>[:.]<i>", r"<h>[:.]<i>[:.]<s>(?:\.(?P<f>\d+))?", "<h12>[:.]<i2><half>", "<h12>[:.]<i>[:.]<s2><half>")
+_NO_YEAR = r"<month>[ .\t-]*<d>[,.stndrh\t ]*"
+_FORMS: tuple[tuple[str, Callable[[_Reading, re.Match[str]], None]], ...] = (
+    (r"[ .,\t\n]", _pass_over),
+    (r"@-?\d{1,15}(\.\d{0,6})?", _set_moment),
+    (r"now|today|midnight|noon|tomorrow|yesterday", _set_word),
+    (r"(?:<which>[ \t]+)?<weekday>", _set_weekday),
+    (r"(?P<end>first|last) day of", _set_ends),
+    (r"(?P<signs>[+-]*)[ \t]*(?P<count>\d{1,12})[ \t]*<unit>", _set_shift),
+    (r"<which>[ \t]+<unit>", _set_shift),
+    (r"ago", _turn_back),
+    *((f"t?{time}", _set_time) for time in _TIMES),
+    (r"<h12><half>", _set_time),
+    (r"t<h>", _set_time),
+    (r"t<h2><i2>", _set_time),
+    (r"t?<h2><i2><s2>", _set_time),
+    (r"\d{4}", _set_four_digits),
+    (r"\+?<y4>-<m2>-<d2>", _set_date),
+    (r"(?:-\d{4}|[+-]\d{5,})-\d\d-\d\d", _refuse),
+    (r"<y2>-<m2>-<d2>", _set_date),
+    (r"<y>-<m>-<d>", _set_date),
+    (r"<y4>-<m>", _set_date),
+    (r"<y4>/<m>/<d>", _set_date),
+    (r"<m>/<d>(?:/<y>)?", _set_date),
+    (r"<d>[.\t-]<m>[.-]<y4>", _set_date),
+    (r"<d>[.\t]<m>\.<y2>", _set_date),
+    (r"<d>(?:st|nd|rd|th)?[ \t.-]*<month>(?:[ \t.-]*<y>)?", _set_date),
+    (r"<month>(?:[ .\t-]*<y4>)?", _set_date),
+    (r"<y4>[ .\t-]*<month>", _set_date),
+    (r"<month>[ .\t-]*<d>[,.stndrh\t ]+<y>", _set_date),
+    (r"<month>-<d2>-<y>", _set_date),
+    (r"<y>-<month>-<d2>", _set_date),
+    (_NO_YEAR, _set_date),
+    *((_NO_YEAR + time, _set_date_and_time) for time in _TIMES),
+    (r"<y4><m2><d2>", _set_date),
+    (r"<y4><m2><d2>t?<h2><i2><s2>", _set_date_and_time),
+    (r"<y4>:<m2>:<d2> <h2>:<i2>:<s2>", _set_date_and_time),
+    (r"<d>/<month>/<y4>:<h2>:<i2>:<s2>", _set_date_and_time),
+    (r"<y4>[.-]?(?P<day>00[1-9]|0[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])", _set_day_of_year),
+    (r"<y4>-?w(?P<w>0[1-9]|[1-4]\d|5[0-3])(-?(?P<wd>[0-7]))?", _set_week),
+    (r"(?:gmt|utc)?(?P<sign>[+-])(?P<zh>2[0-4]|[01]?\d)(?::?(?P<zm>[0-5]\d))?", _set_zone),
+    (r"\(?[a-z]{1,6}\)?", _set_named_zone),
+    (r"[a-z]+(?:[_/-][a-z]+)+", _set_named_zone),
+)
+_USUAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+_PARTS = [
+    (re.compile(re.sub(r"<(\w+)>", lambda name: _PIECES.get(name[1], name[0]), form), re.ASCII), take)
+    for form, take in _FORMS
 ]
 
 
@@ -170,16 +230,17 @@ def parse(text: str) -> datetime.datetime:
     Raises:
         ValueError: If PHP wouldn't understand it, or it lies outside of the years 1 to 9999.
     """
+    if _USUAL.fullmatch(text):
+        with contextlib.suppress(ValueError):  # of days and seconds that roll over
+            return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
     reading, rest = _Reading(), text.strip().lower()
     while rest:
-        for pattern, take in _PARTS:
-            match = pattern.match(rest)
-            if match and match[0]:
-                take(reading, match)
-                rest = rest[match.end() :].lstrip(" \t,")
-                break
-        else:
+        found = [(match, take) for pattern, take in _PARTS if (match := pattern.match(rest))]
+        if not found:
             raise ValueError(f"not a date: {text!r}")
+        match, take = max(found, key=lambda one: one[0].end())  # the first of the longest
+        take(reading, match)
+        rest = rest[match.end() :]
     try:
         return _moment(reading)
     except OverflowError:
@@ -192,14 +253,15 @@ def _moment(reading: _Reading) -> datetime.datetime:
         start = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         return start + datetime.timedelta(seconds=reading.moment)
     zone = reading.zone or datetime.UTC
-    local = now.astimezone(zone)
-    year, month, day = reading.date or (local.year, local.month, local.day)
+    year, month, day = reading.date or (None, None, None)
+    year = reading.year if reading.year is not None else now.year if year is None else year
+    month, day = now.month if month is None else month, now.day if day is None else day
     if reading.time is not None:
         hour, minute, second, micro = reading.time
-    elif reading.date is not None or reading.weekday is not None:
+    elif reading.date is not None:
         hour, minute, second, micro = 0, 0, 0, 0
     else:
-        hour, minute, second, micro = local.hour, local.minute, local.second, local.microsecond
+        hour, minute, second, micro = now.hour, now.minute, now.second, now.microsecond
     shift = dict(reading.shift)
     months = month - 1 + shift.pop("months", 0) + 12 * shift.pop("years", 0)
     if reading.days_of_month:
@@ -208,7 +270,7 @@ def _moment(reading: _Reading) -> datetime.datetime:
     moment = datetime.datetime(year + months // 12, months % 12 + 1, 1, tzinfo=zone)
     moment += datetime.timedelta(days=day - 1, hours=hour, minutes=minute, seconds=second, microseconds=micro)
     moment += datetime.timedelta(**shift)
-    if reading.weekday is not None and reading.date is None:
+    if reading.weekday is not None:
         wanted, which = reading.weekday
         ahead = (wanted - moment.weekday()) % 7
         if which > 0 and ahead == 0:

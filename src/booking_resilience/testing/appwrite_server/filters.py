@@ -9,6 +9,7 @@ from typing import Any
 
 from booking_resilience.testing.appwrite_server import dates, search
 from booking_resilience.testing.appwrite_server.collation import collated, folded, like
+from booking_resilience.testing.appwrite_server.dialect import ApiError
 from booking_resilience.testing.appwrite_server.queries import LOGICAL, Query
 from booking_resilience.testing.appwrite_server.store import Row, Table
 
@@ -107,16 +108,16 @@ def _searches(method: str, wanted: Sequence[Any]) -> Test:
     return lambda value: value is not None and finds(value)
 
 
-def _nothing(_: Any) -> bool:
-    return False
-
-
 def _regex(wanted: Sequence[Any]) -> Test:
-    """Return what finds text that a pattern is found in; numbers are compared as text, as `REGEXP` does."""
+    """Return what finds text that a pattern is found in; numbers are compared as text, as `REGEXP` does.
+
+    Raises:
+        ApiError: If it is no pattern, which the real server's database finds out.
+    """
     try:
         pattern = re.compile(_text(wanted[0]), re.IGNORECASE)
     except (re.error, OverflowError, RecursionError):
-        return _nothing
+        raise ApiError(500, "general_unknown", "Server Error") from None
     return lambda value: value is not None and pattern.search(_text(value)) is not None
 
 

@@ -26,6 +26,11 @@ _QUERIES_RULE = (
     "Value must be a valid string and at least 1 chars and no longer than 4096 chars"
 )
 _JSON_RULE = "Value must be a valid JSON string"
+_OPERATORS = frozenset((
+    "increment", "decrement", "multiply", "divide", "modulo", "power", "stringConcat", "stringReplace", "toggle",
+    "arrayAppend", "arrayPrepend", "arrayInsert", "arrayRemove", "arrayUnique", "arrayIntersect", "arrayDiff",
+    "arrayFilter", "dateAddDays", "dateSubDays", "dateSetNow",
+))  # fmt: skip
 _LOOSE = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 
 
@@ -201,10 +206,32 @@ def transaction_id(body: dict[str, Any]) -> str | None:
     return nullable(body, "transactionId", is_id, UID_RULE)  # type: ignore[no-any-return]  # an ID or None
 
 
-def data(body: dict[str, Any], name: str = "data") -> Any:
-    """Return a parameter that is an object, or a text of JSON."""
-    value = body.get(name, {})
-    return as_json(value, name, _JSON_RULE)
+def data(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the data of a row: an object, or a text of JSON; over one that holds anything else the real one trips."""
+    value = as_json(body.get("data", {}), "data", _JSON_RULE)
+    if isinstance(value, dict):
+        refuse_operators(value)
+        return value
+    if not php.is_empty(value):
+        raise ApiError(500, "general_unknown", "Server Error")
+    return {}
+
+
+def refuse_operators(fields: dict[str, Any]) -> None:
+    """Refuse the SDK's operators in a row's data: the real server carries them out, this one would store their text.
+
+    Raises:
+        ApiError: If there is one; a 501.
+    """
+    for text in fields.values():
+        if isinstance(text, str) and text.startswith("{"):
+            try:
+                value = php.decode(text)
+            except ValueError:
+                continue
+            if isinstance(value, dict) and str(value.get("method")) in _OPERATORS:
+                message = f"The embedded Appwrite server does not emulate operators such as {value['method']}."
+                raise ApiError(501, "general_not_implemented", message)
 
 
 def as_json(value: Any, name: str, rule: str) -> Any:
@@ -227,7 +254,10 @@ def rows(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if not isinstance(listed, list) or len(listed) > 100:
         raise argument(name, rule)
     found = [as_json(item, name, rule) for item in listed]
-    return [item if isinstance(item, dict) else {} for item in found]
+    given = [item if isinstance(item, dict) else {} for item in found]
+    for fields in given:
+        refuse_operators(fields)
+    return given
 
 
 def permissions(body: dict[str, Any], *, for_table: bool = False) -> list[str] | None:

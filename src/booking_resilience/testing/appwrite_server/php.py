@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 INT_MAX, INT_MIN = 2**63 - 1, -(2**63)
 _DEEPEST = 512  # json_decode's default
 _TYPES = {str: "string", int: "integer", float: "double", bool: "boolean", type(None): "NULL"}
-_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
+_NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 def _whole(digits: str) -> int | float:

@@ -158,7 +158,7 @@ def _take(listing: Listing, query: Query, table: Table) -> None:
         _check_selection(values, table)
         listing.select = [*(listing.select or ()), *map(php.string, values)]
     elif method in ("orderAsc", "orderDesc"):
-        _check_known(query.attribute, table)
+        _check_order(query.attribute, table)
         listing.orders.append((query.attribute, method == "orderAsc"))
     elif method == "orderRandom":
         listing.is_random = True
@@ -185,6 +185,13 @@ def _check_selection(values: list[Any], table: Table) -> None:
     for name in names:
         if name not in _SELECTABLE and name not in table.available():
             _check_known(name.partition(".")[0], table)
+
+
+def _check_order(name: str, table: Table) -> None:
+    top, dot, _ = name.partition(".")
+    if dot and name not in table.available() and top in table.available():
+        raise bad_query(f"Cannot order by nested attribute: {top}")
+    _check_known(name if name in table.available() else top, table)
 
 
 def _check_known(name: str, table: Table) -> None:
@@ -261,7 +268,8 @@ def _column_of(query: Query, table: Table) -> Column | None:
 
 
 def _is_sequence(value: Any, _: Column | None) -> bool:
-    return (isinstance(value, str) and value.isascii() and value.isdigit()) or is_integer(value, 64)
+    number = php.number(value) if php.is_numeric(value) else 0
+    return isinstance(number, int) and 1 <= number <= php.INT_MAX
 
 
 _FITS: dict[str, Callable[[Any, Column | None], bool]] = {

@@ -55,7 +55,7 @@ class RowRoutes:
         guest_permissions(call, permissions)
         if call.is_guest and not granted(table.permissions, "create"):
             raise not_granted(table.permissions, "create")
-        values = writes.written(data if isinstance(data, dict) else {}, may_date=not call.is_guest)
+        values = writes.written(data, may_date=not call.is_guest)
         if transaction_id is not None:
             fields = {**values, "$id": row_id, "$permissions": permissions or []}
             staged(self._settings, call, transaction_id, "create", row_id, fields)
@@ -135,7 +135,7 @@ class RowRoutes:
         database, table = self._table(call)
         known = _known(call)
         guest_permissions(call, permissions)
-        values = writes.written(data if isinstance(data, dict) else {}, may_date=not call.is_guest)
+        values = writes.written(data, may_date=not call.is_guest)
         if transaction_id is not None:
             view = self._view(call, database, table, transaction_id)
             body = view.body(call.ids[4])
@@ -162,7 +162,7 @@ class RowRoutes:
         database, table = self._table(call)
         guest_permissions(call, permissions)
         old = table.find(row_id)
-        values = writes.written(data if isinstance(data, dict) else {}, may_date=not call.is_guest)
+        values = writes.written(data, may_date=not call.is_guest)
         if old is None and call.is_guest and not granted(table.permissions, "create"):
             raise ApiError(401, "user_unauthorized", UNAUTHORIZED)
         if old is not None and not permitted(call, table, old, "update"):

@@ -116,6 +116,8 @@ class TransactionRoutes:
             text = f"Bulk operations are not supported for {dialect.table}Id with relationship attributes"
             raise bad_request(text)
         row_id, data = fields.get(f"{dialect.row}Id"), fields.get("data", {})
+        if isinstance(data, dict):
+            parameters.refuse_operators(data)
         if isinstance(row_id, str) and action in _SINGLE and action not in ("create", "upsert"):
             there = View(dialect, database, table, transaction).body(row_id)
             if there is None and (id(table), row_id.lower()) not in made:

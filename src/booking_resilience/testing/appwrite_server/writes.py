@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from booking_resilience.testing.appwrite_server import dates, php
-from booking_resilience.testing.appwrite_server.kinds import date_problem
+from booking_resilience.testing.appwrite_server.kinds import date_problem, is_integer
 from booking_resilience.testing.appwrite_server.store import DuplicateError, Row, Table
 
 _READ_ONLY = ("$id", "$sequence", "$databaseId", "$tableId", "$collectionId", "$permissions", "$collection", "$tenant")
@@ -215,7 +215,8 @@ def increase(
 ) -> Row:
     """Add to a number; return the row as it is answered: with the new number, and the old `$updatedAt`.
 
-    A null stays null, though the answer tells a number. The column's own bounds aren't enforced.
+    A null stays null, though the answer tells a number; so an integer column keeps a whole number, though the answer
+    tells a fraction. The column's own bounds aren't enforced, only those of its bits.
 
     Raises:
         GoneError: If there is no such row or column.
@@ -238,6 +239,10 @@ def increase(
         raise BoundError(f"Attribute value exceeds maximum limit: {php.text_of(high)}")
     if low is not None and new < low:
         raise BoundError(f"Attribute value exceeds minimum limit: {php.text_of(low)}")
+    is_whole = column.kind.family == "integer"
+    kept = round(new) if is_whole else new
+    if is_whole and not is_integer(kept, column.bits):
+        raise BoundError("Value out of range")
     before = row.updated
-    table.change(row, data={**row.data, key: None if old is None else new}, updated=moment)
+    table.change(row, data={**row.data, key: None if old is None else kept}, updated=moment)
     return Row(row.id, row.sequence, row.created, before, row.permissions, {**row.data, key: new})
