@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     ),  # other libraries: not known offline
     # Internal: what a `with` or a `for` uses and nobody names, and the roles that a parameter must play.
     ("py:class", r"booking_resilience\..*\.(Attempts|Capture|Deadline|Guard|LimitGuard|MonitorContext|Outage)"),
-    ("py:class", r"booking_resilience\.parts\.(\w+ing|FallingBack)|booking_resilience\.breaker\.core\.(Core|Sharing)"),
+    ("py:class", r"booking_resilience\.parts\.Part|booking_resilience\.breaker\.core\.(Core|Sharing)"),
     ("py:class", r"booking_resilience\..*\.(Attribution|Evidence|HasContext|Limit|Monitor|Source)"),
     ("py:class", r"booking_resilience\.telemetry\.observed\.Durable"),
 ]

@@ -435,7 +435,7 @@ def test_records_can_be_pickled_and_copied() -> None:
     [
         ("timestamp", 3), ("timestamp", "yesterday"), ("timestamp", "9999-12-31T23:59:59.999999+00:00"),
         ("category", "weather"), ("severity", None), ("line", "3"), ("attempts", True), ("context", []),
-        ("causes", "x"), ("message", None), ("duration", "1"), ("id", {}),
+        ("causes", "x"), ("message", None), ("duration", "1"), ("id", {}), ("id", ""),
     ],
 )  # fmt: skip
 def test_records_with_impossible_values_are_refused(field: str, value: object) -> None:
@@ -444,6 +444,14 @@ def test_records_with_impossible_values_are_refused(field: str, value: object) -
     document["errors"][0][field] = value
     with pytest.raises(ValueError, match=rf"{field}|weather|yesterday"):
         load_json(json.dumps(document))
+
+
+def test_a_file_that_an_editor_saved_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """A byte order mark at the start of a file means nothing."""
+    path = tmp_path / "errors.json"
+    for text in (filled().to_json(), filled().to_jsonl()):
+        path.write_text(text, encoding="utf-8-sig")
+        assert len(load_json(path)) == 2
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:

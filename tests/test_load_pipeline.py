@@ -603,6 +603,40 @@ def test_a_rate_inside_of_a_limit_is_no_latency(virtual_clock: VirtualClock) -> 
     assert limit.snapshot().limit == 4
 
 
+@pytest.mark.parametrize("part", [Hedge(idempotent=True), ThreadTimeout(20.0)], ids=["hedge", "timeout"])
+def test_parts_alone(part: Any) -> None:
+    """Arguments reach the function in both colours, and one of the wrong colour is refused by name."""
+
+    async def later(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    kind = type(part).__name__
+    assert part.call(lambda *args, **kwargs: (args, kwargs), 1, two=2) == ((1,), {"two": 2})
+    assert LOOPS[0].run(lambda: part.call_async(later, 1, two=2)) == ((1,), {"two": 2})
+    words = f"^{kind}.call was given a function that returns an awaitable; use call_async$"
+    with pytest.raises(TypeError, match=words):
+        part.call(later)
+    with pytest.raises(
+        TypeError, match=f"^{kind}.call_async was given .+, which is not async and has already run; use call$"
+    ):
+        LOOPS[0].run(lambda: part.call_async(int))
+
+
+def test_errors_of_thread_timeouts_name_what_is_wrong() -> None:
+    """Settings out of their range and rejected calls are told of by name."""
+    with pytest.raises(ValueError, match=r"^seconds must be .+ not 0$"):
+        ThreadTimeout(0)
+    with pytest.raises(ValueError, match=r"^max_abandoned must be .+ not 0$"):
+        ThreadTimeout(1.0, max_abandoned=0)
+    timeout, release = ThreadTimeout(0.01, max_abandoned=1), threading.Event()
+    with pytest.raises(TimeoutError, match=r"longer than 0\.01 s; it goes on in its thread$"):
+        timeout.call(release.wait, 20)
+    with pytest.raises(LimitExceededError) as caught:
+        timeout.call(int)
+    release.set()
+    assert caught.value.name == "ThreadTimeout"
+
+
 def test_pickling() -> None:
     """A pipeline with parts can't be pickled: the copy would not share them."""
     with pytest.raises(TypeError, match="limit"):

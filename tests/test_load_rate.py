@@ -97,6 +97,42 @@ def test_a_thread_that_was_kept_waiting_gives_no_turns_back(monkeypatch: pytest.
     assert sum(taken) == 10
 
 
+def test_other_settings_keep_the_turns_that_were_taken() -> None:
+    """After a change as many turns are taken as before, whatever the rate; one that was idle has them all."""
+    for taken in (0, 4):
+        turns = Turns(SECOND, 10)
+        assert taken == 0 or at(0, turns.take, taken)
+        other = at(0, turns.changed, 3 * SECOND, 10)
+        assert at(0, other.take, 10 - taken)
+        assert at(0, other.wait) == 3 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: RateLimit("r", rate=0), "^rate must be .+ not 0$"),
+        (lambda: RateLimit("r", rate=1, per=0), "^per must be .+ not 0$"),
+        (lambda: RateLimit("r", rate=1).try_acquire(0), "^tokens must be .+ not 0$"),
+        (lambda: RateLimit("r", rate=5).try_acquire(6), r"^tokens must be at most burst \(5\), not 6$"),
+        (lambda: RateLimit("r", rate=1).pause(-1), "^seconds must be .+ not -1$"),
+    ],
+)
+def test_errors_name_the_setting(wrong: Callable[[], object], words: str) -> None:
+    """A value out of its range is refused in the setting's name."""
+    with pytest.raises(ValueError, match=words):
+        wrong()
+
+
+def test_each_refusal_is_counted() -> None:
+    """A snapshot counts the turns that were refused, one by one."""
+    limit = RateLimit("r", rate=0.001)
+    assert [limit.try_acquire() for _ in range(4)] == [True, False, False, False]
+    assert limit.snapshot().refused == 3
+    with pytest.raises(LimitExceededError):
+        limit.call(int)
+    assert limit.snapshot().refused == 4
+
+
 def test_a_clock_that_was_ahead_is_forgotten() -> None:
     """After virtual time the limit lets calls through as a fresh one does, an interval later at most."""
     limit = RateLimit("backend", rate=1000, burst=2)

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, ErrorMonitor, Redaction
-from booking_resilience.monitor.keys import KEYS
-from booking_resilience.monitor.redact import Cleaner, finder, text_of
+from booking_resilience.monitor.redact import KEYS, Cleaner, finder, text_of
 
 
 def cleaned(text: str, redact: Any) -> str:

@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from booking_resilience import CircuitOpenError, LimitExceededError, TransientError, classify
+from booking_resilience import (
+    CircuitOpenError,
+    ErrorCategory,
+    LimitExceededError,
+    TransientError,
+    Verdict,
+    classify,
+    is_backend_failure,
+    is_no_evidence,
+    is_transient,
+)
 from booking_resilience.testing import virtual_time
 from booking_resilience.verdicts import (
     holds,
@@ -227,17 +237,17 @@ async def _request_with_retries_internal_async(num_retries: int, error: Exceptio
     raise error
 
 
-@pytest.mark.parametrize(("num_retries", "sent"), [(0, "no"), (1, "maybe"), (2, "maybe")])
-def test_stripe_repeats_by_itself(num_retries: int, sent: str) -> None:
+@pytest.mark.parametrize(("retries", "sent"), [(0, "no"), (1, "maybe"), (2, "maybe")])
+def test_stripe_repeats_by_itself(retries: int, sent: str) -> None:
     """A connection that was refused proves nothing once stripe has repeated the request, in either colour."""
     for is_async in (False, True):
         error = made("stripe", "APIConnectionError")
         error.__cause__ = ConnectionRefusedError()
         with pytest.raises(Fake) as caught:
             if is_async:
-                _request_with_retries_internal_async(num_retries, error).send(None)
+                _request_with_retries_internal_async(retries, error).send(None)
             else:
-                _request_with_retries_internal(num_retries, error)
+                _request_with_retries_internal(retries, error)
         assert classify(caught.value).sent == sent
 
 
@@ -344,5 +354,123 @@ def test_what_passes_through_find_keeps_its_rank() -> None:
     assert find(outer).meaning == "unsent"
     outer.__cause__ = made("ssl", "SSLCertVerificationError")
     assert find(outer).meaning == "untrusted"
+    answered = made("aiohttp", "ClientResponseError", status=404)
+    answered.__cause__ = ConnectionResetError()
+    assert find(answered) == Found("answered", status=404)
     assert find(KeyboardInterrupt()).meaning == "nothing"
     assert find(TransientError()).meaning == "unanswered"
+
+
+def chain(length: int, last: BaseException) -> BaseException:
+    """Return the first of a chain of that many errors, each caused by the next."""
+    error = last
+    for _ in range(length - 1):
+        outer = made("httpx", "ConnectError")
+        outer.__cause__ = error
+        error = outer
+    return error
+
+
+def test_a_chain_is_followed_for_twelve_links_and_in_no_circle() -> None:
+    """The twelfth error of a chain is looked at, the next isn't, and errors that cause one another come to an end."""
+    certificate = made("ssl", "SSLCertVerificationError")
+    assert find(chain(12, certificate)).meaning == "untrusted"
+    assert find(chain(13, certificate)).meaning == "unsent"
+    first, second = made("httpx", "ConnectError"), made("httpx", "ConnectError")
+    first.__cause__, second.__cause__ = second, first
+    assert find(first) == Found("unsent")
+
+
+def test_a_context_counts_where_there_is_no_cause() -> None:
+    """What an error was raised from goes before what was being handled."""
+    error = made("httpx", "ConnectError")
+    error.__context__ = made("ssl", "SSLCertVerificationError")
+    assert find(error).meaning == "untrusted"
+    error.__cause__ = ConnectionRefusedError()
+    assert find(error).meaning == "unsent"
+
+
+def test_what_cannot_be_inspected_is_unknown() -> None:
+    """An error whose cause raises is unknown, and a class without a readable module means what its base means."""
+    refuse = property(lambda self: 1 / 0)
+    hostile = type("ConnectError", (Fake,), {"__module__": "httpx", "__cause__": refuse})()
+    assert find(hostile) == Found("unknown")
+    assert find(type("Odd", (ConnectionResetError,), {"__module__": 5})()).meaning == "unanswered"
+    with pytest.raises(TypeError, match="error must be an exception, not 5"):
+        classify(5)  # type: ignore[arg-type] # that is the point
+
+
+def test_urllib3_that_gave_up_is_known_by_the_last_reason() -> None:
+    """A mistake was never sent however often it was tried; the status of a last answer counts; else no answer came."""
+    gave_up = made("urllib3.exceptions", "MaxRetryError", reason=made("urllib3.exceptions", "LocationValueError"))
+    assert (find(gave_up).meaning, find(gave_up).reached) == ("mistake", "no")
+    for status, meaning in ((503, "trouble"), (404, "answered")):
+        text = f"Max retries exceeded with url: / (Caused by ResponseError('too many {status} error responses'))"
+        assert find(made("urllib3.exceptions", "MaxRetryError", text)) == Found(meaning, status=status)
+    redirects = "Max retries exceeded with url: / (Caused by ResponseError('too many redirects'))"
+    for text, meaning in ((redirects, "answered"), ("Max retries exceeded", "unanswered")):
+        assert find(made("urllib3.exceptions", "MaxRetryError", text)).meaning == meaning
+
+
+def test_a_group_has_the_riskiest_sent_and_no_status() -> None:
+    """Of a group nobody knows a status or a type; what may have been sent is riskier than what arrived."""
+    refused, answered = Fake(response=Fake(status_code=404)), made("psycopg", "Error", sqlstate="23505")
+    group = classify(ExceptionGroup("x", [refused, TimeoutError(), ConnectionRefusedError()]))
+    assert (group.sent, group.status, group.type) == ("maybe", None, None)
+    assert classify(ExceptionGroup("x", [answered])).type is None
+    assert (classify(refused).status, classify(answered).type) == (404, "23505")
+
+
+def test_appwrite_and_grpc_ask_to_wait_in_their_own_ways() -> None:
+    """Appwrite's reset and gRPC's pushback are heard, and what Appwrite's SDK holds is looked through."""
+    answer = Fake(status_code=429, headers={"x-ratelimit-reset": "1"})
+    error = made("appwrite.exception", "AppwriteException", code=429, type="x", response=answer)
+    verdict = classify(error)
+    assert (verdict.category, verdict.status, verdict.type) == (ErrorCategory.APPWRITE, 429, "x")
+    assert verdict.retry_after == 0.0
+    unsent = made("appwrite.exception", "AppwriteException", code=0, message=ConnectionRefusedError())
+    assert find(unsent).meaning == "unsent"
+    metadata = [("grpc-retry-pushback-ms", "250")]
+    pushed = made("grpc", "RpcError", code=lambda: Code("UNAVAILABLE"), trailing_metadata=lambda: metadata)
+    assert classify(pushed).retry_after == 0.25
+
+
+def test_words_and_items_tell_where_a_class_does_not() -> None:
+    """The text of an error at the login tells, and so does what stands among an error's arguments."""
+    starting = "connection failed: FATAL:  the database system is starting up"
+    assert find(made("psycopg", "OperationalError", starting)) == Found("trouble")
+    assert find(made("psycopg", "OperationalError", "no")).meaning == "unanswered"
+    error = made("requests.exceptions", "ConnectionError")
+    error.args = ("x", ConnectionRefusedError())
+    assert find(error) == Found("unsent")
+    assert classify(made("redis.exceptions", "MaxConnectionsError")).sent == "maybe"
+
+
+@pytest.mark.parametrize(
+    ("file", "calls", "sent"), [("connectionpool", 1, "no"), ("connectionpool", 2, "maybe"), ("elsewhere", 1, "maybe")]
+)
+def test_urllib3_repeats_by_calling_itself(file: str, calls: int, sent: str) -> None:
+    """A connection that was refused proves nothing where `urlopen` called itself, or nobody knows."""
+    body = "def urlopen(calls, error):\n    if calls == 1:\n        raise error\n    urlopen(calls - 1, error)"
+    names: dict[str, Any] = {}
+    exec(compile(body, f"/urllib3/{file}.py", "exec"), names)
+    refused = made("urllib3.exceptions", "NewConnectionError")
+    with pytest.raises(Fake) as caught:
+        names["urlopen"](calls, made("urllib3.exceptions", "MaxRetryError", reason=refused))
+    assert classify(caught.value).sent == sent
+
+
+def test_three_questions_about_every_leaf() -> None:
+    """Transient are all leaves or none; one failure is a failure; one piece of evidence is evidence."""
+    lost, busy, missing = TimeoutError(), Fake(response=Fake(status_code=429)), Fake(response=Fake(status_code=404))
+    assert classify(lost) == Verdict(True, "maybe", ErrorCategory.NETWORK, None, None, None)
+    for error, answers in (
+        (lost, (True, True, False)), (busy, (True, False, True)), (missing, (False, False, False)),
+        (TypeError(), (False, False, True)), (ExceptionGroup("x", [lost, busy]), (True, True, False)),
+        (ExceptionGroup("x", [missing, lost]), (False, True, False)),
+        (ExceptionGroup("x", [busy, TypeError()]), (False, False, True)),
+    ):  # fmt: skip
+        assert (is_transient(error), is_backend_failure(error), is_no_evidence(error)) == answers
+    for ask in (is_transient, is_backend_failure, is_no_evidence):
+        with pytest.raises(TypeError, match="error must be an exception, not None"):
+            ask(None)  # type: ignore[arg-type] # that is the point

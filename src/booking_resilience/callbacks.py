@@ -1,7 +1,7 @@
 """Functions that users hand in (filters, listeners, redactors), all of which are called synchronously.
 
 A coroutine function in such a place would never be awaited: `check_callback` refuses it when it is given, and `ask`
-drops what only turns out to be awaitable when it is returned.
+drops what only turns out to be awaitable when it is returned. `safely` and `text_of` stand whatever users' code raises.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check_type, is_a
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,3 +121,21 @@ def drop_awaitable(fn: object, answer: object, logger: logging.Logger) -> None:
         logger.error("%r returned an awaitable, which nobody awaits; it must be a plain function", fn)
     except Exception:  # noqa: BLE001, S110 - a logging handler that raises
         pass
+
+
+def safely(failed: Any, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Return what the function returns; `failed` if it raises anything but an interrupt, even an exit."""
+    try:
+        return fn(*args, **kwargs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the caller's work matters more
+        return failed
+
+
+def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
+    """Return the value's text; a marker if it cannot be had, whatever its `__str__` raises. A string is its own."""
+    try:
+        return str.__str__(value if convert is str and is_a(value, str) else convert(value))
+    except BaseException:  # noqa: BLE001 - it may even exit; the caller's work matters more
+        return f"<{convert.__name__}() failed>"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_type, is_a
@@ -20,6 +20,7 @@ Attempt: TypeAlias = Callable[..., Any]
 """Calls its first argument with the others."""
 
 Role: TypeAlias = Literal["limit", "rate", "fallback", "hedge", "timeout"]
+R = TypeVar("R", bound=Role, covariant=True)
 
 ALLOWED: dict[Role, str] = {
     "limit": "a ConcurrencyLimit or an AdaptiveLimit",
@@ -30,34 +31,13 @@ ALLOWED: dict[Role, str] = {
 }
 
 
-class Limiting(Protocol):
-    """A `ConcurrencyLimit` or an `AdaptiveLimit`."""
+class Part(Protocol[R]):
+    """A part of one role: a `RateLimit` is a `Part[Literal["rate"]]`."""
 
-    role: ClassVar[Literal["limit"]]
-
-
-class Rating(Protocol):
-    """A `RateLimit`."""
-
-    role: ClassVar[Literal["rate"]]
-
-
-class FallingBack(Protocol):
-    """A `Fallback`."""
-
-    role: ClassVar[Literal["fallback"]]
-
-
-class Hedging(Protocol):
-    """A `Hedge`."""
-
-    role: ClassVar[Literal["hedge"]]
-
-
-class Timing(Protocol):
-    """A `ThreadTimeout`."""
-
-    role: ClassVar[Literal["timeout"]]
+    @property
+    def role(self) -> R:
+        """The keyword that it is given as."""
+        ...
 
 
 def checked(parts: dict[Role, Any]) -> dict[Role, Any]:

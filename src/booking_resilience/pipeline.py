@@ -11,27 +11,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
-from booking_resilience.awaitables import gives_coroutines, refuse_uncallable, within
+from booking_resilience.awaitables import gives_coroutines, refuse_synchronous, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_text, check_type
-from booking_resilience.colours import refuse_synchronous
 from booking_resilience.events import RetryEvent
 from booking_resilience.monitor import ErrorCategory
 from booking_resilience.monitor.record import member_of
-from booking_resilience.parts import (
-    FallingBack,
-    Hedging,
-    Limiting,
-    Rating,
-    Role,
-    Timing,
-    attempt_through,
-    checked,
-    falling_back,
-)
+from booking_resilience.parts import Part, Role, attempt_through, checked, falling_back
 from booking_resilience.recording import ErrorRecorder as ErrorRecorder  # the HTTP clients look for it here
 from booking_resilience.recording import Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
@@ -89,11 +78,11 @@ class Pipeline:
         breaker: CircuitBreaker | None = None,
         monitor: ErrorRecorder | None = None,
         category: ErrorCategory = ErrorCategory.NETWORK,
-        limit: Limiting | None = None,
-        rate: Rating | None = None,
-        fallback: FallingBack | None = None,
-        hedge: Hedging | None = None,
-        timeout: Timing | None = None,
+        limit: Part[Literal["limit"]] | None = None,
+        rate: Part[Literal["rate"]] | None = None,
+        fallback: Part[Literal["fallback"]] | None = None,
+        hedge: Part[Literal["hedge"]] | None = None,
+        timeout: Part[Literal["timeout"]] | None = None,
     ) -> None:
         check_type("retry", retry, isinstance(retry, RetryPolicy), "a RetryPolicy")
         check_type(
@@ -176,7 +165,7 @@ class Pipeline:
             if self._parts:
                 inner = functools.partial(self._attempt(is_async=is_async), fn)
             if is_async:
-                driver = drive_async(plan, inner, "@Pipeline.protect")
+                driver = drive_async(plan, inner, "@Pipeline.protect", "a function that returns awaitables only")
             else:
                 driver = drive(plan, inner, "@Pipeline.protect", "an `async def` function")
             return functools.update_wrapper(self._falling_back(plan.operation, driver, is_async=is_async), fn)

@@ -64,7 +64,7 @@ class Gate:
     def takes_back(self, event: RetryEvent, made: int) -> bool:
         """Tell whether an item that ends like this is to wait, having made so many attempts in all."""
         error, breaker = event.error, self._breaker
-        if made >= self._max_attempts or self._has_given_up():
+        if made >= self._max_attempts or self.has_given_up():
             return False
         if breaker is not None and is_a(error, CircuitOpenError) and error.name == breaker.name:
             return error.retry_after is not None  # else it is isolated
@@ -126,14 +126,14 @@ class Gate:
             self._is_closed = True
             self._wake_all()
 
-    def gives_up(self) -> bool:
+    def has_given_up(self) -> bool:
         """Tell whether nobody waits any more: the time or the deadline is over, or the breaker isolated."""
-        with self._lock:
-            return self._has_given_up()
+        is_isolated = self._breaker is not None and self._breaker.state is BreakerState.ISOLATED
+        return is_isolated or self._left() <= _SLACK
 
     def _next_wait(self, signal: Any) -> Wait | None:
         with self._lock:
-            if not self.is_shut or self._is_closed or self._has_given_up():
+            if not self.is_shut or self._is_closed or self.has_given_up():
                 return None
             now, left = clock.monotonic(), self._left()
             if self._prober is not None or self._line[0] is not signal:
@@ -147,15 +147,10 @@ class Gate:
 
     def _left(self) -> float:
         """Return for how many seconds anybody waits yet."""
-        left = self._max_open_wait
-        if self._since is not None:
-            left += self._since - clock.monotonic()
-        outer = remaining_time()
+        left, since, outer = self._max_open_wait, self._since, remaining_time()  # another thread may end `_since`
+        if since is not None:
+            left += since - clock.monotonic()
         return max(0.0, left if outer is None else min(left, outer))
-
-    def _has_given_up(self) -> bool:
-        is_isolated = self._breaker is not None and self._breaker.state is BreakerState.ISOLATED
-        return is_isolated or self._left() <= _SLACK
 
     def _follow_breaker(self, now: float) -> bool:
         """Set when the next try is due, by the breaker; tell whether it holds anybody back."""
@@ -184,7 +179,7 @@ class Gate:
         """Have the first in line look again; everybody, if nobody waits any more."""
         if self._line:
             self._line[0].wake()
-        if self.is_shut and self._has_given_up():
+        if self.is_shut and self.has_given_up():
             self._wake_all()
 
     def _wake_all(self) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
 from typing import Any, TypeVar
 
+from booking_resilience.batch.crews import ThreadCrew
 from booking_resilience.batch.outcomes import BatchOutcome, BatchResult
-from booking_resilience.batch.tries import WorkItem
+from booking_resilience.batch.sources import Source
+from booking_resilience.batch.task_crews import task_crew
 from booking_resilience.batch.work import Work
-from booking_resilience.checks import check_whole
-from booking_resilience.crews import TaskCrew, task_crew
 from booking_resilience.pipeline import Pipeline
-from booking_resilience.sources import END, Source
-from booking_resilience.thread_crew import ThreadCrew
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -55,8 +53,7 @@ def iter_batch(
     >>> sorted(outcome.value for outcome in iter_batch(len, ["a", "bc"]))
     [1, 2]
     """
-    check_whole("max_concurrency", max_concurrency)
-    return _iterate(Work(fn, pipeline, operation, on_item, max_open_wait), Source(items), max_concurrency)
+    return _iterate(Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait), Source(items))
 
 
 def run_batch(
@@ -76,16 +73,8 @@ def run_batch(
     >>> run_batch(len, ["a", "bc"]).values()
     [1, 2]
     """
-    outcomes = iter_batch(
-        fn,
-        items,
-        pipeline=pipeline,
-        operation=operation,
-        max_concurrency=max_concurrency,
-        on_item=on_item,
-        max_open_wait=max_open_wait,
-    )
-    return _in_order(list(outcomes))
+    work = Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait)
+    return _in_order(list(_iterate(work, Source(items))))
 
 
 def iter_batch_async(
@@ -104,9 +93,8 @@ def iter_batch_async(
 
     Leaving early cancels what is under way; `contextlib.aclosing` makes sure of it where the loop may break.
     """
-    check_whole("max_concurrency", max_concurrency)
-    work = Work(fn, pipeline, operation, on_item, max_open_wait, is_async=True)
-    return _iterate_async(work, Source(items), max_concurrency)
+    work = Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait, is_async=True)
+    return _iterate_async(work, Source(items))
 
 
 async def run_batch_async(
@@ -120,35 +108,19 @@ async def run_batch_async(
     max_open_wait: float = 300.0,
 ) -> BatchResult[Item, Value]:
     """Do the same as `run_batch` in tasks instead of threads, under asyncio or trio; arguments as for `iter_batch`."""
-    outcomes = iter_batch_async(
-        fn,
-        items,
-        pipeline=pipeline,
-        operation=operation,
-        max_concurrency=max_concurrency,
-        on_item=on_item,
-        max_open_wait=max_open_wait,
-    )
-    return _in_order([outcome async for outcome in outcomes])
+    work = Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait, is_async=True)
+    return _in_order([outcome async for outcome in _iterate_async(work, Source(items))])
 
 
 def _in_order(outcomes: list[BatchOutcome[Item, Value]]) -> BatchResult[Item, Value]:
     return BatchResult(tuple(sorted(outcomes, key=lambda outcome: outcome.index)))
 
 
-def _iterate(work: Work, source: Source, limit: int) -> Generator[BatchOutcome[Any, Any], None, None]:
-    crew = ThreadCrew(work.one, limit)
+def _iterate(work: Work, source: Source) -> Generator[BatchOutcome[Any, Any], None, None]:
+    crew = ThreadCrew(work.one, source, work.limit)
     try:
         work.begin(crew)
-        while True:
-            # One item for each outcome, so that the crew is kept busy; then outcomes first, as the source may be slow.
-            due = True
-            while source.is_open and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
-                due = False
-                if (item := source.draw()) is not END:
-                    crew.add(WorkItem(item))
-            if not crew.ahead:
-                break
+        while crew.has_more():
             yield work.told(crew.next_outcome())
     finally:
         work.leave()
@@ -159,20 +131,13 @@ def _iterate(work: Work, source: Source, limit: int) -> Generator[BatchOutcome[A
     source.finish()
 
 
-async def _iterate_async(work: Work, source: Source, limit: int) -> AsyncGenerator[BatchOutcome[Any, Any], None]:
-    crew = task_crew(work.one_async, limit)
+async def _iterate_async(work: Work, source: Source) -> AsyncGenerator[BatchOutcome[Any, Any], None]:
+    crew = task_crew(work.one_async, source, work.limit)
     try:
         work.begin(crew)
         if source.is_async:
-            crew.feed(_feed(source, crew, 2 * limit))
-        while True:
-            due = True
-            while source.is_open and not source.is_async and crew.ahead < 2 * limit and (due or not crew.has_outcome()):
-                due = False
-                if (item := source.draw()) is not END:
-                    crew.add(WorkItem(item))
-            if not await crew.waited():
-                break
+            crew.feed()
+        while await crew.has_more():
             yield work.told(crew.next_outcome())
     finally:
         work.leave()
@@ -181,11 +146,3 @@ async def _iterate_async(work: Work, source: Source, limit: int) -> AsyncGenerat
         finally:
             await source.aclose()
     source.finish()
-
-
-async def _feed(source: Source, crew: TaskCrew, most: int) -> None:
-    """Draw from an asynchronous source, in a task of its own: however slow it is, it holds back no outcome."""
-    while source.is_open:
-        await crew.room(most)
-        if (item := await source.draw_async()) is not END:
-            crew.add(WorkItem(item))

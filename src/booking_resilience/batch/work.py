@@ -1,24 +1,25 @@
-"""What a batch does with each item."""
+"""What a batch does with each item, and whether it is tried again later."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, cast
 
 from booking_resilience import clock
 from booking_resilience.awaitables import name_of
+from booking_resilience.batch.crews import Crew, WorkItem
 from booking_resilience.batch.gate import Gate
 from booking_resilience.batch.outcomes import BatchOutcome
-from booking_resilience.batch.tries import Ending, WorkItem
 from booking_resilience.callbacks import check_callback, is_coroutine_function, is_generator_function
-from booking_resilience.checks import check_number, check_text, check_type
-from booking_resilience.crews import TaskCrew
-from booking_resilience.events import notify
+from booking_resilience.checks import check_number, check_text, check_type, check_whole, is_a
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
+from booking_resilience.events import RetryEvent, notify
 from booking_resilience.pipeline import Pipeline
+from booking_resilience.recording import was_refused
 from booking_resilience.signals import TaskSignal, ThreadSignal
-from booking_resilience.thread_crew import Task, ThreadCrew
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
 
@@ -28,18 +29,24 @@ class _LeftError(BaseException):
 
 
 class Work:
-    """What is to be done with each item."""
+    """What is to be done with each item.
+
+    Attributes:
+        limit: How many items are worked on at a time, at most.
+    """
 
     def __init__(
         self,
         fn: Callable[[Any], Any],
         pipeline: Pipeline,
         operation: str | None,
+        limit: int,
         on_item: Callable[[Any], object] | None,
         max_open_wait: float,
         *,
         is_async: bool = False,
     ) -> None:
+        check_whole("max_concurrency", limit)
         check_number("max_open_wait", max_open_wait)
         called = "run_batch_async" if is_async else "run_batch"
         check_type("fn", fn, callable(fn), "a function of the item")
@@ -52,71 +59,54 @@ class Work:
             check_text("operation", operation)
         if on_item is not None:
             check_callback("on_item", on_item, "a function of the outcome or None")
+        self.limit: int = limit
         self._fn, self._pipeline, self._is_async = fn, pipeline, is_async
         self._name = operation or name_of(fn)
-        self.is_left: bool = False
-        self._max_open_wait = max_open_wait
-        self._is_held_back = any((pipeline.breaker, pipeline.part("limit"), pipeline.part("rate")))
+        self._on_item, self._max_open_wait = on_item, max_open_wait
         self._gate: Gate | None = None
-        self._swap: Callable[[Task], Task] = _same
-        self._on_item = on_item
+        self._crew: Crew | None = None
+        self._is_left = False
 
-    def begin(self, crew: ThreadCrew | TaskCrew) -> None:
+    def begin(self, crew: Crew) -> None:
         """Begin the batch: from now on it can be left."""
-        pipeline = self._pipeline
-        self._swap = crew.swap
-        if self._max_open_wait and self._is_held_back and pipeline.part("fallback") is None:
+        self._crew, pipeline = crew, self._pipeline
+        is_held_back = any((pipeline.breaker, pipeline.part("limit"), pipeline.part("rate")))
+        if self._max_open_wait and is_held_back and pipeline.part("fallback") is None:
             self._gate = Gate(pipeline, self._name, self._max_open_wait)
 
     def leave(self) -> None:
         """Begin no further attempt."""
-        self.is_left, self._swap = True, _same  # the crew leads back here
+        self._is_left, self._crew = True, None  # it leads back here
         if self._gate is not None:
             self._gate.close()
 
-    def one(self, index: int, item: WorkItem) -> Any:
-        """Return the item's outcome, or a `SentBack`."""
-        gate, task, signal = self._gate, (index, item), None
+    def one(self, item: WorkItem) -> Any:
+        """Try the item, or one that came in its place; return its outcome, or the item if it is to be tried again."""
+        gate, signal = self._gate, None
         if gate is not None and gate.is_shut:
             signal = ThreadSignal()
             with closing(gate.enter(signal)) as waits:
                 for seconds, by_clock in waits:
                     (clock.sleep if by_clock else signal.wait)(seconds)
-            task = self._next(task)
-        with Ending(gate, signal, self._pipeline, task) as ending:
-            if ending.outcome is None:
-                ending.value = self._bind(ending)(ending.item.value)
-        return ending.taken()
+            item = self._next(item)
+        with _Try(self._pipeline, gate, signal, item) as attempt:
+            if attempt.outcome is None:
+                attempt.value = self._bind(attempt)(item.value)
+        return attempt.taken()
 
-    async def one_async(self, index: int, item: WorkItem) -> Any:
+    async def one_async(self, item: WorkItem) -> Any:
         """Do the same as `one`, without blocking the event loop."""
-        gate, task, signal = self._gate, (index, item), None
+        gate, signal = self._gate, None
         if gate is not None and gate.is_shut:
             signal = TaskSignal()
             with closing(gate.enter(signal)) as waits:
                 for seconds, by_clock in waits:
                     await (clock.sleep_async if by_clock else signal.wait)(seconds)
-            task = self._next(task)
-        with Ending(gate, signal, self._pipeline, task) as ending:
-            if ending.outcome is None:
-                ending.value = await self._bind(ending)(ending.item.value)
-        return ending.taken()
-
-    def _next(self, task: Task) -> Task:
-        """Return the item to try now: another than one that was sent back, if there is one."""
-        return task if task[1].last is None else self._swap(task)
-
-    def _bind(self, ending: Ending) -> Callable[[Any], Any]:
-        """Return what calls the function as often as the item may be tried yet."""
-        fn, made = self._fn if self._is_async else self._call, ending.item.made
-        left = self._pipeline.retry.max_attempts - made if made else None
-        return self._pipeline._bind(self._name, fn, ending, is_async=self._is_async, max_attempts=left)
-
-    def _call(self, item: Any) -> Any:
-        """Call the function, but not for a batch that was left while a thread slept before its next attempt."""
-        if self.is_left:
-            raise _LeftError
-        return self._fn(item)
+            item = self._next(item)
+        with _Try(self._pipeline, gate, signal, item) as attempt:
+            if attempt.outcome is None:
+                attempt.value = await self._bind(attempt)(item.value)
+        return attempt.taken()
 
     def told(self, outcome: BatchOutcome[Any, Any] | BaseException) -> BatchOutcome[Any, Any]:
         """Return the outcome, having told `on_item` of it; raise what isn't an outcome."""
@@ -129,6 +119,81 @@ class Work:
             notify((self._on_item,), outcome, logger)
         return outcome
 
+    def _next(self, item: WorkItem) -> WorkItem:
+        """Return the item to try now: another than one that was sent back, if there is one."""
+        crew = self._crew
+        return item if item.last is None or crew is None else crew.swap(item)
 
-def _same(task: Task) -> Task:
-    return task
+    def _bind(self, attempt: _Try) -> Callable[[Any], Any]:
+        """Return what calls the function as often as the item may be tried yet."""
+        fn, made = self._fn if self._is_async else self._call, attempt.item.made
+        left = self._pipeline.retry.max_attempts - made if made else None
+        return self._pipeline._bind(self._name, fn, attempt, is_async=self._is_async, max_attempts=left)
+
+    def _call(self, item: Any) -> Any:
+        """Call the function, but not for a batch that was left while a thread slept before its next attempt."""
+        if self._is_left:
+            raise _LeftError
+        return self._fn(item)
+
+
+class _Try:
+    """One try of an item and its end, in either colour: a context manager around the call, told of the call's events.
+
+    Attributes:
+        item: The item.
+        value: What the function returned.
+        outcome: The item's outcome, or the item itself if it was sent back; set before the call if nobody waits any
+            more.
+    """
+
+    __slots__ = ("_attempts", "_event", "_gate", "_made", "_pipeline", "_signal", "item", "outcome", "value")
+
+    def __init__(self, pipeline: Pipeline, gate: Gate | None, signal: object, item: WorkItem) -> None:
+        self._pipeline, self._gate, self._signal = pipeline, gate, signal
+        self.item: WorkItem = item
+        self._attempts, self._made = 1, 0  # a success at the first attempt makes no event
+        self._event: RetryEvent | None = None  # the last one of a try that is sent back
+        self.value: Any = None
+        self.outcome: Any = None
+
+    def __call__(self, event: RetryEvent) -> bool:
+        """Take an event; return True if nobody else is to be told of it."""
+        error, gate = event.error, self._gate
+        self._attempts = 0 if was_refused(error, event.attempt, self._pipeline.breaker) else event.attempt
+        if event.outcome != "recovered":
+            self._made += not (is_a(error, CircuitOpenError) or is_a(error, LimitExceededError))
+        if event.outcome == "gave_up" and gate is not None and gate.takes_back(event, self.item.made + self._made):
+            self._event = event
+        return self._event is not None
+
+    def __enter__(self) -> Self:
+        last, self.item.last = self.item.last, None
+        if last is not None and self._gate is not None and self._gate.has_given_up():
+            event, attempts = last
+            self._pipeline._plan.tell(event)
+            self._ended_with(event.error, attempts)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
+        item, gate, attempts = self.item, self._gate, self.item.made + self._attempts
+        event, self._event = self._event, None  # the error leads to the frame that holds this
+        if event is not None and gate is not None and is_a(error, Exception):
+            item.made, item.last = item.made + self._made, (event, attempts)
+            self.outcome = item
+            gate.sent_back(self._signal, error)
+            return True
+        if gate is not None:
+            gate.ended(self._signal, succeeded=kind is None and self.outcome is None)
+        if self.outcome is None and (error is None or is_a(error, Exception)):
+            self._ended_with(error, attempts)
+        return is_a(error, Exception)
+
+    def taken(self) -> Any:
+        """Return the outcome and forget it: its error leads to the frame that holds this."""
+        outcome, self.outcome = self.outcome, None
+        return outcome
+
+    def _ended_with(self, error: BaseException | None, attempts: int) -> None:
+        failure = cast("Exception | None", error)
+        self.outcome = BatchOutcome(self.item.index, self.item.value, self.value, failure, attempts)

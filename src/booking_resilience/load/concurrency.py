@@ -39,7 +39,7 @@ class ConcurrencyLimit(Limit):
     'FINE'
     """
 
-    role: ClassVar[Literal["limit"]] = "limit"
+    role: Literal["limit"] = "limit"
     _learns: ClassVar[bool] = False  # from how calls end
     _gradient: Any = None  # what an `AdaptiveLimit` follows
 

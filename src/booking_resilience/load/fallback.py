@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable
 from booking_resilience.callbacks import check_filter, is_awaitable, matches
@@ -50,7 +50,7 @@ class Fallback:
 
     __slots__ = ("_on", "_value")
 
-    role: ClassVar[Literal["fallback"]] = "fallback"
+    role: Literal["fallback"] = "fallback"
 
     def __init__(self, value: Any, *, on: ErrorFilter = is_outage) -> None:
         check_filter("on", on)

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing, suppress
-from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
@@ -82,7 +82,7 @@ class Hedge:
         "_saved",
     )
 
-    role: ClassVar[Literal["hedge"]] = "hedge"
+    role: Literal["hedge"] = "hedge"
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from booking_resilience import clock
 from booking_resilience.checks import check, check_number, check_whole
@@ -127,7 +127,7 @@ class RateLimit(Limit):
     (True, True, False)
     """
 
-    role: ClassVar[Literal["rate"]] = "rate"
+    role: Literal["rate"] = "rate"
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Literal, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, not_awaitable, refuse_awaitable, refuse_uncallable
@@ -41,7 +41,7 @@ class ThreadTimeout:
 
     __slots__ = ("__weakref__", "_abandoned", "_max_abandoned", "_seconds")
 
-    role: ClassVar[Literal["timeout"]] = "timeout"
+    role: Literal["timeout"] = "timeout"
 
     def __init__(self, seconds: float, *, max_abandoned: int = 32) -> None:
         check_number("seconds", seconds, above=True)

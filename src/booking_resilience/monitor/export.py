@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check_text, check_type
 from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor.record import (
     FIELDS,
@@ -152,7 +152,7 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
         OSError: If the file cannot be read.
     """
     check_type("source", source, isinstance(source, (str, Path)), _SOURCES)
-    text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
+    text = source.read_text(encoding="utf-8-sig") if isinstance(source, Path) else source
     try:
         try:
             documents = [json.loads(text, parse_constant=_no_number)]
@@ -191,6 +191,7 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     hints = typing.get_type_hints(ErrorRecord)
     for name in fields:
         _check_field(name, facts[name], hints[name])
+    check_text("id", facts["id"])
     moment = datetime.datetime.fromisoformat(facts["timestamp"])
     if moment.tzinfo is None:
         raise ValueError(f"timestamp must have an offset from UTC, not {facts['timestamp']!r}")

@@ -6,20 +6,24 @@ never objects, which may lie or raise.
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
 import itertools
 import logging
 import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
+from urllib.parse import unquote
 
 from booking_resilience.callbacks import ask
+from booking_resilience.callbacks import safely as safely
+from booking_resilience.callbacks import text_of as text_of
 from booking_resilience.checks import check_type
-from booking_resilience.monitor.keys import ALWAYS, KEYS, LAST_KEYS, NEVER, UNLESS_PLAIN, judge_of
-from booking_resilience.monitor.scanner import REDACTED, SUSPECT, clean, without_cards
+from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean, is_card
 
 CYCLE, TRUNCATED = "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
@@ -28,10 +32,19 @@ _SCANNED = 65_536  # characters of text per record; the rest is dropped
 _WINDOW = 4096  # of these, for one text: a secret that begins in the part that is kept ends in these
 _TAIL = 512  # of these the last may have lost the end by which they would be known
 _UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  # userinfo or a token that goes on
-_DEPTH, _BREADTH, _VALUES = 5, 32, 200
-_KEY_LENGTH = 128
+_DEPTH, _BREADTH, _VALUES, _KEY_LENGTH = 5, 32, 200, 128
 _RETRIES = 20
 _logger = logging.getLogger("booking_resilience.monitor")
+
+KEYS = (
+    "password", "passwd", "pwd", "passphrase", "secret", "api key", "credential", "cookie", "jwt", "bearer", "csrf",
+    "xsrf", "cvv", "cvc", "iban", "appwrite key", "private key", "dev key", "card number",
+)  # fmt: skip
+LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid")
+_COMPOUND = frozenset({"password", "passwd", "passphrase", "secret", "api key", "credential", "cookie", "token"})
+_LONGEST_KEY, _REMEMBERED = 512, 1024
+_HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
+_SEPARATORS = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +71,59 @@ class Redaction:
     patterns: Iterable[re.Pattern[str] | str] = ()
     exact_keys: Iterable[str] = ("key",)
     last_keys: Iterable[str] = LAST_KEYS
-    _judge: Callable[[str], int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("keys", "exact_keys", "last_keys"):
             items = _several(name, getattr(self, name), "strings")
             check_type(name, items, all(isinstance(item, str) for item in items), "strings")
             object.__setattr__(self, name, frozenset(map(str, items)))
-        patterns = _several("patterns", self.patterns, "patterns")
-        object.__setattr__(self, "patterns", tuple(map(_compiled, patterns)))
-        object.__setattr__(self, "_judge", judge_of(self.keys, self.last_keys, self.exact_keys))
+        object.__setattr__(self, "patterns", tuple(map(_compiled, _several("patterns", self.patterns, "patterns"))))
 
     def hides(self, key: str) -> bool:
         """Tell whether the key's value is taken out (if it is a string, for `last_keys`)."""
         return self.sensitivity(key) != NEVER
 
     def sensitivity(self, key: str) -> int:
-        """Tell whether the key's value is taken out, as a number of `keys`'."""
-        return self._judge(key)
-
-    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
-        return type(self), (self.keys, self.patterns, self.exact_keys, self.last_keys)
+        """Tell whether the key's value is taken out: `NEVER`, `ALWAYS` or `UNLESS_PLAIN`."""
+        if len(key) > _LONGEST_KEY:
+            key = key[: _LONGEST_KEY // 2] + key[-_LONGEST_KEY // 2 :]
+        return _judged(key, *cast("list[frozenset[str]]", [self.keys, self.last_keys, self.exact_keys]))
 
     def clean(self, text: str) -> str:
         """Return the text without what looks like a secret."""
         for pattern in self.patterns:
             text = cast("re.Pattern[str]", pattern).sub(REDACTED, text)
         return text if SUSPECT.search(text) is None else clean(text, self.sensitivity)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _judged(key: str, keys: frozenset[str], last_keys: frozenset[str], exact_keys: frozenset[str]) -> int:
+    words = _words_of(key)
+    together = words.replace(" ", "")
+    anywhere = _pattern_of(keys)
+    if anywhere.search(words) or anywhere.fullmatch(together) or _joined(key) in map(_joined, exact_keys):
+        return ALWAYS
+    last = _pattern_of(last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$")
+    return UNLESS_PLAIN if last.search(words) or last.fullmatch(together) else NEVER
+
+
+def _words_of(key: str) -> str:
+    """Return a key's words, which separators, digits and camel humps part, with a space between them."""
+    return " ".join(_HUMPS.findall(unquote(key))).casefold()
+
+
+def _joined(key: str) -> str:
+    return _SEPARATORS.sub("", key).casefold()
+
+
+@functools.lru_cache(32)
+def _pattern_of(keys: Iterable[str], after: str = "") -> re.Pattern[str]:
+    """Return what finds one of the keys, each in the plural as well, among the words of a key."""
+    known = [
+        (r"\S*" if key in _COMPOUND else "") + re.escape(_words_of(key) or key.casefold()).replace(r"\ ", " ?")
+        for key in sorted(keys)
+    ]
+    return re.compile(rf"(?<!\S)(?:{'|'.join(known)})s?{after}(?!\S)" if known else r"(?!)")
 
 
 def _several(name: str, value: Iterable[Any], what: str) -> list[Any]:
@@ -113,26 +152,6 @@ def finder(redact: Redactor) -> Callable[[str], object]:
     if isinstance(redact, Redaction) and type(redact) is Redaction and not redact.patterns:  # a subclass may do more
         return SUSPECT.search
     return str
-
-
-def safely(failed: Any, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Return what the function returns; `failed` if it raises anything but an interrupt, even an exit."""
-    try:
-        return fn(*args, **kwargs)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - what is being recorded matters more
-        return failed
-
-
-def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
-    """Return the value's text; a marker if it cannot be had, whatever its `__str__` raises. A string is its own."""
-    try:
-        if convert is str and issubclass(type(value), str):
-            return str.__str__(cast("str", value))
-        return str.__str__(convert(value))
-    except BaseException:  # noqa: BLE001 - it may even exit; what is being recorded matters more
-        return f"<{convert.__name__}() failed>"
 
 
 class Cleaner:
@@ -195,12 +214,10 @@ class Cleaner:
         if issubclass(kind, str):
             return self.text(str.__str__(value), key)
         if issubclass(kind, int):
-            return self._whole(int.__int__(value))
+            number = int.__int__(value)
+            return self._number(number) if abs(number) < 2**63 else f"<int of {number.bit_length()} bits>"
         if issubclass(kind, float):
-            number = float.__float__(value)
-            if not math.isfinite(number):
-                return repr(number)
-            return REDACTED if number.is_integer() and self._whole(int(number)) == REDACTED else number
+            return self._number(float.__float__(value))
         if issubclass(kind, (bytes, bytearray, memoryview)):
             return f"<{len(value)} bytes>"
         if issubclass(kind, tuple) and type(names := getattr(kind, "_fields", None)) is tuple:  # a named tuple
@@ -209,12 +226,11 @@ class Cleaner:
             return self._container(value, key, depth, is_mapping=issubclass(kind, Mapping))
         return self.text(text_of(value), key)
 
-    def _whole(self, number: int) -> int | str:
-        if abs(number) >= 2**63:
-            return f"<int of {number.bit_length()} bits>"
-        if self._redaction is not None and number >= 10**11 and without_cards(str(number)) == REDACTED:
-            return REDACTED
-        return number
+    def _number(self, number: float) -> float | str:
+        if not math.isfinite(number):
+            return repr(number)
+        is_whole = self._redaction is not None and number == int(number)
+        return REDACTED if is_whole and is_card(str(int(number))) else number
 
     def _container(self, value: Any, key: str, depth: int, *, is_mapping: bool) -> Any:
         if id(value) in self._inside:
@@ -233,8 +249,7 @@ class Cleaner:
         items = _first(dict.items(cast("dict[Any, Any]", value)) if is_plain else value)
         for number, item in enumerate(items):
             if number >= _BREADTH or self._values <= 0:
-                copy[TRUNCATED] = len(value) - number
-                break
+                return {**copy, TRUNCATED: len(value) - number}
             key, inner = item if is_plain else (item, safely(_FAILED, operator.getitem, value, item))
             full = text_of(key)
             name = self.text(full, None, _KEY_LENGTH)
@@ -242,11 +257,10 @@ class Cleaner:
         return copy
 
     def _sequence(self, value: Any, key: str, depth: int) -> list[Any]:
-        copy = []
+        copy: list[Any] = []
         for number, item in enumerate(_first(value)):
             if number >= _BREADTH or self._values <= 0:
-                copy.append(TRUNCATED)
-                break
+                return [*copy, TRUNCATED]
             if type(item) in (list, tuple) and len(item) == 2 and issubclass(type(item[0]), (str, bytes)):
                 name = text_of(item[0]) if issubclass(type(item[0]), str) else item[0].decode("latin-1")
                 if self._hides(name, item[1]):  # a list of pairs is a mapping
@@ -272,10 +286,8 @@ class Cleaner:
 def _first(items: Iterable[Any]) -> list[Any]:
     """Return the first items, one more than are kept, as of one moment: another thread may change them meanwhile."""
     for _ in range(_RETRIES):
-        try:
+        with contextlib.suppress(RuntimeError):  # it changed size
             return list(itertools.islice(items, _BREADTH + 1))
-        except RuntimeError:  # it changed size
-            continue
     return list(items)[: _BREADTH + 1]
 
 

@@ -1,29 +1,31 @@
-"""Find secrets in a text: one pass from left to right, in time linear in the text.
+"""Find secrets in a text, by their own form or by the key that stands before them, in time linear in the text.
 
-At each place the scanner first looks for a credential that is known by its own form, then for a key with its
-separator. Of a sensitive key the whole value goes: quoted, in balanced brackets, or up to where it ends.
+One pass from left to right looks at each place first for a credential that is known by its own form, then for a key
+with its separator. Of a sensitive key the whole value goes: quoted, in balanced brackets, or up to where it ends.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-
-from booking_resilience.monitor.keys import ALWAYS, NEVER, UNLESS_PLAIN
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 REDACTED = "<redacted>"
+NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
+"""Whether a key's value is redacted; a number, a boolean or None stays with `UNLESS_PLAIN`."""
+Sensitivity: TypeAlias = Callable[[str], int]
 
 # Every pattern is linear: none can begin at many places of one run of letters unless it is bounded, and where one
 # repeats, what follows cannot be a part of it.
-_CODE = r"(?:4[1-9A-Fa-f]|5[0-9ABDFabdf]|6[1-9A-Fa-f]|7[0-9Aa]|2[DdEe])"  # of a letter, percent-encoded
-_LETTER = rf"(?:[\w.\[\]-]|%(?:25)?{_CODE})"
+_LETTER = r"[\w.\[\]-]"
 _GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand between the digits of a card's number
-_START = r"(?!(?<=%)[0-9A-Fa-f]{2})(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key, not in an escape
+_START = r"(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key
+_ESCAPE = re.compile(r"%(?:25)*([0-9A-Fa-f]{2})|\\{1,7}u00([2-7][0-9A-Fa-f])|\\{1,7}(/)")  # in a URL; in JSON
+_END_OF_PARAMETER = re.compile(r"[&\s]")
 _CREDENTIALS = "|".join(
     (
-        r"(?:(?<=://)|(?<=:\\/\\/))[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
+        r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
         r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}+(?=@)",  # with a bad password
-        r"(?<=%3[Aa]%2[Ff]%2[Ff])(?:[^\s/?#\"'<>&%]|%(?!2[Ff]|40)){1,512}(?=%40|@)",
         r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*){0,3}",  # a JSON Web Token
         r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic)_[0-9A-Fa-f]{16,}\w*",  # Appwrite's keys and sessions
         r"a_session_[\w.-]+(?:=[^\s;,]*)?",
@@ -39,15 +41,15 @@ _PLACE = re.compile(
     r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=\s)|asic(?=[\s:=])))"
     rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
     rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
-    r"(?P<close>\\{0,7}[\"']|\\u002[27]|%(?:25)?2[27])?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:)|%(?:25)?3[ADad])"
-    rf"|(?<=%[0-9A-Fa-f]{{2}})(?<!%{_CODE})(?!(?<=%25){_CODE})(?P<inner>{_LETTER}{{1,128}})(?:%(?:25)?2[27])?(?P<escaped>%(?:25)?3[ADad])"
+    r"(?P<close>\\{0,7}(?:[\"']{1,2}|[\u201d\u2019]))?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:))"
     rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
     r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)[ \t](?=[^\s-])"
+    r"|>(?=[^<>]+</(?P<tag>[A-Za-z][\w.:-]{0,128})\s{0,8}>)"
 )
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
-    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%(?:25)?3[ADad]|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|"
-    r"b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|"
-    + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
+    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%(?=[0-9A-Fa-f]{2})|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|"
+    r"A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|<(?=/)|"
+    r"\\(?=u00)|" + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
 )
 """Finds something in every text in which `clean` would."""
 
@@ -58,25 +60,25 @@ _PROSE = r"(?!(?i:tokens?|auth\w*|of|is|was|scheme|credentials?|not|missing|requ
 _AFTER_BEARER = re.compile(rf"(?:[\s:=]{{1,8}}(?i:bearer))*[\s:=]{{1,8}}[\"']?{_PROSE}(?P<token>[^\s\"',;<>)}}\]\\]+)")
 _AFTER_BASIC = re.compile(r"[\s:=]{1,8}[\"']?(?P<token>(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,})")
 _OPENING = re.compile(
-    r"[bBuUrR]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|\'\'\'|[\"']))|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<escape>%(?:25)?2[27]|\\u002[27])|(?P<angle><)"
+    r"[bBuUrR$]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|'''|\"\"(?=\w)|''(?=\w)|[\"']))|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<angle><)"
 )
 _QUOTED = {
-    '"': re.compile(r'[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL),
-    "'": re.compile(r"[^'\\]*(?:\\.[^'\\]*)*(?:'|\\?\Z)", re.DOTALL),
+    '"': re.compile(r'[^"\\]*(?:(?:\\.|"")[^"\\]*)*(?:"|\\?\Z)', re.DOTALL),
+    "'": re.compile(r"[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)", re.DOTALL),
 }
 _BRACKET = re.compile(r"[()\[\]{}\"']")
 _WORD = re.compile(  # a bare value; a comma, semicolon or ampersand ends it only where something else begins
-    r"(?:[^\s,;&\"'<>)\]}\\]|\\(?![nrt\"']|u002[27])|[)\]}\"'<>](?=\w)|&(?![\w.%\[\]-]{1,64}=|\s|\Z)"
+    r"(?:[^\s,;&\"'<>)\]}\\]|\\(?![nrt\"']|u00[2-7])|[)\]}\"'<>](?=\w)|&(?![\w.%\[\]-]{1,64}=|\s|\Z)"
     r"|[,;](?![\s,;\"')\]}]|\\[\"'u]|\Z|[\w.\[\]-]{1,64}\s?[=:])"
     r"|(?<=\b[A-Z]{2}\d\d)(?: [A-Z\d]{4}){2,7}(?: [A-Z\d]{1,3}\b)?)+"  # an IBAN as it is printed
 )
-_ESCAPED_WORD = re.compile(r"(?:[^&\s\"'<>%]|%(?!(?:25)?26))+")
 _PARAMETER = r"\s{0,8}[\w-]{1,64}=(?:\"[^\"]*\"?|[^\s,]+)"
 _PARAMETERS, _FIRST_PARAMETERS = re.compile(rf"(?:,{_PARAMETER})+"), re.compile(rf" {_PARAMETER}(?:,{_PARAMETER})*")
 _REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?![rn\"']))*")
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
-_SPACE = re.compile(r"\s{0,8}")
+_SPACE, _SAME_LINE = re.compile(r"\s{0,8}"), re.compile(r"[ \t]{0,8}")
+_LOCATION = re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
 _ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers' own pages have them
     r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
     r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
@@ -84,94 +86,133 @@ _ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers'
     r"|(?:6011|64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4])\d{12,15}"  # Discover, UnionPay, JCB, Mir
     r"|3(?:0[0-59]|[689]\d)\d{11,16}"  # Diners Club
     r"|(?:60|81|82|508)\d{13,14}(?<=\d{16})"  # RuPay
-    r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15})\Z"  # Maestro
+    r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15})"  # Maestro
 )
-_FIRST_DIGITS = "234568"
-_FRACTION = re.compile(r"[0-9][.]\Z")
-_SHOWN = 64  # characters, of which pydantic shows about fifty
-_LOCATION = re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
-_SAME_LINE = re.compile(r"[ \t]{0,8}")
+_DOUBLED = str.maketrans("0123456789", "0246813579")  # and the digits of the product added up
 
 
-def clean(text: str, sensitivity: Callable[[str], int]) -> str:
+def clean(text: str, sensitivity: Sensitivity) -> str:
     """Return the text with a marker in the place of each secret.
 
     Args:
         text: Any text.
         sensitivity: Tells of a key whether its value is redacted: `NEVER`, `ALWAYS` or `UNLESS_PLAIN`.
     """
-    kept: list[str] = []
-    done = at = 0
-    while match := _PLACE.search(text, at):
-        begin, at = match.span()
-        if match["credential"]:
+    spans = list(_secrets(text, sensitivity))
+    if _ESCAPE.search(text):
+        plain, places = _unescaped(text)
+        for begin, end in _secrets(plain, sensitivity):
+            is_encoded = begin > 0 and text[places[begin - 1]] == "%"  # then it ends with the parameter of its URL
+            ends = _END_OF_PARAMETER.search(text, places[begin], places[end]) if is_encoded else None
+            spans.append((places[begin], ends.start() if ends else places[end]))
+        spans.sort()
+    kept, done = list[str](), 0
+    for begin, end in spans:
+        if begin >= done:
             kept += text[done:begin], REDACTED
-        elif match["digits"]:
-            before = text[max(0, begin - 2) : begin]
-            kept += text[done:begin], without_cards(match["digits"], is_fraction=_FRACTION.match(before) is not None)
-        elif match["scheme"]:
-            token = (_AFTER_BEARER if match["scheme"].lower() == "bearer" else _AFTER_BASIC).match(text, at)
-            if token is None:
-                continue
-            at = token.end()
-            kept += text[done : token.start("token")], REDACTED
-        elif match["pem"]:
-            end = text.find("-----END ", at)
-            kept += text[done:at], REDACTED
-            at = len(text) if end < 0 else end
-        elif found := _CREDENTIAL.search(text, begin, at):  # what looks like a key
-            kept += text[done : found.start()], REDACTED
-            whole = _CREDENTIAL.match(text, found.start())
-            at = found.end() if whole is None else whole.end()
-        else:
-            begin, end = _value(text, match, sensitivity)
-            if begin == end:
-                continue
-            kept += text[done:begin], REDACTED
-            at = end
-        done = at
+        done = max(done, end)
     return "".join([*kept, text[done:]])
 
 
-def _value(text: str, match: re.Match[str], sensitivity: Callable[[str], int]) -> tuple[int, int]:
+def _unescaped(text: str) -> tuple[str, list[int]]:
+    """Return the text with a character for each escape, and where in `text` each of its characters begins."""
+    pieces, places, done = list[str](), list[int](), 0
+    for match in _ESCAPE.finditer(text):
+        pieces += text[done : match.start()], match[3] or chr(int(match[1] or match[2], 16))
+        places += range(done, match.start() + 1)
+        done = match.end()
+    return "".join([*pieces, text[done:]]), [*places, *range(done, len(text) + 1)]
+
+
+def _secrets(text: str, sensitivity: Sensitivity) -> Iterator[tuple[int, int]]:
+    """Yield where each secret begins and ends, from left to right."""
+    at = 0
+    while match := _PLACE.search(text, at):
+        begin, at = match.span()
+        if match["credential"]:
+            yield begin, at
+        elif match["digits"]:
+            yield from _cards(text, begin, at)
+        elif match["scheme"]:
+            after = _AFTER_BEARER if match["scheme"].lower() == "bearer" else _AFTER_BASIC
+            if token := after.match(text, at):
+                yield token.span("token")
+                at = token.end()
+        elif match["pem"]:
+            begin, at = at, _find(text, "-----END ", at)
+            yield begin, at
+        elif found := _CREDENTIAL.search(text, begin, at):  # what looks like a key
+            begin, at = found.start(), max(found.end(), _past(_CREDENTIAL, text, found.start()))
+            yield begin, at
+        else:
+            begin, end = _value(text, match, sensitivity)
+            if begin < end:
+                yield begin, end
+                at = end
+
+
+def _find(text: str, sign: str, at: int) -> int:
+    """Return where the sign stands; the end of the text if it doesn't."""
+    found = text.find(sign, at)
+    return len(text) if found < 0 else found
+
+
+def _past(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Return where what begins here ends, if it is of the pattern; else `at`."""
+    found = pattern.match(text, at)
+    return at if found is None else found.end()
+
+
+def _value(text: str, match: re.Match[str], sensitivity: Sensitivity) -> tuple[int, int]:
     """Return where the value of a sensitive key begins and ends; the same place twice where nothing goes."""
     at = match.end()
-    key = match["key"] or match["inner"] or match["pair"] or match["option"]
-    separator = match["separator"] or match["escaped"] or ""
-    level = sensitivity(key)
-    if level == NEVER and match["before"]:
-        level = _of_two_words(match["before"], key, sensitivity)
-    if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
-        level = NEVER  # a list of names, no list of pairs
-    if level == NEVER and key == "input" and match["close"]:
-        level = _of_location(text, match.start(), match["close"], sensitivity)
+    key = match["key"] or match["pair"] or match["option"] or match["tag"]
+    level = _level(text, match, key, sensitivity)
     if level == NEVER:
-        return _shown(text, match.start(), at, sensitivity) if key == "input_value" else (at, at)
-    is_bare = separator == ":" and not match["close"]
-    space = (_SAME_LINE if is_bare else _SPACE).match(text, at)
-    begin = at if space is None else space.end()
-    is_head = _HEAD.search(key) is not None
-    if is_head and is_bare and text[begin : begin + 1] not in tuple("[{"):
-        return begin, _end_of_head(text, match.start(), begin)
-    end = _end(text, begin, is_escaped=separator.startswith("%"))
+        return _shown(text, match, sensitivity) if key == "input_value" else (at, at)
+    is_bare, is_head = match["separator"] == ":" and not match["close"], _HEAD.search(key) is not None
+    begin = _past(_SAME_LINE if is_bare else _SPACE, text, at)
+    if match["tag"]:
+        end = _find(text, "<", begin)
+    elif is_head and is_bare and text[begin : begin + 1] not in tuple("[{"):
+        end = _end_of_head(text, match.start(), begin)
+    elif is_bare and text[begin : begin + 1] in tuple("|>"):
+        end = _end_of_block(text, match.start(), begin)
+    else:
+        end = _end(text, begin)
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
         return at, at
     return begin, _end_of_credentials(text, begin, end, is_head=is_head)
 
 
-def _shown(text: str, key: int, begin: int, sensitivity: Callable[[str], int]) -> tuple[int, int]:
+def _level(text: str, match: re.Match[str], key: str, sensitivity: Sensitivity) -> int:
+    """Tell whether the value of a key is redacted where it stands."""
+    level = sensitivity(key)
+    if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
+        return NEVER  # a list of names, no list of pairs
+    if level == NEVER and (before := match["before"]):
+        level = sensitivity(f"{before} {key}")
+        is_of_both = level == UNLESS_PLAIN or sensitivity(f"{before} x") == NEVER
+        return level if is_of_both else NEVER  # what is sensitive about the first word alone is not about both
+    if level == NEVER and key == "input" and match["close"]:  # pydantic names its field in the same mapping
+        name = f"loc{match['close']}:"
+        place = text.rfind(name, max(0, match.start() - 512), match.start())
+        found = _LOCATION.match(text, place + len(name), match.start())
+        return NEVER if place < 0 or found is None else sensitivity(found[1])
+    return level
+
+
+def _shown(text: str, match: re.Match[str], sensitivity: Sensitivity) -> tuple[int, int]:
     """Return the same of a value that pydantic shows, which is as sensitive as its field in the line above."""
-    shown = text[begin : begin + 4 * _SHOWN]
-    is_shortened = shown[:1] in tuple("[{") and "..." in shown[:_SHOWN]  # so that keys may be missing
-    level = ALWAYS if is_shortened else _of_field(text, key, sensitivity)
+    begin, above = match.end(), text.rfind("\n", max(0, match.start() - 4096), match.start())
+    shown = text[begin : begin + 64]  # pydantic shows about fifty characters
+    level = NEVER if above < 0 else sensitivity(text[text.rfind("\n", max(0, above - 512), above) + 1 : above].strip())
+    if shown[:1] in tuple("[{") and "..." in shown:
+        level = ALWAYS  # keys may be missing where it was shortened
     if level == NEVER:
         return begin, begin
-    end = begin + _end(shown, 0, is_escaped=False)
-    if end == begin + len(shown):  # shortened in a quotation or bracket: it ends with its line
-        line = text.find("\n", begin)
-        end = len(text) if line < 0 else line
-    is_plain = level == UNLESS_PLAIN and _PLAIN.match(text[begin:end])
-    return begin, begin if is_plain else end
+    value = text[begin : _find(text, "\n", begin)].partition(", input_type=")[0]
+    return begin, begin if level == UNLESS_PLAIN and _PLAIN.match(value) else begin + len(value)
 
 
 def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> int:
@@ -183,43 +224,27 @@ def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> in
         word = _WORD.match(text, end + 1) if text[end : end + 1] == " " else None
         if word is None or "=" in word[0].rstrip("="):
             break
-        last, end = end + 1, _end(text, end + 1, is_escaped=False)
-    parameters = _PARAMETERS.match(text, end) if is_head else None
-    return end if parameters is None else parameters.end()
+        last, end = end + 1, _end(text, end + 1)
+    return _past(_PARAMETERS, text, end) if is_head else end
 
 
-def _of_two_words(before: str, key: str, sensitivity: Callable[[str], int]) -> int:
-    """Tell of a key of two words with a space; what is sensitive about the first alone is not about both."""
-    level = sensitivity(f"{before} {key}")
-    is_of_both = level == UNLESS_PLAIN or sensitivity(f"{before} x") == NEVER
-    return level if is_of_both else NEVER
-
-
-def _of_field(text: str, at: int, sensitivity: Callable[[str], int]) -> int:
-    """Tell of the field that pydantic names in the line above."""
-    line = text.rfind("\n", max(0, at - 4096), at)
-    return NEVER if line < 0 else sensitivity(text[text.rfind("\n", max(0, line - 512), line) + 1 : line].strip())
-
-
-def _of_location(text: str, at: int, quote: str, sensitivity: Callable[[str], int]) -> int:
-    """Tell of the field that pydantic names as `loc` in the same mapping, as FastAPI shows it."""
-    name = f"loc{quote}:"
-    place = text.rfind(name, max(0, at - 512), at)
-    found = _LOCATION.match(text, place + len(name), at)
-    return NEVER if place < 0 or found is None else sensitivity(found[1])
+def _end_of_block(text: str, key: int, begin: int) -> int:
+    """Return where a block of YAML ends: before the first line that is indented no deeper than its key."""
+    column = key - text.rfind("\n", 0, key)
+    block = re.compile(rf"[|>][-+\d]{{0,2}}[ \t]*(?:\r?\n(?:[ \t]{{{column},}}[^\r\n]*|[ \t]*(?=[\r\n])))+")
+    end = _past(block, text, begin)
+    return end if end > begin else _end(text, begin)
 
 
 def _end_of_head(text: str, key: int, begin: int) -> int:
     """Return where the value of a raw head ends: with its line, or with the quotation that the head stands in."""
-    quote = text[key - 1 : key] if key else ""
-    if quote in ("'", '"') and (found := text.find(quote, begin)) >= 0:
+    if (quote := text[max(0, key - 1) : key]) in ("'", '"') and (found := text.find(quote, begin)) >= 0:
         return found
-    rest = _REST_OF_HEAD.match(text, begin)
-    end = begin if rest is None else rest.end()
-    return end if end > begin else _end(text, begin, is_escaped=False)
+    end = _past(_REST_OF_HEAD, text, begin)
+    return end if end > begin else _end(text, begin)
 
 
-def _end(text: str, begin: int, *, is_escaped: bool) -> int:
+def _end(text: str, begin: int) -> int:
     """Return where the value ends that begins here."""
     opening, end = _OPENING.match(text, begin), begin
     if opening is not None:
@@ -229,11 +254,8 @@ def _end(text: str, begin: int, *, is_escaped: bool) -> int:
         elif opening["bracket"]:
             end = _end_of_brackets(text, end)
         else:
-            closing = opening["escape"] or ">"
-            found = text.find(closing, end)
-            end = len(text) if found < 0 else found + len(closing)
-    word = (_ESCAPED_WORD if is_escaped else _WORD).match(text, end)
-    return end if word is None else word.end()
+            end = min(_find(text, ">", end) + 1, len(text))
+    return _past(_WORD, text, end)
 
 
 def _end_of_quotation(text: str, at: int, quote: str) -> int:
@@ -255,35 +277,24 @@ def _end_of_brackets(text: str, at: int) -> int:
     return at if depth == 0 else len(text)
 
 
-def without_cards(text: str, *, is_fraction: bool = False) -> str:
-    """Return a run of digits without the card numbers in it: 12 to 19 digits of an issuer's that pass Luhn's check.
-
-    Args:
-        text: Digits, with gaps between them.
-        is_fraction: Whether the first of them are the decimals of a number, which no card begins with.
-    """
-    places = [place for place, letter in enumerate(text) if letter.isdigit()]
+def _cards(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where the card numbers of a run of digits are; each begins and ends where a number does."""
+    places = [place for place in range(begin, end) if text[place].isdigit()]
     digits = "".join(text[place] for place in places)
-    sums = ([0], [0])  # of all digits so far, those at even places doubled, and those at odd ones
-    for place, digit in enumerate(map(int, digits)):
-        for parity, added in enumerate(sums):
-            added.append(added[-1] + (digit if place % 2 != parity else digit * 2 - 9 * (digit > 4)))
-    kept, begin, end = [], 0, 0
-    while begin < len(places):
-        can_begin = places[begin] - places[begin - 1] > 1 if begin else not is_fraction
-        size = _card_size(digits, places, sums, begin) if can_begin and digits[begin] in _FIRST_DIGITS else 0
-        if size:
-            kept += [text[end : places[begin]], REDACTED]
-            end = places[begin + size - 1] + 1
-        begin += size or 1
-    return "".join([*kept, text[end:]])
+    bounds = [0, *(at for at in range(1, len(places)) if places[at] - places[at - 1] > 1), len(places)]
+    if begin > 1 and text[begin - 1] == "." and text[begin - 2].isdigit():
+        del bounds[0]  # the decimals of a number are no card
+    ends, done = set(bounds), 0
+    for first in bounds:
+        can_begin = first >= done and _ISSUERS.match(digits, first)
+        for last in range(first + 19, first + 11, -1) if can_begin else ():
+            if last in ends and is_card(digits[first:last]):
+                yield places[first], places[last - 1] + 1
+                done = last
+                break
 
 
-def _card_size(digits: str, places: list[int], sums: tuple[list[int], list[int]], begin: int) -> int:
-    """Return how many digits from `begin` on are a card: they end where a number ends, add up, and are an issuer's."""
-    for end in range(min(begin + 19, len(places)), begin + 11, -1):
-        added = sums[end % 2]  # the last digit is not doubled, the one before it is (ISO/IEC 7812-1)
-        adds_up = (added[end] - added[begin]) % 10 == 0
-        if adds_up and (end == len(places) or places[end] - places[end - 1] > 1) and _ISSUERS.match(digits[begin:end]):
-            return end - begin
-    return 0
+def is_card(digits: str) -> bool:
+    """Tell whether digits are a card's number: an issuer's, and they pass Luhn's check (ISO/IEC 7812-1)."""
+    doubled = digits[-2::-2].translate(_DOUBLED)
+    return _ISSUERS.fullmatch(digits) is not None and sum(map(int, digits[-1::-2] + doubled)) % 10 == 0

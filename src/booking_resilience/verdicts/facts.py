@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from booking_resilience.verdicts import table
-from booking_resilience.verdicts.meanings import MEANINGS, Rule, Sent
+from booking_resilience.verdicts.meanings import MEANINGS, Meaning, Rule, Sent
 from booking_resilience.verdicts.waits import header, seconds_of
 
 _TEXT_READ: Final = 10_000
@@ -40,9 +40,14 @@ class Found(NamedTuple):
     of_appwrite: bool = False
 
     @property
+    def says(self) -> Meaning:
+        """What it says of the call and of the backend."""
+        return MEANINGS[self.meaning]
+
+    @property
     def reached(self) -> Sent:
         """Whether the request reached the server."""
-        return self.sent or MEANINGS[self.meaning].sent
+        return self.sent or self.says.sent
 
 
 def attribute(thing: object, path: str) -> Any:
@@ -109,9 +114,12 @@ def _grpc(error: BaseException, _rule: Rule) -> Found | None:
     if pushback is None:
         return Found(meaning, sent, type=code)
     wait = seconds_of(pushback)
-    if wait is None and MEANINGS[meaning].transient:
-        meaning = "broken" if MEANINGS[meaning].failure else "answered"
-    return Found(meaning, "yes", type=code, wait=None if wait is None else wait / 1000)
+    if wait is not None:
+        return Found(meaning, "yes", type=code, wait=wait / 1000)
+    says = MEANINGS[meaning]
+    if says.transient:  # the server forbids a retry
+        meaning = "broken" if says.failure else "answered"
+    return Found(meaning, "yes", type=code)
 
 
 def _called(error: BaseException, name: str) -> Any:

@@ -97,9 +97,8 @@ def _wrapped(error: BaseException, rule: Rule, seen: set[int]) -> Found | None:
 
 def _links(error: BaseException, names: tuple[str, ...]) -> Iterator[BaseException]:
     for name in names:
-        if name == "__context__" and error.__cause__ is not None:
-            continue
-        held = attribute(error, name)
+        is_hidden = name == "__context__" and error.__cause__ is not None
+        held = None if is_hidden else attribute(error, name)
         for item in held[:_ITEMS_READ] if isinstance(held, tuple) else (held,):
             if is_a(item, BaseException):
                 yield item

@@ -185,7 +185,9 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("CookieConflictError StreamConsumedError UnrewindableBodyError", _MISUSE),
     ),
     "urllib3": (
-        ("MaxRetryError", Rule("unanswered", wraps=("reason",), repeats="urlopen")),
+        ("MaxRetryError", Rule(
+            "unanswered", reads="counted", wraps=("reason",), repeats="urlopen",
+            words=((r"too many (redirects|error responses)", "answered"),))),
         ("ProtocolError", Rule("unanswered", wraps=("args",), words=((r"^\(?'?Connection broken", "cut"),))),
         ("ReadTimeoutError TimeoutError", _UNANSWERED),
         ("SSLError", Rule("unanswered", wraps=("args", *_CHAIN))),

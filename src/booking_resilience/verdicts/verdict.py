@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory
 from booking_resilience.verdicts.facts import Found, attribute
 from booking_resilience.verdicts.find import find
-from booking_resilience.verdicts.meanings import MEANINGS, Sent, Text
+from booking_resilience.verdicts.meanings import Sent, Text
 from booking_resilience.verdicts.waits import seconds_of, wait_in
 
 _RISK: Final[dict[Sent, int]] = {"no": 0, "yes": 1, "maybe": 2}
@@ -58,23 +58,17 @@ def classify(error: BaseException) -> Verdict:
 
 
 def judge(error: BaseException, find_one: Callable[[BaseException], Found]) -> Verdict:
-    """Return what an error means, by what `find_one` knows of errors that aren't groups."""
+    """Return what an error means, by what `find_one` knows of each that isn't a group."""
     _check(error)
-    if not is_a(error, BaseExceptionGroup):
-        found = find_one(error)
-        return Verdict(
-            MEANINGS[found.meaning].transient, found.reached, _category(found), found.status, found.type,
-            _wait(error, found),
-        )  # fmt: skip
     each = [(leaf, find_one(leaf)) for leaf in leaves(error)]
-    waits = [wait for leaf, found in each if (wait := _wait(leaf, found)) is not None]
+    first, is_group = each[0][1], is_a(error, BaseExceptionGroup)
     return Verdict(
-        transient=all(MEANINGS[found.meaning].transient for _, found in each),
-        sent=max((found.reached for _, found in each), key=lambda sent: _RISK[sent]),
-        category=_category(each[0][1]),
-        status=None,
-        type=None,
-        retry_after=max(waits, default=None),
+        transient=all(found.says.transient for _, found in each),
+        sent=max((found.reached for _, found in each), key=_RISK.__getitem__),
+        category=ErrorCategory.APPWRITE if first.of_appwrite else ErrorCategory.NETWORK,
+        status=None if is_group else first.status,
+        type=None if is_group else first.type,
+        retry_after=_longest_wait(each),
     )
 
 
@@ -85,7 +79,7 @@ def is_transient(error: BaseException) -> bool:
     (True, False)
     """
     _check(error)
-    return all(MEANINGS[find(leaf).meaning].transient for leaf in leaves(error))
+    return all(find(leaf).says.transient for leaf in leaves(error))
 
 
 def is_backend_failure(error: BaseException) -> bool:
@@ -94,7 +88,7 @@ def is_backend_failure(error: BaseException) -> bool:
     The answers of a healthy backend (a refused login, a 404, a conflict) don't, nor does what is no evidence.
     """
     _check(error)
-    return any(MEANINGS[find(leaf).meaning].failure for leaf in leaves(error))
+    return any(find(leaf).says.failure for leaf in leaves(error))
 
 
 def is_no_evidence(error: BaseException) -> bool:
@@ -104,7 +98,7 @@ def is_no_evidence(error: BaseException) -> bool:
     deadline, mistakes of the program, and interrupts.
     """
     _check(error)
-    return not any(MEANINGS[find(leaf).meaning].evidence for leaf in leaves(error))
+    return not any(find(leaf).says.evidence for leaf in leaves(error))
 
 
 def retry_after_of(error: BaseException) -> float | None:
@@ -112,13 +106,13 @@ def retry_after_of(error: BaseException) -> float | None:
 
     Its attribute `retry_after` is asked first, then the headers of its answer; of a group, the longest counts.
     """
-    return max((wait for leaf in leaves(error) if (wait := _wait(leaf, find(leaf))) is not None), default=None)
+    return _longest_wait((leaf, find(leaf)) for leaf in leaves(error))
 
 
 def told_of(error: BaseException) -> tuple[Text, int | None]:
     """Return the text for people of an error that isn't a group, the network's or the service's, and its status."""
     found = find(error)
-    return MEANINGS[found.meaning].text, found.status
+    return found.says.text, found.status
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -155,8 +149,9 @@ def _check(error: object) -> None:
         raise TypeError(f"error must be an exception, not {error!r}")
 
 
-def _category(found: Found) -> ErrorCategory:
-    return ErrorCategory.APPWRITE if found.of_appwrite else ErrorCategory.NETWORK
+def _longest_wait(each: Iterable[tuple[BaseException, Found]]) -> float | None:
+    waits = (_wait(leaf, found) for leaf, found in each)
+    return max((wait for wait in waits if wait is not None), default=None)
 
 
 def _wait(error: BaseException, found: Found) -> float | None:

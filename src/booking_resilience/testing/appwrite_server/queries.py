@@ -136,8 +136,11 @@ def check(queries: Sequence[Query], table: Table, *, only: tuple[str, ...] | Non
         else:
             _check_filter(query, table)
             listing.filters.append(query)
+    ready = [index for index in table.indexes.values() if index.status == "available"]
+    searchable = [index.columns for index in ready if index.kind == "fulltext"]
     for query in _flat(listing.filters):
-        _check_searched(query, table)
+        if query.method in ("search", "notSearch") and [query.attribute] not in searchable:
+            raise _invalid(f'Searching by attribute "{query.attribute}" requires a fulltext index.')
     return listing
 
 
@@ -246,9 +249,8 @@ def _check_count(query: Query) -> None:
     }[words]
     if wrong:
         raise bad_query(f"{query.method[0].upper()}{query.method[1:]} queries require {words}.")
-    if query.method.startswith("distance") and not (
-        len(values) == 1 and isinstance(values[0], list) and len(values[0]) == 3
-    ):
+    is_pair = len(values) == 1 and isinstance(values[0], list) and len(values[0]) == 3
+    if query.method.startswith("distance") and not is_pair:
         raise bad_query("Distance query requires [[geometry, distance]] parameters")
 
 
@@ -296,12 +298,3 @@ def _check_values(query: Query, column: Column | None) -> None:
         raise bad_query(f'Cannot query {word} on attribute "{name}" because it is not an array, string, or object.')
     if is_array and method not in _ON_ARRAYS:
         raise bad_query(f'Cannot query {method} on attribute "{name}" because it is an array.')
-
-
-def _check_searched(query: Query, table: Table) -> None:
-    if query.method not in ("search", "notSearch"):
-        return
-    for index in table.indexes.values():
-        if index.kind == "fulltext" and index.status == "available" and index.columns == [query.attribute]:
-            return
-    raise _invalid(f'Searching by attribute "{query.attribute}" requires a fulltext index.')
