@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ def test_a_known_error_is_answered_with_the_text_for_people(error: Exception, st
     problem = problem_for(error)
     assert problem is not None
     body = json.loads(problem.body)
+    assert type(problem.status) is int
     assert (problem.status, body["status"], body["detail"]) == (status, status, message_for(error))
 
 
@@ -46,7 +48,7 @@ def test_retry_after_is_whole_seconds_or_left_out(seconds: float | None, header:
 
 
 def test_other_errors_are_not_answered() -> None:
-    """An error that isn't known goes on; a timeout is answered once the request's deadline is over."""
+    """An error that isn't known goes on; one without an answer is answered once the request's deadline is over."""
     assert problem_for(KeyError("x")) is None
     assert problem_for(KeyboardInterrupt()) is None
     assert problem_for(TimeoutError()) is None
@@ -55,6 +57,7 @@ def test_other_errors_are_not_answered() -> None:
         assert found is not None
         assert found.status == 504
         assert problem_for(KeyError("x")) is None
+        assert problem_for(http.client.IncompleteRead(b"half")) is None
 
 
 @pytest.mark.parametrize("middleware", [Resilience, ResilienceWSGI, ResilienceDjango])
