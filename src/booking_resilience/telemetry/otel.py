@@ -95,6 +95,8 @@ class Telemetry:
         call = _current.get()
         if call is not None and call.operation == event.operation:
             call.attempts, call.outcome = max(1, event.attempt), event.outcome
+            if event.outcome == "gave_up" and event.error is not None:
+                call.outcome = "fell_back"  # if the call returns all the same: then a fallback took the error's place
 
     def watch_breaker(self, breaker: CircuitBreaker) -> Subscription:
         """Count a breaker's transitions and show its state, until the subscription is closed."""
