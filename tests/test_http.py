@@ -462,6 +462,18 @@ def test_settings_that_make_no_sense_are_refused(name):
             httpclients.Client(name, **{"retry": QUICK, "breakers": None, **settings})
 
 
+def test_an_inner_transport_is_one_of_the_same_colour():
+    """A transport of the other colour, or a class, is refused when the transport is made, not with each request."""
+    httpx = pytest.importorskip("httpx")
+    from booking_resilience.http.httpx import AsyncResilientTransport, ResilientTransport
+
+    for inner in (httpx.AsyncHTTPTransport(), httpx.HTTPTransport, "inner"):
+        with pytest.raises(TypeError, match="inner must be a transport with handle_request, or None, not"):
+            ResilientTransport(inner)
+    with pytest.raises(TypeError, match="inner must be a transport with handle_async_request, or None, not"):
+        AsyncResilientTransport(httpx.HTTPTransport())
+
+
 def test_an_inner_transport_takes_no_options():
     """What is meant for the inner transport can't be given beside one; its own context manager is used."""
     httpx = pytest.importorskip("httpx")

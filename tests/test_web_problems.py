@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, deadline, message_for
+from booking_resilience import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorMonitor,
+    LimitExceededError,
+    deadline,
+    message_for,
+)
 from booking_resilience.appwrite import RowConflictError
-from booking_resilience.web import Resilience, ResilienceDjango, ResilienceWSGI, problem_for
+from booking_resilience.web import IdempotencyKey, Resilience, ResilienceDjango, ResilienceWSGI, problem_for
 from booking_resilience.web.keys import IdempotentId
 from webdrive import wsgi
 
@@ -66,6 +73,16 @@ def test_a_deadline_header_has_a_name_that_a_header_can_have(middleware: Any) ->
     for name in ("", "€", "a b", "a:"):
         with pytest.raises(ValueError, match="deadline_header must be"):
             middleware(lambda *_: None, deadline_header=name)
+
+
+@pytest.mark.parametrize("middleware", [Resilience, ResilienceWSGI, ResilienceDjango, IdempotencyKey])
+def test_what_is_no_application_or_monitor_is_refused(middleware: Any) -> None:
+    """A mistake is told when the middleware is made, not with each request; a class is no monitor."""
+    with pytest.raises(TypeError, match=r"^(app|get_response) must be"):
+        middleware(None)
+    if middleware is not IdempotencyKey:
+        with pytest.raises(TypeError, match="monitor must be an ErrorMonitor or None"):
+            middleware(lambda *_: None, monitor=ErrorMonitor)
 
 
 def test_a_wsgi_response_without_content_is_replaced() -> None:

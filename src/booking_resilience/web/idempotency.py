@@ -51,6 +51,7 @@ class _Rules(Generic[App]):
         max_length: int = 255,
         max_body: int = 1_048_576,
     ) -> None:
+        check_type("app", app, callable(app), "an application")
         check_type("required", required, isinstance(required, bool), "True or False")
         is_several = isinstance(methods, Collection) and not isinstance(methods, (str, bytes))
         is_right = is_several and all(isinstance(method, str) for method in methods)
