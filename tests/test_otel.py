@@ -427,6 +427,15 @@ def test_telemetry_that_fails_hurts_nobody(metrics: Metrics, monkeypatch: pytest
     assert pipeline.call("x", failing(1)) == "done"
 
 
+@pytest.mark.parametrize("watched", ["pipeline", "breaker", "monitor", "limit", "durable"])
+def test_what_cannot_be_watched_is_refused(metrics: Metrics, watched: str) -> None:
+    """A thing of the wrong type, or a class, is a TypeError that names the argument."""
+    method = getattr(metrics.telemetry, watched if watched == "pipeline" else f"watch_{watched}")
+    for wrong in (None, 5, ErrorMonitor, ConcurrencyLimit):
+        with pytest.raises(TypeError, match=f"^{watched} must be an? "):
+            method(wrong)
+
+
 def test_the_core_needs_no_telemetry() -> None:
     """Recording errors imports nothing of OpenTelemetry."""
     code = (
