@@ -13,7 +13,7 @@ from appwrite.services.tables_db import TablesDB
 
 from backends import make_database
 from booking_resilience import Pipeline
-from booking_resilience.appwrite import Row, RowConflictError, outcome_unknown
+from booking_resilience.appwrite import Row, RowConflictError, classify, outcome_unknown
 from booking_resilience.testing import AppwriteServer, Fault
 from halves import LOOPS, Half, at_once
 
@@ -143,6 +143,28 @@ class TestUpdate:
         assert outcome_unknown(caught.value) is is_open
         assert outcome_unknown(pickle.loads(pickle.dumps(caught.value))) is is_open
         assert half.read("r1") == row
+
+    @pytest.mark.parametrize("times", [3, 30])
+    @pytest.mark.parametrize("fault", [Fault.reset(), Fault.cut_body(), Fault.status(503)])
+    def test_a_reading_before_the_change_leaves_nothing_open(self, half, fault, times):
+        """Columns are expected and cannot be read: that error comes out, no conflict, and nothing was sent."""
+        row = aged(half, doctor="A")
+        script(half, *[fault] * times, method="GET", path="/rows")
+        with pytest.raises(AppwriteException) as caught:
+            half.update("r1", {"doctor": "A"}, doctor="mine")
+        assert classify(caught.value).transient
+        assert not outcome_unknown(caught.value)
+        half.server.faults.clear()
+        assert half.read("r1") == row
+
+    def test_a_refusal_after_a_reading_that_failed(self, half):
+        """The reading broke off, then the change was refused: nothing is open."""
+        aged(half, doctor="A")
+        script(half, Fault.reset(), method="GET", path="/rows")
+        with pytest.raises(AppwriteException) as caught:
+            half.update("r1", {"doctor": "A"}, unheard_of="mine")
+        assert caught.value.code == 400
+        assert not outcome_unknown(caught.value)
 
     def test_a_conflict_after_a_lost_answer_is_open(self, half):
         """Another's change after a lost answer: ours may have been stored before it."""

@@ -100,13 +100,21 @@ class Update(OnceRow[Row]):
         super().__init__(tables, place, pipeline, operation)
         self._data, self._expected = dict(data), expected
         self._since: datetime.datetime | None = None
+        self._attempts = 0
+        self._first_sent: int | None = None  # the number of the attempt that was the first to send the change
         if isinstance(expected, Row):
             check("expected", expected, expected.updated_at is not None, "a row that says when it was changed")
             self._since = expected.updated_at
 
     async def attempt(self) -> Row:
         """Change the row."""
+        self._attempts += 1
         return await self.colour.guarded(self.pipeline, self._change)
+
+    def note(self, failure: Exception) -> None:
+        """Take in how the attempts failed that sent the change; a reading before it leaves nothing open."""
+        if self._first_sent is not None:
+            self.doubts.note_all(failure, self._first_sent)
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it has our change, else what to raise."""
@@ -130,6 +138,8 @@ class Update(OnceRow[Row]):
             if row is None or row.updated_at is None or not is_as_expected(row, self._expected):
                 raise RowConflictError(self._place[2], row)
             self._since = row.updated_at
+        if self._first_sent is None:
+            self._first_sent = self._attempts
         return await self.colour.ask(self.store.update(*self._place, self._data, self._since))
 
     def _is_as_known(self, row: Row | None) -> bool:
