@@ -49,6 +49,9 @@ def test_what_the_server_makes_of_a_value_is_the_same_value(data):
     ("sent", "stored", "same"),
     [
         (3, 3.0, True),
+        (2**53 + 1, 2.0**53, True),
+        (2**53 + 3, 2.0**53, False),
+        (10**400, 3.0, False),
         (3, 3.1, False),
         (True, 1, False),
         (1, True, False),

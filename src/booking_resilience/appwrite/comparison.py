@@ -66,6 +66,8 @@ def _is_same(sent: Any, stored: Any) -> bool | None:
         return _is_same_related(sent, stored)
     if isinstance(sent, (list, tuple)) and isinstance(stored, list):
         return _are_same(sent, stored)
+    if isinstance(sent, int) and isinstance(stored, float):
+        return float(str(sent)) == stored  # rounded as the server rounds; too large a number becomes infinite
     return bool(sent == stored)
 
 
