@@ -126,6 +126,7 @@ def test_absent_columns_and_those_of_the_system():
     assert not holds(row, {"a": 1, "c": 1})
     assert holds(row, {"a": 1, "$permissions": ["x"], "$sequence": 7, "$createdAt": "2026-11-23T10:00:00+01:00"})
     assert not holds(row, {"a": 1, "$createdAt": "2026-11-23T10:00:01+01:00"})
+    assert holds(row, {"$permissions": ["x"]}) is None
 
 
 def test_a_column_that_the_sdk_hides_cannot_be_compared():

@@ -96,6 +96,17 @@ class TestUpdate:
         assert caught.value.code == 409
         assert not outcome_unknown(caught.value)
 
+    def test_the_moment_of_the_last_change_is_expected(self, half):
+        """A mapping may name that moment as the wire does: who knows an older one changes nothing."""
+        row = aged(half, doctor="A")
+        known = {"$id": "r1", "$updatedAt": row.updated_at.isoformat()}
+        assert half.update("r1", known, doctor="B").data["doctor"] == "B"
+        with pytest.raises(RowConflictError):
+            half.update("r1", known, doctor="C")
+        with pytest.raises(RowConflictError):
+            half.delete("r1", known)
+        assert half.read("r1").data["doctor"] == "B"
+
     @pytest.mark.parametrize("expected", ["row", "columns"])
     def test_a_row_that_is_gone(self, half, expected):
         """A row that is gone is a conflict with nothing found."""
@@ -193,6 +204,7 @@ class TestUpdate:
             ({"data": {}}, ValueError),
             ({"data": None}, TypeError),
             ({"expected": {}}, ValueError),
+            ({"expected": {"$id": "r1", "$permissions": []}}, ValueError),
             ({"expected": None}, TypeError),
             ({"expected": Row("r1", {})}, ValueError),
             ({"expected": Row("r2", {})}, ValueError),

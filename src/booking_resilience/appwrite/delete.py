@@ -55,7 +55,7 @@ def delete_row_once(
         RowConflictError: If the row is not as expected, with what was found.
         AppwriteException: If it could not be deleted; `outcome_unknown` tells whether it may be all the same.
         CircuitOpenError: If the breaker rejected.
-        ValueError: If `expected` is empty, or another row.
+        ValueError: If `expected` is another row, or has no column that is compared.
         TypeError: If an argument is of the wrong type; nothing was sent.
     """
     check_colour(tables, is_async=False, called="delete_row_once", instead="delete_row_once_async")
