@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -159,10 +160,10 @@ def wheel(session: nox.Session) -> None:
     away = tmp / "away"
     session.run("rm", "-rf", str(away), external=True)
     away.mkdir()
-    needed = [str(ROOT / name) for name in ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")]
-    session.run("cp", "-r", *needed, str(away), external=True)
+    needed = ("tests", "examples", "docs", "README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml")
+    session.run("cp", "-r", *(str(ROOT / name) for name in needed), str(away), external=True)
     session.chdir(away)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *session.posargs, env={"TMPDIR": tempfile.gettempdir()})  # not nox's, in ROOT
 
 
 @nox.session(python="3.11")
