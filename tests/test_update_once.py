@@ -314,6 +314,29 @@ class TestDelete:
             half.delete("r1", row)
         assert half.read("r1").data["doctor"] == "theirs"
 
+    @pytest.mark.parametrize("is_expected", [True, False])
+    def test_anothers_deletion_is_not_taken_for_ours(self, embedded, is_expected):
+        """Another deletes the row and makes it anew before the commit: the new row is another one, or deleted, too."""
+        half = Half(embedded, "sync")
+
+        class Meddled(TablesDB):
+            def update_transaction(self, *args):
+                if half.read("r1") == row:
+                    half.backend.tables.delete_row(**half.place("r1"))
+                    half.insert("r1", doctor="theirs")
+                return super().update_transaction(*args)
+
+        half.service = Meddled
+        row = aged(half, doctor="A")
+        if is_expected:
+            with pytest.raises(RowConflictError) as caught:
+                half.delete("r1", row)
+            assert caught.value.found.data["doctor"] == "theirs"
+            assert not outcome_unknown(caught.value)
+        else:
+            assert half.delete("r1") is True
+            assert half.read("r1") is None
+
     def test_one_of_twenty(self, half):
         """Of 20 callers one is told True."""
         half.insert("r1")
