@@ -94,7 +94,7 @@ def iter_batch_async(
     Leaving early cancels what is under way; `contextlib.aclosing` makes sure of it where the loop may break.
     """
     work = Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait, is_async=True)
-    return _iterate_async(work, Source(items))
+    return _iterate_async(work, Source(items, may_wait=True))
 
 
 async def run_batch_async(
@@ -109,7 +109,7 @@ async def run_batch_async(
 ) -> BatchResult[Item, Value]:
     """Do the same as `run_batch` in tasks instead of threads, under asyncio or trio; arguments as for `iter_batch`."""
     work = Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait, is_async=True)
-    return _in_order([outcome async for outcome in _iterate_async(work, Source(items))])
+    return _in_order([outcome async for outcome in _iterate_async(work, Source(items, may_wait=True))])
 
 
 def _in_order(outcomes: list[BatchOutcome[Item, Value]]) -> BatchResult[Item, Value]:
