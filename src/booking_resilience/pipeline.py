@@ -119,7 +119,7 @@ class Pipeline:
         return self._monitor
 
     def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `fn`, as often as it takes, and return what it returns.
+        """Call `fn`, with retries, and return what it returns.
 
         Args:
             operation: The operation's name, for events, logs, notes and records.

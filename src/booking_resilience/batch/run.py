@@ -46,7 +46,8 @@ def iter_batch(
             made all its attempts doesn't wait, and none does with a fallback or while the breaker is isolated.
 
     Raises:
-        ValueError: If `max_concurrency` is out of its range.
+        TypeError: If an argument is of the wrong type, such as a coroutine function for threads.
+        ValueError: If `max_concurrency` or `max_open_wait` is out of its range.
         Exception: What the iterator of the items raises, after the outcomes of the items drawn before it; and at once
             what `fn` raises if that is no `Exception` (an interrupt, an exit).
 

@@ -37,7 +37,8 @@ class SQLiteJournal(StoredJournal):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a setting is out of its range, or the file exists and isn't a journal.
+        ValueError: If a setting is out of its range, the path isn't that of a file on disk (a URL, `:memory:`), or the
+            file exists and isn't a journal.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_age: float = 604_800.0, max_records: int = 100_000) -> None:
