@@ -346,6 +346,7 @@ def test_an_open_fleet_opens_all_but_what_is_isolated(kind: BreakerState, told: 
         assert run.state is before
         return
     assert (run.state.kind, run.state.opened, run.state.cooldown) == (OPEN, 12.0, 4.0)
+    assert run.state.cause == ("E: x" if kind is OPEN else None)
     assert (run.state.consecutive, run.state.failures) == (before.consecutive, before.failures)
     assert (run.state.epoch, run.state.trips) == (before.epoch + told, before.trips + told)
     assert run.machine.refusal(run.state, 15.0) == (1.0, run.state.cause)

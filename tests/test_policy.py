@@ -20,7 +20,7 @@ from booking_resilience import (
     TransientError,
     is_transient,
 )
-from booking_resilience.retry.policy import decide
+from booking_resilience.retry.policy import FOREVER, decide
 from booking_resilience.verdicts import LONGEST_WAIT, retry_after_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -151,10 +151,40 @@ def test_a_filter_without_an_answer_accepts_no_error(caplog: pytest.LogCaptureFi
         return True
 
     filters: list[Any] = [lambda error: 1 / 0, lambda error: later()]
-    for retry_on in filters:
+    for retry_on, logged in zip(filters, ("retry_on raised", "await"), strict=True):
         caplog.clear()
         assert RetryPolicy(retry_on=retry_on).passes(ConnectionError()) is False
-        assert len(caplog.records) == 1
+        assert [logged in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_result_is_rejected_only_by_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """A true `retry_on_result` rejects the result; one that raises, or has to be awaited, is logged and doesn't."""
+
+    async def later() -> bool:
+        return True
+
+    assert not RetryPolicy().rejects("empty")
+    assert [RetryPolicy(retry_on_result=bool).rejects(result) for result in ("", "full")] == [False, True]
+    rules: list[Any] = [lambda result: 1 / 0, lambda result: later()]
+    for rule, logged in zip(rules, ("retry_on_result raised", "await"), strict=True):
+        caplog.clear()
+        assert RetryPolicy(retry_on_result=rule).rejects("full") is False
+        assert [logged in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_delay_that_no_clock_can_wait_for_is_not_begun() -> None:
+    """A planned delay of `FOREVER`, some 285 years, ends the retrying as a deadline would."""
+    for delay, follows in ((FOREVER, "deadline"), (FOREVER - 1, FOREVER - 1)):
+        policy = RetryPolicy(base_delay=delay, max_delay=delay, jitter=0, deadline=None)
+        assert decide(policy, TransientError(), attempt=1, now=0.0, end=None, draw=0.5) == follows
+
+
+def test_jitter_of_the_wrong_type_is_named() -> None:
+    """What is neither a number nor a string is a `TypeError` that says what is allowed."""
+    for value in (None, True):
+        jitter: Any = value
+        with pytest.raises(TypeError, match=f"^jitter must be a number from 0 to 1, or 'full', not {value}$"):
+            RetryPolicy(jitter=jitter)
 
 
 def test_a_limit_that_names_no_time_is_not_asked_again() -> None:
