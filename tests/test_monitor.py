@@ -1092,7 +1092,7 @@ def test_stack_of_the_record_is_the_errors_own(virtual_clock: VirtualClock) -> N
 
 def test_stacks_are_right_while_code_comes_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """With threads, tables that overflow, and code that comes and goes all the time, every stack is the error's own."""
-    monkeypatch.setattr(stacks, "_STACKS", 20)
+    monkeypatch.setattr(stacks, "_NODES", 60)
     monitor = ErrorMonitor()
     source = """
 def first(n, draw):

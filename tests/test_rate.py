@@ -51,7 +51,7 @@ def test_rate_is_bounded_in_a_storm() -> None:
     for number in range(200_000):
         rate.add(number / 2_000)
     assert len(rate._moments) < 10_000
-    assert len(rate._slices) <= 514
+    assert len(rate._more) <= 514
     assert rate.per_minute(100.0) == pytest.approx(120_000, rel=0.01)
     assert rate.per_minute(1000.0) == 0
 
@@ -114,6 +114,11 @@ RULES = st.builds(
 ) | st.just(AlertRule())
 
 
+def look(alert: Alert, rate: SlidingRate, now: float) -> list[Any]:
+    """Return what there is to tell when the monitor is read."""
+    return [*alert.before(rate, now), *alert.after(rate, now, rate.count(now))]
+
+
 @given(
     happenings=st.lists(st.tuples(st.integers(0, 250), st.booleans()), min_size=1, max_size=60),
     rule=RULES, window=st.sampled_from([6.0, 60.0]), start=st.sampled_from([0, 98_765_432]),
@@ -122,8 +127,8 @@ def test_alert_tells_what_the_model_tells(
     happenings: list[tuple[int, bool]], rule: AlertRule, window: float, start: int
 ) -> None:
     """Looked at at events and reads only, as the ledger does, the alert tells what a model tells that knows it all."""
-    rate, model = SlidingRate(window), Model(rule, window)
-    alert = Alert(rule, rate)
+    alert, model = Alert(rule, window), Model(rule, window)
+    rate = SlidingRate(window, alert.exact)
     tenth = start
     for pause, is_event in happenings:
         for between in range(tenth + 1, tenth + pause):
@@ -133,17 +138,19 @@ def test_alert_tells_what_the_model_tells(
         now, expected = tenth / 10, []
         if is_event:
             is_due = now >= alert.due
-            told: list[Any] = [alert.before(now)] if is_due else []
+            told: list[Any] = list(alert.before(rate, now)) if is_due else []
             resolved = model.look(tenth)
             expected += [state for state in resolved if state == "resolved"]
-            assert [state for state in told if state] == expected
-            told.append(alert.after(now, rate.add(now)))
+            assert told == expected
+            count = rate.add(now)
             model.events.append(tenth)
             model.step(tenth)
+            if is_due or count > alert.top:
+                told += alert.after(rate, now, count)
             expected = resolved + model.look(tenth)
         else:
-            told, expected = [alert.look(now)], model.look(tenth)
-        assert [state for state in told if state] == expected
+            told, expected = look(alert, rate, now), model.look(tenth)
+        assert told == expected
         assert alert.firing == (model.fired is not None)
         if "firing" in told or "resolved" in told:
             assert alert.peak == pytest.approx(model.peak)
@@ -187,14 +194,12 @@ def test_monitor_tells_what_the_model_tells(happenings: list[tuple[int, str]], r
 
 def test_alert_fires_at_the_eleventh_error_and_repeats() -> None:
     """Ten errors in a minute are quiet, the eleventh fires; then it repeats every `repeat_every`, and resolves once."""
-    rate = SlidingRate(60.0)
-    alert = Alert(AlertRule(), rate)
-    story: list[tuple[int, str]] = []
+    rate, alert = SlidingRate(60.0), Alert(AlertRule(), 60.0)
+    story = []
     for second in range(700):
         if second < 11 or 11 <= second < 400:
             rate.add(float(second))
-        state = alert.look(float(second))
-        story += [(second, state)] if state else []
+        story += [(second, state) for state in look(alert, rate, float(second))]
     assert story[0] == (10, "firing")
     assert [state for _, state in story] == ["firing", "repeat", "resolved"]
     assert alert.peak == 60.0
@@ -203,32 +208,34 @@ def test_alert_fires_at_the_eleventh_error_and_repeats() -> None:
 def test_missed_repeats_are_not_sent() -> None:
     """An alert that was not looked at for long repeats itself once, not once for each interval that passed."""
     rule = AlertRule(repeat_every=10.0, threshold=0, clear_threshold=0.001)
-    rate = SlidingRate(6000.0)
-    alert = Alert(rule, rate)
+    rate, alert = SlidingRate(6000.0), Alert(rule, 6000.0)
     rate.add(0.0)
-    assert [alert.look(now) for now in (0.0, 95.0, 96.0)] == ["firing", "repeat", None]
+    assert look(alert, rate, 0.0) == ["firing"]
+    assert look(alert, rate, 95.0) == ["repeat"]
+    assert look(alert, rate, 96.0) == []
 
 
 def test_alert_is_exact_at_a_high_threshold() -> None:
     """A threshold of thousands is passed by exactly one error more, and cleared by exactly one fewer."""
     rule = AlertRule(threshold=9000, clear_threshold=8000, keep_firing=0.0)
-    rate = SlidingRate(60.0)
-    alert = Alert(rule, rate)
+    alert = Alert(rule, 60.0)
+    rate = SlidingRate(60.0, alert.exact)
     for number in range(9000):
         now = number / 1000
-        assert alert.after(now, rate.add(now)) is None
-    assert alert.after(9.0, rate.add(9.0)) == "firing"
-    assert alert.look(61.0) is None  # what came until 1.0 has left: 8000 are in it
-    assert alert.look(61.001) == "resolved"
+        assert alert.after(rate, now, rate.add(now)) == ()
+    assert alert.after(rate, 9.0, rate.add(9.0)) == ("firing",)
+    assert look(alert, rate, 61.0) == []  # what came until 1.0 has left: 8000 are in it
+    assert look(alert, rate, 61.001) == ["resolved"]
 
 
 def test_for_seconds_waits_before_firing() -> None:
     """With `for_seconds` the rate must have been above the threshold for that long."""
-    rate = SlidingRate(60.0)
-    alert = Alert(AlertRule(for_seconds=5.0), rate)
+    rate, alert = SlidingRate(60.0), Alert(AlertRule(for_seconds=5.0), 60.0)
     for _ in range(20):
         rate.add(0.0)
-    assert [alert.look(now) for now in (0.0, 4.9, 5.0)] == [None, None, "firing"]
+    assert look(alert, rate, 0.0) == []
+    assert look(alert, rate, 4.9) == []
+    assert look(alert, rate, 5.0) == ["firing"]
 
 
 ALLOWED = {
@@ -278,6 +285,15 @@ def test_a_clear_threshold_that_was_given_is_never_lowered() -> None:
         AlertRule(threshold=3, clear_threshold=5)
 
 
+def test_older_events_leave_with_the_first_of_their_slice() -> None:
+    """When fewer than so many events are left is known for those that are counted by slices, too."""
+    rate = SlidingRate(512.0, exact=1)  # so a slice is a second wide
+    for number in range(513):
+        rate.add(number / 4)
+    expected = {1: 640.0, 2: 639.0, 5: 639.0, 6: 638.0, 513: 512.0, 514: -math.inf}
+    assert {count: rate.falls_below(count) for count in expected} == expected
+
+
 def test_a_rate_that_never_was_so_high_has_fallen_below_it_long_ago() -> None:
     """When fewer than so many events are left is never, for more events than there were."""
     rate = SlidingRate(60.0)
@@ -289,28 +305,27 @@ def test_a_rate_that_never_was_so_high_has_fallen_below_it_long_ago() -> None:
 def test_an_alert_is_due_no_later_than_its_next_repeat_or_its_end() -> None:
     """While it fires it must be looked at by the next repeat, or when the rate falls, whichever is first."""
     for repeat_every, due in ((10.0, 10.0), (300.0, 60.0)):
-        rate = SlidingRate(60.0)
-        alert = Alert(AlertRule(repeat_every=repeat_every), rate)
+        rate, alert = SlidingRate(60.0), Alert(AlertRule(repeat_every=repeat_every), 60.0)
         for _ in range(11):
             rate.add(0.0)
-        assert alert.look(0.0) == "firing"
-        assert alert.before(1.0) is None
+        assert look(alert, rate, 0.0) == ["firing"]
+        assert alert.before(rate, 1.0) == ()
         assert due - 1e-5 <= alert.due <= due
 
 
 def test_an_alert_that_is_only_asked_before_events_resolves_as_well() -> None:
     """What was high at one look may be low at the next, without an event in between."""
-    rate = SlidingRate(60.0)
-    alert = Alert(AlertRule(), rate)
+    rate, alert = SlidingRate(60.0), Alert(AlertRule(), 60.0)
     for _ in range(11):
         rate.add(0.0)
-    assert alert.look(0.0) == "firing"
-    assert [alert.before(now) for now in (1.0, 70.0, 119.0, 121.0)] == [None, None, None, "resolved"]
+    assert look(alert, rate, 0.0) == ["firing"]
+    told = [alert.before(rate, now) for now in (1.0, 70.0, 119.0, 121.0)]
+    assert told == [(), (), (), ("resolved",)]
 
 
 def test_an_alert_that_never_fired_has_no_peak() -> None:
     """Before the first alert the peak is 0."""
-    assert Alert(AlertRule(), SlidingRate(60.0)).peak == 0.0
+    assert Alert(AlertRule(), 60.0).peak == 0.0
 
 
 @pytest.mark.parametrize(
@@ -325,28 +340,25 @@ def test_an_alert_that_never_fired_has_no_peak() -> None:
 )
 def test_as_many_events_are_kept_apart_as_the_rule_has_to_count(rule: AlertRule, window: float, exact: int) -> None:
     """One more than the threshold, or as many as clear it, thousands at least, and never without bound."""
-    rate = SlidingRate(window)
-    Alert(rule, rate)
-    assert rate.exact == exact
+    assert Alert(rule, window).exact == exact
 
 
 def test_an_alert_repeats_at_the_end_of_its_interval() -> None:
     """The repeat comes at the very end of the interval, and not before."""
-    rate = SlidingRate(60.0)
-    alert = Alert(AlertRule(repeat_every=10.0), rate)
+    rate, alert = SlidingRate(60.0), Alert(AlertRule(repeat_every=10.0), 60.0)
     for _ in range(11):
         rate.add(0.0)
-    told = [alert.look(now) for now in (0.0, 9.9, 10.0, 19.9, 20.0)]
-    assert told == ["firing", None, "repeat", None, "repeat"]
+    assert [look(alert, rate, now) for now in (0.0, 9.9, 10.0, 19.9, 20.0)] == [
+        ["firing"], [], ["repeat"], [], ["repeat"],
+    ]  # fmt: skip
 
 
 def test_in_a_storm_only_events_of_one_slice_leave_together() -> None:
     """Events that are taken together lie less than 1/512 of the window apart; one further on stays on its own."""
     rate = SlidingRate(512.0, exact=1)
-    for moment, times in ((0.0, 200), (0.9, 200), (1.0, 112), (3.0, 1), (2.0, 1)):
-        for _ in range(times):
-            rate.add(moment)
-    assert [rate.count(512.0 + later) for later in (-0.1, 0.0, 0.9, 1.0, 2.0, 3.0)] == [514, 114, 114, 2, 1, 0]
+    for moment in (0.0, 0.5, 0.9, 1.0, 1.5, 0.2, 3.0, 2.0):
+        rate.add(moment)
+    assert [rate.count(512.0 + later) for later in (-0.1, 0.0, 0.9, 1.0, 2.9, 3.0)] == [8, 4, 4, 1, 1, 0]
 
 
 @pytest.mark.parametrize(("threshold", "clear"), [(3, 3), (0.5, 0.5), (0, 1), (5, 5), (10, 5)])

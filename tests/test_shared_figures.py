@@ -121,7 +121,7 @@ def trial():
         number = len(file.readlines()) + 1
         fate = "killed" if number % 4 == 0 else "failed"
         file.write(f"{time.monotonic()} {fate}\\n")
-    while fate == "killed" and not breaker._core.link.lease.is_begun:
+    while fate == "killed" and not breaker._core.link.lease.begun:
         time.sleep(0.001)
     if fate == "killed":
         os.kill(os.getpid(), signal.SIGKILL)

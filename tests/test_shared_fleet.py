@@ -344,7 +344,7 @@ def test_old_reports_count_again_where_an_open_was_left_by_hand(fleet: Callable[
 
 DIE_IN_TRIAL = """
 def die():
-    while not breaker._core.link.lease.is_begun:  # so that it is the trial that is lost, and no lease that lapses
+    while not breaker._core.link.lease.begun:  # so that it is the trial that is lost, and no lease that lapses
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -458,7 +458,7 @@ def test_a_clock_of_redis_that_is_set_back_stops_nothing(
 
     def set_back() -> None:
         ahead = int(time.time() * 1000) + 3_600_000
-        for field in ("turn", "since", "turned", "commanded"):
+        for field in ("since", "turned", "opened", "commanded"):
             client.hset(key, field, ahead)
 
     one.reset(fleet=True)

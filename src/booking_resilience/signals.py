@@ -28,6 +28,10 @@ class ThreadSignal:
             self._lock.release()
         return True
 
+    def is_there(self) -> bool:
+        """Tell whether somebody may wait for it: always."""
+        return True
+
     def wait(self, seconds: float | None) -> bool:
         """Block until woken, for `seconds` at most; None for as long as it takes. Real time.
 
@@ -64,6 +68,10 @@ class TaskSignal:
         except RuntimeError:  # closed; trio's RunFinishedError is one, too
             return False
         return True
+
+    def is_there(self) -> bool:
+        """Tell whether its event loop is known to be there. Of trio's only a `wake` can tell."""
+        return self._loop is not None and not self._loop.is_closed()
 
     async def wait(self, seconds: float | None) -> bool:
         """Suspend until woken, for `seconds` at most; None for as long as it takes. The event loop's time.

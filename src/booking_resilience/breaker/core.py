@@ -69,7 +69,7 @@ class Sharing(Protocol):
 class Calm:
     """A time in which a breaker is closed and the success of a call changes nothing.
 
-    It's over before anybody knows of what ended it, so what isn't over is how the breaker is now.
+    It's over before anything else happens, so what isn't over is how the breaker is now.
     """
 
     epoch: int
@@ -136,15 +136,12 @@ class Core:
         return self.newest().state
 
     def newest(self) -> Moment:
-        """Return the moment that nothing has followed; whoever passes an earlier one ends its calm.
-
-        Everybody who learns of a change does so here, also where an interrupt struck before the one who made it.
-        """
+        """Return the moment that nothing has followed."""
         moment = self._moment
-        while moment.after:
-            moment.calm.is_over = True
-            moment = moment.after["next"]
-        self._moment, self.calm = moment, moment.calm
+        if moment.after:
+            while moment.after:
+                moment = moment.after["next"]
+            self._moment, self.calm = moment, moment.calm
         return moment
 
     def change(self, event: Event, now: float | None = None) -> Change:
@@ -199,6 +196,12 @@ class Core:
         for trial in self.state.trials:
             if trial.holder() is None:
                 self.spread(self.change(Settle(-1, trial, Verdict.NOTHING)))
+
+    def calm_down(self) -> None:
+        """Begin a new calm where there should be one: an interrupted change may have ended the last for nothing."""
+        moment = self.newest()
+        if self.calm.is_over and self.machine.is_calm(moment.state):
+            self._put(moment, moment.state, moment.news, moment.tally)
 
     def take_settings(self, other: Core) -> None:
         """Go on with the settings of another one, which is used for nothing else; an open one stays open as long."""
@@ -258,6 +261,7 @@ class Core:
     def _put(self, moment: Moment, state: State, news: News, tally: Tally | None) -> bool:
         """Have a moment followed by another one; False, and nothing done, if somebody was faster."""
         new = Moment(state, news, tally, Calm(state.epoch) if self.machine.is_calm(state) else _NEVER)
+        moment.calm.is_over = True
         is_won = moment.after.setdefault("next", new) is new
         self.newest()
         return is_won

@@ -131,6 +131,7 @@ def admitted(core: Core, asked: float) -> Permit:
     state = core.state
     if state.kind is CLOSED:
         permit.epoch = state.epoch
+        core.calm_down()
         return permit
     try:
         permit._trial = Trial(asked, weakref.ref(permit))

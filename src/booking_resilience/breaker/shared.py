@@ -80,6 +80,7 @@ class RedisBreaker:
         check_type("client", type(client), is_client, "a redis.Redis or None")
         self._prefix, self._min_reporters = prefix, min_reporters
         self._machine: str = clean(machine or host_identity())
+        self._closed: bool = False
         kind, settings = settings_of(url, client)
         key = url if client is None else client
         with REGISTRY:
@@ -94,7 +95,10 @@ class RedisBreaker:
 
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """
-        _close([self])
+        if not self._closed:
+            end = time.monotonic() + FAREWELL
+            _close([self], end)
+            self._agent.wait(end)
 
     def __repr__(self) -> str:
         return f"<RedisBreaker {self._agent.place} prefix={self._prefix!r} min_reporters={self._min_reporters}>"
@@ -113,11 +117,10 @@ class RedisBreaker:
     def _join(self, core: Core) -> Link:
         """Share a breaker, which is made just now."""
         keys, channel = (self.key(core.name, "fleet"), self.key(core.name, "none")), self.channel(core.name)
-        numbers = settings_arguments(core.machine, self._min_reporters)
-        settings: tuple[int | str, ...] = (self._machine, channel, *numbers)
+        settings = self._machine, channel, *settings_arguments(core.machine, self._min_reporters)
         link = Link(weakref.ref(core), self, self._agent.contact, core.name, keys, channel, settings)
         with REGISTRY:
-            check("shared", self, self in self._agent.owners, "a RedisBreaker that is not closed")
+            check("shared", self, not self._closed, "a RedisBreaker that is not closed")
             self._agent.links = (*self._agent.links, link)
             self._agent.start()
         self._agent.contact.signal.wake()
@@ -132,17 +135,25 @@ def host_identity() -> str:
         return platform.node()
 
 
-def _close(owners: list[RedisBreaker]) -> None:
-    """Have them tell what was asked for by hand, and free what they hold, within a second."""
-    end = time.monotonic() + FAREWELL
-    for owner in owners:
-        owner._agent.leave(owner)
-    for owner in owners:
-        owner._agent.wait(end)
+def _close(owners: list[RedisBreaker], end: float) -> None:
+    """Have them tell what was asked for by hand, and free what they hold, until that moment at most."""
+    with REGISTRY:
+        links = [(owner, link) for owner in owners for link in owner._agent.links if link.owner is owner]
+        for owner in owners:
+            owner._closed = True
+        for _, link in links:
+            link.is_open = False
+            link.contact.signal.wake()
+    try:
+        while any(owner._agent.is_running and not link.is_told for owner, link in links) and time.monotonic() < end:
+            time.sleep(0.002)
+    finally:
+        for owner in owners:
+            owner._agent.leave(owner)
 
 
 def _at_exit() -> None:
-    _close([owner for agent in list(AGENTS.values()) for owner in agent.owners])
+    _close([owner for agent in list(AGENTS.values()) for owner in agent.owners], time.monotonic() + FAREWELL)
 
 
 def _for_each_agent(act: Callable[[Agent], object]) -> None:

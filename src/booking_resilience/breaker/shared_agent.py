@@ -13,12 +13,14 @@ import importlib
 import logging
 import threading
 import time
+import uuid
 import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from booking_resilience.breaker.shared_link import Link
+from booking_resilience.breaker.shared_parts import Contact, Message
 from booking_resilience.breaker.shared_script import SCRIPT, SHA, Fact
-from booking_resilience.breaker.shared_wires import TIMEOUT, Contact, ForkGate
+from booking_resilience.breaker.shared_wires import TIMEOUT, ForkGate
 from booking_resilience.locks import fork_safe_lock
 from booking_resilience.signals import ThreadSignal
 
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 
 Connection: TypeAlias = Any  # the client's; its annotations differ from version to version
 
-READ_EVERY = 1.0  # seconds between two readings, and two signs of life that are asked for where changes are heard
+READ_EVERY = 1.0  # seconds
 RETRY_EVERY = 0.3  # seconds between two attempts to reach a Redis that is gone
 LOOK_EVERY = 0.25  # seconds between two looks at which channels are wanted
+KNOCK_EVERY = 1.0  # seconds between two signs of life that are asked for where changes are heard
 SETTLE = 0.1  # seconds after a fork before a child connects: a daemon closes all descriptors first
 logger: logging.Logger = logging.getLogger("booking_resilience.breaker")
 
@@ -56,13 +59,18 @@ class Agent:
         self.gate: ForkGate = ForkGate()
         self._connections: set[Connection] = set()
         self._warned: set[str] = set()
-        self._threads: list[threading.Thread] = []  # none as long as the system gives none
+        self._threads: list[threading.Thread] = []
 
     # -- for breakers and their owners
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has a thread; it has none as long as the system gives none."""
+        return bool(self._threads)
+
     def start(self, settle: float = 0.0) -> None:
         """Start its thread if it has none, for an owner or a breaker that is new."""
-        if self._threads:
+        if self.is_running:
             return
         try:
             self._threads.append(_start(functools.partial(self._run, settle), f"booking-resilience {self.place}"))
@@ -70,27 +78,17 @@ class Agent:
             self._lost(error)
 
     def leave(self, owner: object) -> None:
-        """Let an owner go that is closed; its breakers follow once they have told what they have to."""
+        """Let an owner go that is closed, and its breakers."""
         with REGISTRY:
             self.owners.discard(owner)
-            for link in self.links:
-                link.is_open = link.is_open and link.owner is not owner
+            self.links = tuple(link for link in self.links if link.owner is not owner)
+            if not self.is_running:
+                self._is_over()  # no thread of its own finds out
         self.contact.signal.wake()
 
     def wait(self, end: float) -> None:
-        """Wait until the breakers of closed owners are gone, and the threads if nobody is left; until then at most."""
-        try:
-            while self._threads and time.monotonic() < end:
-                if all(link.is_open or link.is_over for link in self.links):
-                    break
-                time.sleep(0.002)
-        finally:
-            with REGISTRY:
-                self.links = tuple(link for link in self.links if link.is_open)
-            self.contact.signal.wake()
-        if not self._threads:
-            self._is_over()  # no thread of its own finds out
-        for thread in [] if self.owners or self.links else self._threads:
+        """Wait until its threads have ended, for they do if nobody is left; until then at most."""
+        for thread in [] if self.owners else self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(end - time.monotonic(), 0.0))
 
@@ -117,22 +115,28 @@ class Agent:
 
     def _serve(self, connection: Connection) -> None:
         """Talk until there is nobody left to talk for."""
-        read_at = 0.0
+        next_read = 0.0
         while not self._is_over():
             now = time.monotonic()
-            is_due = now >= read_at
-            read_at = now + READ_EVERY if is_due else read_at
+            is_due = now >= next_read
+            next_read = now + READ_EVERY if is_due else next_read
             self._talk(connection, everyone=is_due)
             self._reached()
             self._tell()
             now = time.monotonic()
-            self.contact.signal.wait(min([read_at, *(link.due(now) for link in self.links)]) - now)
+            dues = [max(link.asks_at(now), now + 0.001) for link in self.links]
+            self.contact.signal.wait(min([next_read, *dues]) - now)
 
     def _talk(self, connection: Connection, *, everyone: bool) -> None:
         """Tell Redis what there is to tell, read what is due, and follow it."""
-        now, links = time.monotonic(), self.links
-        batch = [(link, message) for link in links for message in link.messages(now, is_due=everyone)]
-        calls = [("EVALSHA", SHA, 2, *link.keys, *message.arguments(now), *link.settings) for link, message in batch]
+        now, batch = time.monotonic(), []
+        for link in self.links:
+            messages = link.messages(now)
+            if everyone or link.is_due:
+                link.is_due = False
+                messages = messages or [Message("read", now)]
+            batch += [(link, message) for message in messages]
+        calls = [self._call(link, message, now) for link, message in batch]
         answers = _ask(connection, calls)
         if any(type(answer).__name__ == "NoScriptError" for answer in answers):  # it's new here, or was flushed
             answers = _ask(connection, [("SCRIPT", "LOAD", SCRIPT), *calls])[1:]
@@ -140,19 +144,24 @@ class Agent:
         for (link, message), answer in zip(batch, answers, strict=True):
             if isinstance(answer, Exception):
                 refused[link] = answer
-            else:
-                self.contact.heard = time.monotonic()
-                link.hear(message, Fact.parse(answer), now)
-        if refused and all(link in refused for link in links):
+                continue
+            self.contact.heard = time.monotonic()
+            self.contact.under_way = self.contact.heard - now
+            link.hear(message, Fact.parse(answer), now)
+        if refused and all(link in refused or link.is_refused for link in self.links):
             raise next(iter(refused.values()))
-        new = [link for link in refused if not link.is_refused]
+        new = {link: error for link, error in refused.items() if not link.is_refused}
         if new and not everyone:  # is it the Redis, or these breakers alone?
             self._talk(connection, everyone=True)
             return
-        for link in new:
+        for link, error in new.items():
             link.is_refused = True
             text = "Redis at %s rejects (%s) the breaker %r, which is not shared"
-            self._log(logging.WARNING, text, type(refused[link]).__name__, link.name)
+            self._log(logging.WARNING, text, type(error).__name__, link.name)
+
+    def _call(self, link: Link, message: Message, now: float) -> tuple[str, ...]:
+        about = message.arguments(now, self.contact.under_way)
+        return "EVALSHA", SHA, "2", *link.keys, message.kind, uuid.uuid4().hex, *about, *link.settings
 
     def _tell(self) -> None:
         """Have the listeners told, each breaker's on a thread of its own: one that takes long delays nobody else's."""
@@ -165,7 +174,7 @@ class Agent:
     def _is_over(self) -> bool:
         """Let dropped breakers go, and tell whether nobody is left; the agent's life ends with that."""
         with REGISTRY:
-            self.links = tuple(link for link in self.links if not link.is_over)
+            self.links = tuple(link for link in self.links if link.core() is not None or not link.is_told)
             if self.links or self.owners:
                 return False
             if AGENTS.get(self._key) is self:
@@ -189,15 +198,15 @@ class Agent:
         listened: set[str] = set()
         while AGENTS.get(self._key) is self:
             now, wanted = time.monotonic(), {link.channel for link in self.links}
-            if now - knocked >= READ_EVERY:
+            if now - knocked >= KNOCK_EVERY:
                 # One is asked for again, to hear a sign of life; a PING would need one right more.
                 knocked, asked = now, set(sorted(listened)[1:])
             commands = [("SUBSCRIBE", channel) for channel in wanted - asked]
             commands += [("UNSUBSCRIBE", channel) for channel in listened - wanted]
-            connection.send_packed_command(connection.pack_commands(commands))
+            _send(connection, commands)
             asked, listened = wanted, listened & wanted
             if not connection.can_read(LOOK_EVERY):
-                if wanted and now - heard > READ_EVERY + TIMEOUT:
+                if wanted and now - heard > KNOCK_EVERY + TIMEOUT:
                     raise TimeoutError("no answer")
                 heard = heard if wanted else now
                 continue
@@ -266,6 +275,11 @@ def _start(target: Callable[[], object], name: str) -> threading.Thread:
     return thread
 
 
+def _send(connection: Connection, commands: Sequence[tuple[str, ...]]) -> None:
+    if commands:
+        connection.send_packed_command(connection.pack_commands(commands))
+
+
 def _answer(connection: Connection) -> Any:
     """Return the next answer, which may be an error."""
     try:
@@ -274,7 +288,7 @@ def _answer(connection: Connection) -> Any:
         return error
 
 
-def _ask(connection: Connection, commands: Sequence[tuple[int | str, ...]]) -> list[Any]:
+def _ask(connection: Connection, commands: Sequence[tuple[str, ...]]) -> list[Any]:
     """Return the answers to the commands, errors among them."""
-    connection.send_packed_command(connection.pack_commands(commands))
+    _send(connection, commands)
     return [_answer(connection) for _ in commands]

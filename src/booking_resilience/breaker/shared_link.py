@@ -3,8 +3,8 @@
 The agent's thread owns a link. A caller's thread only claims the lease, says that it waits for one, or leaves a note
 of what happened to the breaker, each in one step that needs no lock.
 
-A transition of the fleet is followed once, and not if something newer happened here, or may have: of what happened
-while an answer was under way, nobody can tell which came first.
+A fact of the fleet is followed once, and not if something newer happened here, or may have: of what happened while
+an answer was under way, nobody can tell which came first.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from booking_resilience import clock
-from booking_resilience.breaker.shared_lease import Lease
-from booking_resilience.breaker.shared_script import Fact, Message
+from booking_resilience.breaker.shared_parts import Contact, Lease, Message
 from booking_resilience.breaker.snapshots import SharedSnapshot
 from booking_resilience.breaker.states import (
     CLOSED,
@@ -35,13 +34,16 @@ from booking_resilience.breaker.states import (
 
 if TYPE_CHECKING:
     from booking_resilience.breaker.core import Core
-    from booking_resilience.breaker.shared_wires import Contact
+    from booking_resilience.breaker.shared_script import Fact
     from booking_resilience.breaker.states import Change, State, Trial
 
 FRESH = 4.0  # seconds after which what was heard last holds nobody back: 2 without an answer, and what goes before
-USABLE = 0.2  # seconds from the answer in which a lease may be claimed, so that Redis knows of it before it lapses
-ASK_EVERY = 0.25  # seconds between two requests for the lease, at least
+USABLE = 0.4  # seconds from the request in which a lease may be claimed, so that Redis knows of it before it lapses
+USABLE_LATE = 0.2  # and at least so many from the answer, which may be long under way
+ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
+LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
+PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
 
@@ -56,20 +58,24 @@ class Link:
     name: str
     keys: tuple[str, ...]  # of the script
     channel: str  # on which changes of its fleet are announced
-    settings: tuple[int | str, ...]  # what the script is told each time
+    settings: tuple[str, ...]  # what the script is told each time
     is_open: bool = True  # whether the sharing goes on
-    is_due: bool = True  # whether Redis is to be read, whatever there is to tell
-    is_refused: bool = False  # whether Redis answers for this breaker with an error
-    fact: Fact = field(default_factory=Fact)
-    turn: int | None = None  # the last one that was heard of; None before the first answer
+    fact: Fact | None = None
     lease: Lease | None = None
-    wish: float = _NEVER  # when a caller was last rejected for want of the lease
-    asked: float = _NEVER  # when the lease was last asked for, or left unclaimed
+    turn: str | None = None  # the last one that was heard of; None before the first answer was followed
+    turned: float = 0.0  # when the last one that was followed was, by Redis' clock
+    happened: float = _NEVER  # and by ours, at the earliest
+    known: deque[str] = field(default_factory=lambda: deque(maxlen=100))  # the turns that were heard of
     command: Message | None = None  # by hand, for the fleet
     news: Message | None = None  # that it opened or recovered by itself
+    wish: float = _NEVER  # when a caller was last rejected for want of the lease
+    lapsed: float = _NEVER  # when a lease was last left unclaimed
+    next_ask: float = 0.0
     noted: int = 0  # the breaker's epoch that was noted last
     moved: float = _NEVER  # when it last opened or closed by itself, or was reset by hand
     is_isolated_by_fleet: bool = False
+    is_refused: bool = False  # whether Redis answers for this breaker with an error
+    is_due: bool = True  # whether Redis is to be read, whatever there is to tell
     notes: deque[tuple[float, Change, bool]] = field(default_factory=lambda: deque(maxlen=NOTES))  # bool: for the fleet
 
     # -- for callers
@@ -77,8 +83,8 @@ class Link:
     @property
     def is_held_back(self) -> bool:
         """Whether the fleet is open, so that a trial needs the lease."""
-        is_known = not self.is_refused and time.monotonic() - self.contact.heard < FRESH
-        return is_known and self.fact.state in (OPEN, HALF_OPEN)
+        is_open = self.fact is not None and self.fact.state in (OPEN, HALF_OPEN)
+        return is_open and not self.is_refused and time.monotonic() - self.contact.heard < FRESH
 
     def admit(self, trial: Trial) -> int | None:
         """Return how many successes the fleet needs from this trial on; 0 if it has to wait, None for a local one."""
@@ -88,7 +94,7 @@ class Link:
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
         self.wish = now
-        if lease is None and now >= self.asked + ASK_EVERY:
+        if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
         return 0
 
@@ -103,65 +109,68 @@ class Link:
     def snapshot(self) -> SharedSnapshot:
         """Return what is known of the fleet."""
         fact = self.fact
+        since = 0.0 if fact is None else fact.since
         return SharedSnapshot(
             connected=self.is_open and self.turn is not None and not self.is_refused and self.contact.is_connected,
-            state=fact.state,
-            reporters=fact.reporters,
-            since=datetime.datetime.fromtimestamp(fact.since, datetime.UTC) if fact.since else None,
+            state=CLOSED if fact is None else fact.state,
+            reporters=0 if fact is None else fact.reporters,
+            since=datetime.datetime.fromtimestamp(since, datetime.UTC) if since else None,
         )
 
     # -- for the agent: what became of the breaker, and what there is to tell
 
     @property
-    def is_over(self) -> bool:
-        """Whether the sharing ended, and there is nothing left that has to be told before."""
-        ends = not self.is_open or self.core() is None
-        is_free = self.lease is None or not self.contact.is_connected
-        return ends and is_free and self.command is None and not self.notes
+    def is_told(self) -> bool:
+        """Whether there is nothing left that has to be told before it may go."""
+        return not self.notes and self.command is None and (self.lease is None or not self.contact.is_connected)
 
-    def messages(self, now: float, *, is_due: bool) -> list[Message]:
-        """Return what is to be told now; if there is nothing, and it's due, that Redis is to be read."""
+    def messages(self, now: float) -> list[Message]:
+        """Return what is to be told now."""
         core = self.core()
         if core is not None:
             for trial in core.state.trials:
                 if trial.holder() is None:  # its permit was dropped
                     core.change(Settle(-1, trial, NOTHING))
         self.take_notes(core)
-        lease, ends = self.lease, core is None or not self.is_open
-        if ends:
+        if core is None or not self.is_open:
             self.news = None
-        if lease is not None and (ends or (now >= lease.until and lease.claim(None))):
-            lease.give_back()
-            self.asked = now
+            if self.lease is not None:
+                self.lease.take_back()
+        elif self.news is not None and not self._is_valid(self.news, core, now):
+            self.news = None
         found = [self.command] if self.command is not None else []
-        if lease is not None and lease.verdict is not None:
-            found.append(Message("done", now, lease.token, lease.verdict))
-        elif lease is not None and lease.admitted is not None and not lease.is_begun:
-            found.append(Message("begin", now, lease.token))
-        elif lease is None and now >= self.due(now):
-            self.asked = now
-            found.append(Message("ask", now))
+        if (lease := self.lease) is not None:
+            if lease.verdict is not None:
+                found.append(Message("done", now, lease.token, lease.verdict))
+            elif lease.admitted is not None and not lease.begun:
+                found.append(Message("begin", now, lease.token))
+            elif now >= lease.until and lease.claim(None):
+                self.lease, self.lapsed = None, now
         if self.news is not None:
             found.append(self.news)
-        if is_due or self.is_due:
-            self.is_due = False
-            found = found or [Message("read", now)]
+        if now >= self.asks_at(now):
+            self.next_ask = now + LOOK_EVERY
+            found.append(Message("ask", now))
         return found
 
-    def due(self, now: float) -> float:
-        """Return when a lease is over that nobody claims, or asked for; the longer its callers are gone, the later."""
-        core, lease = self.core(), self.lease
-        if lease is not None:
-            return lease.until if lease.trial is None and lease.verdict is None else float("inf")
-        waits = core is not None and core.state.kind in (OPEN, HALF_OPEN) and self.is_open and self.is_held_back
-        since = now - self.wish
-        return self.asked + max(ASK_EVERY, since / 4) if waits and since < WISH else float("inf")
+    def asks_at(self, now: float) -> float:
+        """Return when the lease is to be asked for; the longer its callers are gone, the less often."""
+        core = self.core()
+        waits = core is not None and core.state.kind in (OPEN, HALF_OPEN) and self.lease is None and self.is_held_back
+        if not waits or not self.is_open or now - self.wish > WISH:
+            return float("inf")
+        return max(self.next_ask, self.lapsed + max(ASK_EVERY, (now - self.wish) / 4))
 
     def forked(self) -> None:
         """Forget, in a child process, what is its parent's to tell."""
         core = self.core()
         self.lease = self.command = self.news = None
         self.wish, self.noted, self.notes = _NEVER, 0 if core is None else core.state.epoch, deque(maxlen=NOTES)
+
+    def _is_valid(self, news: Message, core: Core, now: float) -> bool:
+        if news.kind == "report":
+            return now - news.moment < max(core.machine.cooldown, PROMPT)
+        return self.fact is not None and self.fact.state is not CLOSED
 
     def take_notes(self, core: Core | None) -> None:
         """Take in what callers noted, and what became of the breaker unnoted: an interrupt may lose a note."""
@@ -171,27 +180,28 @@ class Link:
             if isinstance(event, (Isolate, Reset)):
                 self._note_hand(moment, change.after, event, fleet=fleet)
             else:
-                self._note(moment, change.after, getattr(event, "trial", None))
+                self._note(moment, change.before, change.after, getattr(event, "trial", None))
         if core is not None:
-            self._note(time.monotonic(), core.state)
+            after = core.state
+            before = None if self.lease is None else self.lease.admitted
+            self._note(time.monotonic(), before or after, after, None)
 
-    def _note(self, moment: float, after: State, asked: Trial | None = None) -> None:
-        is_of_fleet = self.lease is not None and self.lease.note(after, asked)
+    def _note(self, moment: float, before: State, after: State, asked: Trial | None) -> None:
+        is_of_fleet = self.lease is not None and self.lease.note(before, after, asked)
         if after.epoch > self.noted:
             self.noted = after.epoch
-            if after.kind is OPEN:
-                self.moved, self.news = moment, None if is_of_fleet else Message("report", moment)
-            elif after.kind is CLOSED:  # also by a trial of the fleet, whose lease may have lapsed meanwhile
-                self.moved, self.news = moment, Message("recover", moment, detail=str(self.turn or 0))
+            if after.kind in (OPEN, CLOSED):
+                self.moved = moment
+                self.news = None if is_of_fleet else Message("report" if after.kind is OPEN else "recover", moment)
 
     def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
         if self.lease is not None:
-            self.lease.give_back()
+            self.lease.take_back()
+        self.noted = max(self.noted, after.epoch)
         is_reset = isinstance(event, Reset)
         if is_reset:
             self.moved, self.news = moment, None
-        if after.epoch >= self.noted:  # else the fleet has moved it since
-            self.noted, self.is_isolated_by_fleet = after.epoch, fleet and not is_reset
+        self.is_isolated_by_fleet = fleet and not is_reset
         if fleet:
             self.command = Message("reset" if is_reset else "isolate", moment, event.reason)
 
@@ -199,47 +209,60 @@ class Link:
 
     def hear(self, message: Message, fact: Fact, sent: float) -> None:
         """Take the answer to a message sent at that moment, and follow it."""
-        self.fact, self.is_refused, core = fact, False, self.core()
-        self.take_notes(core)
+        now, lease, self.fact, self.is_refused = time.monotonic(), self.lease, fact, False
         if message is self.news:
             self.news = None
         elif message is self.command:
             self.command = None
-            if core is not None and fact.is_granted and self._is_done(core.state, message, fact):
+            if fact.answer == "done":
+                self._keep(fact, sent)  # it was done here when it was asked for
                 self.turn = fact.turn
-        elif message.kind == "ask" and fact.is_granted:
-            self.lease = Lease(fact.lease, time.monotonic() + USABLE, fact.trials_left)
-        elif message.kind == "begin" and self.lease is not None:
-            self.lease.is_begun = True
+        elif message.kind == "ask":
+            if fact.answer == "yours":
+                self.lease = Lease(fact.lease, max(sent + USABLE, now + USABLE_LATE), fact.trials_left)
+            else:
+                self.next_ask = now + min(fact.wait, LOOK_EVERY)
+        elif lease is not None and lease.token == message.subject:
+            if message.kind == "begin":
+                lease.begun = True
+            else:
+                self.lease = None
         if self.lease is not None and self.lease.token != fact.lease:
-            self.lease = None  # it was given back, or ended with the transition that is followed now
+            self.lease = None  # it ended with the transition that is followed now
+        if fact.state is HALF_OPEN and not fact.lease:
+            self.next_ask = 0.0  # it is free
+        core = self.core()
         if core is not None and self.is_open and self.command is None:
-            self._follow(core, fact, sent)
+            self._follow(core, fact, sent, now)
 
-    def _is_done(self, state: State, command: Message, fact: Fact) -> bool:
-        """Tell whether a command stands here, or was overtaken; else an older turn of the fleet has undone it here."""
-        is_so = state.kind is fact.state and (fact.state is CLOSED or state.reason == fact.reason)
-        return is_so or self.moved > command.moment
+    def _keep(self, fact: Fact, sent: float) -> None:
+        self.turned, self.happened, self.next_ask = fact.turned, sent - fact.age, 0.0
+        self.known.append(fact.turn)
 
-    def _follow(self, core: Core, fact: Fact, sent: float) -> None:
+    def _follow(self, core: Core, fact: Fact, sent: float, now: float) -> None:
         """Do here what the fleet did, unless it was done already or something newer happened here."""
-        known = self.turn
-        if known is not None and 0 < fact.turn < known:  # of an older dump, or of a replica that was behind
-            if self.news is None and core.state.kind is CLOSED and fact.state is not CLOSED:
-                self.news = Message("recover", sent, detail=str(known))
+        if fact.turn == self.turn:
             return
-        self.turn = fact.turn
-        if fact.turn in (0, known):  # 0: Redis is new, or was emptied, and then each process keeps its state
+        is_first = self.turn is None
+        if not fact.turn:  # Redis knows of none: it is new, or was emptied, and then each process keeps its state
+            self.turn = "" if is_first else self.turn
             return
-        while self._move(core, fact, sent - fact.age, is_first=known is None):  # by our clock, at the earliest
+        if fact.turn in self.known or (fact.turned < self.turned and now - fact.age < self.happened):
+            # It is of an older dump, or of a replica that was behind: it is over.
+            if self.news is None and core.state.kind is CLOSED:
+                self.news = Message("recover", now, detail=str(round(self.turned * 1000)))
+        else:
+            self._keep(fact, sent)
             self.take_notes(core)
-        if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
-            self.news, self.wish = None, _NEVER  # who was rejected before does not wait for the next trial
+            while self._move(core, core.state, fact, is_first):
+                self.take_notes(core)  # something else came in between
+            if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
+                self.news, self.wish = None, _NEVER  # who was rejected before does not wait for the next trial
+        self.turn = fact.turn
 
-    def _move(self, core: Core, fact: Fact, happened: float, *, is_first: bool) -> bool:
-        """Make the fleet's move; tell whether something came in between, or it goes on."""
-        state, is_newer = core.state, self.moved <= happened  # than what this process did by itself
-        event = self._event(state, fact, is_newer=is_newer, may_close=is_newer and not is_first)
+    def _move(self, core: Core, state: State, fact: Fact, is_first: bool) -> bool:
+        """Make the fleet's move from the state; tell whether it has to be tried again, or goes on."""
+        event = self._event(state, fact, is_first)
         if event is None:
             return False
         change = core.change(event)
@@ -249,10 +272,10 @@ class Link:
         self.noted = change.after.epoch
         return was_isolated and fact.state in (OPEN, HALF_OPEN)
 
-    def _event(
-        self, state: State, fact: Fact, *, is_newer: bool, may_close: bool
-    ) -> Isolate | Reset | FleetOpens | FleetCloses | None:
+    def _event(self, state: State, fact: Fact, is_first: bool) -> Isolate | Reset | FleetOpens | FleetCloses | None:
         """Return what happens to the breaker in that state when the fleet made the fact's move."""
+        is_newer = self.moved <= self.happened  # than what this process did by itself
+        may_close = is_newer and not is_first
         if fact.state is ISOLATED:
             is_ours = state.kind is ISOLATED and not self.is_isolated_by_fleet
             return None if is_ours else Isolate(fact.reason, state.epoch)

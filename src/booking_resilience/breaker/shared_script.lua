@@ -16,7 +16,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local fleet, stored = {}, redis.call('HGETALL', KEYS[1])
 for i = 1, #stored, 2 do fleet[stored[i]] = stored[i + 1] end
-local state, told, is_granted = fleet.state or 'closed', false, false
+local state, told, answer = fleet.state or 'closed', false, ''
 
 local function whole(value) return string.format('%.0f', value) end
 local function number(field) return tonumber(fleet[field]) or 0 end
@@ -35,84 +35,95 @@ local function each_report(act)  -- with the field of each machine's, which `act
   end
 end
 local function free()  -- nobody has the lease any more
-  for _, field in ipairs({'lease', 'leased', 'length'}) do unset(field) end
+  for _, field in ipairs({'lease', 'until', 'length', 'begun'}) do unset(field) end
   told = true
 end
 local function make(move)
   local new = MOVES[state .. ' ' .. move]
-  if not new then return end  -- isolated again
+  if not new then return false end
   state = new
   set('state', new)
   set('since', now)
   told = true
+  return true
 end
-local function turn(move)  -- one that every process has to follow; its number is above that of any before
-  make(move)
-  set('turn', math.max(now, number('turn') + 1))
+local function turn(move)  -- something that every process has to follow
+  set('turn', fresh)
   set('turned', now)
   set('move', move)
   set('successes', 0)
   free()
 end
-local function open(move)  -- by the settings of whoever completes the report
+local function open(move, seconds)
+  if not make(move) then return end
   turn(move)
-  set('cooldown', cooldown)
+  set('opened', now)
+  set('cooldown', seconds)
+end
+local function open_anew(move)  -- by the settings of whoever completes the report
+  open(move, cooldown)
   set('max_cooldown', max_cooldown)
   set('trial_calls', trial_calls)
 end
 local function relapse()
   local longer, most = number('cooldown'), number('max_cooldown')
   if most > 0 then longer = math.min(longer * 2, most) end
-  turn('RELAPSE')
-  set('cooldown', longer)
+  open('RELAPSE', longer)
 end
-local function left() return math.max(number('turned') + number('cooldown') - now, 0) end  -- of the cooldown
+local function left() return math.max(number('opened') + number('cooldown') - now, 0) end  -- of the cooldown
 local function reports(since)
   local count = 0
   each_report(function(field) if number(field) >= since then count = count + 1 end end)
   return count
 end
 local function close(move)
+  if not make(move) then return end
   turn(move)
   each_report(unset)
 end
 
-local function bound(field)  -- where the clock was set back: what lies in the future then happened just now
-  if number(field) > now then set(field, now - age) end
+local set_back = false  -- the clock: what lies in the future then happened just now
+local function bound(field)
+  if number(field) > now then
+    set(field, now)
+    set_back = true
+  end
 end
-for _, field in ipairs({'since', 'turned', 'leased', 'commanded'}) do bound(field) end
+for _, field in ipairs({'since', 'turned', 'opened', 'commanded'}) do bound(field) end
 each_report(bound)
+if fleet.lease and number('until') > now + number('length') then set('until', now + number('length')) end
 
-local lasts = tonumber(fleet.length) or LAPSE  -- only a lease that was begun has a length
-if state == 'half_open' and fleet.lease and number('leased') + lasts <= now and subject ~= fleet.lease then
-  if fleet.length then relapse() else free() end  -- lost with its holder; or not begun in time
+if state == 'half_open' and fleet.lease and number('until') <= now and subject ~= fleet.lease then
+  if fleet.begun then relapse() else free() end  -- lost with its holder; or not begun in time
 end
 
-if op == 'report' and age < math.max(cooldown, LAPSE) then  -- it is good for a cooldown, or while it is on its way
+if op == 'report' then
   local at = now - age
-  if state ~= 'closed' or at >= number('turned') then
+  if state ~= 'closed' or set_back or at >= number('turned') then
     local keep = now - math.max(3600000, 2 * cooldown)
     each_report(function(field) if number(field) < keep then unset(field) end end)
     set('report:' .. machine, at)
     told = true
-    local since = math.max(math.min(now - cooldown, at), number('turned'))  -- its own counts, with any cooldown
+    local since = math.min(now - cooldown, at)  -- its own report counts, however short the cooldown is
     if state == 'closed' and reports(since) >= min_reporters then
-      open('TRIP')
-    elseif state == 'open' and left() == 0 and reports(since) >= min_reporters then
+      open_anew('TRIP')
+    elseif state == 'open' and left() == 0 and reports(math.max(since, number('turned') + 1)) >= min_reporters then
       make('TRY')  -- an old OPEN that nobody tried to end: those who had left it found the backend sick again
-      open('RELAPSE')
+      open_anew('RELAPSE')
     end
   end
 elseif op == 'ask' then
   if state == 'open' and left() == 0 then make('TRY') end
   if state == 'half_open' and not fleet.lease then
     set('lease', fresh)
-    set('leased', now)
-    is_granted = true
+    set('length', LAPSE)
+    set('until', now + LAPSE)
+    answer = 'yours'
   end
 elseif op == 'begin' and subject == fleet.lease then
-  set('leased', now)
+  set('begun', 1)
   set('length', length)
+  set('until', now + length)
 elseif op == 'done' and subject == fleet.lease then
   if detail == 'success' then set('successes', number('successes') + 1) end
   if detail == 'failure' then
@@ -124,11 +135,12 @@ elseif op == 'done' and subject == fleet.lease then
   end
 elseif op == 'recover' then
   -- A trial succeeded while this Redis could not be asked for the lease; or what is here is of an older dump or of a
-  -- replica that was behind, and whoever asks knows of a later turn. It knows nothing of what happened after that one.
-  local ahead = tonumber(detail) - number('turn')
-  if state == 'isolated' and ahead > 0 then
+  -- replica that was behind, and whoever asks knows of a later turn that closed the fleet.
+  local is_old = number('turned') < (tonumber(detail) or 0)
+  local is_over = now - age >= number('opened') + number('cooldown')
+  if state == 'isolated' and is_old then
     close('RESET')
-  elseif (state == 'open' or state == 'half_open') and (ahead > 0 or ahead == 0 and not fleet.length) then
+  elseif (state == 'open' or state == 'half_open') and (is_old or is_over and not fleet.begun) then
     if state == 'open' then make('TRY') end
     close('RECOVER')
   end
@@ -139,11 +151,12 @@ elseif op == 'isolate' or op == 'reset' then
     if op == 'reset' then
       close('RESET')
     else
+      make('ISOLATE')
       turn('ISOLATE')
     end
     set('commanded', now - age)
     set('reason', subject)
-    is_granted = true
+    answer = 'done'
   end
 end
 
@@ -152,9 +165,12 @@ if next(fleet) then
   if redis.call('PTTL', KEYS[1]) < keep / 2 then redis.call('PEXPIRE', KEYS[1], whole(keep)) end
 end
 if told then redis.pcall('PUBLISH', channel, fresh) end  -- or for want of a right it isn't announced
+local wait = left()
+if fleet.lease then wait = math.max(number('until') - now, 0) end
 return cjson.encode({
-  state = state, turn = number('turn'), move = fleet.move or '', age = (now - number('turned')) / 1000,
-  left = left() / 1000, cooldown = number('cooldown') / 1000, since = number('since') / 1000,
-  trials_left = number('trial_calls') - number('successes'), reporters = reports(now - cooldown),
-  lease = fleet.lease or '', is_granted = is_granted, reason = fleet.reason or ''
+  state = state, turn = fleet.turn or '', move = fleet.move or '', left = left() / 1000,
+  cooldown = number('cooldown') / 1000, trials_left = number('trial_calls') - number('successes'),
+  since = number('since') / 1000, turned = number('turned') / 1000, age = (now - number('turned')) / 1000,
+  reporters = reports(now - cooldown), lease = fleet.lease or '', answer = answer, reason = fleet.reason or '',
+  wait = wait / 1000
 })

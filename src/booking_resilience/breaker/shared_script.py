@@ -10,9 +10,7 @@ import hashlib
 import importlib.resources
 import json
 import math
-import uuid
 from dataclasses import dataclass
-from typing import Literal
 
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.states import TRANSITIONS
@@ -21,7 +19,7 @@ from booking_resilience.events import BreakerState
 KEPT = 7 * 86400  # seconds that a fleet's facts outlive the last process that asked for them
 LONGEST = 10**12  # seconds, 30,000 years: what is longer is told as that, since Redis refuses what it cannot add
 LATE = 2.0  # seconds after which something by hand may be overtaken by what happened since
-LAPSE = 0.5  # seconds after which a lease that nobody began is free again; a report is good for so many at least
+LAPSE = 0.5  # seconds after which a lease that nobody began is free again
 
 _MOVES = "".join(f"MOVES['{old.value} {move.name}'] = '{new.value}'\n" for (old, move), new in TRANSITIONS.items())
 _BODY = (
@@ -32,46 +30,35 @@ SCRIPT = f"local KEPT, LATE, LAPSE = {_TIMES}\nlocal MOVES = {{}}\n{_MOVES}{_BOD
 SHA = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
 
-def settings_arguments(machine: Machine, min_reporters: int) -> tuple[int, ...]:
+def settings_arguments(machine: Machine, min_reporters: int) -> tuple[str, ...]:
     """Return the settings that count for the fleet as the script takes them: in whole milliseconds.
 
     No longest cooldown is 0, so one of nothing is 1; likewise a trial's timeout.
     """
-    longest = 0 if machine.max_cooldown is None else max(milliseconds(machine.max_cooldown), 1)
-    length = max(milliseconds(machine.trial_timeout), 1)
-    return milliseconds(machine.cooldown), longest, machine.trial_calls, min_reporters, length
-
-
-@dataclass(slots=True, eq=False)
-class Message:
-    """Something to tell the script, kept until it was answered."""
-
-    kind: Literal["read", "report", "ask", "begin", "done", "recover", "isolate", "reset"]
-    moment: float  # the real monotonic time that it is of
-    subject: str = ""
-    detail: str = ""
-
-    def arguments(self, now: float) -> tuple[int | str, ...]:
-        """Return it as the script takes it, with a token that was never used before."""
-        return self.kind, uuid.uuid4().hex, milliseconds(now - self.moment), clean(self.subject), self.detail
+    longest = 0 if machine.max_cooldown is None else max(_milliseconds(machine.max_cooldown), 1)
+    length = max(_milliseconds(machine.trial_timeout), 1)
+    numbers = _milliseconds(machine.cooldown), longest, machine.trial_calls, min_reporters, length
+    return tuple(str(number) for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """How the fleet stood when Redis answered, at first as one that it knows nothing of; durations in seconds."""
+    """How the fleet stood when Redis answered; durations in seconds."""
 
-    state: BreakerState = BreakerState.CLOSED
-    turn: int = 0  # the number of the last transition that processes have to follow; 0 if Redis knows of none
-    move: str = ""  # which move that was, by its name in the table
-    age: float = 0.0  # how long ago that was
-    left: float = 0.0  # of the cooldown
-    cooldown: float = 0.0  # the whole of it
-    trials_left: int = 0  # successes still needed to close
-    since: float = 0.0  # since when it is in its state, by Redis' clock; 0 if Redis knows of nothing
-    reporters: int = 0  # machines that reported within one cooldown
-    lease: str = ""  # the token of the lease; empty if nobody has it
-    is_granted: bool = False  # whether the lease was given to who asks, or a command by hand was carried out
-    reason: str = ""  # of the last isolation or reset by hand
+    state: BreakerState
+    turn: str  # names the last transition that processes have to follow; empty if Redis knows of none
+    move: str  # which move that was, by its name in the table
+    turned: float  # when it was, in seconds since 1970 by Redis' clock
+    age: float  # how long ago that was
+    left: float  # of the cooldown
+    cooldown: float  # the whole of it
+    trials_left: int  # successes still needed to close
+    since: float  # since when it is in its state, by Redis' clock; 0 if Redis knows of nothing
+    reporters: int  # machines that reported within one cooldown
+    lease: str  # the token of the lease; empty if nobody has it
+    wait: float  # how long until it is worth asking for the lease
+    answer: str  # `yours` to whoever got the lease, `done` to a command by hand that was carried out, else empty
+    reason: str  # of the last isolation or reset by hand
 
     @classmethod
     def parse(cls, reply: bytes) -> Fact:
@@ -85,6 +72,10 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def milliseconds(seconds: float) -> int:
-    """Return a duration as the script takes it: in whole milliseconds, rounded up, 0 or more."""
-    return math.ceil(min(max(seconds, 0.0), LONGEST) * 1000 - 1e-6)
+def age_argument(seconds: float) -> str:
+    """Return an age as the script takes it: whole milliseconds, 0 or more."""
+    return str(_milliseconds(max(seconds, 0.0)))
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(min(seconds, LONGEST) * 1000 - 1e-6)

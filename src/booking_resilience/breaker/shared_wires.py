@@ -7,11 +7,9 @@ import sys
 import threading
 import time
 import urllib.parse
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience.locks import new_lock
-from booking_resilience.signals import ThreadSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +46,11 @@ def settings_of(url: str, client: redis.Redis | None) -> tuple[Callable[..., Any
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "retry_on_timeout": False,
+        "retry_on_error": [],
         "health_check_interval": 0,
         "decode_responses": False,
         "encoding": "utf-8",
+        "encoding_errors": "strict",
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
     }
@@ -74,15 +74,6 @@ def place_of(url: str) -> str:
     if "@" in "".join(parameters):
         return f"{scheme}{mark}?"
     return f"{scheme}{mark}{place.rpartition('@')[2]}"
-
-
-@dataclass(slots=True, eq=False)
-class Contact:
-    """How a process stands with a Redis; moments are in real monotonic seconds."""
-
-    signal: ThreadSignal = field(default_factory=ThreadSignal)  # wakes the thread that talks to it
-    is_connected: bool = False
-    heard: float = float("-inf")  # when it last answered; never, once it was found gone
 
 
 class ForkGate:

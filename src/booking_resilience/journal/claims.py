@@ -135,9 +135,9 @@ class Claims:
 class FleetAlert:
     """The alert as one reader sees it: by its own rate and rule, and by the claims. Not safe to share by itself."""
 
-    def __init__(self, rule: AlertRule, rate: SlidingRate) -> None:
+    def __init__(self, rule: AlertRule, rate: SlidingRate, alert: Alert) -> None:
         self._own_rule = self._rule = rule
-        self._rate, self._alert = rate, Alert(rule, rate)
+        self._rate, self._alert = rate, alert
         self._claims, self._changes = Claims(), new_transitions()
         self._since = 0.0
         self._mine = ""  # the last claim that was made here, until it is told of
@@ -162,8 +162,7 @@ class FleetAlert:
         rate, alert = self._rate, self._alert
         if rate.rewind(now + _AHEAD):
             alert.rewind(now + _AHEAD)
-        state = alert.look(now)
-        if state is not None:
+        for state in (*alert.before(rate, now), *alert.after(rate, now, rate.count(now))):
             if state == "firing":
                 self._since = now
             moments = as_datetime(self._since), as_datetime(now)
@@ -184,7 +183,7 @@ class FleetAlert:
         is_firing = transition.state != "resolved"
         rule = transition.rule if is_firing else self._own_rule
         if rule != self._rule:
-            self._alert, self._rule = Alert(rule, self._rate), rule
+            self._alert, self._rule = Alert(rule, self._rate.window), rule
         if is_firing != self._alert.firing:
             self._alert.take(transition.since, transition.peak if is_firing else None)
         self._since = transition.since

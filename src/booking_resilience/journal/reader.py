@@ -20,7 +20,7 @@ from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, 
 from booking_resilience.journal.protocol import Page, Trouble
 from booking_resilience.journal.writer import AGAIN, writer_of
 from booking_resilience.locks import new_lock
-from booking_resilience.monitor.rate import AlertRule, SlidingRate
+from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
 from booking_resilience.monitor.record import ErrorRecord
 from booking_resilience.monitor.telling import Teller
 
@@ -72,8 +72,9 @@ class Reader(forks.Pausing):
                 thread.start()
 
     def _forget(self) -> None:
-        self.books: Books = Books(self._capacity, SlidingRate(self._window))
-        self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate)
+        alert = Alert(self._rule, self._window)
+        self.books: Books = Books(self._capacity, SlidingRate(self._window, alert.exact))
+        self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate, alert)
         self._cursor: Any = None
         self._ahead = 0.0  # of the journal's clock, before the machine's monotonic one
         self._failing_since: datetime.datetime | None = clock.utc_now()

@@ -106,12 +106,12 @@ class ConcurrencyLimit(Limit):
             if self._learns:  # a call whose thread runs on has ended, too
                 self._learn(place, seconds, now, error)
         finally:
-            if place.sharers or place.owner is not self._owner or self._places > self._limit:
+            if seconds >= 0.0 and not place.sharers:  # else it began by a virtual clock that ended, or goes on
+                mean = self._mean_held
+                self._mean_held = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
+            if error is not None or place.sharers or place.owner is not self._owner or self._places > self._limit:
                 self._give_back(place)
             else:
-                if seconds >= 0.0:  # else it began by a virtual clock that ended
-                    mean = self._mean_held
-                    self._mean_held = seconds if mean is None else mean + _WEIGHT * (seconds - mean)
                 try:
                     self._free.append(place)
                     if self._line or self._watchers:
@@ -129,8 +129,10 @@ class ConcurrencyLimit(Limit):
                     place.owner = nobody
                 elif self._places > self._limit:
                     self._drop(place)
-                else:
-                    self._free.append(place)
+                else:  # another one, since the collector of garbage may end a call and finalise its place as well
+                    place.owner, other = nobody, Place(nobody)
+                    other.owner = self._owner
+                    self._free.append(other)
             self._serve()
         except BaseException:
             self._serve()
@@ -162,7 +164,9 @@ class ConcurrencyLimit(Limit):
             if self._line.ahead_of(waiter) < self._room():
                 waiter.place = self._take(is_next=True)
             if waiter.place is not None:
+                self._line.leave(waiter)
                 return None
+            waiter.is_awake = False
             left = None if end is None else end - clock.monotonic()
             if left is not None and (left <= 0 or waiter.is_late):
                 self._line.leave(waiter)
@@ -170,6 +174,13 @@ class ConcurrencyLimit(Limit):
             return left, False  # real time: what is waited for is another call, which virtual time doesn't end
 
     def _serve(self) -> None:
+        try:
+            self._wake()
+        except BaseException:  # an interrupt; nobody may be left waiting beside a free place
+            self._wake()
+            raise
+
+    def _wake(self) -> None:
         with self._lock:
             self._line.wake(self._room())
         for told in self._watchers:

@@ -219,12 +219,13 @@ class Limit(abc.ABC):
                 self._serve()
             while (wait := self._next_wait(waiter, end)) is not None:
                 yield wait
-        finally:
+        except BaseException:
             try:
                 self._leave(waiter)
             except BaseException:  # an interrupt; everybody would wait behind one who is gone
                 self._leave(waiter)
                 raise
+            raise
 
     def _leave(self, waiter: Waiter) -> None:
         with self._lock:
@@ -255,7 +256,7 @@ class Limit(abc.ABC):
 
     @abc.abstractmethod
     def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
-        """Return how long a waiter in line waits next; None if it has its place.
+        """Return how long a waiter in line waits next; None if it has its place, and so left the line in the same step.
 
         Raises:
             LimitExceededError: If its time is over.

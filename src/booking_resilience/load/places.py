@@ -44,9 +44,10 @@ class Place:
         self.cuts: int = 0  # how often an adaptive limit had been cut by then
 
     def __del__(self) -> None:
-        give_back = self.owner()
+        owner, self.owner = self.owner, nobody  # a coroutine that is collected with it may end its call afterwards
+        give_back = owner()
         if give_back is not None:
-            give_back(Place(self.owner))
+            give_back(Place(owner))
 
 
 class LimitGuard:

@@ -71,14 +71,16 @@ class Waiter:
         place: What it has got; None as long as it waits.
         rank: Where it stands: its priority, then minus the number of its arrival; set by `Line.join`.
         is_late: Whether its last wait ended because the time was over.
+        is_awake: Whether it was woken, and has not looked since. The lock is held where it changes.
     """
 
-    __slots__ = ("is_late", "place", "rank", "signal")
+    __slots__ = ("is_awake", "is_late", "place", "rank", "signal")
 
     def __init__(self, *, is_async: bool) -> None:
         self.signal: Any = new_signal(is_async=is_async)
         self.place: Any = None
         self.is_late: bool = False
+        self.is_awake: bool = False
         self.rank: tuple[float, int] = (0, 0)
 
 
@@ -99,11 +101,12 @@ class Line(list[Waiter]):
 
     def wake(self, count: int) -> None:
         """Have the first so many look whether it is their turn; who waits in an event loop that is gone leaves."""
-        awake = 0
-        while awake < min(count, len(self)):
-            waiter = self[-1 - awake]
-            if waiter.signal.wake():
-                awake += 1
+        for waiter in reversed(self):  # such an iterator bears that a signal's handler takes waiters out
+            if count <= 0:
+                return
+            if (waiter.is_awake and waiter.signal.is_there()) or waiter.signal.wake():
+                waiter.is_awake = True
+                count -= 1
             else:
                 self.leave(waiter)
 

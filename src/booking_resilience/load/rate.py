@@ -45,8 +45,8 @@ class Turns:
         self._state: State = (_LONG_AGO, _LONG_AGO, 0, {})
 
     def take(self, tokens: int = 1) -> bool:
-        """Take so many turns; False, and none taken, if they are not free."""
-        while True:
+        """Take so many turns; False, and none taken, if they are not free, or are more than ever will be."""
+        while tokens <= self.burst:
             even, paused_until, paused_for, after = self._state
             now = clock.monotonic_ns()
             even = even if even > now else now  # noqa: FURB136 - `max` costs as much as all the rest
@@ -57,7 +57,8 @@ class Turns:
                     self._state = new
                     return True
             if self.wait(tokens):
-                return False
+                break
+        return False
 
     def wait(self, tokens: int = 1) -> int:
         """Return the nanoseconds until so many turns are free; 0 if they are."""
@@ -189,8 +190,8 @@ class RateLimit(Limit):
         """Go on as another one, which nobody uses; turns that were taken stay taken."""
         with self._lock:
             self._max_queue, self._max_wait = other._max_queue, other._max_wait
-            self._interval, self._limit = other._interval, other._limit
             self._turns = self._turns.changed(other._interval, other._limit)
+            self._interval, self._limit = other._interval, other._limit
         self._serve()
 
     def _take(self) -> Place | None:
@@ -211,7 +212,10 @@ class RateLimit(Limit):
             ahead = self._line.ahead_of(waiter)
             if not ahead and self._turns.take():
                 waiter.place = self._turn
+                self._line.leave(waiter)
+                self._line.wake(1)
                 return None
+            waiter.is_awake = False
             due = (self._turns.wait() + ahead * self._interval) / _NANO
             if left is not None and (left <= 0 or due > left):
                 raise self._refusal()

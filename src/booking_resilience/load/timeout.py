@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal, NoReturn, ParamSpec, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, not_awaitable, refuse_awaitable, refuse_uncallable
@@ -52,6 +52,9 @@ class ThreadTimeout:
 
     def __repr__(self) -> str:
         return f"ThreadTimeout({self._seconds:g}, max_abandoned={self._max_abandoned})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} can't be copied or pickled: each copy would count its own abandoned calls")
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn` in a thread, and wait for it no longer than it may take.

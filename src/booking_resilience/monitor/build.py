@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import sys
 import threading
@@ -27,18 +28,16 @@ from booking_resilience.monitor.record import (
 )
 from booking_resilience.monitor.redact import CYCLE, MESSAGE_LENGTH, Cleaner, Redactor, cut_to, finder, safely, text_of
 from booking_resilience.monitor.stacks import (
-    FIRST_FRAMES,
-    LAST_FRAMES,
-    Stack,
-    StackTable,
+    Known,
+    Place,
+    PlaceTable,
+    TypeFacts,
     active_span,
     attributes_of,
     chain,
     fingerprint,
     place_of,
-    plain_text,
     traceback_of,
-    type_name,
 )
 
 _FIRST_TEXTS, _LAST_TEXTS = 4, 12
@@ -46,7 +45,7 @@ _MOST_ATTEMPTS = 2**63 - 1
 _MOST_SECONDS = 1e18
 _OPERATION = 256
 _CAUSE_LENGTH = 2 * MESSAGE_LENGTH
-_KINDS = 1024
+_TYPES = 1024
 _DEPTH = 3
 _NOTES = "__notes__"
 
@@ -64,8 +63,9 @@ class RecordBuilder:
         self._redact = redact
         self._finds = finder(redact)
         self._origin = Origin(*this_process(), secrets.token_hex(4), redact)
-        self._stacks = StackTable()
-        self._kinds: dict[tuple[object, ...], Kind] = {}
+        self._places = PlaceTable()
+        self._find = self._places.find
+        self._facts = functools.lru_cache(_TYPES)(TypeFacts)
         self._busy = threading.local()
 
     def build(
@@ -75,50 +75,43 @@ class RecordBuilder:
         operation: str,
         category: ErrorCategory | str,
         severity: Severity | str,
-        outer: Mapping[str, Any] | None,
         context: Mapping[str, Any] | None,
         attempts: Attempts,
         outcome: Outcome,
     ) -> ErrorRecord:
         """Return the record of an error that has these attributes; it has no number yet.
 
-        Its own context wins over the outer one.
-
         Raises:
             ValueError: If category, severity or outcome is unknown.
         """
-        links = chain(error)
-        type_, root = type(error), type(links[-1])
-        if outcome == "refused":  # nothing was called, so the traceback tells only of this library
-            stack, group = self._stacks.find_caller(traceback_of(error)), _refused_by(error, operation)
-        else:
-            stack, group = self._stacks.find(traceback_of(error)), None
-        kind, is_key = None, type(type_) is type is type(root) and type(operation) is str
-        key = (id(stack), type_, root, operation, category, severity, outcome, group)
-        try:
-            if is_key:
-                kind = self._kinds.get(key)
-        except Exception:  # noqa: BLE001 - whatever was given instead of a string
-            is_key = False
-        if kind is None:
-            kind = self._kind_of(stack, type_, root, operation, category, severity, outcome, group)
-            if is_key and len(operation) <= _OPERATION and len(stack) < FIRST_FRAMES + LAST_FRAMES:
-                self._kinds = self._kinds if len(self._kinds) < _KINDS else {}
-                self._kinds[key] = kind
-        text = self._text_of(error)
-        is_harmless = self._is_harmless(text)
-        is_bare = context is None and attempts is None and not outer and len(links) < 2 and _NOTES not in attributes
-        if is_harmless and is_bare and kind.outcome != "refused" and "opentelemetry.trace" not in sys.modules:
-            return make_record(kind, NO_DETAILS, text, clock.timestamp(), self._origin)
+        type_, place = type(error), self._find(traceback_of(error))
+        links: Sequence[BaseException] = ()
+        known: Known | None = None
+        if type(type_) is type and type(operation) is str:
+            try:
+                known = place.known.get((type_, operation, category, severity, outcome, None))
+            except Exception:  # noqa: BLE001, S110 - what cannot be a key is refused below
+                pass
+        if known is None or error.__cause__ is not None or error.__context__ is not None:
+            links = chain(error)
+            known = self._known_as(error, links[-1], place, operation, category, severity, outcome)
+        kind: Kind = known.kind
+        text = self._text_of(error, known.facts)
+        is_harmless = text == known.text or self._is_harmless(text)
+        if is_harmless:
+            known.text = text
+            is_bare = context is None and attempts is None and len(links) < 2 and _NOTES not in attributes
+            if is_bare and kind.outcome != "refused" and "opentelemetry.trace" not in sys.modules:
+                return make_record(kind, NO_DETAILS, text, clock.timestamp(), self._origin)
         cleaner = Cleaner(self._redact)
         message = text if is_harmless else cleaner.text(text)
         number, errors, duration = self._attempts(error, message, attempts, kind.outcome, cleaner)
         trace_id, span_id = active_span()
         details = Details(
-            context={**cleaner.context(outer), **cleaner.context(context)} or None,
+            context=cleaner.context(context) or None,
             attempts=number,
             attempt_errors=errors,
-            causes=tuple((self._cause(link, cleaner), self._stacks.find(traceback_of(link))) for link in links[1:]),
+            causes=tuple((self._cause(link, cleaner), self._find(traceback_of(link)).stack) for link in links[1:]),
             notes=self._notes(attributes, cleaner),
             duration=duration,
             trace_id=trace_id,
@@ -128,26 +121,38 @@ class RecordBuilder:
         details = NO_DETAILS if details == NO_DETAILS else details
         return make_record(kind, details, message, clock.timestamp(), self._origin)
 
-    def _kind_of(
-        self, stack: Stack, type_: type, root: type,
-        operation: str, category: ErrorCategory | str, severity: Severity | str, outcome: Outcome, group: str | None,
-    ) -> Kind:  # fmt: skip
-        """Return what records of all this have in common; without a group it is named as the operation is."""
-        outcome = outcome_of(outcome)
-        member, level = member_of(ErrorCategory, category), member_of(Severity, severity)
+    def _known_as(
+        self, error: BaseException, root: BaseException, place: Place,
+        operation: str, category: ErrorCategory | str, severity: Severity | str, outcome: Outcome,
+    ) -> Known:  # fmt: skip
+        """Return what such records share, and note it where `build` finds it the next time."""
+        type_, facts, root_name = type(error), self._facts_of(type(error)), self._facts_of(type(root)).name
+        member, outcome = member_of(ErrorCategory, category), outcome_of(outcome)
+        told = level = member_of(Severity, severity)
         if level is Severity.ERROR and is_mild(type_, outcome):
             level = Severity.WARNING  # error is the default
         name = text_of(operation)
         is_text = issubclass(type(operation), str)
         name = cut_to(name, _OPERATION) if is_text else Cleaner(self._redact).text(name, "operation", _OPERATION)
-        group = name if group is None else group
-        if outcome == "refused":
-            print_ = fingerprint([member, type_name(type_), group])
-        else:
-            print_ = fingerprint([member, name, type_name(type_), type_name(root)], stack)
-        code, line, *_ = stack[-1] if stack else (None, None)
-        function, file = (None, None) if code is None else place_of(code)
-        return Kind(member, level, name, type_name(type_), outcome, print_, function, file, line, stack, group)
+        group = name
+        extra = None if error is root and facts.is_plain else root_name
+        facts_in_common = [member, name, facts.name, root_name]
+        if outcome == "refused":  # nothing was called, so the traceback tells only of this library
+            is_named = issubclass(type_, (CircuitOpenError, LimitExceededError))
+            place = self._places.find_caller(traceback_of(error))
+            extra = group = cut_to(text_of(safely(name, getattr, error, "name")), _OPERATION) if is_named else name
+            facts_in_common = [member, facts.name, group]
+        key = (type_, name, member, told, outcome, extra)
+        known = place.known.get(key) if type(type_) is type else None
+        if known is None:
+            print_ = fingerprint(facts_in_common, () if outcome == "refused" else place.stack)
+            code, line, _ = place.stack[-1] if place.stack else (None, None, None)
+            function, file = (None, None) if code is None else place_of(code)
+            kind = Kind(member, level, name, facts.name, outcome, print_, function, file, line, place.stack, group)
+            known = Known(kind, facts)
+            if type(type_) is type:
+                self._places.note(place, key, known)
+        return known
 
     def _attempts(
         self, error: BaseException, message: str, attempts: Attempts, outcome: Outcome, cleaner: Cleaner
@@ -180,10 +185,10 @@ class RecordBuilder:
 
     def _line(self, error: BaseException, cleaner: Cleaner, message: str | None = None) -> str:
         """Return `type: message`, redacted."""
-        name = type_name(type(error))
+        facts = self._facts_of(type(error))
         if message is None:
-            message = self._clean(self._text_of(error), cleaner)
-        return f"{name}: {message}" if message else name
+            message = self._clean(self._text_of(error, facts), cleaner)
+        return f"{facts.name}: {message}" if message else facts.name
 
     def _notes(self, attributes: dict[Any, Any], cleaner: Cleaner) -> tuple[str, ...]:
         notes = attributes.get(_NOTES)
@@ -196,10 +201,10 @@ class RecordBuilder:
     def _is_harmless(self, text: str) -> bool:
         return len(text) <= MESSAGE_LENGTH and text.isascii() and self._finds(text) is None
 
-    def _text_of(self, error: BaseException) -> str:
+    def _text_of(self, error: BaseException, facts: TypeFacts) -> str:
         """Return the error's text; a marker if making it records an error whose text does the same, and so on."""
-        if (text := plain_text(error)) is not None:
-            return text
+        if facts.text_is_builtin and len(error.args) == 1 and type(error.args[0]) is str:
+            return text_of(error)
         depth = getattr(self._busy, "depth", 0)
         if depth >= _DEPTH:
             return CYCLE
@@ -209,12 +214,9 @@ class RecordBuilder:
         finally:
             self._busy.depth = depth
 
-
-def _refused_by(error: BaseException, operation: str) -> str | None:
-    """Return the name of the breaker or limit that refused a call; None if it was something else."""
-    if not issubclass(type(error), (CircuitOpenError, LimitExceededError)):
-        return None
-    return cut_to(text_of(safely(operation, getattr, error, "name")), _OPERATION)
+    def _facts_of(self, kind: type) -> TypeFacts:
+        """Return the facts of an exception type; those of a type with its own metaclass are never remembered."""
+        return self._facts(kind) if type(kind) is type else TypeFacts(kind)
 
 
 def _ends(items: Sequence[Any]) -> tuple[Any, ...]:

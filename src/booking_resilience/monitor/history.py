@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter, OrderedDict, deque
+import operator
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,8 +17,8 @@ MOST_MINUTES = 1440
 _GROUPS = 200
 _ALERTS = 1000
 
-Counts: TypeAlias = "Counter[tuple[Severity, int]]"
-"""Records of each severity in each minute since 1970 that had any; about a day's at most."""
+Rows: TypeAlias = dict[Severity, dict[int, int]]
+"""Records of each severity in each minute since 1970 that had any, 1,440 of them at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +59,21 @@ class MinuteTable:
     """Records per minute, of each of the groups last seen and of all others together. Not thread-safe by itself."""
 
     def __init__(self) -> None:
-        self._groups: OrderedDict[str, Counts] = OrderedDict()
-        self._others: Counts = Counter()
+        self._groups: OrderedDict[str, Rows] = OrderedDict()
+        self._others: Rows = {}
 
     def add(self, fingerprint: str, severity: Severity, moment: float, count: int = 1) -> None:
         """Count records of that moment, in seconds since 1970; their group is the one last seen now."""
-        minute = int(moment // 60)
-        counts = self._groups.setdefault(fingerprint, Counter())
-        self._groups.move_to_end(fingerprint)
-        counts[severity, minute] += count
-        if len(self._groups) > _GROUPS:
-            _, gone = self._groups.popitem(last=False)
-            self._others.update(gone)
-            counts = self._others
-        if len(counts) > MOST_MINUTES * len(Severity):
-            newest = max(minute for _, minute in counts)
-            for key in [key for key in counts if key[1] <= newest - MOST_MINUTES]:
-                del counts[key]
+        rows = self._groups.get(fingerprint)
+        if rows is None:
+            rows = self._groups[fingerprint] = {}
+            if len(self._groups) > _GROUPS:
+                for old, row in self._groups.popitem(last=False)[1].items():
+                    for minute, old_count in row.items():
+                        _count(self._others, old, minute, old_count)
+        else:
+            self._groups.move_to_end(fingerprint)
+        _count(rows, severity, int(moment // 60), count)
 
     def read(self, now: float, minutes: int, transitions: Iterable[AlertTransition]) -> History:
         """Return what there was in the last minutes.
@@ -86,20 +85,27 @@ class MinuteTable:
         check_whole("minutes", minutes)
         check("minutes", minutes, minutes <= MOST_MINUTES, f"a whole number from 1 to {MOST_MINUTES}")
         first = int(now // 60) - minutes + 1
-        by_severity = {severity: [0] * minutes for severity in Severity}
-        by_group: dict[str, tuple[int, ...]] = {}
-        for fingerprint, counts in (*reversed(self._groups.items()), ("", self._others)):
-            group = [0] * minutes
-            for (severity, minute), count in counts.items():
-                if 0 <= minute - first < minutes:
-                    by_severity[severity][minute - first] += count
-                    group[minute - first] += count
+        none = tuple([0] * minutes)
+        by_severity, by_group = dict.fromkeys(Severity, none), {}
+        for fingerprint, rows in (*reversed(self._groups.items()), ("", self._others)):
+            group = none
+            for severity, row in rows.items():
+                counts = [row.get(minute, 0) for minute in range(first, first + minutes)]
+                by_severity[severity] = tuple(map(operator.add, by_severity[severity], counts))
+                group = tuple(map(operator.add, group, counts))
             if fingerprint and any(group):
-                by_group[fingerprint] = tuple(group)
+                by_group[fingerprint] = group
         start = as_datetime(first * 60.0)
         return History(
             tuple(start + datetime.timedelta(minutes=place) for place in range(minutes)),
-            {severity: tuple(counts) for severity, counts in by_severity.items()},
+            by_severity,
             by_group,
             tuple(transition for transition in transitions if transition.at >= start),
         )
+
+
+def _count(rows: Rows, severity: Severity, minute: int, count: int) -> None:
+    row = rows.setdefault(severity, {})
+    row[minute] = row.get(minute, 0) + count
+    if len(row) > MOST_MINUTES:
+        del row[min(row)]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import math
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -70,6 +69,7 @@ class Ledger:
         self._lock = new_lock()
         self._counting = new_lock()  # not the other one, which a reading holds for long
         self._busy = False
+        self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
         self._journal = journal  # its writer, or None
         self._unjournaled = 0
@@ -78,9 +78,8 @@ class Ledger:
         _ledgers[self._key] = self
         self.build: Callable[..., ErrorRecord] = RecordBuilder(redact).build
         self.store: RecordStore = RecordStore(capacity)
-        self._rate = SlidingRate(window)
-        self._alert = Alert(rule, self._rate)
-        self._calm_until = -math.inf  # until when as many as a batch may wait: the alert would not change
+        self._alert = Alert(rule, window)
+        self._rate = SlidingRate(window, self._alert.exact)
         self._since: datetime.datetime | None = None
         self._transitions = new_transitions()
 
@@ -121,7 +120,7 @@ class Ledger:
         """Enter a record: now if the alert may change, else soon."""
         now = clock.monotonic()
         self._inbox.append((record, now))
-        if len(self._inbox) >= _BATCH or now >= self._calm_until:
+        if len(self._inbox) > self._room or now >= self._alert.due:
             self._drain()
         if self._journal is not None and not self._journal.put(record):
             with self._counting:
@@ -135,10 +134,7 @@ class Ledger:
             self._busy = True
             try:
                 self._enter()
-                self.store.settle()
-                now = self._now()
-                self._tell(self._alert.look(now), now)
-                self._calm_until = self._alert.calm_until(now, _BATCH)
+                self._look()
                 found = what(self)
             finally:
                 self._busy = False
@@ -170,8 +166,9 @@ class Ledger:
     def take_settings(self, capacity: int, window: float, rule: AlertRule) -> None:
         """Go on with other settings."""
         self.store.resize(capacity)
-        self._alert.take_rule(rule, window)
-        self._calm_until = -math.inf
+        self._alert = self._alert.renewed(rule, window)
+        self._rate.window, self._rate.exact = window, self._alert.exact
+        self._room = 0
 
     def _drain(self) -> None:
         while self._inbox:
@@ -193,15 +190,24 @@ class Ledger:
         latest = self._now()
         while inbox:
             record, now = inbox.popleft()
-            counts = add(record)
             if now > latest and now > (latest := self._now()):
-                continue  # the clock was ahead when it came: it counts, but not for the rate
-            if now >= alert.due:
-                self._tell(alert.before(now), now)
-            count = rate.add(now) if counts else rate.count(now)
-            if (state := alert.after(now, count)) is not None:
-                self._tell(state, now)
-        self._calm_until = alert.calm_until(latest, _BATCH)
+                add(record)  # the clock was ahead when it came: it counts, but not for the rate
+                continue
+            is_due = now >= alert.due
+            if is_due:
+                self._tell(alert.before(rate, now), now)
+            if add(record):
+                count = rate.add(now)
+            elif is_due:
+                count = rate.count(now)
+            else:
+                continue
+            if is_due or (count > alert.top and not alert.firing):
+                self._tell(alert.after(rate, now, count), now)
+            elif count > alert.top:
+                alert.top = count
+        self.store.settle()
+        self._make_room()
 
     def _now(self) -> float:
         """Return the time; if it lies before what was entered, the clock was ahead then: forget what comes after."""
@@ -210,14 +216,23 @@ class Ledger:
             self._alert.rewind(now)
         return now
 
-    def _tell(self, state: State | None, now: float) -> None:
-        if state is None:
-            return
-        if state == "firing":
-            self._since = clock.utc_now()
-        event = self._event(state, now)
-        self.alerts.append(event)
-        self._transitions.append(AlertTransition(event.state, event.rate, event.peak, event.since, clock.utc_now()))
+    def _make_room(self) -> None:
+        alert = self._alert
+        self._room = _BATCH if alert.firing else max(0, min(_BATCH, alert.top - self._rate.kept))
+
+    def _look(self) -> None:
+        now = self._now()
+        self._tell(self._alert.before(self._rate, now), now)
+        self._tell(self._alert.after(self._rate, now, self._rate.count(now)), now)
+        self._make_room()
+
+    def _tell(self, states: tuple[State, ...], now: float) -> None:
+        for state in states:
+            if state == "firing":
+                self._since = clock.utc_now()
+            event = self._event(state, now)
+            self.alerts.append(event)
+            self._transitions.append(AlertTransition(event.state, event.rate, event.peak, event.since, clock.utc_now()))
 
     def _event(self, state: State, now: float) -> AlertEvent:
         return AlertEvent(state, self._rate.per_minute(now), self._alert.peak, self._since or clock.utc_now())

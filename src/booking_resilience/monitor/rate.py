@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,7 +14,7 @@ State: TypeAlias = Literal["firing", "repeat", "resolved"]
 _CLEAR = 5
 _EXACT, _MOST_EXACT = 4096, 1 << 20
 _NEVER = 2.0**53  # events in a window: more than can come, and still a whole number
-_SLICES, _BLOCK = 512, 512
+_SLICES = 512
 _SLACK = 1e-6  # seconds: sums of float seconds may miss the end of a window by the last bit, and never by more
 
 
@@ -58,53 +58,55 @@ class AlertRule:
 class SlidingRate:
     """How many events there were in (now - window, now].
 
-    It keeps as many of the newest events apart as it is told to. The older ones are counted by slices of 1/512 of the
-    window, each of which leaves the window as a whole, with its first event. So memory stays bounded in a storm.
+    Exact for as many events in the window as it is told to. Of more, each that comes within 1/512 of the window of the
+    last one counts as of that one's moment, so that memory stays bounded in a storm.
 
     Args:
         window: Its length in seconds.
         exact: How many events are kept apart.
+
+    Attributes:
+        kept: How many there were in it when it was last looked at.
     """
 
-    __slots__ = ("_moments", "_older", "_slices", "exact", "window")
+    __slots__ = ("_moments", "_more", "exact", "kept", "window")
 
     def __init__(self, window: float, exact: int = _EXACT) -> None:
         self.window: float = window
         self.exact: int = exact
-        self._moments: deque[float] = deque()  # of the newest events, oldest first
-        self._slices: deque[list[float]] = deque()  # of the older ones: when each begins, and how many are in it
-        self._older = 0.0  # how many are in all slices
+        self.kept: int = 0
+        self._moments: deque[float] = deque()  # oldest first
+        self._more: defaultdict[float, int] = defaultdict(int)  # how many others count as of one of these moments
 
-    def add(self, moment: float) -> float:
+    def add(self, moment: float) -> int:
         """Count an event, which may lie before others; return how many there are."""
         moments = self._moments
-        if moments and moment < moments[-1]:
-            moments.insert(bisect.bisect_right(moments, moment), moment)
+        self.kept = kept = self.kept + 1
+        newest = moments[-1] if moments else moment
+        if moment < newest:
+            self._insert(moment)
+        elif len(moments) >= self.exact and moment - newest < self.window / _SLICES:
+            self._more[newest] += 1
         else:
             moments.append(moment)
-        if len(moments) >= self.exact + _BLOCK:
-            self._merge()
-        return self.count(moment)
+        return self.count(moment) if moments[0] <= moment - self.window + _SLACK else kept
 
-    def _merge(self) -> None:
-        slices, width = self._slices, self.window / _SLICES
-        for _ in range(_BLOCK):
-            moment = self._moments.popleft()
-            if not slices or moment >= slices[-1][0] + width:
-                slices.append([moment, 0])
-            slices[-1][1] += 1
-        self._older = sum(size for _, size in slices)
+    def _insert(self, moment: float) -> None:
+        moments = self._moments
+        place = bisect.bisect_right(moments, moment)
+        if len(moments) >= self.exact:
+            self._more[moments[max(0, place - 1)]] += 1
+        else:
+            moments.insert(place, moment)
 
-    def count(self, now: float) -> float:
+    def count(self, now: float) -> int:
         """Return how many there are, and forget what has left the window."""
-        moments, slices, oldest = self._moments, self._slices, now - self.window + _SLACK
+        moments, oldest = self._moments, now - self.window + _SLACK
         while moments and moments[0] <= oldest:
-            moments.popleft()
-        if not slices:
-            return len(moments)
-        while slices and slices[0][0] <= oldest:
-            self._older -= slices.popleft()[1]
-        return len(moments) + self._older
+            self.kept -= 1 + self._more.pop(moments.popleft(), 0)
+        if not moments:
+            self.kept = 0  # an interrupt may have left more
+        return self.kept
 
     def rewind(self, now: float) -> bool:
         """Forget what lies after `now`, if anything does: the clock was another one then; tell whether it was."""
@@ -112,9 +114,7 @@ class SlidingRate:
         if not moments or moments[-1] <= now + _SLACK:
             return False
         while moments and moments[-1] > now:
-            moments.pop()
-        if not moments:
-            self._slices.clear()
+            self.kept -= 1 + self._more.pop(moments.pop(), 0)
         return True
 
     def per_minute(self, now: float) -> float:
@@ -123,13 +123,14 @@ class SlidingRate:
 
     def falls_below(self, count: int) -> float:
         """Return when fewer than `count` events (1 or more) will be left if no more come; -inf if there are fewer."""
-        if count <= len(self._moments):
-            return self._moments[-count] + self.window
-        older: float = count - len(self._moments)
-        for began, size in reversed(self._slices):
-            older -= size
-            if older <= 0:
-                return began + self.window
+        if count > self.kept:
+            return -math.inf
+        later = math.nan
+        for moment in reversed(self._moments):
+            count -= 1 if moment == later else 1 + self._more.get(moment, 0)
+            if count <= 0:
+                return moment + self.window
+            later = moment
         return -math.inf
 
 
@@ -140,86 +141,102 @@ class Alert:
 
     Args:
         rule: When it fires and ends.
-        rate: The rate that it watches; it is told to keep as many events apart as the rule has to count.
+        window: The window of the rate, in seconds.
 
     Attributes:
         firing: Whether it fires, as of when it was last looked at.
-        due: When it has to be looked at before the next event, too, since something may have ended by then.
+        top: It need not be looked at after an event, unless there are more than so many in the window...
+        due: ...or it is so late, on the clock of the events. Then also before the event.
+        exact: How many events the rate must keep apart.
     """
 
     __slots__ = (
-        "_above_since", "_enough", "_high_until", "_peak", "_quiet", "_rate", "_rule", "_sent", "_top", "due", "firing",
+        "_above_since", "_below_since", "_enough", "_fired", "_peak", "_per_event", "_quiet", "_rule", "_sent", "due",
+        "exact", "firing", "top",
     )  # fmt: skip
 
-    def __init__(self, rule: AlertRule, rate: SlidingRate) -> None:
-        self._rate = rate
-        self.firing: bool = False
-        self._peak = self._top = 0.0  # a rate, and the most events in the window since that was taken
-        self._above_since: float | None = None
-        self._high_until = self._sent = 0.0
-        self.take_rule(rule, rate.window)
-
-    def take_rule(self, rule: AlertRule, window: float) -> None:
-        """Go on by another rule, and with another window of the rate."""
-        self._peak, self._top = self.peak, 0.0
-        self._rule, self._rate.window = rule, window
+    def __init__(self, rule: AlertRule, window: float) -> None:
+        self._rule = rule
+        self._per_event = 60.0 / window
         self._quiet = math.floor(min(rule.threshold * window / 60.0, _NEVER) + 1e-9)
         self._enough = max(1, math.ceil(min((rule.clear_threshold or _CLEAR) * window / 60.0, _NEVER) - 1e-9))
-        self._rate.exact = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
-        self.due: float = -math.inf
+        self.exact: int = min(max(_EXACT, self._quiet + 1, self._enough), _MOST_EXACT)
+        self.firing: bool = False
+        self.top: int = self._quiet
+        self.due: float = math.inf
+        self._peak = 0
+        self._above_since: float | None = None
+        self._below_since: float | None = None
+        self._fired = self._sent = 0.0
+
+    def renewed(self, rule: AlertRule, window: float) -> Alert:
+        """Return an alert with another rule that stands where this one does, and is looked at before the next event."""
+        other = Alert(rule, window)
+        for name in ("firing", "_above_since", "_below_since", "_fired", "_sent"):
+            setattr(other, name, getattr(self, name))
+        other._peak = round(self._peak * self._per_event / other._per_event)
+        other.top = round(self.top * self._per_event / other._per_event) if self.firing else other._quiet
+        other.due = -math.inf
+        return other
 
     @property
     def peak(self) -> float:
         """The highest rate since it began, in events per minute; once it has ended, that of the last one."""
-        return max(self._peak, self._top * 60.0 / self._rate.window)
-
-    def take(self, now: float, peak: float | None) -> None:
-        """Take it to fire since `now`, with a peak in events per minute; or, with None, to have ended."""
-        self.firing, self._peak, self._top = peak is not None, self.peak if peak is None else peak, 0.0
-        self._above_since, self._high_until, self._sent, self.due = None, now, now, -math.inf
+        return (self.top if self.firing else self._peak) * self._per_event
 
     def rewind(self, now: float) -> None:
         """Take nothing to have happened after `now`: the clock was another one then."""
-        self._sent, self._high_until = min(self._sent, now), min(self._high_until, now)
+        self._fired, self._sent = min(self._fired, now), min(self._sent, now)
         self._above_since = None if self._above_since is None else min(self._above_since, now)
+        self._below_since = None if self._below_since is None else min(self._below_since, now)
         self.due = -math.inf
 
-    def calm_until(self, now: float, events: int) -> float:
-        """Return until when there will be nothing to tell, if no more than so many events come."""
-        return self.due if self.firing or self._rate.count(now) + events <= self._quiet else -math.inf
+    def take(self, now: float, peak: float | None) -> None:
+        """Take it to fire since `now`, with a peak in events per minute; or, with None, to have ended."""
+        if peak is None:
+            self._peak, self.top = self.top, self._quiet
+        else:
+            self.top = round(peak / self._per_event)
+        self.firing, self.due = peak is not None, math.inf if peak is None else -math.inf
+        self._above_since = self._below_since = None
+        self._fired = self._sent = now
 
-    def look(self, now: float) -> State | None:
-        """Return what there is to tell when somebody reads."""
-        return self.before(now) or self.after(now, self._rate.count(now))
-
-    def before(self, now: float) -> State | None:
-        """Return what there is to tell before an event that comes now."""
+    def before(self, rate: SlidingRate, now: float) -> tuple[State, ...]:
+        """Take the rate as it has become by `now`, when an event comes that is not yet in it, or when it is read."""
         if not self.firing:
-            if self._rate.count(now) <= self._quiet:
+            if self._above_since is not None and rate.count(now) <= self._quiet:
                 self._above_since, self.due = None, math.inf
-            return None
-        falls = self._rate.falls_below(self._enough)
-        self._high_until = max(self._high_until, falls)
-        if falls <= now + _SLACK and now - self._high_until >= self._rule.keep_firing - _SLACK:
-            self.take(now, None)
-            return "resolved"
-        self.due = min(self._high_until, self._sent + self._rule.repeat_every) - _SLACK
-        return None
+            return ()
+        fallen = rate.falls_below(self._enough)
+        self.due = min(fallen, self._sent + self._rule.repeat_every - _SLACK)
+        if fallen > now + _SLACK:
+            self._below_since = None
+            return ()
+        if self._below_since is None:
+            self._below_since = max(fallen, self._fired)
+        if now - self._below_since < self._rule.keep_firing - _SLACK:
+            return ()
+        self._peak = self.top
+        self.firing, self.top, self.due = False, self._quiet, math.inf
+        self._above_since = self._below_since = None
+        return ("resolved",)
 
-    def after(self, now: float, count: float) -> State | None:
-        """Return what there is to tell after an event, with which there are so many in the window."""
+    def after(self, rate: SlidingRate, now: float, count: int) -> tuple[State, ...]:
+        """Take the rate with the event in it, or as it is read: `count` events at `now`."""
         if self.firing:
-            if count > self._top:
-                self._top = count
+            self.top = max(self.top, count)
+            if rate.falls_below(self._enough) > now + _SLACK:
+                self._below_since = None
             if now - self._sent < self._rule.repeat_every - _SLACK:
-                return None
+                return ()
             self._sent = now
-            return "repeat"
+            return ("repeat",)
         if count <= self._quiet:
-            return None
+            return ()
         if self._above_since is None:
             self._above_since, self.due = now, -math.inf
         if now - self._above_since < self._rule.for_seconds - _SLACK:
-            return None
-        self.take(now, self._rate.per_minute(now))
-        return "firing"
+            return ()
+        self.firing, self.top, self.due = True, count, -math.inf
+        self._fired = self._sent = now
+        return ("firing",)

@@ -6,17 +6,18 @@ import hashlib
 import linecache
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeAlias
 
 from booking_resilience.monitor.redact import Cleaner, Redactor, cut_to
 
-Position: TypeAlias = tuple[CodeType, int, str, int]
-"""Code, line, module, and the offset of the instruction in the code."""
+Position: TypeAlias = tuple[CodeType, int, str]
+"""Code, line and module."""
 Stack: TypeAlias = tuple[Position, ...]
 
 FIRST_FRAMES, LAST_FRAMES = 16, 48
-_STACKS = 512
+_NODES = 4096
 _PATH = 4096
 _CAUSES, _MEMBERS = 8, 1024
 _TOP_FRAMES = 3
@@ -31,20 +32,27 @@ def _reader(owner: type, name: str) -> Any:
 traceback_of: Callable[[BaseException], Any] = _reader(BaseException, "__traceback__")
 attributes_of: Callable[[BaseException], dict[Any, Any]] = _reader(BaseException, "__dict__")
 """Returns an error's own attributes; `TypeError` for what isn't an error."""
-arguments_of: Callable[[BaseException], tuple[Any, ...]] = _reader(BaseException, "args")
 _cause_of, _context_of, _suppressed_in = (
     _reader(BaseException, name) for name in ("__cause__", "__context__", "__suppress_context__")
 )
 _members_of = _reader(BaseExceptionGroup, "exceptions")
+_READ = ("__traceback__", "__cause__", "__context__", "__suppress_context__", "args", "__getattribute__")
 
 
-def plain_text(error: BaseException) -> str | None:
-    """Return the text of an error that was made of one string and has no `__str__` of its own; else None."""
-    arguments = arguments_of(error)
-    if len(arguments) != 1 or type(arguments[0]) is not str:
-        return None
-    text = type.__getattribute__(type(error), "__str__")
-    return arguments[0] if text is BaseException.__str__ or text is OSError.__str__ else None
+class TypeFacts:
+    """An exception type: its name, whether its errors' attributes can be read plainly, and whether `str` is builtin."""
+
+    __slots__ = ("is_plain", "name", "text_is_builtin")
+
+    def __init__(self, kind: type) -> None:
+        self.name: str = type_name(kind)
+        self.is_plain: bool = (
+            type(kind) is type
+            and not issubclass(kind, BaseExceptionGroup)
+            and all(type.__getattribute__(kind, name) is getattr(BaseException, name) for name in _READ)
+        )
+        text = type.__getattribute__(kind, "__str__") if self.is_plain else None
+        self.text_is_builtin: bool = text is BaseException.__str__ or text is OSError.__str__
 
 
 def type_name(kind: type) -> str:
@@ -60,8 +68,6 @@ def type_name(kind: type) -> str:
 
 def chain(error: BaseException) -> list[BaseException]:
     """Return the error and what it was raised from or during, nearest first, or a group's leaves; a few at most."""
-    if _cause_of(error) is None is _context_of(error) and not issubclass(type(error), BaseExceptionGroup):
-        return [error]
     links: list[BaseException] = []
     seen: set[int] = set()
     link: BaseException | None = error
@@ -90,7 +96,7 @@ def _leaves(group: BaseException) -> Iterator[BaseException]:
 
 def fingerprint(facts: Iterable[str], stack: Stack = ()) -> str:
     """Return 16 hexadecimal digits that errors of one kind have in common; the line doesn't matter."""
-    places = [f"{module}:{code.co_qualname}" for code, _, module, _ in stack[-_TOP_FRAMES:]]
+    places = [f"{module}:{code.co_qualname}" for code, _, module in stack[-_TOP_FRAMES:]]
     text = "\0".join([*facts, *places]).encode("utf-8", "backslashreplace")
     return hashlib.blake2b(text, digest_size=8).hexdigest()
 
@@ -107,21 +113,40 @@ def active_span() -> tuple[str | None, str | None]:
         return None, None
 
 
-class StackTable:
-    """Keeps each stack once, and finds that of a traceback without hashing a single code object.
+@dataclass(slots=True)
+class Known:
+    """What is known of a place and an error type: the kind of its records, and the last message found harmless."""
+
+    kind: Any
+    facts: TypeFacts
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Place:
+    """A stack, and what is known of the errors that came out of it, by what they were recorded as."""
+
+    stack: Stack
+    instructions: tuple[tuple[CodeType, int], ...] = ()
+    known: dict[tuple[object, ...], Known] = field(default_factory=dict)
+
+
+class PlaceTable:
+    """Finds the place of a traceback without hashing a single code object.
 
     A frame's key is the address of its instruction in memory: the code object's plus the offset. The instructions lie
-    inside of the code object, and code objects that are alive do not overlap; a stack keeps its own alive.
+    inside of the code object, and code objects that are alive do not overlap; a place keeps those of its stack alive.
     """
 
     def __init__(self) -> None:
-        self._stacks: dict[tuple[int, ...], Stack] = {}
-        self._last: Stack = ()
+        self._places: dict[tuple[object, ...], Place] = {}
+        self._size = 0
+        self._last = Place(())
 
-    def find(self, tb: TracebackType | None) -> Stack:
-        """Return the stack of a traceback."""
+    def find(self, tb: TracebackType | None) -> Place:
+        """Return where an error came out."""
         last, link = self._last, tb  # errors tend to come out of the same place several times running
-        for code, _, _, offset in last:
+        for code, offset in last.instructions:
             if link is None or link.tb_lasti != offset or link.tb_frame.f_code is not code:
                 break
             link = link.tb_next
@@ -133,34 +158,51 @@ class StackTable:
             addresses.append(id(link.tb_frame.f_code) + link.tb_lasti)
             link = link.tb_next
         key = tuple(addresses)
-        stack = self._last = self._stacks.get(key) or self._add(key, positions_of(tb))
-        return stack
+        place = self._last = self._places.get(key) or self._add(key, Place(positions_of(tb), _instructions(tb)))
+        return place
 
-    def find_caller(self, tb: TracebackType | None) -> Stack:
-        """Return the stack where this library was called that refused a call."""
+    def find_caller(self, tb: TracebackType | None) -> Place:
+        """Return where this library was called that refused a call."""
         stack = callers(tb)
-        key = tuple(id(code) + offset for code, _, _, offset in stack)
-        return self._stacks.get(key) or self._add(key, stack)
+        key = tuple((id(code), line) for code, line, _ in stack)
+        return self._places.get(key) or self._add(key, Place(stack))
 
-    def _add(self, key: tuple[int, ...], stack: Stack) -> Stack:
-        if len(key) < FIRST_FRAMES + LAST_FRAMES:  # of a longer one not all code objects are kept alive
-            if len(self._stacks) >= _STACKS:
-                self._stacks = {}
-            self._stacks[key] = stack
-        return stack
+    def note(self, place: Place, key: tuple[object, ...], known: Known) -> None:
+        """Note what is known of an error that came out there."""
+        self._make_room(1)
+        place.known[key] = known
+
+    def _add(self, key: tuple[object, ...], place: Place) -> Place:
+        if len(key) < FIRST_FRAMES + LAST_FRAMES:  # a runaway recursion fills no table
+            self._make_room(len(key) + 1)
+            self._places[key] = place
+        return place
+
+    def _make_room(self, size: int) -> None:
+        """Forget everything when it is too much."""
+        self._size += size
+        if self._size > _NODES:
+            self._places, self._size = {}, size
 
 
-def positions_of(tb: TracebackType | None) -> Stack:
-    """Return code, line and module of each frame, outermost first; of very many, the first and the last."""
+def _frames(tb: TracebackType | None) -> list[TracebackType]:
     frames = []
     while tb is not None:
         frames.append(tb)
         tb = tb.tb_next
+    return frames
+
+
+def _instructions(tb: TracebackType | None) -> tuple[tuple[CodeType, int], ...]:
+    return tuple((link.tb_frame.f_code, link.tb_lasti) for link in _frames(tb))
+
+
+def positions_of(tb: TracebackType | None) -> Stack:
+    """Return code, line and module of each frame, outermost first; of very many, the first and the last."""
+    frames = _frames(tb)
     if len(frames) > FIRST_FRAMES + LAST_FRAMES:
         del frames[FIRST_FRAMES:-LAST_FRAMES]
-    return tuple(
-        (link.tb_frame.f_code, link.tb_lineno or 0, _module_of(link.tb_frame), link.tb_lasti) for link in frames
-    )
+    return tuple((link.tb_frame.f_code, link.tb_lineno or 0, _module_of(link.tb_frame)) for link in frames)
 
 
 def callers(tb: TracebackType | None) -> Stack:
@@ -170,7 +212,7 @@ def callers(tb: TracebackType | None) -> Stack:
     first = None if tb is None else tb.tb_frame
     while frame is not None and len(frames) < LAST_FRAMES:
         if not _module_of(frame).startswith(_OWN) and frame is not first:
-            frames.append((frame.f_code, frame.f_lineno, _module_of(frame), frame.f_lasti))
+            frames.append((frame.f_code, frame.f_lineno, _module_of(frame)))
         frame = frame.f_back
     own = tuple(position for position in positions_of(tb) if not position[2].startswith(_OWN))
     return (*reversed(frames), *own)
@@ -204,7 +246,7 @@ class Frames(str):
 def frames_of(stack: Stack, cleaner: Cleaner) -> Frames:
     """Return the text of a stack, much as Python prints it; source lines are read now."""
     lines = ["Traceback (most recent call last):"] if stack else []
-    for code, line, _, _ in stack:
+    for code, line, _ in stack:
         function, file = place_of(code)
         lines.append(f'  File "{file}", line {line}, in {function}')
         if source := _source_of(code, line):

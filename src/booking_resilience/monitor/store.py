@@ -13,7 +13,6 @@ from booking_resilience.monitor.record import ErrorRecord, Outcome, Severity, as
 
 _FIRST, _LAST = 5, 20
 _QUOTA = _FIRST + _LAST
-_KINDS = 1000
 _COUNTED = (Severity.ERROR, Severity.CRITICAL)  # for the rate
 
 
@@ -121,7 +120,7 @@ class RecordStore:
             group = self._groups[kind.fingerprint] = Group(moment, record)
         group.count += 1
         group.last = record
-        if not self._minute <= moment < self._minute + 60.0 or len(self._new) > _KINDS:
+        if not self._minute <= moment < self._minute + 60.0:
             self.settle()
             self._minute = moment // 60 * 60
         new = self._new.get(id(kind)) or self._new.setdefault(id(kind), [kind, 0])

@@ -1,0 +1,192 @@
+"""The line in front of a limit: who waits counts once, is woken once, and finds its place counted once."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from booking_resilience import LimitExceededError
+from booking_resilience.load import ConcurrencyLimit, RateLimit, ThreadTimeout
+from booking_resilience.load.queue import Line, Waiter
+from booking_resilience.load.rate import Turns
+from booking_resilience.signals import TaskSignal
+
+CROWD = 200
+
+
+def test_nobody_is_rejected_while_the_limit_and_its_line_have_room_for_all() -> None:
+    """Whoever has got a place has left the line, at no time in between counted twice."""
+    limit = ConcurrencyLimit("rooms", limit=2, max_queue=2)
+    rejected: list[LimitExceededError] = []
+
+    def caller() -> None:
+        for _ in range(4000):
+            try:
+                limit.call(int)
+            except LimitExceededError as error:
+                rejected.append(error)
+
+    threads = [threading.Thread(target=caller) for _ in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not rejected
+
+
+def test_a_crowd_that_gets_its_places_at_once_is_woken_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many calls end in one turn of an event loop, each waiter is woken once, or twice at most."""
+    wake, woken = TaskSignal.wake, 0
+
+    def counted(self: TaskSignal) -> bool:
+        nonlocal woken
+        woken += 1
+        return wake(self)
+
+    monkeypatch.setattr(TaskSignal, "wake", counted)
+
+    async def main() -> None:
+        limit = ConcurrencyLimit("rooms", limit=CROWD, max_queue=CROWD)
+        gate = asyncio.Event()
+        first = [asyncio.create_task(limit.call_async(gate.wait)) for _ in range(CROWD)]
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(limit.call_async(asyncio.sleep, 0)) for _ in range(CROWD)]
+        await asyncio.sleep(0)
+        assert limit.snapshot().queued == CROWD
+        gate.set()
+        await asyncio.gather(*first, *waiting)
+
+    asyncio.run(main())
+    assert CROWD <= woken <= 2 * CROWD
+
+
+def test_a_block_that_is_collected_as_garbage_gives_its_place_back_once() -> None:
+    """The collector closes a generator and finalises its place, in either order: the limit admits no more calls."""
+    limit = ConcurrencyLimit("rooms", limit=2)
+
+    def block(circle: list[Any]) -> Iterator[list[Any]]:
+        with limit.guard():
+            yield circle
+
+    for _ in range(5):
+        circle: list[Any] = []
+        circle.append(block(circle))
+        next(circle[0])
+        del circle
+        gc.collect()
+    guards = [limit.guard() for _ in range(3)]
+    for guard in guards[:2]:
+        guard.__enter__()
+    with pytest.raises(LimitExceededError):
+        guards[2].__enter__()
+    for guard in guards[:2]:
+        guard.__exit__(None, None, None)
+
+
+class Signal:
+    """A waiter's signal that does something when it is rung, as the handler of a system's signal may meanwhile."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self.rung = 0
+
+    def wake(self) -> bool:
+        self.rung += 1
+        self._act()
+        return True
+
+    def is_there(self) -> bool:
+        return True
+
+
+def test_waiters_may_leave_while_others_are_woken() -> None:
+    """A handler that strikes in the middle of waking, and takes everybody out, breaks nothing."""
+
+    async def main() -> None:
+        line = Line()
+        waiters = [Waiter(is_async=False) for _ in range(3)]
+        for waiter in waiters:
+            waiter.signal = Signal(line.clear)
+            line.join(waiter)
+        line.wake(3)
+        assert sum(waiter.signal.rung for waiter in waiters) == 1
+        assert not line
+
+    asyncio.run(main())
+
+
+def test_who_was_woken_is_not_woken_again_before_it_has_looked() -> None:
+    """A waiter that is awake counts as one of those who may be next."""
+    line = Line()
+    waiters = [Waiter(is_async=False) for _ in range(3)]
+    for waiter in waiters:
+        waiter.signal = Signal(int)
+        line.join(waiter)
+    for _ in range(5):
+        line.wake(2)
+    assert [waiter.signal.rung for waiter in waiters] == [1, 1, 0]
+
+
+def test_more_turns_than_may_ever_be_taken_at_once_are_not_free() -> None:
+    """Whoever asks for more than `burst`, as while settings change, is told no at once."""
+    turns = Turns(interval=10, burst=2)
+    assert not turns.take(3)
+    assert turns.take(2)
+
+
+def test_a_burst_that_is_raised_while_somebody_asks_for_as_much() -> None:
+    """Settings that change under way let a larger request through or reject it, and hold up nobody."""
+    rate = RateLimit("mails", rate=1000.0, burst=2)
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                rate.try_acquire(5)
+            except ValueError:
+                pass
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for burst in [5, 2] * 300:
+            rate._take_settings(RateLimit("mails", rate=1000.0, burst=burst))
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_the_time_that_places_are_held_is_learned_above_a_lowered_limit_too() -> None:
+    """Calls that end when there are more places than the limit still tell how long it takes until one comes free."""
+    limit = ConcurrencyLimit("rooms", limit=10)
+    guards = [limit.guard() for _ in range(10)]
+    for guard in guards:
+        guard.__enter__()
+    limit._take_settings(ConcurrencyLimit("rooms", limit=1))
+    for guard in guards[:9]:
+        guard.__exit__(None, None, None)
+    with pytest.raises(LimitExceededError) as refused:
+        limit.call(int)
+    assert refused.value.retry_after is not None
+    guards[9].__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_time_limit_is_shared_not_copied(duplicate: Callable[[object], object]) -> None:
+    """A copy would count its own abandoned calls, and hear of no fork."""
+    with pytest.raises(TypeError, match="copied or pickled"):
+        duplicate(ThreadTimeout(1.0))
