@@ -160,6 +160,20 @@ def test_a_trial_of_an_open_fleet_needs_the_lease() -> None:
     assert member.link.lease.verdict == "success"
 
 
+@pytest.mark.parametrize("lease", ["", "another's"])
+def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
+    """It was rejected for want of the lease a while ago, and would come between two leases again and again."""
+    member = Member()
+    member.hears("1", OPEN, "TRIP")
+    assert not member.passes()
+    member.hears("1", HALF_OPEN, "TRIP", lease=lease)
+    member.link.wish -= 4.0
+    assert not member.passes()
+    member.link.wish -= 6.0
+    assert member.passes() == (lease == "")
+    assert ("recover" in member.tells()) == (lease == "")
+
+
 @pytest.mark.parametrize("how", ["silent", "refused", "closed"])
 def test_without_the_fleet_a_breaker_makes_its_own_trials(how: str) -> None:
     """Redis has not answered for 4 s, refuses this breaker, or the sharing was closed: the lease is no matter then."""

@@ -43,6 +43,7 @@ USABLE_LATE = 0.2  # and at least so many from the answer, which may be long und
 ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
+SELDOM = 5.0  # seconds after which one that was rejected for want of the lease needs none, if nobody has it
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
@@ -93,6 +94,8 @@ class Link:
         lease, now = self.lease, time.monotonic()
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
+        if _NEVER < self.wish < now - SELDOM and self.fact is not None and not self.fact.lease:
+            return None  # or one that always comes between two leases would never have its turn
         self.wish = now
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
