@@ -49,6 +49,9 @@ def test_what_the_server_makes_of_a_value_is_the_same_value(data):
     ("sent", "stored", "same"),
     [
         (3, 3.0, True),
+        (2**53 + 1, 2.0**53, True),
+        (2**53 + 3, 2.0**53, False),
+        (10**400, 3.0, False),
         (3, 3.1, False),
         (True, 1, False),
         (1, True, False),
@@ -123,6 +126,7 @@ def test_absent_columns_and_those_of_the_system():
     assert not holds(row, {"a": 1, "c": 1})
     assert holds(row, {"a": 1, "$permissions": ["x"], "$sequence": 7, "$createdAt": "2026-11-23T10:00:00+01:00"})
     assert not holds(row, {"a": 1, "$createdAt": "2026-11-23T10:00:01+01:00"})
+    assert holds(row, {"$permissions": ["x"]}) is None
 
 
 def test_a_column_that_the_sdk_hides_cannot_be_compared():

@@ -39,6 +39,7 @@ from booking_resilience.appwrite import (
     appwrite_retry,
     classify,
     create_row_once,
+    outcome_unknown,
 )
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.rows import row_of
@@ -848,3 +849,32 @@ def test_a_row_is_made_of_what_the_wire_has(answer):
     row = row_of(answer)
     assert (row.id, row.created_at) == ("r1", None)
     assert row.sequence in (None, "7")
+
+
+@pytest.mark.parametrize("answer", [{}, {"$id": ""}, {"$id": 5}, {"$id": None}])
+def test_a_row_without_an_id_is_none(answer):
+    """What has no ID is no row."""
+    with pytest.raises((KeyError, ValueError)):
+        row_of(answer)
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_an_answer_that_is_no_row_is_no_success(embedded, is_stored, monkeypatch):
+    """An object that is no row, of which the SDK makes one without an ID, tells nothing: the stored row does."""
+    place = Place(embedded)
+    call = embedded.client.call
+
+    def answered_by_another(method, path, headers, params):
+        if method == "get" or is_stored:
+            answer = call(method, path, headers, params)
+        return answer if method == "get" else {}
+
+    monkeypatch.setattr(embedded.client, "call", answered_by_another)
+    if is_stored:
+        assert place.create().id == "r1"
+    else:
+        error = place.fails()
+        assert classify(error).transient
+        assert len(attempts_of(error)) == 3
+        assert not outcome_unknown(error)
+    assert list(place.rows()) == ["r1"] * is_stored

@@ -196,6 +196,9 @@ def test_settings_that_make_no_sense_are_refused():
     for option in ("max_retries", "autoretry_for"):
         with pytest.raises(TypeError, match=option):
             resilient_task(app, **{option: 3})
+    for wrong in (None, celery.Celery):
+        with pytest.raises(TypeError, match="app must be a Celery application"):
+            resilient_task(wrong)
     with pytest.raises(TypeError, match="retry must be a RetryPolicy"):
         resilient_task(app, retry=3)  # type: ignore[arg-type] - of the wrong type on purpose
     with pytest.raises(ValueError, match="max_open_wait"):

@@ -34,7 +34,7 @@ from booking_resilience import (
 )
 from booking_resilience.http import HTTP_RETRY
 from httpclients import LIBRARIES, QUICK
-from rawserver import RawServer, answer, cut, drip, hang, head_of, reset
+from rawserver import RawServer, answer, body_of, cut, drip, hang, head_of, reset
 
 OK = answer(200, b"ok", Connection="close")
 KEPT = answer(200, b"ok")
@@ -462,6 +462,18 @@ def test_settings_that_make_no_sense_are_refused(name):
             httpclients.Client(name, **{"retry": QUICK, "breakers": None, **settings})
 
 
+def test_an_inner_transport_is_one_of_the_same_colour():
+    """A transport of the other colour, or a class, is refused when the transport is made, not with each request."""
+    httpx = pytest.importorskip("httpx")
+    from booking_resilience.http.httpx import AsyncResilientTransport, ResilientTransport
+
+    for inner in (httpx.AsyncHTTPTransport(), httpx.HTTPTransport, "inner"):
+        with pytest.raises(TypeError, match="inner must be a transport with handle_request, or None, not"):
+            ResilientTransport(inner)
+    with pytest.raises(TypeError, match="inner must be a transport with handle_async_request, or None, not"):
+        AsyncResilientTransport(httpx.HTTPTransport())
+
+
 def test_an_inner_transport_takes_no_options():
     """What is meant for the inner transport can't be given beside one; its own context manager is used."""
     httpx = pytest.importorskip("httpx")
@@ -479,6 +491,18 @@ def test_an_inner_transport_takes_no_options():
             return await transport.handle_async_request(httpx.Request("GET", "https://example.com/"))
 
     assert asyncio.run(main()).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"12", bytearray(b"12"), memoryview(b"12"), "12"])
+def test_requests_sends_every_body_in_memory_again(body):
+    """A body in memory is sent again whole, whatever its type."""
+    requests = pytest.importorskip("requests")
+    from booking_resilience.http.requests import ResilientAdapter
+
+    with RawServer(busy(503), OK) as server, requests.Session() as session:
+        session.mount("http://", ResilientAdapter(retry=QUICK))
+        assert session.post(server.endpoint, data=body, headers=KEY, timeout=10).status_code == 200
+        assert [body_of(request) for request in server.requests] == [12, 12]
 
 
 def test_requests_takes_its_timeouts_in_every_form():

@@ -28,6 +28,7 @@ def test_any_other_method_is_sent_again_if_it_never_left_or_carries_a_key(method
     """Without a key only what never left is tried again; the rest of the policy stays."""
     made = rules()
     assert made.policy_for(method, KEY, can_repeat=True) is ASKED
+    assert not made.policy_for(method, {"Idempotency-Key": " \t"}, can_repeat=True).passes(ConnectionResetError())
     policy = made.policy_for(method, {"Idempotency-Key": ""}, can_repeat=True)
     assert policy.passes(ConnectionRefusedError())
     assert not policy.passes(ConnectionResetError())

@@ -140,3 +140,13 @@ def test_a_context_that_is_left_elsewhere_hurts_nobody(monitor):
     contextvars.copy_context().run(next, held)
     held.close()
     assert record(monitor) == {}
+
+
+def test_context_and_record_share_the_bounds_of_one_record(monitor):
+    """Of both together 200 values are kept, the record's own first."""
+    many = {f"k{n}": list(range(20)) for n in range(12)}
+    with monitor.context(rows=many):
+        assert record(monitor, booking="b1")["booking"] == "b1"
+    with monitor.context(rows=list(range(30))):
+        kept = record(monitor, **many)
+    assert sum(len(value) for value in kept.values() if isinstance(value, list)) < 200

@@ -27,7 +27,7 @@ from booking_resilience import (
     run_batch_async,
     with_retry,
 )
-from booking_resilience.load import ConcurrencyLimit, Hedge, RateLimit
+from booking_resilience.load import ConcurrencyLimit, Fallback, Hedge, RateLimit
 from booking_resilience.testing import VirtualClock
 
 pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk")
@@ -126,6 +126,24 @@ def test_calls_attempts_and_retries_are_measured(metrics: Metrics, virtual_clock
     assert metrics.value("operation.attempts", operation="other", error_type="ValueError") == (1, 1)
     assert metrics.value("retries", operation="lookUp", error_type=failed["error_type"]) == 3
     assert [record.outcome for record in monitor.recent()] == ["failed", "failed", "recovered"]
+
+
+def test_a_call_that_fell_back_is_no_failure(metrics: Metrics, virtual_clock: VirtualClock) -> None:
+    """A call whose fallback took the place of its error fell back, whichever way it was called; others failed."""
+    policy = RetryPolicy(max_attempts=2, base_delay=0.0)
+    pipeline = metrics.telemetry.pipeline(Pipeline(retry=policy, fallback=Fallback("instead", on=TransientError)))
+
+    def down() -> str:
+        raise TransientError("down")
+
+    def mistaken() -> str:
+        raise KeyError("mistaken")
+
+    assert (pipeline.call("op", down), pipeline.protect("op")(down)()) == ("instead", "instead")
+    with pytest.raises(KeyError):
+        pipeline.call("op", mistaken)
+    points = metrics.points("operation.attempts")
+    assert [(facts[NAMES["outcome"]], value) for facts, value in points] == [("fell_back", (2, 4)), ("failed", (1, 1))]
 
 
 def test_every_way_to_call_is_measured(metrics: Metrics, virtual_clock: VirtualClock) -> None:
@@ -407,6 +425,15 @@ def test_telemetry_that_fails_hurts_nobody(metrics: Metrics, monkeypatch: pytest
     monkeypatch.setattr(metrics.telemetry, "on_event", fail)
     pipeline = metrics.telemetry.pipeline(Pipeline(retry=RetryPolicy(base_delay=0)))
     assert pipeline.call("x", failing(1)) == "done"
+
+
+@pytest.mark.parametrize("watched", ["pipeline", "breaker", "monitor", "limit", "durable"])
+def test_what_cannot_be_watched_is_refused(metrics: Metrics, watched: str) -> None:
+    """A thing of the wrong type, or a class, is a TypeError that names the argument."""
+    method = getattr(metrics.telemetry, watched if watched == "pipeline" else f"watch_{watched}")
+    for wrong in (None, 5, ErrorMonitor, ConcurrencyLimit):
+        with pytest.raises(TypeError, match=f"^{watched} must be an? "):
+            method(wrong)
 
 
 def test_the_core_needs_no_telemetry() -> None:

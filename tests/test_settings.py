@@ -167,6 +167,7 @@ WRONG = {
     "timeout": ({"pipelines": {"p": {"timeout": 0}}}, "pipelines.p.timeout.seconds must be"),
     "seconds": ({"pipelines": {"p": {"timeout": {}}}}, "pipelines.p.timeout.seconds is missing"),
     "fallback": ({"pipelines": {"p": {"fallback": 1}}}, "pipelines.p.fallback is unknown"),
+    "number as name": ({"breakers": {1: {}}}, "breakers.1 must be named by a string, not 1"),
     "no none": ({"breakers": {"db": {"cooldown": None}}}, "breakers.db.cooldown must be"),
 }
 
@@ -176,6 +177,14 @@ def test_what_is_wrong_is_named_with_its_place(case):
     """Anything unknown or absurd is a ValueError with the source, the dotted path and the nearest name."""
     tree, text = WRONG[case]
     with pytest.raises(ValueError, match=f"^the mapping: {text}"):
+        Settings.load(tree)
+
+
+def test_a_mapping_that_holds_itself_is_refused():
+    """A mapping without an end is a ValueError, as a file is that is nested too deeply."""
+    tree = {}
+    tree["breakers"] = {"db": tree}
+    with pytest.raises(ValueError, match=r"^the mapping: is nested too deeply$"):
         Settings.load(tree)
 
 

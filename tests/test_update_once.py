@@ -13,7 +13,7 @@ from appwrite.services.tables_db import TablesDB
 
 from backends import make_database
 from booking_resilience import Pipeline
-from booking_resilience.appwrite import Row, RowConflictError, outcome_unknown
+from booking_resilience.appwrite import Row, RowConflictError, classify, outcome_unknown
 from booking_resilience.testing import AppwriteServer, Fault
 from halves import LOOPS, Half, at_once
 
@@ -96,6 +96,17 @@ class TestUpdate:
         assert caught.value.code == 409
         assert not outcome_unknown(caught.value)
 
+    def test_the_moment_of_the_last_change_is_expected(self, half):
+        """A mapping may name that moment as the wire does: who knows an older one changes nothing."""
+        row = aged(half, doctor="A")
+        known = {"$id": "r1", "$updatedAt": row.updated_at.isoformat()}
+        assert half.update("r1", known, doctor="B").data["doctor"] == "B"
+        with pytest.raises(RowConflictError):
+            half.update("r1", known, doctor="C")
+        with pytest.raises(RowConflictError):
+            half.delete("r1", known)
+        assert half.read("r1").data["doctor"] == "B"
+
     @pytest.mark.parametrize("expected", ["row", "columns"])
     def test_a_row_that_is_gone(self, half, expected):
         """A row that is gone is a conflict with nothing found."""
@@ -144,6 +155,28 @@ class TestUpdate:
         assert outcome_unknown(pickle.loads(pickle.dumps(caught.value))) is is_open
         assert half.read("r1") == row
 
+    @pytest.mark.parametrize("times", [3, 30])
+    @pytest.mark.parametrize("fault", [Fault.reset(), Fault.cut_body(), Fault.status(503)])
+    def test_a_reading_before_the_change_leaves_nothing_open(self, half, fault, times):
+        """Columns are expected and cannot be read: that error comes out, no conflict, and nothing was sent."""
+        row = aged(half, doctor="A")
+        script(half, *[fault] * times, method="GET", path="/rows")
+        with pytest.raises(AppwriteException) as caught:
+            half.update("r1", {"doctor": "A"}, doctor="mine")
+        assert classify(caught.value).transient
+        assert not outcome_unknown(caught.value)
+        half.server.faults.clear()
+        assert half.read("r1") == row
+
+    def test_a_refusal_after_a_reading_that_failed(self, half):
+        """The reading broke off, then the change was refused: nothing is open."""
+        aged(half, doctor="A")
+        script(half, Fault.reset(), method="GET", path="/rows")
+        with pytest.raises(AppwriteException) as caught:
+            half.update("r1", {"doctor": "A"}, unheard_of="mine")
+        assert caught.value.code == 400
+        assert not outcome_unknown(caught.value)
+
     def test_a_conflict_after_a_lost_answer_is_open(self, half):
         """Another's change after a lost answer: ours may have been stored before it."""
         row = aged(half, doctor="A")
@@ -171,6 +204,7 @@ class TestUpdate:
             ({"data": {}}, ValueError),
             ({"data": None}, TypeError),
             ({"expected": {}}, ValueError),
+            ({"expected": {"$id": "r1", "$permissions": []}}, ValueError),
             ({"expected": None}, TypeError),
             ({"expected": Row("r1", {})}, ValueError),
             ({"expected": Row("r2", {})}, ValueError),
@@ -279,6 +313,29 @@ class TestDelete:
         with pytest.raises(RowConflictError):
             half.delete("r1", row)
         assert half.read("r1").data["doctor"] == "theirs"
+
+    @pytest.mark.parametrize("is_expected", [True, False])
+    def test_anothers_deletion_is_not_taken_for_ours(self, embedded, is_expected):
+        """Another deletes the row and makes it anew before the commit: the new row is another one, or deleted, too."""
+        half = Half(embedded, "sync")
+
+        class Meddled(TablesDB):
+            def update_transaction(self, *args):
+                if half.read("r1") == row:
+                    half.backend.tables.delete_row(**half.place("r1"))
+                    half.insert("r1", doctor="theirs")
+                return super().update_transaction(*args)
+
+        half.service = Meddled
+        row = aged(half, doctor="A")
+        if is_expected:
+            with pytest.raises(RowConflictError) as caught:
+                half.delete("r1", row)
+            assert caught.value.found.data["doctor"] == "theirs"
+            assert not outcome_unknown(caught.value)
+        else:
+            assert half.delete("r1") is True
+            assert half.read("r1") is None
 
     def test_one_of_twenty(self, half):
         """Of 20 callers one is told True."""

@@ -220,6 +220,13 @@ def test_chunked_bodies_of_wsgi() -> None:
     assert serve("wsgi", headers={KEY: "k"}, CONTENT_LENGTH="", **{"wsgi.input": io.BytesIO(b"x")})[0].body == b""
 
 
+def test_a_wsgi_body_whose_end_is_missing_is_refused() -> None:
+    """A WSGI body shorter than its length, as of a client that went away, is 400: half of a request isn't a request."""
+    for length in ("4", "1000000"):
+        reply, seen = serve("wsgi", headers={KEY: "k"}, body=b"abc", CONTENT_LENGTH=length)
+        assert (reply.problem["status"], seen) == (400, [])
+
+
 def test_the_key_ends_with_its_request(colour: str) -> None:
     """After a request, one that failed too, its key is forgotten."""
 

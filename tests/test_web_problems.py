@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 from collections.abc import Iterator
@@ -9,9 +10,16 @@ from typing import Any
 
 import pytest
 
-from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, deadline, message_for
+from booking_resilience import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    ErrorMonitor,
+    LimitExceededError,
+    deadline,
+    message_for,
+)
 from booking_resilience.appwrite import RowConflictError
-from booking_resilience.web import Resilience, ResilienceDjango, ResilienceWSGI, problem_for
+from booking_resilience.web import IdempotencyKey, Resilience, ResilienceDjango, ResilienceWSGI, problem_for
 from booking_resilience.web.keys import IdempotentId
 from webdrive import wsgi
 
@@ -31,6 +39,7 @@ def test_a_known_error_is_answered_with_the_text_for_people(error: Exception, st
     problem = problem_for(error)
     assert problem is not None
     body = json.loads(problem.body)
+    assert type(problem.status) is int
     assert (problem.status, body["status"], body["detail"]) == (status, status, message_for(error))
 
 
@@ -46,7 +55,7 @@ def test_retry_after_is_whole_seconds_or_left_out(seconds: float | None, header:
 
 
 def test_other_errors_are_not_answered() -> None:
-    """An error that isn't known goes on; a timeout is answered once the request's deadline is over."""
+    """An error that isn't known goes on; one without an answer is answered once the request's deadline is over."""
     assert problem_for(KeyError("x")) is None
     assert problem_for(KeyboardInterrupt()) is None
     assert problem_for(TimeoutError()) is None
@@ -55,6 +64,7 @@ def test_other_errors_are_not_answered() -> None:
         assert found is not None
         assert found.status == 504
         assert problem_for(KeyError("x")) is None
+        assert problem_for(http.client.IncompleteRead(b"half")) is None
 
 
 @pytest.mark.parametrize("middleware", [Resilience, ResilienceWSGI, ResilienceDjango])
@@ -63,6 +73,16 @@ def test_a_deadline_header_has_a_name_that_a_header_can_have(middleware: Any) ->
     for name in ("", "€", "a b", "a:"):
         with pytest.raises(ValueError, match="deadline_header must be"):
             middleware(lambda *_: None, deadline_header=name)
+
+
+@pytest.mark.parametrize("middleware", [Resilience, ResilienceWSGI, ResilienceDjango, IdempotencyKey])
+def test_what_is_no_application_or_monitor_is_refused(middleware: Any) -> None:
+    """A mistake is told when the middleware is made, not with each request; a class is no monitor."""
+    with pytest.raises(TypeError, match=r"^(app|get_response) must be"):
+        middleware(None)
+    if middleware is not IdempotencyKey:
+        with pytest.raises(TypeError, match="monitor must be an ErrorMonitor or None"):
+            middleware(lambda *_: None, monitor=ErrorMonitor)
 
 
 def test_a_wsgi_response_without_content_is_replaced() -> None:

@@ -21,22 +21,31 @@ _UTC: Final = re.compile(r" ?(?:UTC|GMT|Z)$", re.IGNORECASE)
 _NOTHING: Final[tuple[Any, ...]] = (None, [])  # no value; an array column without one is an empty array
 
 
-def holds(row: Row, sent: Mapping[str, Any]) -> bool | None:
+MOMENTS: Final = ("$createdAt", "$updatedAt")
+"""The moments that the system keeps of a row, by their names on the wire."""
+
+
+def holds(row: Row, sent: Mapping[str, Any], moments: Collection[str] = MOMENTS[:1]) -> bool | None:
     """Tell whether a stored row has all that was sent, as the server would have normalised it.
 
     Equal moments in another notation are equal, cut to milliseconds; so are 3 and 3.0, null and an absent column, and
     the ID of a related row and that row. Permissions are not compared. A column that can't be compared is passed over:
     a related row that the answer left out, or a date in a form that only the server reads.
 
+    Args:
+        row: The row.
+        sent: What was sent.
+        moments: Those of the system's columns that are compared, too.
+
     Returns:
         False if a column has another value; None, "cannot say", if no column can be compared.
     """
-    system = {"$createdAt": row.created_at.isoformat(timespec="milliseconds") if row.created_at else None}
-    stored = {**row.data, **system}
-    told = [_agrees(stored, name, value) for name, value in sent.items() if name[:1] != "$" or name in system]
+    kept = zip(MOMENTS, (row.created_at, row.updated_at), strict=True)
+    stored = {**row.data, **{name: moment and moment.isoformat(timespec="milliseconds") for name, moment in kept}}
+    told = [_agrees(stored, name, value) for name, value in sent.items() if name[:1] != "$" or name in moments]
     if False in told:
         return False
-    return True if True in told or not told else None
+    return True if True in told or not sent else None
 
 
 def _agrees(stored: Mapping[str, Any], name: str, value: Any) -> bool | None:
@@ -66,6 +75,8 @@ def _is_same(sent: Any, stored: Any) -> bool | None:
         return _is_same_related(sent, stored)
     if isinstance(sent, (list, tuple)) and isinstance(stored, list):
         return _are_same(sent, stored)
+    if isinstance(sent, int) and isinstance(stored, float):
+        return float(str(sent)) == stored  # rounded as the server rounds; too large a number becomes infinite
     return bool(sent == stored)
 
 

@@ -55,7 +55,7 @@ def delete_row_once(
         RowConflictError: If the row is not as expected, with what was found.
         AppwriteException: If it could not be deleted; `outcome_unknown` tells whether it may be all the same.
         CircuitOpenError: If the breaker rejected.
-        ValueError: If `expected` is empty, or another row.
+        ValueError: If `expected` is another row, or has no column that is compared.
         TypeError: If an argument is of the wrong type; nothing was sent.
     """
     check_colour(tables, is_async=False, called="delete_row_once", instead="delete_row_once_async")
@@ -100,7 +100,9 @@ class Deletion(OnceRow[bool]):
         self._transactions: Transactions | None = Transactions(tables)
         self._seen: Row | None = None  # the row as it was read last
         self._begun: Begun | None = None  # the transaction whose commit was sent last
-        self._is_unread = self._is_under_way = self._may_be_done = False
+        self._is_unread = self._is_under_way = False
+        self._may_be_done = False  # a request that deletes succeeded, or nobody knows what became of it
+        self._was_refused = False  # for a conflict: such a commit has been seen to be carried out all the same
 
     def policy(self, policy: RetryPolicy) -> RetryPolicy:
         """Return the policy of the attempts: what may be tried anew is, and the commit has no limit of its own."""
@@ -125,7 +127,7 @@ class Deletion(OnceRow[bool]):
     def judge(self, row: Row | None, failure: Exception) -> bool | Exception:
         """Tell of a row that is gone whether we can have removed it; else return what to raise."""
         if row is None:
-            return self._may_be_done
+            return self._may_be_done or self._was_refused
         self.doubts.is_open = self.doubts.unanswered is not None
         return failure
 
@@ -156,7 +158,7 @@ class Deletion(OnceRow[bool]):
         row = await self.read(self.store.find(*self._place))
         self._is_unread, self._seen = False, row
         if row is None:
-            return self._may_be_done
+            return self._may_be_done or self._was_refused
         return True if self._was_made_anew(row) else None
 
     async def _delete(self) -> None:
@@ -214,8 +216,8 @@ class Deletion(OnceRow[bool]):
         except Exception as error:
             self._is_under_way = False
             left_open = self.doubts.note(error)
-            # A commit that was refused for a conflict has been seen to be carried out all the same.
-            self._may_be_done = self._may_be_done or left_open or may_begin_anew(error)
+            self._may_be_done = self._may_be_done or left_open
+            self._was_refused = self._was_refused or may_begin_anew(error)
             raise
         self._is_under_way = False
         self._may_be_done = self._may_be_done or bool(done)

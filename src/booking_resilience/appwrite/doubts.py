@@ -42,11 +42,17 @@ class Doubts:
         self.unanswered: BaseException | None = None
         self.is_open = False
 
-    def note_all(self, failure: Exception) -> None:
-        """Take in how the attempts failed that ended with this error."""
+    def note_all(self, failure: Exception, since: int = 1) -> None:
+        """Take in how the attempts failed that ended with this error.
+
+        Args:
+            failure: What the attempts ended with.
+            since: The number of the first attempt that may have sent the write.
+        """
         attempts = attempts_of(failure)
         for item in attempts:
-            self.note(item.error)
+            if item.number >= since:
+                self.note(item.error)
         if not attempts and not isinstance(failure, DeadlineExceededError):  # that one came before any attempt
             self.note(failure)
 

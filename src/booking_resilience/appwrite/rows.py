@@ -43,7 +43,7 @@ def row_of(answer: Any) -> Row:
     """Return a row from what a service of the SDK returned: a model, or a dict as the wire has it.
 
     Raises:
-        AttributeError, KeyError, TypeError or ValueError: If it is neither.
+        AttributeError, KeyError, TypeError or ValueError: If it is neither, or has no ID.
     """
     if isinstance(answer, Mapping):
         data = {name: value for name, value in answer.items() if not name.startswith("$")}
@@ -52,9 +52,11 @@ def row_of(answer: Any) -> Row:
     else:
         row_id, data, sequence = answer.id, dict(answer.data), answer.sequence
         created, updated = answer.createdat, answer.updatedat
+    if not isinstance(row_id, str) or not row_id:  # the SDK's models from 25 on make one up where the answer has none
+        raise ValueError("the row has no ID")
     if isinstance(sequence, float):  # the models of SDK 16
         sequence = int(sequence)
-    return Row(str(row_id), data, _moment(created), None if sequence in (None, "") else str(sequence), _moment(updated))
+    return Row(row_id, data, _moment(created), None if sequence in (None, "") else str(sequence), _moment(updated))
 
 
 def _moment(text: str | None) -> datetime.datetime | None:

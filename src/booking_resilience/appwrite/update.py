@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from booking_resilience.appwrite.calls import ASYNC, SYNC, check_colour, run_now
-from booking_resilience.appwrite.comparison import holds
+from booking_resilience.appwrite.comparison import MOMENTS, holds
 from booking_resilience.appwrite.conflicts import RowConflictError
 from booking_resilience.appwrite.once import OnceRow, check_place
 from booking_resilience.appwrite.rows import Row
@@ -42,7 +42,8 @@ def update_row_once(
         table_id: The table's (or collection's) ID.
         row_id: The row's ID.
         data: The columns to change, with their new values; at least one.
-        expected: The row as it was read before, or columns that must still have these values; then it is read now.
+        expected: The row as it was read before, or columns that must still have these values; then it is read now. Of
+            the system's columns `$createdAt` and `$updatedAt` are compared.
         pipeline: How to call: each attempt passes through its limit, rate and breaker.
         operation: The operation's name, for events, logs and records.
 
@@ -53,7 +54,8 @@ def update_row_once(
         RowConflictError: If the row is not as expected, with what was found: None if it is gone.
         AppwriteException: If it could not be changed; `outcome_unknown` tells whether it may be all the same.
         CircuitOpenError: If the breaker rejected.
-        ValueError: If `data` or `expected` is empty, or `expected` is another row or does not say when it was changed.
+        ValueError: If `data` is empty, or `expected` is another row, does not say when it was changed, or has no
+            column that is compared.
         TypeError: If an argument is of the wrong type; nothing was sent.
     """
     check_colour(tables, is_async=False, called="update_row_once", instead="update_row_once_async")
@@ -100,13 +102,21 @@ class Update(OnceRow[Row]):
         super().__init__(tables, place, pipeline, operation)
         self._data, self._expected = dict(data), expected
         self._since: datetime.datetime | None = None
+        self._attempts = 0
+        self._first_sent: int | None = None  # the number of the attempt that was the first to send the change
         if isinstance(expected, Row):
             check("expected", expected, expected.updated_at is not None, "a row that says when it was changed")
             self._since = expected.updated_at
 
     async def attempt(self) -> Row:
         """Change the row."""
+        self._attempts += 1
         return await self.colour.guarded(self.pipeline, self._change)
+
+    def note(self, failure: Exception) -> None:
+        """Take in how the attempts failed that sent the change; a reading before it leaves nothing open."""
+        if self._first_sent is not None:
+            self.doubts.note_all(failure, self._first_sent)
 
     def judge(self, row: Row | None, failure: Exception) -> Row | Exception:
         """Return the row if it has our change, else what to raise."""
@@ -130,6 +140,8 @@ class Update(OnceRow[Row]):
             if row is None or row.updated_at is None or not is_as_expected(row, self._expected):
                 raise RowConflictError(self._place[2], row)
             self._since = row.updated_at
+        if self._first_sent is None:
+            self._first_sent = self._attempts
         return await self.colour.ask(self.store.update(*self._place, self._data, self._since))
 
     def _is_as_known(self, row: Row | None) -> bool:
@@ -147,19 +159,20 @@ def check_expected(expected: object, row_id: str) -> None:
 
     Raises:
         TypeError: If it is neither a row nor a mapping.
-        ValueError: If it is another row, or an empty mapping.
+        ValueError: If it is another row, or a mapping without a column that is compared.
     """
     check_type("expected", expected, isinstance(expected, (Row, Mapping)), "a Row or a mapping of columns")
     if isinstance(expected, Row):
         check("expected", expected, expected.id == row_id, f"the row {str(row_id)!r}")
-    else:
-        check("expected", expected, bool(expected), "one column or more")
+    elif isinstance(expected, Mapping):
+        is_compared = any(str(name)[:1] != "$" or name in MOMENTS for name in expected)
+        check("expected", expected, is_compared, "one column or more")
 
 
 def is_as_expected(row: Row, expected: Row | Mapping[str, Any]) -> bool:
     """Tell whether a stored row still is as expected: not changed since, or with these values in its columns."""
     if not isinstance(expected, Row):
-        return bool(holds(row, expected))
+        return bool(holds(row, expected, MOMENTS))
     if expected.updated_at is not None:
         return row.updated_at == expected.updated_at
     return bool(holds(row, expected.data))

@@ -23,7 +23,7 @@ class ResilientAdapter(requests.adapters.HTTPAdapter):
     """An adapter that retries what may be repeated, through a breaker for each origin, within the caller's deadline.
 
     GET, HEAD, OPTIONS and TRACE are sent again after whatever `retry.retry_on` accepts; any other method only if the
-    request never left, or carries an `Idempotency-Key`. A body that isn't bytes or a string is sent once.
+    request never left, or carries an `Idempotency-Key`. A body that isn't in memory is sent once.
     When it gives up, it returns the last response or raises the last attempt's exception; a breaker's rejection is
     `CircuitOpenError`.
 
@@ -78,7 +78,8 @@ class _Exchange(Exchange):
     def __init__(self, rules: Rules, request: Any, handle: Any, arguments: tuple[Any, ...]) -> None:
         url, body = urlsplit(request.url or ""), request.body
         origin = origin_of(url.scheme, url.hostname, url.port)
-        super().__init__(rules, request, origin, handle, can_repeat=body is None or isinstance(body, (bytes, str)))
+        is_in_memory = body is None or isinstance(body, (bytes, bytearray, memoryview, str))
+        super().__init__(rules, request, origin, handle, can_repeat=is_in_memory)
         self.arguments = self._given = arguments
 
     def limit(self, left: float) -> None:

@@ -62,7 +62,8 @@ class Rules:
         """
         if not can_repeat:
             return self._never
-        return self._freely if method in _SAFE or headers.get(KEY_HEADER) else self._if_never_left
+        has_key = bool((headers.get(KEY_HEADER) or "").strip())  # spaces alone arrive as an empty value
+        return self._freely if method in _SAFE or has_key else self._if_never_left
 
 
 @functools.lru_cache(1024)

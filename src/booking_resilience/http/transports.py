@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from booking_resilience.breakers import Breakers
+from booking_resilience.checks import check_type
 from booking_resilience.http.exchange import Exchange, shorter
 from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
@@ -47,6 +48,7 @@ class _Transport:
 
     library: Any
     kind: str
+    sends: str
 
     def __init__(
         self,
@@ -59,6 +61,8 @@ class _Transport:
         **options: Any,
     ) -> None:
         self._rules = Rules(retry, breakers, monitor, deadline_header)
+        is_right = inner is None or (callable(getattr(inner, self.sends, None)) and not isinstance(inner, type))
+        check_type("inner", inner, is_right, f"a transport with {self.sends}, or None")
         if inner is not None and options:
             raise TypeError(f"inner must be None, or without {', '.join(options)}: give that to the inner transport")
         self._inner: Any = getattr(self.library, self.kind)(**options) if inner is None else inner
@@ -86,7 +90,7 @@ class SyncTransport(_Transport):
         ValueError: If the policy has `retry_on_result`, or the header's name is empty.
     """
 
-    kind = "HTTPTransport"
+    kind, sends = "HTTPTransport", "handle_request"
 
     def handle_request(self, request: Any) -> Any:
         """Send a request, again if need be, and return the response."""
@@ -107,7 +111,7 @@ class SyncTransport(_Transport):
 class AsyncTransport(_Transport):
     """Does the same as `ResilientTransport` for an asynchronous client; each attempt is cut off at its deadline."""
 
-    kind = "AsyncHTTPTransport"
+    kind, sends = "AsyncHTTPTransport", "handle_async_request"
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request, again if need be, and return the response."""

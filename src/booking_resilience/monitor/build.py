@@ -75,11 +75,14 @@ class RecordBuilder:
         operation: str,
         category: ErrorCategory | str,
         severity: Severity | str,
+        outer: Mapping[str, Any] | None,
         context: Mapping[str, Any] | None,
         attempts: Attempts,
         outcome: Outcome,
     ) -> ErrorRecord:
         """Return the record of an error that has these attributes; it has no number yet.
+
+        Its own context wins over the outer one, also where both are more than a record holds.
 
         Raises:
             ValueError: If category, severity or outcome is unknown.
@@ -100,15 +103,16 @@ class RecordBuilder:
         is_harmless = text == known.text or self._is_harmless(text)
         if is_harmless:
             known.text = text
-            is_bare = context is None and attempts is None and len(links) < 2 and _NOTES not in attributes
+            is_bare = context is None is attempts and not outer and len(links) < 2 and _NOTES not in attributes
             if is_bare and kind.outcome != "refused" and "opentelemetry.trace" not in sys.modules:
                 return make_record(kind, NO_DETAILS, text, clock.timestamp(), self._origin)
         cleaner = Cleaner(self._redact)
         message = text if is_harmless else cleaner.text(text)
         number, errors, duration = self._attempts(error, message, attempts, kind.outcome, cleaner)
         trace_id, span_id = active_span()
+        own = cleaner.context(context)
         details = Details(
-            context=cleaner.context(context) or None,
+            context={**cleaner.context(outer), **own} or None,
             attempts=number,
             attempt_errors=errors,
             causes=tuple((self._cause(link, cleaner), self._find(traceback_of(link)).stack) for link in links[1:]),

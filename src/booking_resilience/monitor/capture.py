@@ -13,7 +13,7 @@ from booking_resilience.awaitables import decorated, within
 from booking_resilience.checks import check_type
 from booking_resilience.deadlines import reset
 from booking_resilience.events import ErrorCategory, recorded, tell_began
-from booking_resilience.monitor.record import ErrorRecord, Severity, make_record
+from booking_resilience.monitor.record import Severity
 from booking_resilience.monitor.redact import text_of
 
 P = ParamSpec("P")
@@ -98,13 +98,6 @@ class MonitorContext:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, tb)
-
-
-def with_context(record: ErrorRecord, outer: dict[str, Any]) -> ErrorRecord:
-    """Return a record that has no number yet, with more context; its own values win."""
-    details = record._details
-    context = {**outer, **(details.context or {})}
-    return make_record(record._kind, details._replace(context=context), record.message, record._moment, record._origin)
 
 
 class MonitorHandler(logging.Handler):

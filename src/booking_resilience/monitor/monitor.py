@@ -12,13 +12,13 @@ from typing import Any, NoReturn, TypeVar
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
-from booking_resilience.monitor.capture import Capture, MonitorContext, MonitorHandler, surroundings, with_context
+from booking_resilience.monitor.capture import Capture, MonitorContext, MonitorHandler, surroundings
 from booking_resilience.monitor.history import History
 from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
 from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity, member_of
-from booking_resilience.monitor.redact import DEFAULT_REDACTION, Cleaner, Redaction, Redactor
+from booking_resilience.monitor.redact import DEFAULT_REDACTION, Redaction, Redactor
 from booking_resilience.monitor.stacks import attributes_of
 from booking_resilience.monitor.store import ErrorGroup
 from booking_resilience.monitor.telling import Teller
@@ -116,9 +116,9 @@ class ErrorMonitor(MonitorReader):
             raise TypeError(f"error must be an exception, not {type(error).__name__}") from None
         if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
             return known
-        made = ledger.build(error, attributes, operation, category, severity, context, attempts, outcome)
-        if (around := surroundings.get()) is not None and (values := around.get(self._key)):
-            made = with_context(made, Cleaner(self._redact).context(values))
+        around = surroundings.get()
+        outer = None if around is None else around.get(self._key)
+        made = ledger.build(error, attributes, operation, category, severity, outer, context, attempts, outcome)
         if (record := ledger.mark(error, made)) is not made:
             return record
         ledger.put(record)

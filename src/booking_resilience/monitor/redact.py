@@ -42,7 +42,7 @@ KEYS = (
 )  # fmt: skip
 LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid")
 _COMPOUND = frozenset({"password", "passwd", "passphrase", "secret", "api key", "credential", "cookie", "token"})
-_LONGEST_KEY, _REMEMBERED = 512, 1024
+_LONGEST_KEY, _REMEMBERED = 1024, 1024
 _HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 _SEPARATORS = re.compile(r"[\W_]+")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeAlias
 
-from booking_resilience.monitor.redact import Cleaner, Redactor, cut_to
+from booking_resilience.monitor.redact import Cleaner, Redactor, cut_to, safely
 
 Position: TypeAlias = tuple[CodeType, int, str]
 """Code, line and module."""
@@ -49,9 +49,9 @@ class TypeFacts:
         self.is_plain: bool = (
             type(kind) is type
             and not issubclass(kind, BaseExceptionGroup)
-            and all(type.__getattribute__(kind, name) is getattr(BaseException, name) for name in _READ)
+            and all(safely(None, type.__getattribute__, kind, name) is getattr(BaseException, name) for name in _READ)
         )
-        text = type.__getattribute__(kind, "__str__") if self.is_plain else None
+        text = safely(None, type.__getattribute__, kind, "__str__") if self.is_plain else None
         self.text_is_builtin: bool = text is BaseException.__str__ or text is OSError.__str__
 
 

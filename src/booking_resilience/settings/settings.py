@@ -11,12 +11,14 @@ from booking_resilience.locks import new_lock
 from booking_resilience.monitor import ErrorMonitor
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.settings.parts import SECTIONS, build
-from booking_resilience.settings.sources import Source, SourceLike
+from booking_resilience.settings.sources import Place, Source, SourceLike
 
 if TYPE_CHECKING:
     from booking_resilience.load import ConcurrencyLimit, RateLimit
 else:
     ConcurrencyLimit = RateLimit = Any  # loaded when there are limits
+
+_DEEPEST = 100  # keys that lead to a table; known ones have four at most
 
 
 class Settings:
@@ -100,7 +102,7 @@ class Settings:
             for section in tree:
                 if section not in SECTIONS:
                     raise place.at(section).unknown(SECTIONS)
-            tables = {section: _copied(place.at(section).table(tree.get(section, {}))) for section in SECTIONS}
+            tables = {section: _tables_in(place.at(section), tree.get(section, {})) for section in SECTIONS}
             made: dict[str, dict[str, Any]] = {}
             final: dict[str, dict[str, Any]] = {}  # what pipelines may name: the objects that stay, and new ones
             for section, kind in SECTIONS.items():
@@ -136,6 +138,23 @@ class Settings:
         return found[name]
 
 
-def _copied(value: Any) -> Any:
-    """Return a copy of a tree, which a caller's mapping may change behind our back."""
-    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+def _tables_in(place: Place, given: object) -> dict[str, Any]:
+    """Return a copy of a section's tables by their names."""
+    tables: dict[str, Any] = _copied(place, place.table(given))
+    for name in tables:
+        if not isinstance(name, str):
+            raise place.at(name).wrong(f"must be named by a string, not {name!r}")
+    return tables
+
+
+def _copied(place: Place, value: Any) -> Any:
+    """Return a copy of a tree, which a caller's mapping may change behind our back.
+
+    Raises:
+        ValueError: If it is nested too deeply, or holds itself.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if len(place.path) > _DEEPEST:
+        raise ValueError(f"{place.source}: is nested too deeply")
+    return {key: _copied(place.at(key), item) for key, item in value.items()}

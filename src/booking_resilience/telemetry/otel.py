@@ -22,7 +22,7 @@ from opentelemetry.metrics import MeterProvider
 
 from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check_whole
+from booking_resilience.checks import check_type, check_whole
 from booking_resilience.deadlines import reset
 from booking_resilience.events import BreakerEvent, RetryEvent, Subscription
 from booking_resilience.monitor import DEFAULT_REDACTION, ErrorMonitor, ErrorRecord
@@ -77,6 +77,7 @@ class Telemetry:
 
     def pipeline(self, pipeline: Pipeline) -> Pipeline:
         """Return a pipeline of the same parts whose calls, attempts, retries and hedges are measured."""
+        check_type("pipeline", pipeline, isinstance(pipeline, Pipeline), "a Pipeline")
         measured = _MeasuredPipeline(self, pipeline)
         self._observed.pipelines.add(measured)
         return measured
@@ -95,9 +96,12 @@ class Telemetry:
         call = _current.get()
         if call is not None and call.operation == event.operation:
             call.attempts, call.outcome = max(1, event.attempt), event.outcome
+            if event.outcome == "gave_up" and event.error is not None:
+                call.outcome = "fell_back"  # if the call returns all the same: then a fallback took the error's place
 
     def watch_breaker(self, breaker: CircuitBreaker) -> Subscription:
         """Count a breaker's transitions and show its state, until the subscription is closed."""
+        check_type("breaker", breaker, isinstance(breaker, CircuitBreaker), "a CircuitBreaker")
         return self._until_closed(self._observed.breakers, breaker, breaker.subscribe(self._on_transition))
 
     def watch_monitor(self, monitor: ErrorMonitor) -> Subscription:
@@ -105,10 +109,12 @@ class Telemetry:
 
         A record also becomes an `exception` event of the active span, redacted as the record is.
         """
+        check_type("monitor", monitor, _has(monitor, "subscribe"), "an ErrorMonitor")
         return self._until_closed(self._observed.monitors, monitor, monitor.subscribe(self._on_record))
 
     def watch_limit(self, limit: Limit) -> Subscription:
         """Show how full a limit or rate is, and count the calls that it rejects, until the subscription is closed."""
+        check_type("limit", limit, _has(limit, "snapshot"), "a limit, which has a snapshot")
         return self._until_closed(self._observed.limits, limit)
 
     def watch_durable(self, durable: Durable) -> Subscription:
@@ -116,6 +122,7 @@ class Telemetry:
 
         The database is asked whenever metrics are collected, on the thread that collects them.
         """
+        check_type("durable", durable, _has(durable, "waiting"), "a Durable")
         return self._until_closed(self._observed.durables, durable)
 
     def _until_closed(
@@ -245,6 +252,10 @@ class _MeasuredPipeline(Pipeline):
                 return fn(*args, **kwargs)
 
         return measured
+
+
+def _has(thing: object, method: str) -> bool:
+    return callable(getattr(thing, method, None)) and not isinstance(thing, type)
 
 
 def _add_event(name: str, facts: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from booking_resilience.checks import check_type
 from booking_resilience.web.problems import problem_for
 from booking_resilience.web.resilience import DEADLINE_HEADER, HasContext, Requests
 
@@ -22,6 +23,10 @@ class ResilienceDjango:
         monitor: The `ErrorMonitor` whose records get the context, or None.
         deadline: Seconds for each request, 0 or more; None for no deadline but the header's.
         deadline_header: The request header that brings a deadline, in whole milliseconds from 1 to 3,600,000.
+
+    Raises:
+        TypeError: If a setting has the wrong type.
+        ValueError: If a setting is out of its range.
     """
 
     sync_capable = True
@@ -35,6 +40,7 @@ class ResilienceDjango:
         deadline: float | None = None,
         deadline_header: str = DEADLINE_HEADER,
     ) -> None:
+        check_type("get_response", get_response, callable(get_response), "what Django gives to a middleware")
         self._get_response = get_response
         self._requests = Requests(monitor, deadline, deadline_header)
         self._is_async = _is_coroutine_function(get_response)

@@ -51,6 +51,7 @@ class _Rules(Generic[App]):
         max_length: int = 255,
         max_body: int = 1_048_576,
     ) -> None:
+        check_type("app", app, callable(app), "an application")
         check_type("required", required, isinstance(required, bool), "True or False")
         is_several = isinstance(methods, Collection) and not isinstance(methods, (str, bytes))
         is_right = is_several and all(isinstance(method, str) for method in methods)
@@ -70,6 +71,10 @@ class _Rules(Generic[App]):
         if len(keys[0]) > self._max_length or not _VISIBLE.fullmatch(keys[0]):
             return problem(400, f"{_HEADER} must be 1 to {self._max_length} visible ASCII characters.")
         return keys[0]
+
+    def _too_short(self) -> Problem:
+        """Return the answer to a body of which the end is missing."""
+        return problem(400, "The body must be as long as Content-Length says.")
 
     def _too_large(self) -> Problem:
         """Return the answer to a body that is too large."""
@@ -141,7 +146,7 @@ class IdempotencyKey(_Rules[ASGIApp]):
 class IdempotencyKeyWSGI(_Rules[WSGIApp]):
     """WSGI middleware with the arguments and errors of `IdempotencyKey`.
 
-    Servers join headers that are sent twice: those count as one key.
+    Servers join headers that are sent twice: those count as one key. A body shorter than its length is 400.
     """
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -156,6 +161,8 @@ class IdempotencyKeyWSGI(_Rules[WSGIApp]):
         if isinstance(key, Problem):
             return answer(start_response, key)
         body = self._read(environ)
+        if body is None:
+            return answer(start_response, self._too_short())
         if len(body) > self._max_body:
             return answer(start_response, self._too_large())
         environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
@@ -163,11 +170,12 @@ class IdempotencyKeyWSGI(_Rules[WSGIApp]):
         context.run(current_request.set, KeyedRequest(key, method, path_of(environ), body))
         return Body(context, context.run(self._app, environ, start_response), lambda _: None)
 
-    def _read(self, environ: Environ) -> bytes:
-        """Return the body, one byte more than allowed at most."""
+    def _read(self, environ: Environ) -> bytes | None:
+        """Return the body, one byte more than allowed at most; None if it ended before the length that it has."""
         most = self._max_body + 1
         length = str(environ.get("CONTENT_LENGTH") or "")
-        if length.isascii() and length.isdigit():
+        has_length = length.isascii() and length.isdigit()
+        if has_length:
             most = min(most, int(length[:20]))
         elif not environ.get("wsgi.input_terminated"):
             return b""
@@ -175,4 +183,4 @@ class IdempotencyKeyWSGI(_Rules[WSGIApp]):
         while left > 0 and (chunk := environ["wsgi.input"].read(left)):
             chunks.append(chunk)
             left -= len(chunk)
-        return b"".join(chunks)
+        return None if has_length and left > 0 else b"".join(chunks)

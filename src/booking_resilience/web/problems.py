@@ -55,7 +55,7 @@ def problem(status: int, detail: str, more: dict[str, str] | None = None) -> Pro
     title = http.HTTPStatus(status).phrase
     body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
     headers = {"Content-Type": "application/problem+json", "Content-Length": str(len(body)), **(more or {})}
-    return Problem(status, headers, body)
+    return Problem(int(status), headers, body)
 
 
 def _status_for(error: BaseException) -> int | None:
@@ -71,6 +71,6 @@ def _status_for(error: BaseException) -> int | None:
         return http.HTTPStatus.UNPROCESSABLE_ENTITY if is_reused else http.HTTPStatus.CONFLICT
     if remaining_time() == 0.0:
         verdict = classify(error)
-        if verdict.transient and verdict.status is None:
+        if verdict.transient and verdict.sent != "yes":
             return http.HTTPStatus.GATEWAY_TIMEOUT
     return None

@@ -48,8 +48,8 @@ class Requests:
     """What is done for each request, whatever the interface: its deadline, and the context of its records."""
 
     def __init__(self, monitor: HasContext | None, seconds: float | None, deadline_header: str) -> None:
-        has_context = monitor is None or callable(getattr(monitor, "context", None))
-        check_type("monitor", monitor, has_context, "an ErrorMonitor or None")
+        has_context = callable(getattr(monitor, "context", None)) and not isinstance(monitor, type)
+        check_type("monitor", monitor, monitor is None or has_context, "an ErrorMonitor or None")
         check_number("deadline", seconds, or_none=True)
         check_header_name("deadline_header", deadline_header)
         self.monitor: HasContext | None = monitor
@@ -95,6 +95,7 @@ class Edge(Generic[App]):
         deadline: float | None = None,
         deadline_header: str = DEADLINE_HEADER,
     ) -> None:
+        check_type("app", app, callable(app), "an application")
         self._app: App = app
         self._requests = Requests(monitor, deadline, deadline_header)
 
