@@ -44,7 +44,8 @@ class Place:
         self.cuts: int = 0  # how often an adaptive limit had been cut by then
 
     def __del__(self) -> None:
-        owner, self.owner = self.owner, nobody  # a coroutine that is collected with it may end its call afterwards
+        # One that was struck at its beginning has no owner; a coroutine that is collected may end its call afterwards.
+        owner, self.owner = getattr(self, "owner", nobody), nobody
         give_back = owner()
         if give_back is not None:
             give_back(Place(owner))
