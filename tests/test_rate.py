@@ -285,9 +285,9 @@ def test_a_clear_threshold_that_was_given_is_never_lowered() -> None:
         AlertRule(threshold=3, clear_threshold=5)
 
 
-def test_older_events_leave_with_the_first_of_their_slice() -> None:
-    """When fewer than so many events are left is known for those that are counted by slices, too."""
-    rate = SlidingRate(512.0, exact=1)  # so a slice is a second wide
+def test_events_that_are_counted_together_leave_together() -> None:
+    """When fewer than so many events are left is known for those that are counted as of one moment, too."""
+    rate = SlidingRate(512.0, exact=1)  # so events within a second count as of one moment
     for number in range(513):
         rate.add(number / 4)
     expected = {1: 640.0, 2: 639.0, 5: 639.0, 6: 638.0, 513: 512.0, 514: -math.inf}
