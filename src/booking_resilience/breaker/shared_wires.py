@@ -97,9 +97,11 @@ class ForkGate:
 
     def before_fork(self) -> None:
         """Wait until it is safe to fork."""
-        begin = time.monotonic()
+        begin = imported = time.monotonic()
         while not self._lock.acquire(timeout=0.005):
-            if time.monotonic() - begin > (LONGEST_IMPORT if self._imports() else PATIENCE):
+            now = time.monotonic()
+            imported = now if self._imports() else imported
+            if now - imported > PATIENCE or now - begin > LONGEST_IMPORT:
                 return
         self._is_held = True
 
