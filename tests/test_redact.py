@@ -188,6 +188,7 @@ def test_secret_whose_end_is_out_of_sight_is_taken_out(text: str) -> None:
         "%2541",
         "<a>b</a>",
         "password%3D%22",
+        "password%3D%28&",
         "    ",
     ],
 )

@@ -19,27 +19,22 @@ def has_escapes(text: str) -> bool:
     return _IN_JSON.search(text) is not None or _IN_URL.search(text) is not None
 
 
-def unescaped(text: str, written: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the text without its outermost layer of escapes, and how each of its characters was written.
+def unescaped(text: str, veil: str, written: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Return the text without its outermost layer of escapes, the veil for it, and how each character was written.
 
     Args:
         text: A text that has escapes.
+        veil: The text with a letter for each character that a URL had encoded in a layer that is undone already.
         written: How each character of `text` was written.
     """
     in_json = _IN_JSON.search(text) is not None
-    characters, sources, done = list[str](), list[str](), 0
+    characters, covers, sources, done = list[str](), list[str](), list[str](), 0
     for match in (_IN_JSON if in_json else _IN_URL).finditer(text):
         begin, end = match.span()
-        characters += text[done:begin], chr(int(match[1], 16)) if match[1] else "/" if in_json else " "
+        character = chr(int(match[1], 16)) if match[1] else "/" if in_json else " "
+        characters += text[done:begin], character
+        covers += veil[done:begin], character if in_json and veil[begin:end] == match[0] else "x"
         sources += written[done:begin]
         sources.append("".join(written[begin:end]))
         done = end
-    return "".join([*characters, text[done:]]), [*sources, *written[done:]]
-
-
-def veiled(text: str, written: Sequence[str]) -> str:
-    """Return the text with a letter for each character that was written with the escapes of a URL."""
-    return "".join(
-        "x" if source != character and source[0] in "%+" else character
-        for character, source in zip(text, written, strict=True)
-    )
+    return "".join([*characters, text[done:]]), "".join([*covers, veil[done:]]), [*sources, *written[done:]]

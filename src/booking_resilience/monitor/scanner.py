@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from booking_resilience.monitor.cards import cards_in
-from booking_resilience.monitor.escapes import LAYERS, has_escapes, unescaped, veiled
+from booking_resilience.monitor.escapes import LAYERS, has_escapes, unescaped
 
 REDACTED = "<redacted>"
 NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
@@ -95,13 +95,14 @@ def clean(text: str, sensitivity: Sensitivity) -> str:
     """
     spans = list(_secrets(text, text, sensitivity))
     text = "".join(_marked(text, spans)) if spans else text
-    plain, written = text, list[str]()
+    plain, veil, written = text, text, list[str]()
     for _ in range(LAYERS):
         if not has_escapes(plain):
             break
-        plain, written = unescaped(plain, written or plain)
-        if spans := list(_secrets(plain, veiled(plain, written), sensitivity)):
-            plain, written = "".join(_marked(plain, spans)), _marked(written, spans)
+        plain, veil, written = unescaped(plain, veil, written or plain)
+        if spans := list(_secrets(plain, veil, sensitivity)):
+            plain, veil = "".join(_marked(plain, spans)), "".join(_marked(veil, spans))
+            written = _marked(written, spans)
     return "".join(written) or text
 
 
