@@ -436,8 +436,10 @@ def test_what_cannot_be_used_is_refused() -> None:
         iter_batch(3, [])  # type: ignore[arg-type] # that is the point
     with pytest.raises(TypeError, match="pipeline must be a Pipeline"):
         iter_batch(len, [], pipeline=None)  # type: ignore[arg-type] # that is the point
-    with pytest.raises(TypeError, match="iterable"):
+    with pytest.raises(TypeError, match="items must be an iterable, not 3"):
         iter_batch(len, 3)  # type: ignore[arg-type] # that is the point
+    with pytest.raises(TypeError, match="items must be an iterable or an asynchronous one, not 3"):
+        iter_batch_async(abs, 3)  # type: ignore[arg-type] # that is the point
 
     async def later(item: int) -> int:
         return item

@@ -144,6 +144,7 @@ def test_an_interrupt_at_any_place_leaves_no_deadline(
         striker = _Striker(at, kind)
 
         def struck() -> float | None:
+            sys._getframe().f_trace_opcodes = True  # before tracing begins, as CPython 3.12 wants it
             sys.settrace(striker.trace)  # noqa: B023 - it is called at once
             try:
                 way()

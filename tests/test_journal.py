@@ -186,11 +186,11 @@ class TestFile:
         assert [found.name for found in tmp_path.iterdir()] == ["other.db"]
 
     def test_what_is_no_path_is_refused(self):
-        """A number is no path, nor is nothing or a NUL in it."""
+        """A number is no path, nor is nothing or a NUL in it; a URL or a database in memory would be no file."""
         with pytest.raises(TypeError, match="path"):
             SQLiteJournal(5)  # type: ignore[arg-type] # that is the point
-        for path in ("", "a\0b"):
-            with pytest.raises(ValueError, match="path must be a path"):
+        for path in ("", "a\0b", ":memory:", "sqlite:///errors.db"):
+            with pytest.raises(ValueError, match="path must be the path of a file on disk, not"):
                 SQLiteJournal(path)
 
     @pytest.mark.parametrize("rest", ["", "*"])

@@ -117,6 +117,13 @@ def test_a_part_in_the_wrong_place_is_refused(role: str) -> None:
     assert Pipeline(limit=AdaptiveLimit("a")).part("rate") is None
 
 
+def test_a_role_that_is_misspelt_is_refused() -> None:
+    """`part` tells a pipeline without a limit from a role that no part has."""
+    role: Any = "limits"
+    with pytest.raises(ValueError, match=r"role must be one of 'limit', 'rate', .*, not 'limits'"):
+        Pipeline().part(role)
+
+
 def test_a_call_goes_through_all_parts(call: Call) -> None:
     """A pipeline with every part returns what the function returns, and holds a place and a turn meanwhile."""
     limit, rate = ConcurrencyLimit("l", limit=2), RateLimit("r", rate=0.001, burst=5)

@@ -458,6 +458,7 @@ def strike_at_every_instruction() -> None:
         pipeline = Pipeline(retry=RetryPolicy(max_attempts=1), limit=limit, rate=RateLimit("r", rate=1e6))
         pipeline.call("op", int)
         left = number
+        sys._getframe().f_trace_opcodes = True  # before tracing begins, as CPython 3.12 wants it
         sys.settrace(trace)
         try:
             with contextlib.suppress(StrikeError):

@@ -335,6 +335,25 @@ def test_isolating_again_only_changes_the_reason() -> None:
     assert run.state == before._replace(reason="again", cause="again")
 
 
+def test_successes_from_before_a_relapse_do_not_close() -> None:
+    """After a failed trial the successes are counted anew."""
+    run = in_state(OPEN, trial_calls=2)
+    run.call(10.0, SUCCESS)
+    run.call(10.0, FAILURE)
+    run.call(20.0, SUCCESS)
+    assert run.state.kind is HALF_OPEN
+    run.call(20.0, SUCCESS)
+    assert run.state.kind is CLOSED
+
+
+def test_a_fleet_says_how_many_successes_it_still_needs() -> None:
+    """They count from the trial on, whatever the breaker's own setting is."""
+    run = in_state(OPEN, trial_calls=1)
+    for kind in (HALF_OPEN, CLOSED):
+        run.settle(run.acquire(10.0, needed=2 if kind is HALF_OPEN else 1), SUCCESS, 10.0)
+        assert run.state.kind is kind
+
+
 @pytest.mark.parametrize(("kind", "told"), [(CLOSED, 1), (OPEN, 0), (HALF_OPEN, 1), (ISOLATED, 0)])
 def test_an_open_fleet_opens_all_but_what_is_isolated(kind: BreakerState, told: int) -> None:
     """By the moves of the table, with no failure counted; one that is open already takes the fleet's cooldown over."""
@@ -346,6 +365,7 @@ def test_an_open_fleet_opens_all_but_what_is_isolated(kind: BreakerState, told: 
         assert run.state is before
         return
     assert (run.state.kind, run.state.opened, run.state.cooldown) == (OPEN, 12.0, 4.0)
+    assert run.state.cause == ("E: x" if kind is OPEN else None)
     assert (run.state.consecutive, run.state.failures) == (before.consecutive, before.failures)
     assert (run.state.epoch, run.state.trips) == (before.epoch + told, before.trips + told)
     assert run.machine.refusal(run.state, 15.0) == (1.0, run.state.cause)

@@ -11,9 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from booking_resilience import DEFAULT_RETRY, CircuitOpenError, RetryBudget, RetryPolicy, TransientError, is_transient
-from booking_resilience.retry.policy import decide
-from booking_resilience.verdicts import retry_after_of
+from booking_resilience import (
+    DEFAULT_RETRY,
+    CircuitOpenError,
+    LimitExceededError,
+    RetryBudget,
+    RetryPolicy,
+    TransientError,
+    is_transient,
+)
+from booking_resilience.retry.policy import FOREVER, decide
+from booking_resilience.verdicts import LONGEST_WAIT, retry_after_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 POLICIES = st.builds(
@@ -128,6 +136,71 @@ def test_retry_on_takes_types_tuples_and_functions(retry_on: Any) -> None:
     policy = RetryPolicy(retry_on=retry_on)
     assert policy.passes(ConnectionRefusedError("refused"))
     assert not policy.passes(ValueError("other"))
+
+
+def test_a_filter_of_your_own_is_asked_of_plain_errors_too() -> None:
+    """A connection error without attributes is transient by itself, but not to a `retry_on` that leaves it out."""
+    policy = RetryPolicy(retry_on=ValueError)
+    assert decide(policy, ConnectionError(), attempt=1, now=0.0, end=None, draw=0.5) == "not_transient"
+
+
+def test_a_filter_without_an_answer_accepts_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A `retry_on` that raises, or that answers with something to await, is logged; the error isn't retried."""
+
+    async def later() -> bool:
+        return True
+
+    filters: list[Any] = [lambda error: 1 / 0, lambda error: later()]
+    for retry_on, logged in zip(filters, ("retry_on raised", "await"), strict=True):
+        caplog.clear()
+        assert RetryPolicy(retry_on=retry_on).passes(ConnectionError()) is False
+        assert [logged in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_result_is_rejected_only_by_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """A true `retry_on_result` rejects the result; one that raises, or has to be awaited, is logged and doesn't."""
+
+    async def later() -> bool:
+        return True
+
+    assert not RetryPolicy().rejects("empty")
+    assert [RetryPolicy(retry_on_result=bool).rejects(result) for result in ("", "full")] == [False, True]
+    rules: list[Any] = [lambda result: 1 / 0, lambda result: later()]
+    for rule, logged in zip(rules, ("retry_on_result raised", "await"), strict=True):
+        caplog.clear()
+        assert RetryPolicy(retry_on_result=rule).rejects("full") is False
+        assert [logged in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_delay_that_no_clock_can_wait_for_is_not_begun() -> None:
+    """A planned delay of `FOREVER`, some 285 years, ends the retrying as a deadline would."""
+    for delay, follows in ((FOREVER, "deadline"), (FOREVER - 1, FOREVER - 1)):
+        policy = RetryPolicy(base_delay=delay, max_delay=delay, jitter=0, deadline=None)
+        assert decide(policy, TransientError(), attempt=1, now=0.0, end=None, draw=0.5) == follows
+
+
+def test_jitter_of_the_wrong_type_is_named() -> None:
+    """What is neither a number nor a string is a `TypeError` that says what is allowed."""
+    for value in (None, True):
+        jitter: Any = value
+        with pytest.raises(TypeError, match=f"^jitter must be a number from 0 to 1, or 'full', not {value}$"):
+            RetryPolicy(jitter=jitter)
+
+
+def test_a_limit_that_names_no_time_is_not_asked_again() -> None:
+    """A rejection by a limit is retried if `retry_on` accepts it and the limit says when a place will be free."""
+    policy = RetryPolicy(retry_on=LimitExceededError, jitter=0)
+    for retry_after, follows in ((None, "not_transient"), (1.5, 1.5)):
+        error = LimitExceededError("backend", retry_after)
+        assert decide(policy, error, attempt=1, now=0.0, end=None, draw=0.5) == follows
+
+
+def test_the_longest_wait_is_a_day() -> None:
+    """An error may ask for a wait of up to a day; one that asks for more isn't retried."""
+    error = TransientError()
+    for asked, follows in ((LONGEST_WAIT, LONGEST_WAIT), (math.nextafter(LONGEST_WAIT, math.inf), "deadline")):
+        error.retry_after = asked
+        assert decide(RetryPolicy(deadline=None), error, attempt=1, now=0.0, end=None, draw=0.5) == follows
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 7, 1e9, math.inf])

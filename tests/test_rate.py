@@ -266,7 +266,8 @@ def test_absurd_rules_are_refused(setting: dict[str, Any]) -> None:
     name, value = next(iter(setting.items()))
     with pytest.raises(ValueError, match="must be") as caught:
         AlertRule(**setting)
-    allowed = ALLOWED[name].replace("threshold", "1") if setting.get("threshold") == 0 else ALLOWED[name]
+    threshold = setting.get("threshold", 10)
+    allowed = ALLOWED[name].replace("threshold", f"threshold ({threshold})" if threshold else "1")
     assert str(caught.value) == f"{name} must be {allowed}, not {value!r}"
 
 
@@ -280,8 +281,17 @@ def test_rules_of_the_wrong_type_are_refused(name: str, value: Any) -> None:
 
 def test_a_clear_threshold_that_was_given_is_never_lowered() -> None:
     """Only the default gives way to a low threshold; what was said may not."""
-    with pytest.raises(ValueError, match="clear_threshold must be a number above 0, at most threshold, not 5"):
+    with pytest.raises(ValueError, match=r"clear_threshold must be a number above 0, at most threshold \(3\), not 5"):
         AlertRule(threshold=3, clear_threshold=5)
+
+
+def test_events_that_are_counted_together_leave_together() -> None:
+    """When fewer than so many events are left is known for those that are counted as of one moment, too."""
+    rate = SlidingRate(512.0, exact=1)  # so events within a second count as of one moment
+    for number in range(513):
+        rate.add(number / 4)
+    expected = {1: 640.0, 2: 639.0, 5: 639.0, 6: 638.0, 513: 512.0, 514: -math.inf}
+    assert {count: rate.falls_below(count) for count in expected} == expected
 
 
 def test_a_rate_that_never_was_so_high_has_fallen_below_it_long_ago() -> None:

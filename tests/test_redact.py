@@ -451,10 +451,10 @@ def test_card_number_in_a_float_is_taken_out() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "allowed"),
     [
-        ("keys", "password", "several strings, not one"),
-        ("exact_keys", b"key", "several strings, not one"),
-        ("last_keys", 3, "several strings, not one"),
-        ("patterns", "h.nter", "several patterns, not one"),
+        ("keys", "password", "a collection of strings"),
+        ("exact_keys", b"key", "a collection of strings"),
+        ("last_keys", 3, "a collection of strings"),
+        ("patterns", "h.nter", "a collection of patterns"),
     ],
 )
 def test_one_text_in_the_place_of_several_is_refused(setting: str, value: Any, allowed: str) -> None:

@@ -18,7 +18,7 @@ from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_parts import Contact, Lease, Message
 from booking_resilience.breaker.shared_script import SCRIPT, Fact, age_argument, clean, settings_arguments
-from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Trial
+from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Reset, Trial
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 
@@ -45,6 +45,14 @@ class Member:
         self.contact.heard = now
         self.link.hear(Message("read", now - sent), fact, now - sent)
         self.breaker._core.tell()
+
+    def answers(self, turn: str, event: Isolate | Reset) -> None:
+        """Have it hear that its command was carried out for the fleet."""
+        now = time.monotonic()
+        kind, move = (CLOSED, "RESET") if isinstance(event, Reset) else (ISOLATED, "ISOLATE")
+        command = self.link.messages(now)[0]
+        fact = fact_of(turn=turn, state=kind, move=move, turned=now, reason=event.reason, answer="done")
+        self.link.hear(command, fact, now)
 
     def tells(self) -> list[str]:
         """Return what it would tell Redis."""
@@ -155,9 +163,46 @@ def test_a_trial_of_an_open_fleet_needs_the_lease() -> None:
     assert not member.passes()
     assert member.tells() == ["begin"]
     permit.success()
-    assert (member.breaker.state, member.tells()) == (CLOSED, ["done"])
+    assert (member.breaker.state, member.tells()) == (CLOSED, ["done", "recover"])  # the lease may have lapsed
     assert member.link.lease is not None
     assert member.link.lease.verdict == "success"
+
+
+@pytest.mark.parametrize("event", [Reset("by hand"), Isolate("second")])
+def test_a_command_outlasts_an_older_turn_that_came_in_between(event: Isolate | Reset) -> None:
+    """The breaker is as the fleet, also if it followed the older turn just before the command was noted."""
+    member = Member()
+    member.hears("1", CLOSED, "RESET", age=9.0)
+    change = member.breaker._core.change(event)
+    member.hears("2", ISOLATED, "ISOLATE", reason="first")
+    member.link.changed(change, fleet=True)
+    member.answers("3", event)
+    kind = CLOSED if isinstance(event, Reset) else ISOLATED
+    assert (member.breaker.state, member.breaker.snapshot().reason) == (kind, event.reason)
+
+
+def test_a_local_reset_outlasts_a_command_given_before() -> None:
+    """Isolating the fleet and then resetting here leaves this breaker closed, whenever the command arrives."""
+    member = Member()
+    member.hears("1", CLOSED, "RESET", age=9.0)
+    member.breaker.isolate("the others", fleet=True)
+    member.breaker.reset()
+    member.answers("2", Isolate("the others"))
+    assert member.breaker.state is CLOSED
+
+
+@pytest.mark.parametrize("lease", ["", "another's"])
+def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
+    """It was rejected for want of the lease a while ago, and would come between two leases again and again."""
+    member = Member()
+    member.hears("1", OPEN, "TRIP")
+    assert not member.passes()
+    member.hears("1", HALF_OPEN, "TRIP", lease=lease)
+    member.link.wish -= 4.0
+    assert not member.passes()
+    member.link.wish -= 6.0
+    assert member.passes() == (lease == "")
+    assert ("recover" in member.tells()) == (lease == "")
 
 
 @pytest.mark.parametrize("how", ["silent", "refused", "closed"])

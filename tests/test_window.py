@@ -113,6 +113,20 @@ def test_absurd_settings_are_refused(setting: str, value: Any, kind: type[Except
     assert str(caught.value) == f"{setting} must be {allowed[setting]}, not {value!r}"
 
 
+def test_a_call_that_comes_late_joins_its_own_bucket() -> None:
+    """Each call counts once, also where another bucket was begun in the meantime."""
+    window = Window(window=30.0)
+    for moment, failed in ((10.0, True), (11.5, False), (10.2, True)):
+        window.record(moment, failed=failed)
+    assert window.counts(11.5) == (3, 2)
+
+
+def test_all_calls_may_have_to_fail() -> None:
+    """A ratio of 1, the largest, trips when no call succeeds."""
+    rate = FailureRate(ratio=1, minimum_calls=2)
+    assert [is_too_much(rate, 2, failures) for failures in (1, 2)] == [False, True]
+
+
 def test_the_defaults_are_those_of_the_design() -> None:
     """Half of at least 10 calls within 30 seconds."""
     assert FailureRate() == FailureRate(ratio=0.5, window=30.0, minimum_calls=10)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0.dev0"
 
 if TYPE_CHECKING:
+    __all__: list[str]
+
     from booking_resilience.batch import BatchOutcome as BatchOutcome
     from booking_resilience.batch import BatchResult as BatchResult
     from booking_resilience.batch import iter_batch as iter_batch

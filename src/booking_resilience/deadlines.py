@@ -74,7 +74,7 @@ def remaining_time() -> float | None:
 
 
 def deadline(seconds: float) -> Deadline:
-    """Give the block so many seconds, or what an outer deadline leaves, if that is less.
+    """Limit the block to so many seconds, or to what an outer deadline leaves, if that is less.
 
     Nothing interrupts the block. What is called within asks `remaining_time()`: retries, the Appwrite client, your
     own code. It decorates functions, methods and coroutine functions, too: each call has its own seconds.

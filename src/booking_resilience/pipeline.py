@@ -16,11 +16,11 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from booking_resilience.awaitables import gives_coroutines, refuse_synchronous, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import check_callback
-from booking_resilience.checks import check_text, check_type
+from booking_resilience.checks import check, check_text, check_type
 from booking_resilience.events import RetryEvent
 from booking_resilience.monitor import ErrorCategory
 from booking_resilience.monitor.record import member_of
-from booking_resilience.parts import Part, Role, attempt_through, checked, falling_back
+from booking_resilience.parts import ALLOWED, Part, Role, attempt_through, checked, falling_back
 from booking_resilience.recording import ErrorRecorder as ErrorRecorder  # the HTTP clients look for it here
 from booking_resilience.recording import Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
@@ -119,7 +119,7 @@ class Pipeline:
         return self._monitor
 
     def call(self, operation: str, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `fn`, as often as it takes, and return what it returns.
+        """Call `fn`, with retries, and return what it returns.
 
         Args:
             operation: The operation's name, for events, logs, notes and records.
@@ -173,7 +173,12 @@ class Pipeline:
         return functools.partial(within, decorate)
 
     def part(self, role: Role) -> Any:
-        """Return the part for a `role` (`limit`, `rate`, `fallback`, `hedge` or `timeout`), or None if it has none."""
+        """Return the part for a `role` (`limit`, `rate`, `fallback`, `hedge` or `timeout`), or None if it has none.
+
+        Raises:
+            ValueError: If there is no such role.
+        """
+        check("role", role, role in tuple(ALLOWED), f"one of {', '.join(map(repr, ALLOWED))}")
         return self._parts.get(role)
 
     def __repr__(self) -> str:

@@ -46,7 +46,8 @@ def iter_batch(
             made all its attempts doesn't wait, and none does with a fallback or while the breaker is isolated.
 
     Raises:
-        ValueError: If `max_concurrency` is out of its range.
+        TypeError: If an argument is of the wrong type, such as a coroutine function for threads.
+        ValueError: If `max_concurrency` or `max_open_wait` is out of its range.
         Exception: What the iterator of the items raises, after the outcomes of the items drawn before it; and at once
             what `fn` raises if that is no `Exception` (an interrupt, an exit).
 
@@ -94,7 +95,7 @@ def iter_batch_async(
     Leaving early cancels what is under way; `contextlib.aclosing` makes sure of it where the loop may break.
     """
     work = Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait, is_async=True)
-    return _iterate_async(work, Source(items))
+    return _iterate_async(work, Source(items, may_wait=True))
 
 
 async def run_batch_async(
@@ -109,7 +110,7 @@ async def run_batch_async(
 ) -> BatchResult[Item, Value]:
     """Do the same as `run_batch` in tasks instead of threads, under asyncio or trio; arguments as for `iter_batch`."""
     work = Work(fn, pipeline, operation, max_concurrency, on_item, max_open_wait, is_async=True)
-    return _in_order([outcome async for outcome in _iterate_async(work, Source(items))])
+    return _in_order([outcome async for outcome in _iterate_async(work, Source(items, may_wait=True))])
 
 
 def _in_order(outcomes: list[BatchOutcome[Item, Value]]) -> BatchResult[Item, Value]:

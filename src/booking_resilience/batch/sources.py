@@ -6,8 +6,9 @@ A generator is closed when the batch ends; any other iterator is its owner's, wh
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Iterable
 from typing import Any
+
+from booking_resilience.checks import check_type
 
 END: Any = object()
 """What drawing gives when there is nothing left."""
@@ -18,14 +19,23 @@ _traceback = BaseException.__dict__["__traceback__"].__get__  # past a class tha
 class Source:
     """Draws the items; what their iterator raises is kept, to come out after the outcomes of those drawn before it.
 
+    Args:
+        items: The iterable.
+        may_wait: Whether it may be an asynchronous one.
+
     Attributes:
         is_async: Whether the items come asynchronously.
         is_open: Whether there may be more.
+
+    Raises:
+        TypeError: If the items can't be iterated over.
     """
 
-    def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        self.is_async: bool = isinstance(items, AsyncIterable)
-        self._items: Any = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+    def __init__(self, items: Any, *, may_wait: bool = False) -> None:
+        self.is_async: bool = may_wait and hasattr(type(items), "__aiter__")
+        fits = self.is_async or any(hasattr(type(items), name) for name in ("__iter__", "__getitem__"))
+        check_type("items", items, fits, "an iterable or an asynchronous one" if may_wait else "an iterable")
+        self._items: Any = (aiter if self.is_async else iter)(items)
         self.is_open: bool = True
         self._error: Exception | None = None
 

@@ -144,7 +144,7 @@ def iter_messages(
 ) -> Iterator[ChatMessage]:
     """Yield all messages of a room, page by page: none twice, none missed, while new ones arrive.
 
-    An empty page that has a cursor is not the end; a service that gives a cursor back that it was given is.
+    An empty page with a cursor isn't the end; a page that repeats the cursor it was asked with is.
 
     Args:
         service: Where the messages are.

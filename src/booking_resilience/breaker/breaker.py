@@ -111,7 +111,7 @@ class CircuitBreaker:
 
     @property
     def state(self) -> BreakerState:
-        """Its state; OPEN until somebody acquires after the cooldown."""
+        """Its state; OPEN until the first call after the cooldown."""
         return self._core.state.kind
 
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -139,8 +139,8 @@ class CircuitBreaker:
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call and await `fn` through the breaker.
 
-        A cancelled call says nothing of the backend, but for one that a retry around it cuts off at its own limits:
-        that is a `TimeoutError`.
+        A cancelled call says nothing about the backend, unless a retry around it cut it off at its own limits: that
+        counts as a `TimeoutError`.
 
         Raises:
             CircuitOpenError: If the breaker refuses; `fn` was not called.
@@ -184,7 +184,7 @@ class CircuitBreaker:
         return admitted(self._core, self._core.knock())
 
     def snapshot(self) -> BreakerSnapshot:
-        """Return what is known of it, all of one moment."""
+        """Return its state and counts, as of one moment."""
         core = self._core
         moment = core.newest()
         state = moment.state
@@ -230,7 +230,7 @@ class CircuitBreaker:
         self._by_hand(Isolate(reason), fleet=fleet)
 
     def reset(self, reason: str | None = None, *, fleet: bool = False) -> None:
-        """Close it and empty the counts, whatever its state; what is under way changes nothing any more.
+        """Close it and empty the counts, whatever its state; results of calls under way no longer count.
 
         Args:
             reason: Why, in events and in logs.

@@ -43,6 +43,7 @@ USABLE_LATE = 0.2  # and at least so many from the answer, which may be long und
 ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
+SELDOM = 5.0  # seconds after which one that was rejected for want of the lease needs none, if nobody has it
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
@@ -72,6 +73,8 @@ class Link:
     lapsed: float = _NEVER  # when a lease was last left unclaimed
     next_ask: float = 0.0
     noted: int = 0  # the breaker's epoch that was noted last
+    ordered: int = 0  # and the one that the last command by hand led to
+    followed: int = 0  # and the one that the last move of the fleet did
     moved: float = _NEVER  # when it last opened or closed by itself, or was reset by hand
     is_isolated_by_fleet: bool = False
     is_refused: bool = False  # whether Redis answers for this breaker with an error
@@ -93,6 +96,8 @@ class Link:
         lease, now = self.lease, time.monotonic()
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
+        if _NEVER < self.wish < now - SELDOM and self.fact is not None and not self.fact.lease:
+            return None  # or one that always comes between two leases would never have its turn
         self.wish = now
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
@@ -192,16 +197,20 @@ class Link:
             self.noted = after.epoch
             if after.kind in (OPEN, CLOSED):
                 self.moved = moment
-                self.news = None if is_of_fleet else Message("report" if after.kind is OPEN else "recover", moment)
+                if after.kind is CLOSED:  # told in any case: the trial's lease may have lapsed
+                    self.news = Message("recover", moment)
+                else:
+                    self.news = None if is_of_fleet else Message("report", moment)
 
     def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
         if self.lease is not None:
             self.lease.take_back()
-        self.noted = max(self.noted, after.epoch)
+        self.noted, self.ordered = max(self.noted, after.epoch), after.epoch
         is_reset = isinstance(event, Reset)
         if is_reset:
             self.moved, self.news = moment, None
-        self.is_isolated_by_fleet = fleet and not is_reset
+        if self.followed <= after.epoch:
+            self.is_isolated_by_fleet = fleet and not is_reset
         if fleet:
             self.command = Message("reset" if is_reset else "isolate", moment, event.reason)
 
@@ -214,7 +223,7 @@ class Link:
             self.news = None
         elif message is self.command:
             self.command = None
-            if fact.answer == "done":
+            if fact.answer == "done" and self.followed <= self.ordered:
                 self._keep(fact, sent)  # it was done here when it was asked for
                 self.turn = fact.turn
         elif message.kind == "ask":
@@ -269,7 +278,7 @@ class Link:
         if change.before.epoch != state.epoch:
             return True
         was_isolated, self.is_isolated_by_fleet = self.is_isolated_by_fleet, fact.state is ISOLATED
-        self.noted = change.after.epoch
+        self.noted = self.followed = change.after.epoch
         return was_isolated and fact.state in (OPEN, HALF_OPEN)
 
     def _event(self, state: State, fact: Fact, is_first: bool) -> Isolate | Reset | FleetOpens | FleetCloses | None:

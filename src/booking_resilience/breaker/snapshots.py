@@ -27,7 +27,7 @@ class SharedSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerSnapshot:
-    """What is known of a breaker, all of one moment.
+    """A breaker's state and counts, as of one moment.
 
     Attributes:
         name: The breaker's name.
@@ -35,10 +35,10 @@ class BreakerSnapshot:
         epoch: Counts the transitions since it was made.
         consecutive_failures: Failures in a row, up to now.
         failures: Failures since it was last closed.
-        refused: Calls refused since it was made or reset, as the four that follow.
+        refused: Calls refused since it was made or reset; the next four are counted since then, too.
         would_refuse: Calls that it would have refused if it weren't in shadow mode.
         stale: Results that came too late, from an earlier epoch, and changed nothing.
-        ignored: Errors that said nothing of the backend, by the setting `ignore`.
+        ignored: Errors that `ignore` matched, which say nothing about the backend.
         trips: How often it opened, failed trials included.
         retry_after: Seconds until the next trial may be made; None if it is closed or isolated.
         reason: Why it is in its state; None if it was never in another.

@@ -37,13 +37,15 @@ class SQLiteJournal(StoredJournal):
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If a setting is out of its range, or the file exists and isn't a journal.
+        ValueError: If a setting is out of its range, the path isn't that of a file on disk (a URL, `:memory:`), or the
+            file exists and isn't a journal.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_age: float = 604_800.0, max_records: int = 100_000) -> None:
-        check_type("path", path, isinstance(path, (str, os.PathLike)), "a path")
+        check_type("path", path, isinstance(path, (str, os.PathLike)), "a string or a Path")
         name = os.fsdecode(path)
-        check("path", path, name != "" and "\0" not in name, "a path")
+        is_file = name not in ("", ":memory:") and "\0" not in name and "://" not in name
+        check("path", path, is_file, "the path of a file on disk")
         place = os.path.realpath(name)
         super().__init__(place, max_age, max_records)
         check_file(place)

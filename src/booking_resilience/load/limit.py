@@ -54,7 +54,7 @@ class Limit(abc.ABC):
         return self._name
 
     def snapshot(self) -> LimitSnapshot:
-        """Return what is known of the limit, all of one moment."""
+        """Return its numbers, as of one moment."""
         with self._lock:
             admitted = min(len(self._line), self._room())
             return LimitSnapshot(

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSnapshot:
-    """What is known of a limit, all of one moment.
+    """A limit's numbers, as of one moment.
 
     Attributes:
         name: The limit's name.
-        limit: Calls that may run at once; of a rate limit, turns that may be taken at once.
+        limit: Calls that may run at once; for a rate limit, turns that may be taken at once.
         in_flight: Calls that run now; always 0 for a rate limit.
         queued: Callers that wait.
         refused: Calls rejected since the limit was made.
@@ -44,7 +44,8 @@ class Place:
         self.cuts: int = 0  # how often an adaptive limit had been cut by then
 
     def __del__(self) -> None:
-        owner, self.owner = self.owner, nobody  # a coroutine that is collected with it may end its call afterwards
+        # One that was struck at its beginning has no owner; a coroutine that is collected may end its call afterwards.
+        owner, self.owner = getattr(self, "owner", nobody), nobody
         give_back = owner()
         if give_back is not None:
             give_back(Place(owner))

@@ -151,7 +151,7 @@ class RateLimit(Limit):
         super().__init__(name, burst, max_queue, max_wait)
 
     def try_acquire(self, tokens: int = 1) -> bool:
-        """Take so many turns at once if they are free and nobody waits; False, and none taken, if not.
+        """Take `tokens` turns at once if they are free and nobody waits; otherwise take none and return False.
 
         Args:
             tokens: How many; 1 to `burst`.
@@ -169,7 +169,7 @@ class RateLimit(Limit):
         return False
 
     def pause(self, seconds: float) -> None:
-        """Let no call through for so many seconds, as a `Retry-After` asks for; the longest pause counts.
+        """Let no call through for `seconds`, as a `Retry-After` asks for; the longest pause counts.
 
         Args:
             seconds: 0 or more, finite.

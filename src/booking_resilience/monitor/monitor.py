@@ -92,7 +92,7 @@ class ErrorMonitor(MonitorReader):
         attempts: int | tuple[FailedAttempt, ...] | None = None,
         outcome: Outcome = "failed",
     ) -> ErrorRecord:
-        """Record an error; an object that was recorded already, and not raised in a new call since, has its record.
+        """Record an error; an object that was recorded already, and not raised in a new call since, keeps its record.
 
         Args:
             error: What was raised.

@@ -46,7 +46,8 @@ class AlertRule:
         highest = self.threshold or 1
         if self.clear_threshold is None:
             object.__setattr__(self, "clear_threshold", min(_CLEAR, highest))
-        allowed = "a number above 0, at most threshold" if self.threshold else "a number above 0, at most 1"
+        most = f"threshold ({self.threshold:g})" if self.threshold else "1"
+        allowed = f"a number above 0, at most {most}"
         check_number("clear_threshold", self.clear_threshold, above=True, allowed=allowed)
         check("clear_threshold", self.clear_threshold, is_number(self.clear_threshold, most=highest), allowed)
         for name in ("for_seconds", "keep_firing"):

@@ -99,10 +99,10 @@ class ErrorRecord:
         stacktrace: The traceback as text, causes first as Python prints them; made when it is read.
         function: The function that raised it, and so on for `file` and `line`; None if it was never raised.
         context: What was known about the operation, redacted; a copy.
-        attempts: How many attempts were made, 0 if the call was refused; of a recovered operation the successful one
+        attempts: How many attempts were made, 0 if the call was refused; the successful one of a recovered operation
             counts, too.
         attempt_errors: `type: message` of the failed attempts, the first 4 and the last 12.
-        causes: `type: message` and notes of what it was raised from, nearest first; of a group its leaves. 8 at most.
+        causes: `type: message` and notes of what it was raised from, nearest first; for a group, its leaves. 8 at most.
         notes: The error's notes, redacted, the first 4 and the last 12.
         outcome: `failed`, `recovered` if a later attempt succeeded, `refused` if a breaker or limit allowed no
             attempt, `fell_back` if a fallback took the place of the result.
@@ -256,7 +256,7 @@ for _name in FLEET_FIELDS:
 
 @dataclass(frozen=True, slots=True)
 class ErrorStats:
-    """The monitor's numbers, all of one moment, since it was made or cleared.
+    """The monitor's numbers since it was made or cleared, as of one moment.
 
     Attributes:
         total: Records made: failed, recovered, refused and fell_back together.
@@ -289,7 +289,7 @@ class ErrorStats:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSnapshot:
-    """All that a dashboard shows, of one moment; `recent_errors` are the newest 50, `error_rate` is per minute."""
+    """All that a dashboard shows, as of one moment; `recent_errors` are the newest 50, `error_rate` is per minute."""
 
     stats: ErrorStats
     recent_errors: list[ErrorRecord]

@@ -131,7 +131,7 @@ def _pattern_of(keys: Iterable[str], after: str = "") -> re.Pattern[str]:
 
 def _several(name: str, value: Iterable[Any], what: str) -> list[Any]:
     is_several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-    check_type(name, value, is_several, f"several {what}, not one")
+    check_type(name, value, is_several, f"a collection of {what}")
     return list(value)
 
 

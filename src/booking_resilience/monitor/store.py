@@ -23,7 +23,7 @@ class ErrorGroup:
     Attributes:
         fingerprint: What they have in common, as 16 hexadecimal digits.
         category: Their category.
-        operation: Their operation; of refusals the name of the breaker or limit.
+        operation: Their operation; for refusals, the name of the breaker or limit.
         error_type: Their type.
         count: How many there were, those no longer kept included.
         first_seen: When the first came, aware UTC.

@@ -62,7 +62,7 @@ class RetryBudget:
             self._tokens = min(self._tokens + self._deposit, self._capacity)
 
     def try_spend(self) -> bool:
-        """Take the cost of a retry; False, and nothing taken, if there is not enough."""
+        """Take the cost of a retry and return True; if there aren't enough tokens, take none and return False."""
         with _LOCK:
             if self._tokens < self._cost:
                 return False
