@@ -183,6 +183,12 @@ def test_secret_whose_end_is_out_of_sight_is_taken_out(text: str) -> None:
         "bearer",
         "\\'",
         "b='",
+        "password: | #",
+        "password: |\n ",
+        "%2541",
+        "<a>b</a>",
+        "password%3D%22",
+        "password%3D%28&",
         "    ",
     ],
 )
@@ -207,6 +213,7 @@ def test_patterns_are_linear(piece: str) -> None:
         ("%3D" + "%41" * 4000, "%3D" + "a__" * 4000),
         ("%3D" + "%2541" * 2400, "%3D" + "a____" * 2400),
         ("=" + "a%2D" * 3000, "=" + "a___" * 3000),
+        ("password: | " * 1000, "password: a " * 1000),
         ("\ninput_value=auth(" * 600, "\nother_value=auth(" * 600),
     ],
 )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import quote
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, ErrorMonitor
+from booking_resilience.monitor.cards import is_card
 from booking_resilience.monitor.redact import Cleaner
-from booking_resilience.monitor.scanner import SUSPECT, clean, is_card
+from booking_resilience.monitor.scanner import SUSPECT, clean
 
 SECRET = st.text("abcdefXYZ0123456789", min_size=12, max_size=40).map(lambda text: f"S3cr{text}")
 ALWAYS = [
@@ -236,3 +238,122 @@ def test_what_other_programs_write_goes_to_its_end(text: str, clean: str) -> Non
     """Values in JSON of PHP and .NET, FastAPI's errors, YAML, XML, SQL, CSV and encoded URLs go as a whole."""
     assert DEFAULT_REDACTION.clean(text) == clean
     assert (SUSPECT.search(text) is not None) or text == clean
+
+
+LIST, MAPPING = {"api_keys": ["aaaaaaaa", "S3cret"]}, {"credentials": {"user": "ada", "pin": "S3cret"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/login?next=%2Fa%3Fpassword%3Dcorrect%2520horse%26b%3D2", "/login?next=%2Fa%3Fpassword%3D<redacted>%26b%3D2"),
+        ("u=https%3A%2F%2Fbob%3Ap%2520w%40h", "u=https%3A%2F%2F<redacted>%40h"),
+        (r"postgres:\/\/bob:qB%5CyE%22%3Dsc7D@db\/x", r"postgres:\/\/<redacted>@db\/x"),
+        ("payload=" + quote_plus(json.dumps(MAPPING)), "payload=%7B%22credentials%22%3A+<redacted>%7D"),
+        ("payload=" + quote_plus(json.dumps(LIST)), "payload=%7B%22api_keys%22%3A+<redacted>%7D"),
+        ("a=Bearer+S3cretS3cret&b=2", "a=Bearer+<redacted>&b=2"),
+        *((f"/cb?token={value}&z=1 failed: 503 for booking 17", "/cb?token=<redacted>&z=1 failed: 503 for booking 17")
+          for value in ("ab%7Bcd", "%22abcd", "%28abcd", "x%5B1")),
+        ("/?api%5Fkey=ab%7Bc%26d&z=1 failed", "/?api%5Fkey=<redacted>&z=1 failed"),
+        (r'{"password": "abc\u0022", "user": "bob"}', '{"password": <redacted>, "user": "bob"}'),
+        (r'{"url": "?password=ab\u003ccd\u0026y=2"}', r'{"url": "?password=<redacted>\u0026y=2"}'),
+        ('password%3D"my secret pw"', "password%3D<redacted>"),
+        ('password%3D"my secret pw" failed', "password%3D<redacted> failed"),
+        ("%3Fpassword%3Dmy%20secret%20phrase%26next%3D1", "%3Fpassword%3D<redacted>%26next%3D1"),
+        ("password%3Dab%0Acd failed", "password%3D<redacted> failed"),
+        ("password%3Dab%2Ccd%3D9%26n=1", "password%3D<redacted>%26n=1"),
+        ("password%3Dab%5Cncd&n=1", "password%3D<redacted>&n=1"),
+        ("password%3D%22ab%26cd%22", "password%3D<redacted>"),
+        ("password%3D%22ab%20cd&n=1 failed", "password%3D<redacted>&n=1 failed"),
+        ("{'url': '?next=%3Fpassword%3DS3cret', 'n': 1}", "{'url': '?next=%3Fpassword%3D<redacted>', 'n': 1}"),
+        ("%7B%22token%22%3A5%2C%22n%22%3A1%7D", "%7B%22token%22%3A5%2C%22n%22%3A1%7D"),
+        ("%7B%22token%22:%22ab%20cd%22,%22n%22:1%7D", "%7B%22token%22:<redacted>,%22n%22:1%7D"),
+    ],
+)  # fmt: skip
+def test_escapes_end_only_what_was_escaped_with_them(text: str, clean: str) -> None:
+    """A value goes to the end that its own layer of escapes has: the escapes inside it end nothing."""
+    assert DEFAULT_REDACTION.clean(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("- password: |\n    sec1\n  user: bob\n  id: 7\n", "- password: <redacted>\n  user: bob\n  id: 7\n"),
+        ("ERROR config: password: |\n  line1\n\n  line2\n\nend", "ERROR config: password: <redacted>\n\nend"),
+        ('"password": |\n  line1\n  line2\nend', '"password": <redacted>\nend'),
+        ("password: | # comment\n  line1\nend", "password: <redacted>\nend"),
+        ("password: !!str |\r\n  line1\r\nend", "password: <redacted>\r\nend"),
+        ("cookie: >-\n  line1\n  line2", "cookie: <redacted>"),
+    ],
+)
+def test_blocks_of_yaml_go_with_all_their_lines(text: str, clean: str) -> None:
+    """All lines that are indented deeper than the line of the key belong to its block, and no other does."""
+    assert DEFAULT_REDACTION.clean(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (r"<password>S3cret<\/password>", r"<password><redacted><\/password>"),
+        ("<password><![CDATA[S3cret]]></password>", "<password><redacted></password>"),
+        ("if a > b and c </token> d", "if a > b and c </token> d"),
+        ("a -> b</session> x", "a -> b</session> x"),
+        ("session -> b</session> x", "session -> b</session> x"),
+        ("List<a>b</key>", "List<a>b</key>"),
+    ],
+)
+def test_an_element_of_xml_has_both_its_tags(text: str, clean: str) -> None:
+    """The content of a sensitive element goes; what only looks like the end of one stays."""
+    assert DEFAULT_REDACTION.clean(text) == clean
+    assert SUSPECT.search(text) is not None
+
+
+def test_a_value_that_pydantic_shows_goes_to_its_end() -> None:
+    """The value's own text doesn't end it, even where it reads like what pydantic writes after it."""
+    text = "1 error\npassword\n  x [type=y, input_value='ab, input_type=cd', input_type=str]\nnext, input_type=int"
+    shown = "1 error\npassword\n  x [type=y, input_value=<redacted>, input_type=str]\nnext, input_type=int"
+    assert DEFAULT_REDACTION.clean(text) == shown
+
+
+PIECES = [
+    "password", "token", "auth", " ", "S3cret", "=", ":", "%3D", "%253D", "%22", "%26", "%20", r"\u003d", r"\u0022",
+    r"\/", r"\\/", "/", "<", ">", "</", "+", "%3A", "%2C", '"', "'", ",", "&", "4111", "1111", "%31", "--", "eyJ", ".",
+    "(", "[", "{", "\n", "|", "@", "%2F", "bearer", "-----BEGIN A-----", "a_session_", "%5F",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+@example(r"<password>S3cret<\/password>")
+def test_a_text_that_is_no_suspect_stays(text: str) -> None:
+    """What the quick test passes over is a text that the scanner would leave as it is."""
+    assert SUSPECT.search(text) is not None or clean(text, DEFAULT_REDACTION.sensitivity) == text
+
+
+ENCODINGS: dict[str, Callable[[str], str]] = {
+    "as it is": str, "a part of a URL": lambda text: quote(text, safe=""), "a path": quote, "a form": quote_plus,
+    "JSON": lambda text: json.dumps({"body": text, "n": 1}), "JSON of PHP": lambda text: text.replace("/", r"\/"),
+    "JSON of .NET": lambda text: json.dumps(text).replace("<", r"\u003c").replace(">", r"\u003e").replace(
+        "&", r"\u0026").replace("'", r"\u0027"),
+    "a redirect": lambda text: f"https://host/?next={quote(text, safe='')}&page=7",
+}  # fmt: skip
+HOLDERS: dict[str, Callable[[str], str]] = {
+    "JSON": lambda value: json.dumps({"password": value, "n": 1}), "repr": lambda value: repr({"password": value}),
+    "query": lambda value: f"https://host/?password={quote(value, safe='')}&n=1",
+    "userinfo": lambda value: f"postgres://ada:{quote(value, safe='')}@db/x",
+    "assignment": lambda value: f"password={json.dumps(value)} n=1",
+}  # fmt: skip
+
+
+@given(
+    st.text('hunterHUNTER23456789 =&,;:/%+#@{}[]()<>"', min_size=4, max_size=16).map("Zq{}Zq".format),
+    st.sampled_from(sorted(HOLDERS)), st.lists(st.sampled_from(sorted(ENCODINGS)), max_size=2),
+)  # fmt: skip
+def test_nothing_of_a_secret_stays_however_its_text_is_encoded(value: str, holder: str, encodings: list[str]) -> None:
+    """Whatever is in a secret, neither its beginning nor its end stays, in layers of encodings; what follows does."""
+    text = HOLDERS[holder](value)
+    for encoding in encodings:
+        text = ENCODINGS[encoding](text)
+    kept = DEFAULT_REDACTION.clean(f"before {text} after 503")
+    assert "Zq" not in kept
+    assert kept.startswith("before ")
+    assert kept.endswith(" after 503")

@@ -23,7 +23,8 @@ from booking_resilience.callbacks import ask
 from booking_resilience.callbacks import safely as safely
 from booking_resilience.callbacks import text_of as text_of
 from booking_resilience.checks import check_type
-from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean, is_card
+from booking_resilience.monitor.cards import is_card
+from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean
 
 CYCLE, TRUNCATED = "<cycle>", "<truncated>"
 MESSAGE_LENGTH = 1024
@@ -32,8 +33,7 @@ _SCANNED = 65_536  # characters of text per record; the rest is dropped
 _WINDOW = 4096  # of these, for one text: a secret that begins in the part that is kept ends in these
 _TAIL = 512  # of these the last may have lost the end by which they would be known
 _UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  # userinfo or a token that goes on
-_DEPTH, _BREADTH, _VALUES, _KEY_LENGTH = 5, 32, 200, 128
-_RETRIES = 20
+_DEPTH, _BREADTH, _VALUES, _KEY_LENGTH, _RETRIES = 5, 32, 200, 128, 20
 _logger = logging.getLogger("booking_resilience.monitor")
 
 KEYS = (
@@ -87,7 +87,8 @@ class Redaction:
         """Tell whether the key's value is taken out: `NEVER`, `ALWAYS` or `UNLESS_PLAIN`."""
         if len(key) > _LONGEST_KEY:
             key = key[: _LONGEST_KEY // 2] + key[-_LONGEST_KEY // 2 :]
-        return _judged(key, *cast("list[frozenset[str]]", [self.keys, self.last_keys, self.exact_keys]))
+        judge = _judged if len(key) <= _KEY_LENGTH else _judge
+        return judge(key, frozenset(self.keys), frozenset(self.last_keys), frozenset(self.exact_keys))
 
     def clean(self, text: str) -> str:
         """Return the text without what looks like a secret."""
@@ -96,8 +97,7 @@ class Redaction:
         return text if SUSPECT.search(text) is None else clean(text, self.sensitivity)
 
 
-@functools.lru_cache(_REMEMBERED)
-def _judged(key: str, keys: frozenset[str], last_keys: frozenset[str], exact_keys: frozenset[str]) -> int:
+def _judge(key: str, keys: frozenset[str], last_keys: frozenset[str], exact_keys: frozenset[str]) -> int:
     words = _words_of(key)
     together = words.replace(" ", "")
     anywhere = _pattern_of(keys)
@@ -105,6 +105,9 @@ def _judged(key: str, keys: frozenset[str], last_keys: frozenset[str], exact_key
         return ALWAYS
     last = _pattern_of(last_keys, "(?: ?(?:id|value|header|key|hash)s?)?$")
     return UNLESS_PLAIN if last.search(words) or last.fullmatch(together) else NEVER
+
+
+_judged = functools.lru_cache(_REMEMBERED)(_judge)
 
 
 def _words_of(key: str) -> str:

@@ -7,8 +7,11 @@ with its separator. Of a sensitive key the whole value goes: quoted, in balanced
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
+
+from booking_resilience.monitor.cards import cards_in
+from booking_resilience.monitor.escapes import LAYERS, has_escapes, unescaped
 
 REDACTED = "<redacted>"
 NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
@@ -20,8 +23,6 @@ Sensitivity: TypeAlias = Callable[[str], int]
 _LETTER = r"[\w.\[\]-]"
 _GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand between the digits of a card's number
 _START = r"(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key
-_ESCAPE = re.compile(r"%(?:25)*([0-9A-Fa-f]{2})|\\{1,7}u00([2-7][0-9A-Fa-f])|\\{1,7}(/)")  # in a URL; in JSON
-_END_OF_PARAMETER = re.compile(r"[&\s]")
 _CREDENTIALS = "|".join(
     (
         r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
@@ -38,17 +39,17 @@ _CREDENTIALS = "|".join(
 _CREDENTIAL = re.compile(_CREDENTIALS)
 _PLACE = re.compile(
     rf"(?P<credential>{_CREDENTIALS})|(?P<pem>-----BEGIN [A-Z0-9 ]{{1,40}}-----)"
-    r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=\s)|asic(?=[\s:=])))"
+    r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=[\s+])|asic(?=[\s:=+])))"
     rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
     rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
     r"(?P<close>\\{0,7}(?:[\"']{1,2}|[\u201d\u2019]))?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:))"
     rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
     r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)[ \t](?=[^\s-])"
-    r"|>(?=[^<>]+</(?P<tag>[A-Za-z][\w.:-]{0,128})\s{0,8}>)"
+    r"|>(?=(?P<content><!\[CDATA\[[^<>]+\]\]>|[^<>]+)</(?P<tag>[A-Za-z][\w.:-]{0,128})\s{0,8}>)"
 )
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
     r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%(?=[0-9A-Fa-f]{2})|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|"
-    r"A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|<(?=/)|"
+    r"A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|<(?=\\{0,7}/)|"
     r"\\(?=u00)|" + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
 )
 """Finds something in every text in which `clean` would."""
@@ -57,8 +58,10 @@ _SCHEME = re.compile(
     r"(?i:bearer|basic|digest|negotiate|ntlm|token|api-?key|hawk|oauth|dpop|jwt|aws4-hmac-sha256|scram-sha-\d+)\Z"
 )
 _PROSE = r"(?!(?i:tokens?|auth\w*|of|is|was|scheme|credentials?|not|missing|required|realm|format|header|error|and)\b)"
-_AFTER_BEARER = re.compile(rf"(?:[\s:=]{{1,8}}(?i:bearer))*[\s:=]{{1,8}}[\"']?{_PROSE}(?P<token>[^\s\"',;<>)}}\]\\]+)")
-_AFTER_BASIC = re.compile(r"[\s:=]{1,8}[\"']?(?P<token>(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,})")
+_AFTER_BEARER = re.compile(
+    rf"(?:[\s:=+]{{1,8}}(?i:bearer))*[\s:=+]{{1,8}}[\"']?{_PROSE}(?P<token>(?:[^\s\"',;<>)}}\]\\&]|&(?![\w.-]{{1,64}}=))+)"
+)
+_AFTER_BASIC = re.compile(r"[\s:=+]{1,8}[\"']?(?P<token>(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,})")
 _OPENING = re.compile(
     r"[bBuUrR$]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|'''|\"\"(?=\w)|''(?=\w)|[\"']))|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<angle><)"
 )
@@ -78,17 +81,9 @@ _REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?!
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
 _SPACE, _SAME_LINE = re.compile(r"\s{0,8}"), re.compile(r"[ \t]{0,8}")
+_HEAD_OF_BLOCK = re.compile(r"(?:[!&][^\s]{0,64}[ \t]{1,8}){0,2}[|>][-+\d]{0,2}[ \t]{0,8}(?:#[^\r\n]{0,256})?(?=\r?\n)")
+_INDENT, _LINE = re.compile(r"[ \t]*(?:- +)*"), re.compile(r"\r?\n(?P<indent>[ \t]*)(?P<rest>[^\r\n]*)")
 _LOCATION = re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
-_ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers' own pages have them
-    r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
-    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
-    r"|3[47]\d{13}"  # American Express
-    r"|(?:6011|64[4-9]\d|65\d\d|62\d\d|35(?:2[89]|[3-8]\d)|220[0-4])\d{12,15}"  # Discover, UnionPay, JCB, Mir
-    r"|3(?:0[0-59]|[689]\d)\d{11,16}"  # Diners Club
-    r"|(?:60|81|82|508)\d{13,14}(?<=\d{16})"  # RuPay
-    r"|(?:5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15})"  # Maestro
-)
-_DOUBLED = str.maketrans("0123456789", "0246813579")  # and the digits of the product added up
 
 
 def clean(text: str, sensitivity: Sensitivity) -> str:
@@ -98,41 +93,42 @@ def clean(text: str, sensitivity: Sensitivity) -> str:
         text: Any text.
         sensitivity: Tells of a key whether its value is redacted: `NEVER`, `ALWAYS` or `UNLESS_PLAIN`.
     """
-    spans = list(_secrets(text, sensitivity))
-    if _ESCAPE.search(text):
-        plain, places = _unescaped(text)
-        for begin, end in _secrets(plain, sensitivity):
-            is_encoded = begin > 0 and text[places[begin - 1]] == "%"  # then it ends with the parameter of its URL
-            ends = _END_OF_PARAMETER.search(text, places[begin], places[end]) if is_encoded else None
-            spans.append((places[begin], ends.start() if ends else places[end]))
-        spans.sort()
+    spans = list(_secrets(text, text, sensitivity))
+    text = "".join(_marked(text, spans)) if spans else text
+    plain, veil, written = text, text, list[str]()
+    for _ in range(LAYERS):
+        if not has_escapes(plain):
+            break
+        plain, veil, written = unescaped(plain, veil, written or plain)
+        if spans := list(_secrets(plain, veil, sensitivity)):
+            plain, veil = "".join(_marked(plain, spans)), "".join(_marked(veil, spans))
+            written = _marked(written, spans)
+    return "".join(written) or text
+
+
+def _marked(characters: Sequence[str], spans: list[tuple[int, int]]) -> list[str]:
+    """Return the characters with those of the marker in the place of each span."""
     kept, done = list[str](), 0
     for begin, end in spans:
-        if begin >= done:
-            kept += text[done:begin], REDACTED
-        done = max(done, end)
-    return "".join([*kept, text[done:]])
+        kept += characters[done:begin]
+        kept += REDACTED
+        done = end
+    return [*kept, *characters[done:]]
 
 
-def _unescaped(text: str) -> tuple[str, list[int]]:
-    """Return the text with a character for each escape, and where in `text` each of its characters begins."""
-    pieces, places, done = list[str](), list[int](), 0
-    for match in _ESCAPE.finditer(text):
-        pieces += text[done : match.start()], match[3] or chr(int(match[1] or match[2], 16))
-        places += range(done, match.start() + 1)
-        done = match.end()
-    return "".join([*pieces, text[done:]]), [*places, *range(done, len(text) + 1)]
+def _secrets(text: str, veil: str, sensitivity: Sensitivity) -> Iterator[tuple[int, int]]:
+    """Yield where each secret of the text begins and ends, from left to right.
 
-
-def _secrets(text: str, sensitivity: Sensitivity) -> Iterator[tuple[int, int]]:
-    """Yield where each secret begins and ends, from left to right."""
+    The veil is the text with a letter for each character that a URL had encoded, which delimits only what the URL had
+    encoded as well.
+    """
     at = 0
     while match := _PLACE.search(text, at):
         begin, at = match.span()
         if match["credential"]:
             yield begin, at
         elif match["digits"]:
-            yield from _cards(text, begin, at)
+            yield from cards_in(text, begin, at)
         elif match["scheme"]:
             after = _AFTER_BEARER if match["scheme"].lower() == "bearer" else _AFTER_BASIC
             if token := after.match(text, at):
@@ -145,7 +141,7 @@ def _secrets(text: str, sensitivity: Sensitivity) -> Iterator[tuple[int, int]]:
             begin, at = found.start(), max(found.end(), _past(_CREDENTIAL, text, found.start()))
             yield begin, at
         else:
-            begin, end = _value(text, match, sensitivity)
+            begin, end = _value(text, veil, match, sensitivity)
             if begin < end:
                 yield begin, end
                 at = end
@@ -163,21 +159,27 @@ def _past(pattern: re.Pattern[str], text: str, at: int) -> int:
     return at if found is None else found.end()
 
 
-def _value(text: str, match: re.Match[str], sensitivity: Sensitivity) -> tuple[int, int]:
+def _value(text: str, veil: str, match: re.Match[str], sensitivity: Sensitivity) -> tuple[int, int]:
     """Return where the value of a sensitive key begins and ends; the same place twice where nothing goes."""
     at = match.end()
     key = match["key"] or match["pair"] or match["option"] or match["tag"]
     level = _level(text, match, key, sensitivity)
     if level == NEVER:
         return _shown(text, match, sensitivity) if key == "input_value" else (at, at)
+    after_key = slice(max(map(match.end, ("key", "pair", "option"))), at)
+    is_encoded = text[after_key] != veil[after_key]
+    if not is_encoded:
+        text = veil
     is_bare, is_head = match["separator"] == ":" and not match["close"], _HEAD.search(key) is not None
     begin = _past(_SAME_LINE if is_bare else _SPACE, text, at)
     if match["tag"]:
-        end = _find(text, "<", begin)
+        begin, end = match.span("content")
+    elif is_encoded:
+        end = _end_in_url(text, veil, begin, is_closed=bool(match["close"]))
+    elif match["separator"] == ":" and (head := _HEAD_OF_BLOCK.match(text, begin)):
+        end = _end_of_block(text, match.start(), head.end())
     elif is_head and is_bare and text[begin : begin + 1] not in tuple("[{"):
         end = _end_of_head(text, match.start(), begin)
-    elif is_bare and text[begin : begin + 1] in tuple("|>"):
-        end = _end_of_block(text, match.start(), begin)
     else:
         end = _end(text, begin)
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
@@ -190,6 +192,9 @@ def _level(text: str, match: re.Match[str], key: str, sensitivity: Sensitivity) 
     level = sensitivity(key)
     if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
         return NEVER  # a list of names, no list of pairs
+    if match["tag"]:
+        _, opening, name = text[max(0, match.start() - 512) : match.start()].rpartition("<")
+        return level if opening and name.split()[:1] == [key] else NEVER
     if level == NEVER and (before := match["before"]):
         level = sensitivity(f"{before} {key}")
         is_of_both = level == UNLESS_PLAIN or sensitivity(f"{before} x") == NEVER
@@ -211,7 +216,8 @@ def _shown(text: str, match: re.Match[str], sensitivity: Sensitivity) -> tuple[i
         level = ALWAYS  # keys may be missing where it was shortened
     if level == NEVER:
         return begin, begin
-    value = text[begin : _find(text, "\n", begin)].partition(", input_type=")[0]
+    line = text[begin : _find(text, "\n", begin)]
+    value = line.rpartition(", input_type=")[0] or line
     return begin, begin if level == UNLESS_PLAIN and _PLAIN.match(value) else begin + len(value)
 
 
@@ -228,12 +234,28 @@ def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> in
     return _past(_PARAMETERS, text, end) if is_head else end
 
 
-def _end_of_block(text: str, key: int, begin: int) -> int:
-    """Return where a block of YAML ends: before the first line that is indented no deeper than its key."""
-    column = key - text.rfind("\n", 0, key)
-    block = re.compile(rf"[|>][-+\d]{{0,2}}[ \t]*(?:\r?\n(?:[ \t]{{{column},}}[^\r\n]*|[ \t]*(?=[\r\n])))+")
-    end = _past(block, text, begin)
-    return end if end > begin else _end(text, begin)
+def _end_in_url(text: str, veil: str, begin: int, *, is_closed: bool) -> int:
+    """Return where a value ends whose separator a URL had encoded: where it closes, else with its parameter."""
+    opening = _OPENING.match(text, begin)
+    if opening is not None and text[begin : opening.end()] == veil[begin : opening.end()]:
+        return _end(text, begin)
+    if opening is None and not is_closed:
+        return begin + _past(_WORD, veil[begin : _find(text, "&", begin)], 0)
+    value = text[begin : begin + 1024]  # one that doesn't close is looked at no further
+    end = begin + _end(value, 0)
+    return end if end < begin + len(value) else _past(_WORD, veil, begin)
+
+
+def _end_of_block(text: str, key: int, at: int) -> int:
+    """Return where a block of YAML ends: with the last line that is indented deeper than the line of its key."""
+    begin = text.rfind("\n", 0, key) + 1
+    indent, end = _past(_INDENT, text, begin) - begin, at
+    while line := _LINE.match(text, at):
+        at = line.end()
+        if line["rest"] and len(line["indent"]) <= indent:
+            break
+        end = at if line["rest"] else end
+    return end
 
 
 def _end_of_head(text: str, key: int, begin: int) -> int:
@@ -275,26 +297,3 @@ def _end_of_brackets(text: str, at: int) -> int:
         else:
             depth += 1 if found[0] in "([{" else -1
     return at if depth == 0 else len(text)
-
-
-def _cards(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield where the card numbers of a run of digits are; each begins and ends where a number does."""
-    places = [place for place in range(begin, end) if text[place].isdigit()]
-    digits = "".join(text[place] for place in places)
-    bounds = [0, *(at for at in range(1, len(places)) if places[at] - places[at - 1] > 1), len(places)]
-    if begin > 1 and text[begin - 1] == "." and text[begin - 2].isdigit():
-        del bounds[0]  # the decimals of a number are no card
-    ends, done = set(bounds), 0
-    for first in bounds:
-        can_begin = first >= done and _ISSUERS.match(digits, first)
-        for last in range(first + 19, first + 11, -1) if can_begin else ():
-            if last in ends and is_card(digits[first:last]):
-                yield places[first], places[last - 1] + 1
-                done = last
-                break
-
-
-def is_card(digits: str) -> bool:
-    """Tell whether digits are a card's number: an issuer's, and they pass Luhn's check (ISO/IEC 7812-1)."""
-    doubled = digits[-2::-2].translate(_DOUBLED)
-    return _ISSUERS.fullmatch(digits) is not None and sum(map(int, digits[-1::-2] + doubled)) % 10 == 0
