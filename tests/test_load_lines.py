@@ -140,6 +140,52 @@ def test_who_was_woken_is_not_woken_again_before_it_has_looked() -> None:
     assert [waiter.signal.rung for waiter in waiters] == [1, 1, 0]
 
 
+def test_a_waiter_that_is_woken_again_while_it_looks_is_not_left_asleep() -> None:
+    """What comes free after it has looked at the room, in its own thread, wakes it: it is no longer awake by then."""
+    limit = ConcurrencyLimit("rooms", limit=1, max_queue=5)
+    guard = limit.guard()
+    guard.__enter__()
+    waiter = Waiter(is_async=False)
+    signal = Signal(int)
+    waiter.signal = signal
+    limit._line.join(waiter)
+    waiter.is_awake = True
+    look = limit._room
+
+    def struck() -> int:
+        room = look()
+        vars(limit)["_room"] = look
+        guard.__exit__(None, None, None)  # as in a signal's handler, between two lines
+        return room
+
+    vars(limit)["_room"] = struck
+    assert limit._next_wait(waiter, None) is not None
+    assert signal.rung == 1
+
+
+@pytest.mark.parametrize("ends", ["with an error", "well"])
+def test_a_generator_that_ends_either_way_as_garbage_counts_once(ends: str) -> None:
+    """Also one that ends well when it's closed: then its place is back before it is finalised."""
+    limit = ConcurrencyLimit("rooms", limit=1)
+
+    def block() -> Iterator[None]:
+        with limit.guard():
+            try:
+                yield
+            except GeneratorExit:
+                if ends == "with an error":
+                    raise
+
+    circle: list[Any] = []
+    generator = block()
+    circle.append((generator, circle))
+    next(generator)
+    del circle, generator
+    gc.collect()
+    with limit.guard(), pytest.raises(LimitExceededError):
+        limit.call(int)
+
+
 def test_more_turns_than_may_ever_be_taken_at_once_are_not_free() -> None:
     """Whoever asks for more than `burst`, as while settings change, is told no at once."""
     turns = Turns(interval=10, burst=2)

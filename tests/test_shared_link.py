@@ -54,6 +54,11 @@ class Member:
         fact = fact_of(turn=turn, state=kind, move=move, turned=now, reason=event.reason, answer="done")
         self.link.hear(command, fact, now)
 
+    def pauses(self, seconds: float) -> None:
+        """Have its rejected callers be gone so long."""
+        self.link.wish -= seconds
+        self.link.earlier -= seconds
+
     def tells(self) -> list[str]:
         """Return what it would tell Redis."""
         return [message.kind for message in self.link.messages(time.monotonic())]
@@ -193,16 +198,33 @@ def test_a_local_reset_outlasts_a_command_given_before() -> None:
 
 @pytest.mark.parametrize("lease", ["", "another's"])
 def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
-    """It was rejected for want of the lease a while ago, and would come between two leases again and again."""
+    """It was rejected for want of the lease twice, and would come between two leases again and again."""
     member = Member()
     member.hears("1", OPEN, "TRIP")
     assert not member.passes()
     member.hears("1", HALF_OPEN, "TRIP", lease=lease)
-    member.link.wish -= 4.0
+    member.pauses(6.0)
     assert not member.passes()
-    member.link.wish -= 6.0
+    member.pauses(6.0)
     assert member.passes() == (lease == "")
     assert ("recover" in member.tells()) == (lease == "")
+
+
+def test_a_first_caller_after_a_pause_is_no_seldom_one() -> None:
+    """Those that follow it at once need the lease, and ask for it, whether it was let through or not."""
+    member = Member(cooldown=0.0)
+    member.hears("1", OPEN, "TRIP")
+    for pause in (0.0, 70.0, 0.0, 0.0, 6.0):
+        member.pauses(pause)
+        assert not member.passes()
+        assert "ask" in member.tells()
+        member.link.next_ask = 0.0
+    member.pauses(6.0)
+    member.breaker.acquire().failure()
+    for _ in range(3):
+        assert not member.passes()
+        assert "ask" in member.tells()
+        member.link.next_ask = 0.0
 
 
 @pytest.mark.parametrize("how", ["silent", "refused", "closed"])

@@ -65,6 +65,8 @@ def _may_name_rows(value: Any) -> bool:
 def _is_same(sent: Any, stored: Any) -> bool | None:
     if isinstance(sent, enum.Enum):
         sent = sent.value
+    if isinstance(sent, datetime.datetime) and sent.tzinfo is not None:
+        sent = sent.isoformat()
     if sent is None or stored is None:
         return sent in _NOTHING and stored in _NOTHING
     if isinstance(sent, bool) or isinstance(stored, bool):
@@ -76,7 +78,7 @@ def _is_same(sent: Any, stored: Any) -> bool | None:
     if isinstance(sent, (list, tuple)) and isinstance(stored, list):
         return _are_same(sent, stored)
     if isinstance(sent, int) and isinstance(stored, float):
-        return float(str(sent)) == stored  # rounded as the server rounds; too large a number becomes infinite
+        return float(int.__repr__(sent)) == stored  # rounded as the server rounds; too large a number becomes infinite
     return bool(sent == stored)
 
 

@@ -43,7 +43,7 @@ USABLE_LATE = 0.2  # and at least so many from the answer, which may be long und
 ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
-SELDOM = 5.0  # seconds after which one that was rejected for want of the lease needs none, if nobody has it
+SELDOM = 5.0  # seconds between calls; the third that comes as late needs no lease, if nobody has it
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
@@ -70,6 +70,7 @@ class Link:
     command: Message | None = None  # by hand, for the fleet
     news: Message | None = None  # that it opened or recovered by itself
     wish: float = _NEVER  # when a caller was last rejected for want of the lease
+    earlier: float = _NEVER  # and when the time before
     lapsed: float = _NEVER  # when a lease was last left unclaimed
     next_ask: float = 0.0
     noted: int = 0  # the breaker's epoch that was noted last
@@ -96,9 +97,10 @@ class Link:
         lease, now = self.lease, time.monotonic()
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
-        if _NEVER < self.wish < now - SELDOM and self.fact is not None and not self.fact.lease:
+        earlier, last, self.earlier, self.wish = self.earlier, self.wish, self.wish, now
+        is_seldom = _NEVER < earlier < last - SELDOM and last < now - SELDOM
+        if is_seldom and self.fact is not None and not self.fact.lease:
             return None  # or one that always comes between two leases would never have its turn
-        self.wish = now
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
         return 0
@@ -197,10 +199,8 @@ class Link:
             self.noted = after.epoch
             if after.kind in (OPEN, CLOSED):
                 self.moved = moment
-                if after.kind is CLOSED:  # told in any case: the trial's lease may have lapsed
-                    self.news = Message("recover", moment)
-                else:
-                    self.news = None if is_of_fleet else Message("report", moment)
+                message = Message("report" if after.kind is OPEN else "recover", moment)
+                self.news = None if is_of_fleet and after.kind is OPEN else message  # its lease may have lapsed
 
     def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
         if self.lease is not None:

@@ -52,17 +52,21 @@ class ConcurrencyLimit(Limit):
 
     def _take_settings(self, other: ConcurrencyLimit) -> None:
         """Go on as another one, which nobody uses. Who has a place or waits keeps it, and what was learned stays."""
-        with self._lock:
-            self._max_queue, self._max_wait = other._max_queue, other._max_wait
-            me: Any = self
-            limit = other._limit
-            if (gradient := other._gradient) is not None:
-                if self._gradient is not None:
-                    gradient = self._gradient.within(gradient.minimum, gradient.maximum)
-                self._gradient, limit = gradient, int(gradient.limit)
-            me.__class__ = type(other)  # a fixed one begins to adapt, or the other way round; it has a gradient by now
-            self._resize(limit)
-        self._serve()
+        try:
+            with self._lock:
+                self._max_queue, self._max_wait = other._max_queue, other._max_wait
+                me: Any = self
+                limit = other._limit
+                if (gradient := other._gradient) is not None:
+                    if self._gradient is not None:
+                        gradient = self._gradient.within(gradient.minimum, gradient.maximum)
+                    self._gradient, limit = gradient, int(gradient.limit)
+                me.__class__ = type(other)  # a fixed one begins to adapt, or the other way round; it has a gradient now
+                self._resize(limit)
+            self._serve()
+        except BaseException:  # an interrupt; nobody may be left waiting beside a free place
+            self._serve()
+            raise
 
     def _forked(self) -> None:
         super()._forked()
@@ -161,12 +165,12 @@ class ConcurrencyLimit(Limit):
 
     def _next_wait(self, waiter: Waiter, end: float | None) -> Wait | None:
         with self._lock:
+            waiter.is_awake = False  # before it looks: a signal's handler may wake it again meanwhile
             if self._line.ahead_of(waiter) < self._room():
                 waiter.place = self._take(is_next=True)
             if waiter.place is not None:
                 self._line.leave(waiter)
                 return None
-            waiter.is_awake = False
             left = None if end is None else end - clock.monotonic()
             if left is not None and (left <= 0 or waiter.is_late):
                 self._line.leave(waiter)

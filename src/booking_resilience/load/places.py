@@ -44,10 +44,11 @@ class Place:
         self.cuts: int = 0  # how often an adaptive limit had been cut by then
 
     def __del__(self) -> None:
-        # One that was struck at its beginning has no owner; a coroutine that is collected may end its call afterwards.
-        owner, self.owner = getattr(self, "owner", nobody), nobody
+        owner = getattr(self, "owner", nobody)  # one that was struck at its beginning has none
         give_back = owner()
-        if give_back is not None:
+        # The collector of garbage ends a generator and finalises its place, in either order: it counts once.
+        if give_back is not None and not any(free is self for free in give_back.__self__._free):
+            self.owner = nobody
             give_back(Place(owner))
 
 

@@ -209,13 +209,13 @@ class RateLimit(Limit):
         """
         left = None if end is None else end - clock.monotonic()
         with self._lock:
+            waiter.is_awake = False  # before it looks: a signal's handler may wake it again meanwhile
             ahead = self._line.ahead_of(waiter)
             if not ahead and self._turns.take():
                 waiter.place = self._turn
                 self._line.leave(waiter)
                 self._line.wake(1)
                 return None
-            waiter.is_awake = False
             due = (self._turns.wait() + ahead * self._interval) / _NANO
             if left is not None and (left <= 0 or due > left):
                 raise self._refusal()
