@@ -90,7 +90,8 @@ class SyncTransport(_Transport):
         ValueError: If the policy has `retry_on_result`, or the header's name is empty.
     """
 
-    kind, sends = "HTTPTransport", "handle_request"
+    kind = "HTTPTransport"
+    sends = "handle_request"
 
     def handle_request(self, request: Any) -> Any:
         """Send a request, again if need be, and return the response."""
@@ -111,7 +112,8 @@ class SyncTransport(_Transport):
 class AsyncTransport(_Transport):
     """Does the same as `ResilientTransport` for an asynchronous client; each attempt is cut off at its deadline."""
 
-    kind, sends = "AsyncHTTPTransport", "handle_async_request"
+    kind = "AsyncHTTPTransport"
+    sends = "handle_async_request"
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request, again if need be, and return the response."""
