@@ -178,13 +178,6 @@ class ConcurrencyLimit(Limit):
             return left, False  # real time: what is waited for is another call, which virtual time doesn't end
 
     def _serve(self) -> None:
-        try:
-            self._wake()
-        except BaseException:  # an interrupt; nobody may be left waiting beside a free place
-            self._wake()
-            raise
-
-    def _wake(self) -> None:
         with self._lock:
             self._line.wake(self._room())
         for told in self._watchers:
