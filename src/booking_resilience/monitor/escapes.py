@@ -14,20 +14,19 @@ _IN_JSON = re.compile(r"\\{1,7}(?:u00([2-7][0-9A-Fa-f])|(/))")
 _IN_URL = re.compile(r"%([0-9A-Fa-f]{2})|(?<=%3[Aa])\+|(?<=%2[Cc])\+")  # the space of JSON in a form is a plus
 
 
-def has_escapes(text: str) -> bool:
-    """Tell whether there is a layer to undo."""
-    return _IN_JSON.search(text) is not None or _IN_URL.search(text) is not None
-
-
-def unescaped(text: str, veil: str, written: Sequence[str]) -> tuple[str, str, list[str]]:
+def unescaped(text: str, veil: str, written: Sequence[str]) -> tuple[str, str, list[str]] | None:
     """Return the text without its outermost layer of escapes, the veil for it, and how each character was written.
 
+    None if there is no layer to undo.
+
     Args:
-        text: A text that has escapes.
+        text: Any text.
         veil: The text with a letter for each character that a URL had encoded in a layer that is undone already.
         written: How each character of `text` was written.
     """
     in_json = _IN_JSON.search(text) is not None
+    if not in_json and _IN_URL.search(text) is None:
+        return None
     characters, covers, sources, done = list[str](), list[str](), list[str](), 0
     for match in (_IN_JSON if in_json else _IN_URL).finditer(text):
         begin, end = match.span()

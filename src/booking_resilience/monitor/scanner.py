@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from booking_resilience.monitor.cards import cards_in
-from booking_resilience.monitor.escapes import LAYERS, has_escapes, unescaped
+from booking_resilience.monitor.escapes import LAYERS, unescaped
 
 REDACTED = "<redacted>"
 NEVER, ALWAYS, UNLESS_PLAIN = 0, 1, 2
@@ -97,9 +97,10 @@ def clean(text: str, sensitivity: Sensitivity) -> str:
     text = "".join(_marked(text, spans)) if spans else text
     plain, veil, written = text, text, list[str]()
     for _ in range(LAYERS):
-        if not has_escapes(plain):
+        layer = unescaped(plain, veil, written or plain)
+        if layer is None:
             break
-        plain, veil, written = unescaped(plain, veil, written or plain)
+        plain, veil, written = layer
         if spans := list(_secrets(plain, veil, sensitivity)):
             plain, veil = "".join(_marked(plain, spans)), "".join(_marked(veil, spans))
             written = _marked(written, spans)
