@@ -16,7 +16,7 @@ from celery.exceptions import TaskPredicate
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import is_coroutine_function
-from booking_resilience.checks import check_number, check_type
+from booking_resilience.checks import check_number, check_type, has_method
 from booking_resilience.deadlines import deadline
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory
@@ -63,8 +63,7 @@ def resilient_task(
             `async def`.
         ValueError: If a setting is out of its range, or the policy has `retry_on_result`.
     """
-    is_app = callable(getattr(app, "task", None)) and not isinstance(app, type)
-    check_type("app", app, is_app, "a Celery application")
+    check_type("app", app, has_method(app, "task"), "a Celery application")
     Pipeline(retry=retry, breaker=breaker, monitor=monitor)  # which checks them
     check_number("max_open_wait", max_open_wait)
     for name in ("max_retries", "autoretry_for"):

@@ -29,6 +29,11 @@ def check_type(name: str, value: object, ok: bool, allowed: str) -> None:
         raise TypeError(f"{name} must be {allowed}, not {value!r}")
 
 
+def has_method(thing: object, name: str) -> bool:
+    """Tell whether it is an object, not a class, with something to call by that name."""
+    return callable(getattr(thing, name, None)) and not isinstance(thing, type)
+
+
 def check_number(
     name: str, value: object, least: float = 0.0, *, above: bool = False, or_none: bool = False, allowed: str = ""
 ) -> None:

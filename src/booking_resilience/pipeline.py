@@ -16,7 +16,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 from booking_resilience.awaitables import gives_coroutines, refuse_synchronous, refuse_uncallable, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import check_callback
-from booking_resilience.checks import check, check_text, check_type
+from booking_resilience.checks import check, check_text, check_type, has_method
 from booking_resilience.events import RetryEvent
 from booking_resilience.monitor import ErrorCategory
 from booking_resilience.monitor.record import member_of
@@ -88,8 +88,7 @@ class Pipeline:
         check_type(
             "breaker", breaker, breaker is None or isinstance(breaker, CircuitBreaker), "a CircuitBreaker or None"
         )
-        records = not isinstance(monitor, type) and callable(getattr(monitor, "record", None))
-        check_type("monitor", monitor, monitor is None or records, "an ErrorMonitor or None")
+        check_type("monitor", monitor, monitor is None or has_method(monitor, "record"), "an ErrorMonitor or None")
         if monitor is not None:
             check_callback("monitor", monitor.record, "an object whose `record` is a function")
         self._retry, self._breaker, self._monitor = retry, breaker, monitor

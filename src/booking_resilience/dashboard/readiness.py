@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check_type, has_method
 from booking_resilience.events import BreakerState
 from booking_resilience.monitor import ErrorStats
 from booking_resilience.monitor.reading import MonitorReader
@@ -86,7 +86,7 @@ def health(*, breakers: Breakers = (), monitor: Monitor | None = None, limits: L
     checks = [_of_breaker(name, breaker, essential=essential) for name, breaker in breakers_of(breakers)]
     checks += [_of_limit(name, limit.snapshot()) for name, limit in limits_of(limits)]
     if monitor is not None:
-        is_monitor = callable(getattr(monitor, "stats", None)) and not isinstance(monitor, type)
+        is_monitor = has_method(monitor, "stats")
         check_type("monitor", monitor, is_monitor, "an ErrorMonitor, a FleetMonitor or None")
         stats = monitor.stats()
         detail = f"{stats.error_rate:g} errors per minute"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from booking_resilience.breakers import Breakers
-from booking_resilience.checks import check_type
+from booking_resilience.checks import check_type, has_method
 from booking_resilience.http.exchange import Exchange, shorter
 from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Rules, origin_of
 from booking_resilience.pipeline import ErrorRecorder
@@ -61,7 +61,7 @@ class _Transport:
         **options: Any,
     ) -> None:
         self._rules = Rules(retry, breakers, monitor, deadline_header)
-        is_right = inner is None or (callable(getattr(inner, self.sends, None)) and not isinstance(inner, type))
+        is_right = inner is None or has_method(inner, self.sends)
         check_type("inner", inner, is_right, f"a transport with {self.sends}, or None")
         if inner is not None and options:
             raise TypeError(f"inner must be None, or without {', '.join(options)}: give that to the inner transport")

@@ -22,7 +22,7 @@ from opentelemetry.metrics import MeterProvider
 
 from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check_type, check_whole
+from booking_resilience.checks import check_type, check_whole, has_method
 from booking_resilience.deadlines import reset
 from booking_resilience.events import BreakerEvent, RetryEvent, Subscription
 from booking_resilience.monitor import DEFAULT_REDACTION, ErrorMonitor, ErrorRecord
@@ -109,12 +109,12 @@ class Telemetry:
 
         A record also becomes an `exception` event of the active span, redacted as the record is.
         """
-        check_type("monitor", monitor, _has(monitor, "subscribe"), "an ErrorMonitor")
+        check_type("monitor", monitor, has_method(monitor, "subscribe"), "an ErrorMonitor")
         return self._until_closed(self._observed.monitors, monitor, monitor.subscribe(self._on_record))
 
     def watch_limit(self, limit: Limit) -> Subscription:
         """Show how full a limit or rate is, and count the calls that it rejects, until the subscription is closed."""
-        check_type("limit", limit, _has(limit, "snapshot"), "a limit, which has a snapshot")
+        check_type("limit", limit, has_method(limit, "snapshot"), "a limit, which has a snapshot")
         return self._until_closed(self._observed.limits, limit)
 
     def watch_durable(self, durable: Durable) -> Subscription:
@@ -122,7 +122,7 @@ class Telemetry:
 
         The database is asked whenever metrics are collected, on the thread that collects them.
         """
-        check_type("durable", durable, _has(durable, "waiting"), "a Durable")
+        check_type("durable", durable, has_method(durable, "waiting"), "a Durable")
         return self._until_closed(self._observed.durables, durable)
 
     def _until_closed(
@@ -252,10 +252,6 @@ class _MeasuredPipeline(Pipeline):
                 return fn(*args, **kwargs)
 
         return measured
-
-
-def _has(thing: object, method: str) -> bool:
-    return callable(getattr(thing, method, None)) and not isinstance(thing, type)
 
 
 def _add_event(name: str, facts: dict[str, Any]) -> None:

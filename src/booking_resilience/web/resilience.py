@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, Protocol
 
-from booking_resilience.checks import check_header_name, check_number, check_type
+from booking_resilience.checks import check_header_name, check_number, check_type, has_method
 from booking_resilience.deadlines import deadline
 from booking_resilience.web.problems import problem_for
 from booking_resilience.web.wires import (
@@ -48,7 +48,7 @@ class Requests:
     """What is done for each request, whatever the interface: its deadline, and the context of its records."""
 
     def __init__(self, monitor: HasContext | None, seconds: float | None, deadline_header: str) -> None:
-        has_context = callable(getattr(monitor, "context", None)) and not isinstance(monitor, type)
+        has_context = has_method(monitor, "context")
         check_type("monitor", monitor, monitor is None or has_context, "an ErrorMonitor or None")
         check_number("deadline", seconds, or_none=True)
         check_header_name("deadline_header", deadline_header)
