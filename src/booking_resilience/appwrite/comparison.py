@@ -25,6 +25,11 @@ MOMENTS: Final = ("$createdAt", "$updatedAt")
 """The moments that the system keeps of a row, by their names on the wire."""
 
 
+def is_compared(name: object, moments: Collection[str]) -> bool:
+    """Tell whether `holds` compares a column of that name: of the system's only those moments."""
+    return str(name)[:1] != "$" or name in moments
+
+
 def holds(row: Row, sent: Mapping[str, Any], moments: Collection[str] = MOMENTS[:1]) -> bool | None:
     """Tell whether a stored row has all that was sent, as the server would have normalised it.
 
@@ -42,7 +47,7 @@ def holds(row: Row, sent: Mapping[str, Any], moments: Collection[str] = MOMENTS[
     """
     kept = zip(MOMENTS, (row.created_at, row.updated_at), strict=True)
     stored = {**row.data, **{name: moment and moment.isoformat(timespec="milliseconds") for name, moment in kept}}
-    told = [_agrees(stored, name, value) for name, value in sent.items() if name[:1] != "$" or name in moments]
+    told = [_agrees(stored, name, value) for name, value in sent.items() if is_compared(name, moments)]
     if False in told:
         return False
     return True if True in told or not sent else None

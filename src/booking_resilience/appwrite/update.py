@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from booking_resilience.appwrite.calls import ASYNC, SYNC, check_colour, run_now
-from booking_resilience.appwrite.comparison import MOMENTS, holds
+from booking_resilience.appwrite.comparison import MOMENTS, holds, is_compared
 from booking_resilience.appwrite.conflicts import RowConflictError
 from booking_resilience.appwrite.once import OnceRow, check_place
 from booking_resilience.appwrite.rows import Row
@@ -165,8 +165,8 @@ def check_expected(expected: object, row_id: str) -> None:
     if isinstance(expected, Row):
         check("expected", expected, expected.id == row_id, f"the row {str(row_id)!r}")
     elif isinstance(expected, Mapping):
-        is_compared = any(str(name)[:1] != "$" or name in MOMENTS for name in expected)
-        check("expected", expected, is_compared, "one column or more")
+        has_column = any(is_compared(name, MOMENTS) for name in expected)
+        check("expected", expected, has_column, "one column or more")
 
 
 def is_as_expected(row: Row, expected: Row | Mapping[str, Any]) -> bool:
