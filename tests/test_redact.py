@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import DEFAULT_REDACTION, ErrorMonitor, Redaction
-from booking_resilience.monitor.redact import KEYS, Cleaner, finder, text_of
+from booking_resilience.callbacks import text_of
+from booking_resilience.monitor.redact import KEYS, Cleaner, finder
 
 
 def cleaned(text: str, redact: Any) -> str:

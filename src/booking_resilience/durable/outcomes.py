@@ -8,10 +8,11 @@ import datetime
 import sys
 from typing import Any, Final, TypeAlias
 
+from booking_resilience.callbacks import text_of
 from booking_resilience.durable.errors import CallError, GaveUpError, WorkflowCancelledError
 from booking_resilience.durable.values import decode, encode
 from booking_resilience.events import ErrorCategory
-from booking_resilience.monitor.redact import DEFAULT_REDACTION, Cleaner, text_of
+from booking_resilience.monitor.redact import DEFAULT_REDACTION, Cleaner
 from booking_resilience.verdicts import Verdict, classify
 
 Outcome: TypeAlias = dict[str, Any]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from booking_resilience import clock
+from booking_resilience.callbacks import safely, text_of
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory, FailedAttempt
 from booking_resilience.monitor.record import (
@@ -26,7 +27,7 @@ from booking_resilience.monitor.record import (
     outcome_of,
     this_process,
 )
-from booking_resilience.monitor.redact import CYCLE, MESSAGE_LENGTH, Cleaner, Redactor, cut_to, finder, safely, text_of
+from booking_resilience.monitor.redact import CYCLE, MESSAGE_LENGTH, Cleaner, Redactor, cut_to, finder
 from booking_resilience.monitor.stacks import (
     Known,
     Place,

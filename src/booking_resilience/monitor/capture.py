@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from booking_resilience.awaitables import decorated, within
+from booking_resilience.callbacks import text_of
 from booking_resilience.checks import check_type
 from booking_resilience.deadlines import reset
 from booking_resilience.events import ErrorCategory, recorded, tell_began
 from booking_resilience.monitor.record import Severity
-from booking_resilience.monitor.redact import text_of
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote
 
-from booking_resilience.callbacks import ask
-from booking_resilience.callbacks import safely as safely
-from booking_resilience.callbacks import text_of as text_of
+from booking_resilience.callbacks import ask, safely, text_of
 from booking_resilience.checks import check_type
 from booking_resilience.monitor.cards import is_card
 from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeAlias
 
-from booking_resilience.monitor.redact import Cleaner, Redactor, cut_to, safely
+from booking_resilience.callbacks import safely
+from booking_resilience.monitor.redact import Cleaner, Redactor, cut_to
 
 Position: TypeAlias = tuple[CodeType, int, str]
 """Code, line and module."""
