@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from booking_resilience import (
 from booking_resilience.load import ConcurrencyLimit, Fallback, RateLimit
 from booking_resilience.testing import VirtualClock
 from drivers import LOOPS
+from racing import taking_turns
 
 Run = Callable[..., BatchResult[Any, Any]]
 
@@ -291,13 +291,8 @@ def test_a_batch_that_waits_can_be_left() -> None:
 
 def test_no_thread_waits_for_ever_for_another_item(virtual_clock: VirtualClock) -> None:
     """However the threads take turns, a batch that gives up ends: none waits for an item that another one took."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for _ in range(150):
-            breaker = CircuitBreaker("b", failure_threshold=1, cooldown=60.0)
-            with deadline(20.0):
-                result = run_batch(Outage(virtual_clock, 1e9), range(5), pipeline=pipeline(breaker), max_concurrency=2)
-            assert len(result.failed) == 5
-    finally:
-        sys.setswitchinterval(interval)
+    for _ in range(150):
+        breaker = CircuitBreaker("b", failure_threshold=1, cooldown=60.0)
+        with taking_turns(1e-5), deadline(20.0):
+            result = run_batch(Outage(virtual_clock, 1e9), range(5), pipeline=pipeline(breaker), max_concurrency=2)
+        assert len(result.failed) == 5

@@ -21,13 +21,13 @@ from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import virtual_time
 from fresh import run_fresh
+from racing import needs_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-needs_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timer here")
 
 
 def fails() -> None:

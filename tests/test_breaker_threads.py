@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import virtual_time
+from racing import taking_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +24,8 @@ CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
 @pytest.fixture
 def eager() -> Iterator[None]:
     """Switch threads as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
+    with taking_turns():
+        yield
 
 
 def fails() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from booking_resilience import RetryBudget, RetryEvent, RetryPolicy, with_retry
 from booking_resilience.testing import VirtualClock
 from drivers import Script
+from racing import taking_turns
 
 TENTHS = st.integers(1, 50).map(lambda tenths: tenths / 10)
 
@@ -106,10 +106,8 @@ def test_an_interrupt_in_a_listener_gives_the_token_back(virtual_clock: VirtualC
 @pytest.fixture
 def racing() -> Iterator[None]:
     """Have the interpreter switch threads all the time."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(interval)
+    with taking_turns():
+        yield
 
 
 @pytest.mark.usefixtures("racing")

@@ -32,6 +32,7 @@ from booking_resilience import (
     with_retry_async,
 )
 from booking_resilience.testing import VirtualClock
+from racing import needs_timer
 
 PACKAGE = str(Path(booking_resilience.__file__).parent)
 QUICK = RetryPolicy(base_delay=0.0, attempt_timeout=1.0, retry_on=ConnectionError)
@@ -244,7 +245,7 @@ for way in (by_with_retry, by_block, by_deadline):
 """
 
 
-@pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="Windows has no timers that signal")
+@needs_timer
 def test_real_signals_leave_no_deadline() -> None:
     """Of 2,100 signals whose handler raises, in a process of their own, none leaves a deadline behind."""
     done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, timeout=120, check=True)

@@ -20,6 +20,7 @@ from booking_resilience import AlertRule, ErrorMonitor, load_json
 from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
 from crew import Crew
 from journaling import QUIET, ListJournal, record, run
+from racing import taking_turns
 from redisserver import RedisServer, eventually, needs_fork, needs_redis, passed
 
 if TYPE_CHECKING:
@@ -453,24 +454,23 @@ def test_two_threads_may_fork_at_once(tmp_path: Path) -> None:
 def test_journals_may_be_made_during_a_fork(tmp_path: Path) -> None:
     """A thread that makes journals while another one forks keeps nothing from being paused."""
     made: list[SQLiteJournal] = [SQLiteJournal(tmp_path / "errors.db") for _ in range(200)]
-    over, between = threading.Event(), sys.getswitchinterval()
+    over = threading.Event()
 
     def make() -> None:
         while not over.is_set():
             made.append(SQLiteJournal(tmp_path / "errors.db"))
 
     threads = [threading.Thread(target=make) for _ in range(2)]
-    sys.setswitchinterval(1e-5)
     try:
-        for thread in threads:
-            thread.start()
-        for _ in range(6):
-            child = os.fork()
-            if not child:
-                os._exit(0)
-            os.waitpid(child, 0)
+        with taking_turns(1e-5):
+            for thread in threads:
+                thread.start()
+            for _ in range(6):
+                child = os.fork()
+                if not child:
+                    os._exit(0)
+                os.waitpid(child, 0)
     finally:
-        sys.setswitchinterval(between)
         over.set()
         for thread in threads:
             thread.join()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 import stress_free_threading
+from racing import taking_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def eager() -> Iterator[None]:
     """Switch threads as often as the interpreter can, and log nothing."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
     logging.getLogger("booking_resilience.breaker").setLevel(logging.CRITICAL)
-    yield
+    with taking_turns():
+        yield
     logging.getLogger("booking_resilience.breaker").setLevel(logging.NOTSET)
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.parametrize("part", stress_free_threading.PARTS, ids=lambda part: part.__name__)

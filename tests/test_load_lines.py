@@ -6,7 +6,6 @@ import asyncio
 import copy
 import gc
 import pickle
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from booking_resilience.load import ConcurrencyLimit, RateLimit, ThreadTimeout
 from booking_resilience.load.queue import Line, Waiter
 from booking_resilience.load.rate import Turns
 from booking_resilience.signals import TaskSignal
+from racing import taking_turns
 
 CROWD = 200
 
@@ -35,15 +35,11 @@ def test_nobody_is_rejected_while_the_limit_and_its_line_have_room_for_all() -> 
                 rejected.append(error)
 
     threads = [threading.Thread(target=caller) for _ in range(4)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
+    with taking_turns(1e-5):
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    finally:
-        sys.setswitchinterval(before)
     assert not rejected
 
 

@@ -10,7 +10,6 @@ import gc
 import itertools
 import os
 import random
-import signal
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, Rate
 from booking_resilience.load.queue import current_priority
 from drivers import LOOPS, no_cycles
 from fresh import run_fresh
+from racing import StrikeError, Strikes, needs_timer, taking_turns
 
 LIMIT = 7
 
@@ -47,10 +47,6 @@ class Gauge:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self.now -= 1
-
-
-class StrikeError(BaseException):
-    """What the signal's handler raises."""
 
 
 def assert_whole(limit: ConcurrencyLimit, places: int) -> None:
@@ -161,7 +157,7 @@ def end_badly(rng: random.Random) -> None:
         raise TimeoutError
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
+@needs_timer
 @pytest.mark.parametrize(
     "make",
     [
@@ -174,33 +170,18 @@ def test_threads_and_tasks_of_two_loops_and_signals(
     make: Callable[[], ConcurrencyLimit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 threads, 500 tasks of two loops and signals share a limit, with cancellations and deadlines at random."""
-    limit, rng, struck, is_armed = make(), random.Random(0), 0, False
+    limit, rng = make(), random.Random(0)
     ignore_strikes_in_finalisers(monkeypatch)
 
-    def strike(*_: object) -> None:
-        nonlocal is_armed
-        if is_armed:
-            is_armed = False
-            raise StrikeError
+    def calls() -> None:
+        for _ in range(5):
+            contextvars.copy_context().run(crowd.call, rng)
 
-    before = signal.signal(signal.SIGALRM, strike)
-    try:
-        with Crowd(limit) as crowd:
-            start = time.monotonic()
-            while (lasted := time.monotonic() - start) < 30 and (lasted < 1.2 or not struck):
-                try:
-                    is_armed = True
-                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00002, 0.004))
-                    for _ in range(5):
-                        contextvars.copy_context().run(crowd.call, rng)
-                    is_armed = False
-                except StrikeError:
-                    struck += 1
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert struck
+    with Crowd(limit) as crowd, Strikes(rng) as strikes:
+        start = time.monotonic()
+        while (lasted := time.monotonic() - start) < 30 and (lasted < 1.2 or not strikes.count):
+            strikes.during(calls, 0.00002, 0.004)
+    assert strikes.count
     assert 0 < crowd.gauge.most <= LIMIT
     assert crowd.overfull == []
     assert crowd.gauge.now == 0
@@ -213,7 +194,7 @@ def ignore_strikes_in_finalisers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda args: None if args.exc_type is StrikeError else others(args))
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX")
+@needs_timer
 @pytest.mark.parametrize("max_queue", [0, 50])
 def test_signals_lose_no_place(max_queue: int) -> None:
     """A signal whose handler raises, between any two instructions, leaves every place and nobody in line."""
@@ -225,37 +206,24 @@ def test_signals_lose_no_place(max_queue: int) -> None:
             with contextlib.suppress(LimitExceededError):
                 limit.call(time.sleep, 0.0001)
 
-    is_armed = False
-
-    def strike(*_: object) -> None:
-        nonlocal is_armed
-        if is_armed:
-            is_armed = False
-            raise StrikeError
+    def calls() -> None:
+        for _ in range(30):
+            with contextlib.suppress(LimitExceededError):
+                limit.call(int)
 
     threads = [threading.Thread(target=others) for _ in range(2)]
     for thread in threads:
         thread.start()
-    before = signal.signal(signal.SIGALRM, strike)
-    struck, end = 0, time.monotonic() + 1.5
+    end = time.monotonic() + 1.5
     try:
-        while time.monotonic() < end:
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0008))
-                is_armed = True
-                for _ in range(30):
-                    with contextlib.suppress(LimitExceededError):
-                        limit.call(int)
-                is_armed = False
-            except StrikeError:
-                struck += 1
+        with Strikes() as strikes:
+            while time.monotonic() < end:
+                strikes.during(calls, 0.00002, 0.0008)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
         stop.set()
     for thread in threads:
         thread.join(30)
-    assert struck
+    assert strikes.count
     assert_whole(limit, 2)
 
 
@@ -286,20 +254,16 @@ def test_an_adaptive_limit_that_moves_keeps_its_places() -> None:
 def test_turns_that_many_threads_take() -> None:
     """Threads that take turns get exactly as many as there are."""
     rate, got = RateLimit("r", rate=0.001, burst=5_000), []
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
 
     def take() -> None:
         got.append(sum(rate.try_acquire() for _ in range(1_000)))
 
-    try:
-        threads = [threading.Thread(target=take) for _ in range(8)]
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    with taking_turns():
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-    finally:
-        sys.setswitchinterval(before)
     assert sum(got) == 5_000
 
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import signal
-import sys
 import threading
 from typing import Any
 
-import pytest
-
 from booking_resilience.locks import new_lock
-
-
-class StrikeError(Exception):
-    """What a signal's handler raises."""
+from racing import Strikes, needs_timer
 
 
 def is_free(lock: Any) -> bool:
@@ -32,38 +24,23 @@ def is_free(lock: Any) -> bool:
     return found[0]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no such alarm")
+@needs_timer
 def test_a_signal_that_raises_leaves_the_lock_free() -> None:
     """Wherever a handler raises in a `with`, the lock is free afterwards, also where it was held around it already."""
     lock = new_lock()
-    is_armed = False
 
-    def strike(*_: object) -> None:
-        nonlocal is_armed
-        if is_armed:
-            is_armed = False
-            raise StrikeError
+    def uses() -> None:
+        for _ in range(300):
+            with lock, lock:
+                pass
 
-    before = signal.signal(signal.SIGALRM, strike)
-    struck = 0
-    try:
+    with Strikes() as strikes:
         for _ in range(20_000):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00002, 0.0003))
-                is_armed = True
-                for _ in range(300):
-                    with lock, lock:
-                        pass
-                is_armed = False
-            except StrikeError:
-                struck += 1
+            if strikes.during(uses, 0.00002, 0.0003):
                 assert is_free(lock)
-            if struck == 200:
+            if strikes.count == 200:
                 break
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert struck
+    assert strikes.count
     assert is_free(lock)
 
 

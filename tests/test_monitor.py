@@ -53,6 +53,7 @@ from booking_resilience import (
 from booking_resilience.monitor import stacks
 from booking_resilience.testing import VirtualClock, virtual_time
 from fresh import run_fresh
+from racing import taking_turns
 
 
 def raised(error: BaseException, depth: int = 1) -> BaseException:
@@ -631,15 +632,11 @@ def test_threads_lose_nothing() -> None:
                 monitor.snapshot()
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
+    with taking_turns(1e-5):
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    finally:
-        sys.setswitchinterval(before)
     stats = monitor.stats()
     assert stats.total == 4000
     assert len(monitor.recent(1000)) + stats.dropped == 4000
@@ -1124,16 +1121,12 @@ def second(n, draw):
                 ):
                     wrong.append(record)
 
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+    with taking_turns():
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    finally:
-        sys.setswitchinterval(before)
     assert wrong == []
     assert monitor.stats().total == 1800
 
