@@ -270,7 +270,4 @@ class CircuitBreaker:
         link = core.link
         if fleet and (link is None or not link.is_open):
             raise ValueError("fleet must be False for a breaker that is not shared, not True")
-        change = core.change(event)
-        if link is not None:
-            link.changed(change, fleet=fleet)
-        core.tell()
+        core.spread(core.change(event), fleet=fleet)

@@ -105,7 +105,7 @@ class Link:
             self.contact.signal.wake()
         return 0
 
-    def changed(self, change: Change, *, fleet: bool = False) -> None:
+    def changed(self, change: Change, *, fleet: bool) -> None:
         """Note what happened to the breaker; plain counts are nobody's business."""
         before, after = change.before, change.after
         is_by_hand = isinstance(change.event, (Isolate, Reset))
