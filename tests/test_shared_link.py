@@ -196,6 +196,30 @@ def test_a_local_reset_outlasts_a_command_given_before() -> None:
     assert member.breaker.state is CLOSED
 
 
+def test_a_reset_that_is_noted_late_is_no_recovery() -> None:
+    """A round between a reset by hand and its note tells the fleet of no trial that succeeded."""
+    member = Member()
+    member.hears("1", OPEN, "TRIP")
+    member.link.lease = Lease("l1", time.monotonic() + 60, 1)
+    permit = member.breaker.acquire()
+    assert member.tells() == ["begin"]
+    change = member.breaker._core.change(Reset("by hand"))
+    assert member.tells() == ["done"]
+    assert member.link.lease.verdict == "nothing"
+    member.link.changed(change, fleet=False)
+    permit.success()
+    assert member.tells() == ["done"]
+
+
+def test_a_reset_that_is_noted_late_leaves_a_later_report() -> None:
+    """What failed since is told."""
+    member = Member()
+    change = member.breaker._core.change(Reset("by hand"))
+    member.fails()
+    member.link.changed(change, fleet=False)
+    assert member.tells() == ["report"]
+
+
 @pytest.mark.parametrize("lease", ["", "another's"])
 def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
     """It was rejected for want of the lease twice, and would come between two leases again and again."""

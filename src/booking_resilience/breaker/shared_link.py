@@ -186,8 +186,7 @@ class Link:
             event = change.event
             if isinstance(event, (Isolate, Reset)):
                 self._note_hand(moment, change.after, event, fleet=fleet)
-            else:
-                self._note(moment, change.before, change.after, getattr(event, "trial", None))
+            self._note(moment, change.before, change.after, getattr(event, "trial", None))
         if core is not None:
             after = core.state
             before = None if self.lease is None else self.lease.admitted
@@ -198,21 +197,20 @@ class Link:
         if after.epoch > self.noted:
             self.noted = after.epoch
             if after.kind in (OPEN, CLOSED):
-                self.moved = moment
-                message = Message("report" if after.kind is OPEN else "recover", moment)
-                self.news = None if is_of_fleet and after.kind is OPEN else message  # its lease may have lapsed
+                self.moved, self.news = moment, None
+                if after.has_recovered:  # told in any case: its lease may have lapsed
+                    self.news = Message("recover", moment)
+                elif after.kind is OPEN and not is_of_fleet:
+                    self.news = Message("report", moment)
 
     def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
         if self.lease is not None:
             self.lease.take_back()
-        self.noted, self.ordered = max(self.noted, after.epoch), after.epoch
-        is_reset = isinstance(event, Reset)
-        if is_reset:
-            self.moved, self.news = moment, None
+        self.ordered = after.epoch
         if self.followed <= after.epoch:
-            self.is_isolated_by_fleet = fleet and not is_reset
+            self.is_isolated_by_fleet = fleet and isinstance(event, Isolate)
         if fleet:
-            self.command = Message("reset" if is_reset else "isolate", moment, event.reason)
+            self.command = Message("isolate" if isinstance(event, Isolate) else "reset", moment, event.reason)
 
     # -- for the agent: what the fleet does
 

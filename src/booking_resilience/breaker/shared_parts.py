@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from booking_resilience.breaker.shared_script import age_argument, clean
-from booking_resilience.breaker.states import CLOSED, OPEN
+from booking_resilience.breaker.states import OPEN
 from booking_resilience.signals import ThreadSignal
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Lease:
         if trial in after.trials:
             self.admitted = after
         elif trial in before.trials:
-            is_success = after.kind is CLOSED or after.successes > before.successes
+            is_success = after.has_recovered or after.successes > before.successes
             self.verdict = "failure" if after.kind is OPEN else "success" if is_success else "nothing"
         elif trial is asked:
             self.verdict = "nothing"  # claimed in vain: the breaker was isolated, say, in the same instant
