@@ -119,6 +119,25 @@ def test_what_was_under_way_does_not_undo_a_reset_made_since() -> None:
     assert member.breaker.state is OPEN
 
 
+@pytest.mark.parametrize("by_fleet", [OPEN, ISOLATED])
+def test_a_reset_in_the_instant_in_which_a_turn_is_followed_counts_as_newer(by_fleet: BreakerState) -> None:
+    """An open fleet doesn't undo it; one that is isolated does, as always."""
+    member, take_notes = Member(cooldown=30.0), Link.take_notes
+    member.hears("1", CLOSED, "RESET", age=9.0)
+    member.breaker.isolate("by hand")
+    resets = [member.breaker.reset]
+
+    def reset_meanwhile(link: Link, core: Any) -> None:
+        take_notes(link, core)
+        while resets:
+            resets.pop()()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "take_notes", reset_meanwhile)
+        member.hears("2", by_fleet, "TRIP")
+    assert member.breaker.state is (CLOSED if by_fleet is OPEN else ISOLATED)
+
+
 def test_an_older_turn_is_not_followed_but_told_of() -> None:
     """One that it knew, or that is older by Redis' clock and ours than the last that it followed."""
     for turn in ("1", "unknown"):

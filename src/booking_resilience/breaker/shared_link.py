@@ -260,18 +260,19 @@ class Link:
                 self.news = Message("recover", now, detail=str(round(self.turned * 1000)))
         else:
             self._keep(fact, sent)
-            self.take_notes(core)
-            while self._move(core, core.state, fact, is_first):
-                self.take_notes(core)  # something else came in between
+            while self._move(core, fact, is_first):
+                pass
             if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
                 self.news, self.wish = None, _NEVER  # who was rejected before does not wait for the next trial
         self.turn = fact.turn
 
-    def _move(self, core: Core, state: State, fact: Fact, is_first: bool) -> bool:
-        """Make the fleet's move from the state; tell whether it has to be tried again, or goes on."""
+    def _move(self, core: Core, fact: Fact, is_first: bool) -> bool:
+        """Make the fleet's move; tell whether it goes on, or has to be tried again since something came in between."""
+        state = core.state
+        self.take_notes(core)  # only now: what it misses has changed the state, which then stays as it is
         event = self._event(state, fact, is_first)
         if event is None:
-            return False
+            return core.state.epoch != state.epoch
         change = core.change(event)
         if change.before.epoch != state.epoch:
             return True
