@@ -18,6 +18,7 @@ import pytest
 
 from booking_resilience.breaker import BreakerSnapshot, CircuitBreaker, FailureRate, Guard, Permit, SharedSnapshot
 from booking_resilience.breaker.permits import says_nothing
+from booking_resilience.breaker.shared import RedisBreaker
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import VirtualClock, virtual_time
@@ -528,6 +529,9 @@ def test_isolate_refuses_for_its_reason_until_reset(clock: VirtualClock) -> None
     assert [(event.new, event.reason) for event in events] == [(ISOLATED, "first"), (CLOSED, "fixed")]
     with pytest.raises(ValueError, match="reason must be"):
         breaker.isolate("")
+    for act in (partial(breaker.isolate, "why"), breaker.reset):
+        with pytest.raises(TypeError, match="fleet must be True or False, not 'no'"):
+            act(fleet="no")  # type: ignore[arg-type] # on purpose
 
 
 def test_a_reset_during_a_call_makes_its_end_stale() -> None:
@@ -840,6 +844,7 @@ def test_settings_out_of_range_are_refused(setting: str, value: Any) -> None:
         ("failure_rate", FailureRate), ("cooldown", "30"), ("max_cooldown", "60"), ("trial_calls", None),
         ("trial_timeout", None), ("slow_call", "1"), ("failure_on", 3), ("failure_on", int), ("failure_on", (int,)),
         ("failure_on", (3,)), ("ignore", "x"), ("ignore", None), ("shared", 3),
+        ("shared", RedisBreaker),
     ],
 )  # fmt: skip
 def test_settings_of_the_wrong_type_are_refused(setting: str, value: Any) -> None:
