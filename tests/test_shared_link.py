@@ -17,7 +17,7 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_parts import Contact, Lease, Message
-from booking_resilience.breaker.shared_script import SCRIPT, Fact, age_argument, clean, settings_arguments
+from booking_resilience.breaker.shared_script import SCRIPT, Fact, clean, milliseconds, settings_arguments
 from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Reset, Trial
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
@@ -469,7 +469,7 @@ def test_settings_are_told_in_whole_milliseconds(changes: dict[str, Any], argume
 
 def test_ages_are_never_negative() -> None:
     """A clock that stepped back does not make a report of the future."""
-    assert [age_argument(seconds) for seconds in (-5.0, 0.0, 0.0015, 2.0)] == ["0", "0", "2", "2000"]
+    assert [milliseconds(seconds) for seconds in (-5.0, 0.0, 0.0015, 2.0)] == [0, 0, 2, 2000]
 
 
 def test_strings_that_are_not_unicode_can_be_told() -> None:

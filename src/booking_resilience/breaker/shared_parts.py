@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from booking_resilience.breaker.shared_script import age_argument, clean
+from booking_resilience.breaker.shared_script import clean, milliseconds
 from booking_resilience.breaker.states import OPEN
 from booking_resilience.signals import ThreadSignal
 
@@ -34,8 +34,8 @@ class Message:
 
     def arguments(self, now: float, under_way: float) -> tuple[str, str, str]:
         """Return its age, subject and detail as the script takes them; a recovery is as old as it will be there."""
-        age = age_argument(now - self.moment + (under_way if self.kind == "recover" else 0.0))
-        return age, clean(self.subject), self.detail
+        age = milliseconds(now - self.moment + (under_way if self.kind == "recover" else 0.0))
+        return str(age), clean(self.subject), self.detail
 
 
 @dataclass(slots=True, eq=False)
