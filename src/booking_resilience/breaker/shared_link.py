@@ -43,7 +43,7 @@ USABLE_LATE = 0.2  # and at least so many from the answer, which may be long und
 ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
-SELDOM = 5.0  # seconds between calls; the third that comes as late needs no lease, if nobody has it
+SELDOM = 5.0  # seconds without a call; the first one after the second such pause needs no lease, if nobody has it
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
@@ -70,7 +70,7 @@ class Link:
     command: Message | None = None  # by hand, for the fleet
     news: Message | None = None  # that it opened or recovered by itself
     wish: float = _NEVER  # when a caller was last rejected for want of the lease
-    earlier: float = _NEVER  # and when the time before
+    pauses: int = 0  # longer than SELDOM, between callers that were rejected so since the fleet opened
     lapsed: float = _NEVER  # when a lease was last left unclaimed
     next_ask: float = 0.0
     noted: int = 0  # the breaker's epoch that was noted last
@@ -97,9 +97,9 @@ class Link:
         lease, now = self.lease, time.monotonic()
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
-        earlier, last, self.earlier, self.wish = self.earlier, self.wish, self.wish, now
-        is_seldom = _NEVER < earlier < last - SELDOM and last < now - SELDOM
-        if is_seldom and self.fact is not None and not self.fact.lease:
+        is_late = _NEVER < self.wish < now - SELDOM
+        self.pauses, self.wish = self.pauses + is_late, now
+        if is_late and self.pauses > 1 and self.fact is not None and not self.fact.lease:
             return None  # or one that always comes between two leases would never have its turn
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
@@ -263,7 +263,7 @@ class Link:
             while self._move(core, fact, is_first):
                 pass
             if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
-                self.news, self.wish = None, _NEVER  # who was rejected before does not wait for the next trial
+                self.news, self.wish, self.pauses = None, _NEVER, 0  # nobody waits for the next trial yet
         self.turn = fact.turn
 
     def _move(self, core: Core, fact: Fact, is_first: bool) -> bool:
