@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,9 +13,9 @@ from booking_resilience.events import BreakerEvent, Listener
 MOST = 1000  # transitions that are kept for listeners that are slower than they come
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Turn:
-    """A thread's turn to tell of the transitions of its process; 0 ends it."""
+    """A thread's turn to tell of the transitions of its process; 0 ends it, and so does the death of the thread."""
 
     process: int = field(default_factory=os.getpid)
 
@@ -34,7 +35,7 @@ class News(NamedTuple):
     untold: tuple[Transition, ...] = ()
     process: int = 0
     is_losing: bool = False
-    teller: Turn | None = None
+    teller: weakref.ref[Turn] | None = None
 
     def and_of(self, transitions: tuple[Transition, ...]) -> News:
         """Return the news after these transitions too; what happened in a parent process is the parent's to tell."""
@@ -53,10 +54,10 @@ class News(NamedTuple):
 
         None if another thread of this process has the turn.
         """
-        teller = self.teller
+        teller = None if self.teller is None else self.teller()
         if teller is not None and teller is not turn and teller.process == turn.process:
             return None
         if self.process != turn.process or not self.untold:
             return self._replace(teller=None)
         rest = self.untold[1:]
-        return self._replace(untold=rest, is_losing=self.is_losing and bool(rest), teller=turn)
+        return self._replace(untold=rest, is_losing=self.is_losing and bool(rest), teller=weakref.ref(turn))
