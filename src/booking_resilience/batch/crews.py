@@ -53,6 +53,7 @@ class Crew:
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._drawn = 0
         self._ahead = 0  # items that were drawn and whose outcomes were not taken
+        self._stopped = False
 
     def next_outcome(self) -> Any:
         """Wait for the next outcome and take it; an interrupt or a cancellation is returned like one."""
@@ -97,7 +98,6 @@ class ThreadCrew(Crew):
     def __init__(self, one: Callable[[WorkItem], Any], source: Source, limit: int) -> None:
         super().__init__(one, source, limit)
         self._threads: list[threading.Thread] = []
-        self._stopped = False
 
     def has_more(self) -> bool:
         """Draw what is due; tell whether there is an outcome to wait for.
