@@ -315,3 +315,21 @@ def test_patience_begins_anew_with_a_late_success(loop: Loop, virtual_clock: Vir
     result: BatchResult[int, None] = loop.run(lambda: run_batch_async(work, range(10), **how))
     assert len(result.failed) == 9
     assert virtual_clock.now() == pytest.approx(130.0)
+
+
+@pytest.mark.parametrize(("patience", "value", "attempts"), [(300.0, "done", 2), (1.0, "not yet", 1)])
+def test_a_rejected_result_waits_for_the_breaker(
+    run: Run, virtual_clock: VirtualClock, patience: float, value: str, attempts: int
+) -> None:
+    """An item whose result is rejected while the breaker is open is tried again; its last result counts."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=5.0)
+
+    def work(item: int) -> str:
+        if virtual_clock.now() < 4.0:
+            breaker.acquire().failure()
+            return "not yet"
+        return "done"
+
+    policy = RetryPolicy(base_delay=0.0, retry_on_result=lambda result: result != "done")
+    result = run(work, [1], pipeline=Pipeline(retry=policy, breaker=breaker), max_open_wait=patience)
+    assert [(outcome.value, outcome.attempts) for outcome in result.succeeded] == [(value, attempts)]

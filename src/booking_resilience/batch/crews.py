@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from booking_resilience.batch.outcomes import BatchOutcome
 from booking_resilience.batch.sources import END, Source
 from booking_resilience.events import RetryEvent
 from booking_resilience.signals import ThreadSignal
@@ -28,13 +29,13 @@ class WorkItem:
         index: Its place in the input, from 0.
         value: The item itself.
         made: Attempts made so far.
-        last: How its last try ended, if it was sent back: the event, and the number of attempts to tell.
+        last: How its last try ended, if it was sent back: the event to tell, and its outcome if there is no other try.
     """
 
     index: int
     value: Any
     made: int = 0
-    last: tuple[RetryEvent, int] | None = None
+    last: tuple[RetryEvent, BatchOutcome[Any, Any]] | None = None
 
 
 class Crew:

@@ -89,8 +89,11 @@ class Gate:
                 self._wake()
             self._log()
 
-    def sent_back(self, signal: object, error: BaseException) -> None:
-        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due."""
+    def sent_back(self, signal: object, error: BaseException | None) -> None:
+        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due.
+
+        There is no error where a result was rejected.
+        """
         with self._lock:
             now = clock.monotonic()
             if self._prober is signal:
