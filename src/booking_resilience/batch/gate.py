@@ -27,6 +27,7 @@ Wait: TypeAlias = tuple[float, bool]
 """Seconds to wait; whether by a sleep on the library's clock, or for the signal."""
 
 _SLACK = 1e-6  # seconds by which a sum of floats may miss a moment
+_ASK_FLEET = 0.1  # seconds between two tries to make the trial of a fleet, whose lease no event announces
 _TRIED = (BreakerState.OPEN, BreakerState.HALF_OPEN)
 
 
@@ -163,7 +164,8 @@ class Gate:
         self._needs_place = False
         state, machine = breaker._core.state, breaker._core.machine
         self._is_trial_out = state.kind is BreakerState.HALF_OPEN and len(state.trials) >= machine.trial_calls
-        self._due = now + (machine.trial_timeout if self._is_trial_out else snapshot.retry_after or 0.0)
+        soon = 0.0 if breaker._core.link is None else _ASK_FLEET
+        self._due = now + (machine.trial_timeout if self._is_trial_out else snapshot.retry_after or soon)
         return True
 
     def _shut(self, now: float, why: str) -> None:
