@@ -233,6 +233,17 @@ class TestFallback:
         assert type(answers[0]) is (ConnectionError if fn else CircuitOpenError)
         assert monitor.snapshot().stats.fell_back == 1
 
+    def test_a_constant_error_is_recorded_at_each_call(self, call: Call) -> None:
+        """An error that is raised again by a later call is recorded again."""
+        monitor, error = ErrorMonitor(), ConnectionError("always the same")
+
+        def fails_alike() -> None:
+            raise error
+
+        pipeline = Pipeline(retry=ONCE, monitor=monitor, fallback=Fallback(7))
+        assert [call(pipeline, fails_alike) for _ in range(3)] == [7, 7, 7]
+        assert monitor.stats().fell_back == 3
+
     def test_it_hides_no_mistake(self, call: Call) -> None:
         """A mistake comes out, and is recorded as what it is."""
         monitor = ErrorMonitor()

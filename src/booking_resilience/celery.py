@@ -114,14 +114,14 @@ class _Tries:
                 if self._records is not None:
                     was_refused = attempts == 0 or (attempts == 1 and isinstance(error, LimitExceededError))
                     outcome: Outcome = "refused" if was_refused else "failed"
-                    self._records._record(error, str(task.name), outcome, 0 if was_refused else attempts)
+                    self._records.record(error, str(task.name), outcome, 0 if was_refused else attempts)
                 raise
             headers = {**(task.request.headers or {}), _HEADER: [attempts, refusals, waited, last]}
             raise task.retry(exc=error, countdown=countdown, headers=headers) from error
         if self._retry.budget is not None:
             self._retry.budget.deposit()
         if last is not None and self._records is not None:
-            self._records._record(_error_of(*last), str(task.name), "recovered", attempts + 1)
+            self._records.record(_error_of(*last), str(task.name), "recovered", attempts + 1)
         return result
 
     def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_type, is_a
+from booking_resilience.events import recorded, tell_began
 
 Attempt: TypeAlias = Callable[..., Any]
 """Calls its first argument with the others."""
@@ -102,10 +103,11 @@ def falling_back(
     if is_async:
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
+            began = recorded.last
             try:
                 return await driver(*args, **kwargs)
             except Exception as error:
-                with _Ending(error, told):
+                with _Ending(error, began, told):
                     if not fallback.accepts(error):
                         raise
                     return await fallback.answer_async(error)
@@ -113,10 +115,11 @@ def falling_back(
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        began = recorded.last
         try:
             return driver(*args, **kwargs)
         except Exception as error:
-            with _Ending(error, told):
+            with _Ending(error, began, told):
                 if not fallback.accepts(error):
                     raise
                 return fallback.answer(error)
@@ -127,14 +130,16 @@ def falling_back(
 class _Ending:
     """The end of an operation that failed; whatever comes of it is told."""
 
-    __slots__ = ("_error", "_told")
+    __slots__ = ("_began", "_error", "_told")
 
-    def __init__(self, error: Exception, told: Callable[[Exception, Exception | None], None] | None) -> None:
-        self._error, self._told = error, told
+    def __init__(
+        self, error: Exception, began: int, told: Callable[[Exception, Exception | None], None] | None
+    ) -> None:
+        self._error, self._began, self._told = error, began, told
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, tb: object) -> None:
         if self._told is not None and (raised is None or is_a(raised, Exception)):  # an interrupt is nobody's failure
-            self._told(self._error, raised)
+            tell_began(self._began, self._told, self._error, raised)
