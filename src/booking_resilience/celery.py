@@ -15,11 +15,11 @@ import celery
 from celery.exceptions import TaskPredicate
 
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.callbacks import is_coroutine_function
+from booking_resilience.callbacks import is_coroutine_function, text_of
 from booking_resilience.checks import check_number, check_type, has_method
 from booking_resilience.deadlines import deadline
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
-from booking_resilience.events import ErrorCategory
+from booking_resilience.events import ErrorCategory, recorded, tell_began
 from booking_resilience.monitor.record import Outcome
 from booking_resilience.pipeline import ErrorRecorder, Pipeline
 from booking_resilience.recording import Records
@@ -98,6 +98,7 @@ class _Tries:
 
     def run(self, task: celery.Task, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make one try, and have the task tried again if it fails and the policy says so."""
+        began = recorded.last
         attempts, refusals, waited, last = (task.request.headers or {}).get(_HEADER) or (0, 0, 0.0, None)
         try:
             result = self._call(fn, args, kwargs)
@@ -114,7 +115,8 @@ class _Tries:
                 if self._records is not None:
                     was_refused = attempts == 0 or (attempts == 1 and isinstance(error, LimitExceededError))
                     outcome: Outcome = "refused" if was_refused else "failed"
-                    self._records.record(error, str(task.name), outcome, 0 if was_refused else attempts)
+                    made = 0 if was_refused else attempts
+                    tell_began(began, self._records.record, error, str(task.name), outcome, made)
                 raise
             headers = {**(task.request.headers or {}), _HEADER: [attempts, refusals, waited, last]}
             raise task.retry(exc=error, countdown=countdown, headers=headers) from error
@@ -157,7 +159,7 @@ class _Tries:
 
 
 def _facts_of(error: Exception) -> list[str]:
-    return [type(error).__module__, type(error).__qualname__, str(error)[:_LONGEST]]
+    return [type(error).__module__, type(error).__qualname__, text_of(error)[:_LONGEST]]
 
 
 def _error_of(module: str, name: str, text: str) -> Exception:
