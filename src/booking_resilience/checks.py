@@ -90,8 +90,3 @@ def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return least <= value <= most and value <= sys.float_info.max  # an int may be larger than any float
-
-
-def is_text(value: object) -> bool:
-    """Tell whether the value is a string that isn't empty."""
-    return isinstance(value, str) and value != ""
