@@ -13,6 +13,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+from booking_resilience.awaitables import refuse_uncallable
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_type, is_a
 from booking_resilience.events import recorded, tell_began
@@ -53,8 +54,8 @@ def checked(parts: dict[Role, Any]) -> dict[Role, Any]:
     return {role: part for role, part in parts.items() if part is not None}
 
 
-def attempt_through(breaker: CircuitBreaker | None, parts: dict[Role, Any], *, is_async: bool) -> Attempt | None:
-    """Return what makes each attempt through the breaker and the parts; None if there is neither."""
+def attempt_through(breaker: CircuitBreaker | None, parts: dict[Role, Any], *, is_async: bool) -> Attempt:
+    """Return what makes each attempt, through the breaker and the parts that there are."""
     ending = "_async" if is_async else ""
     limits = [parts[role] for role in ("limit", "rate") if role in parts]
     inner = [parts[role] for role in ("hedge", "timeout") if role in parts]
@@ -64,12 +65,19 @@ def attempt_through(breaker: CircuitBreaker | None, parts: dict[Role, Any], *, i
     if breaker is not None:
         layers.append(getattr(breaker, "call" + ending))
     layers += [getattr(part, "call" + ending) for part in inner]
-    if not layers:
-        return None
-    attempt: Attempt = layers.pop()
+    attempt: Attempt = layers.pop() if layers else _apply
     while layers:
         attempt = functools.partial(layers.pop(), attempt)
     return attempt if breaker is None or not limits else _unless_refused(breaker, attempt)
+
+
+def _apply(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Stand where the breaker would."""
+    try:
+        return fn(*args, **kwargs)
+    except TypeError:
+        refuse_uncallable(fn)
+        raise
 
 
 def _unless_refused(breaker: CircuitBreaker, attempt: Attempt) -> Attempt:

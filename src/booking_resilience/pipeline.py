@@ -2,8 +2,8 @@
 
 The order is fixed, outermost first: fallback, deadline, retry with its budget, limit, rate, breaker, hedge, timeout,
 call. Each attempt passes through the breaker; an open breaker is not retried, and an attempt that opens it is the last
-one. What wraps each attempt is composed in `_attempt`, what wraps the whole operation in `_driver`; a part that is
-absent is in neither.
+one. What wraps each attempt is composed in `parts.attempt_through`, what wraps the whole operation in `_driver`; a part
+that is absent is in neither.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from booking_resilience.awaitables import gives_coroutines, refuse_synchronous, refuse_uncallable, within
+from booking_resilience.awaitables import gives_coroutines, refuse_synchronous, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check, check_text, check_type, has_method
@@ -162,7 +162,7 @@ class Pipeline:
             is_async = gives_coroutines(fn, "Pipeline.protect")
             inner = fn if self._breaker is None else self._breaker(fn)
             if self._parts:
-                inner = functools.partial(self._attempt(is_async=is_async), fn)
+                inner = functools.partial(attempt_through(self._breaker, self._parts, is_async=is_async), fn)
             if is_async:
                 driver = drive_async(plan, inner, "@Pipeline.protect", "a function that returns awaitables only")
             else:
@@ -200,16 +200,12 @@ class Pipeline:
         check_text("operation", operation)
         return dataclasses.replace(self._plan, operation=operation)
 
-    def _attempt(self, *, is_async: bool) -> Callable[..., Any]:
-        """Return a function that calls its first argument with the others, through all that wraps each attempt."""
-        return attempt_through(self._breaker, self._parts, is_async=is_async) or _apply
-
     def _driver(self, plan: Plan, *, is_async: bool, called: str = "Pipeline.call") -> Callable[..., Any]:
-        """Return a function that does so as often as the plan says.
+        """Return a function that calls its first argument with the others as the plan says, through all parts.
 
         A function of the wrong colour is refused in the name of what was `called`, or of its twin.
         """
-        attempt, instead = self._attempt(is_async=is_async), f"{called}_async"
+        attempt, instead = attempt_through(self._breaker, self._parts, is_async=is_async), f"{called}_async"
         if is_async:
             there = f"{called}, in an event loop with `asyncio.to_thread`"
             driver: Callable[..., Any] = drive_async(plan, attempt, instead, there, applies=True)
@@ -253,12 +249,3 @@ class Pipeline:
         policy = self._retry if max_attempts is None else dataclasses.replace(self._retry, max_attempts=max_attempts)
         plan = dataclasses.replace(self._plan, policy=policy, operation=operation, listener=listener, is_logged=False)
         return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
-
-
-def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Stand where the breaker would."""
-    try:
-        return fn(*args, **kwargs)
-    except TypeError:
-        refuse_uncallable(fn)
-        raise
