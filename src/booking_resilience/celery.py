@@ -6,6 +6,7 @@ header `booking_resilience`, with the type and the text of the last error.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 from collections.abc import Callable
@@ -109,7 +110,8 @@ class _Tries:
                 countdown, refusals = self._wait(task, error, refusals, waited), refusals + 1
                 waited += countdown or 0.0
             else:
-                attempts, last = attempts + 1, _facts_of(error)
+                attempts += 1
+                last = [type(error).__module__, type(error).__qualname__, text_of(error)[:_LONGEST]]
                 countdown = None if task.request.called_directly else self._pause(error, attempts)
             if countdown is None:
                 if self._records is not None:
@@ -129,11 +131,8 @@ class _Tries:
     def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         permit = None if self._breaker is None else self._breaker.acquire()
         try:
-            if self._retry.deadline is None:
+            with contextlib.nullcontext() if self._retry.deadline is None else deadline(self._retry.deadline):
                 result = fn(*args, **kwargs)
-            else:
-                with deadline(self._retry.deadline):
-                    result = fn(*args, **kwargs)
         except BaseException as error:
             if permit is not None:
                 permit.release() if isinstance(error, TaskPredicate) else permit.failure(error)
@@ -156,10 +155,6 @@ class _Tries:
         if isinstance(step, str) or (self._retry.budget is not None and not self._retry.budget.try_spend()):
             return None
         return step
-
-
-def _facts_of(error: Exception) -> list[str]:
-    return [type(error).__module__, type(error).__qualname__, text_of(error)[:_LONGEST]]
 
 
 def _error_of(module: str, name: str, text: str) -> Exception:
