@@ -22,8 +22,8 @@ from booking_resilience.deadlines import deadline
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory, recorded, tell_began
 from booking_resilience.monitor.record import Outcome
-from booking_resilience.pipeline import ErrorRecorder, Pipeline
-from booking_resilience.recording import Records
+from booking_resilience.pipeline import Pipeline
+from booking_resilience.recording import ErrorRecorder, Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.policy import decide
 

@@ -21,8 +21,7 @@ from booking_resilience.events import RetryEvent
 from booking_resilience.monitor import ErrorCategory
 from booking_resilience.monitor.record import member_of
 from booking_resilience.parts import ALLOWED, Part, Role, attempt_through, checked, falling_back
-from booking_resilience.recording import ErrorRecorder as ErrorRecorder  # the HTTP clients look for it here
-from booking_resilience.recording import Records
+from booking_resilience.recording import ErrorRecorder, Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
