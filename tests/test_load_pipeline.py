@@ -23,6 +23,7 @@ from booking_resilience import (
     Severity,
     deadline,
     remaining_time,
+    retry_attempts,
     run_batch,
 )
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, Hedge, RateLimit, ThreadTimeout
@@ -575,9 +576,15 @@ class TestThreadTimeout:
         policy = RetryPolicy(max_attempts=2, base_delay=0.0, attempt_timeout=0.05, deadline=20.0)
         with pytest.raises(TimeoutError) as caught:
             Pipeline(retry=policy, timeout=ThreadTimeout(10.0)).call("op", hangs)
-        release.set()
         assert not isinstance(caught.value, DeadlineExceededError)
         assert len(calls) == 2
+        with pytest.raises(TimeoutError) as caught:
+            for attempt in retry_attempts(policy=policy):
+                with attempt:
+                    ThreadTimeout(10.0).call(hangs)
+        release.set()
+        assert not isinstance(caught.value, DeadlineExceededError)
+        assert len(calls) == 4
 
     def test_too_many_abandoned_calls(self) -> None:
         """With as many abandoned calls as may be, the next is refused without a thread."""
