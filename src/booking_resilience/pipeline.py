@@ -58,17 +58,7 @@ class Pipeline:
     'FINE'
     """
 
-    __slots__ = (
-        "_breaker",
-        "_drivers",
-        "_drivers_async",
-        "_monitor",
-        "_parts",
-        "_plan",
-        "_records",
-        "_retry",
-        "category",
-    )
+    __slots__ = ("_breaker", "_drivers", "_drivers_async", "_monitor", "_parts", "_plan", "_records", "category")
 
     def __init__(
         self,
@@ -88,13 +78,12 @@ class Pipeline:
             "breaker", breaker, breaker is None or isinstance(breaker, CircuitBreaker), "a CircuitBreaker or None"
         )
         check_type("monitor", monitor, monitor is None or has_method(monitor, "record"), "an ErrorMonitor or None")
-        if monitor is not None:
-            check_callback("monitor", monitor.record, "an object whose `record` is a function")
-        self._retry, self._breaker, self._monitor = retry, breaker, monitor
+        self._breaker, self._monitor = breaker, monitor
         self.category: ErrorCategory = member_of(ErrorCategory, category)
         self._parts = checked({"limit": limit, "rate": rate, "fallback": fallback, "hedge": hedge, "timeout": timeout})
         self._records: Records | None = None
         if monitor is not None:
+            check_callback("monitor", monitor.record, "an object whose `record` is a function")
             self._records = Records(monitor, self.category, breaker, is_replaced=fallback is not None)
         listener = None if self._records is None else self._records.on_event
         self._drivers: dict[str, Callable[..., Any]] = {}
@@ -104,7 +93,7 @@ class Pipeline:
     @property
     def retry(self) -> RetryPolicy:
         """When to try again."""
-        return self._retry
+        return self._plan.policy
 
     @property
     def breaker(self) -> CircuitBreaker | None:
@@ -181,11 +170,11 @@ class Pipeline:
 
     def __repr__(self) -> str:
         parts = "".join(f" {role}={part!r}" for role, part in self._parts.items())
-        return f"<Pipeline retry={self._retry!r} breaker={self._breaker!r} monitor={self._monitor!r}{parts}>"
+        return f"<Pipeline retry={self.retry!r} breaker={self._breaker!r} monitor={self._monitor!r}{parts}>"
 
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[()]]:
         held: dict[Any, object] = {
-            "breaker": self._breaker, "retry.budget": self._retry.budget, "monitor": self._monitor, **self._parts
+            "breaker": self._breaker, "retry.budget": self.retry.budget, "monitor": self._monitor, **self._parts
         }  # fmt: skip
         for name, part in held.items():
             if part is not None:
@@ -193,7 +182,7 @@ class Pipeline:
                     f"a Pipeline with a {name} cannot be pickled or copied: the copy would not share it; make one in "
                     "each process, and let the breakers of a fleet share one state by RedisBreaker"
                 )
-        return functools.partial(type(self), retry=self._retry, category=self.category), ()
+        return functools.partial(type(self), retry=self.retry, category=self.category), ()
 
     def _plan_of(self, operation: str) -> Plan:
         check_text("operation", operation)
@@ -245,6 +234,6 @@ class Pipeline:
             if on_event(event) is not True:
                 self._plan.tell(event)
 
-        policy = self._retry if max_attempts is None else dataclasses.replace(self._retry, max_attempts=max_attempts)
+        policy = self.retry if max_attempts is None else dataclasses.replace(self.retry, max_attempts=max_attempts)
         plan = dataclasses.replace(self._plan, policy=policy, operation=operation, listener=listener, is_logged=False)
         return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
