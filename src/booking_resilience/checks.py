@@ -37,15 +37,9 @@ def has_method(thing: object, name: str) -> bool:
 def check_number(
     name: str, value: object, least: float = 0.0, *, above: bool = False, or_none: bool = False, allowed: str = ""
 ) -> None:
-    """Check for a finite number, `least` or more; `above` excludes `least` itself.
+    """Check for a finite number, `least` or more; `above` excludes `least` itself, `or_none` allows None.
 
-    Args:
-        name: The argument's name, for the error.
-        value: What was given; `True` and `False` are not numbers.
-        least: The smallest number allowed.
-        above: Whether it must be larger than `least`.
-        or_none: Whether None is allowed.
-        allowed: What is allowed, in words, where the bounds alone don't tell.
+    `allowed` says what is allowed where these bounds alone don't tell. `True` and `False` are not numbers.
     """
     if value is None and or_none:
         return

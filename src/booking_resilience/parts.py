@@ -101,12 +101,7 @@ def falling_back(
 ) -> Callable[..., Any]:
     """Return what calls the driver, and gives the fallback's answer where that fails.
 
-    Args:
-        driver: Makes the operation.
-        fallback: A `Fallback`.
-        told: Called with the operation's error, and with what came out of it all the same, None if an answer did; or
-            None.
-        is_async: Whether the driver's result is awaited.
+    `told` is called with the operation's error, and with what came out all the same, None if an answer did.
     """
     if is_async:
 

@@ -55,11 +55,8 @@ def was_refused(error: BaseException | None, attempt: int, breaker: CircuitBreak
 class Records:
     """Makes one record for each operation that failed, was refused, fell back or recovered.
 
-    Args:
-        monitor: Gets them.
-        category: Their category.
-        breaker: The pipeline's own breaker: what another one refuses has failed.
-        is_replaced: Whether a fallback may replace what failed, so that `replaced` knows the end and no event does.
+    What another breaker than the given one refuses has failed. With `is_replaced` a fallback may replace what failed:
+    `replaced` knows the end then, and no event does.
     """
 
     __slots__ = ("_breaker", "_category", "_is_replaced", "_monitor")
@@ -82,10 +79,7 @@ class Records:
     def replaced(self, operation: str, error: Exception, raised: Exception | None) -> None:
         """Record an operation with a fallback that failed with an error.
 
-        Args:
-            operation: Its name.
-            error: What failed it.
-            raised: What came out all the same; None if the fallback gave an answer.
+        `raised` is what came out all the same; None if the fallback gave an answer.
         """
         made = attempts_of(error)
         if not made and not is_a(error, DeadlineExceededError):
