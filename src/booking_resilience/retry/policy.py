@@ -108,8 +108,6 @@ class RetryPolicy:
 
     def passes(self, error: BaseException) -> bool:
         """Tell whether `retry_on` accepts the error; if it raises, that is logged, and the answer is no."""
-        if self.retry_on is is_transient:  # our own, which neither raises nor awaits
-            return is_transient(error)
         try:
             return matches(self.retry_on, error, unknown=False, logger=logger)
         except Exception as raised:  # noqa: BLE001 - a rule's error must not replace the caller's
