@@ -245,6 +245,21 @@ class TestFallback:
         assert [call(pipeline, fails_alike) for _ in range(3)] == [7, 7, 7]
         assert monitor.stats().fell_back == 3
 
+    def test_an_error_that_hides_its_attributes_is_recorded(self, call: Call) -> None:
+        """An error that can't carry its attempts is replaced and recorded as any other."""
+
+        class Stubborn(ConnectionError):  # noqa: N818 - it is a fake
+            @property
+            def __dict__(self) -> Any:  # type: ignore[override] # that is the point
+                raise RuntimeError("no attributes")
+
+        def fails_so() -> None:
+            raise Stubborn
+
+        monitor = ErrorMonitor()
+        assert call(Pipeline(retry=ONCE, monitor=monitor, fallback=Fallback(7)), fails_so) == 7
+        assert [record.outcome for record in monitor.recent(10)] == ["fell_back"]
+
     def test_it_hides_no_mistake(self, call: Call) -> None:
         """A mistake comes out, and is recorded as what it is."""
         monitor = ErrorMonitor()

@@ -8,7 +8,7 @@ from typing import Protocol
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import drop_awaitable, is_awaitable
 from booking_resilience.checks import is_a
-from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import FailedAttempt, RetryEvent, log_raised
 from booking_resilience.monitor import ErrorCategory, Severity
 from booking_resilience.monitor.record import Outcome, is_mild
@@ -82,7 +82,7 @@ class Records:
         `raised` is what came out all the same; None if the fallback gave an answer.
         """
         made = attempts_of(error)
-        if not made and not is_a(error, DeadlineExceededError):
+        if not made and is_a(error, TypeError):
             return  # no attempt failed: the function was of the wrong colour
         if raised is None:
             is_refused = was_refused(error, len(made), self._breaker)
