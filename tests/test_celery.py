@@ -160,10 +160,12 @@ def test_a_budget_pays_the_retries(run_eagerly):
 
 
 def test_the_policys_deadline_bounds_each_try(run_eagerly):
-    """Each try has the policy's whole deadline; without one there is none."""
+    """Each try has the policy's whole deadline, or the shorter time of an attempt; without either there is none."""
     function = Function(ConnectionError("down"))
     assert run_eagerly(function) == 42
     assert [3 < left <= 4 for left in function.left] == [True, True]
+    run_eagerly(function, retry=RetryPolicy(attempt_timeout=2.0))
+    assert 0 < function.left.pop() <= 2
     function = Function()
     run_eagerly(function, retry=RetryPolicy(deadline=None))
     assert function.left == [None]
@@ -241,5 +243,9 @@ def test_settings_that_make_no_sense_are_refused():
     async def task() -> None:
         """Never run: a worker can't."""
 
-    with pytest.raises(TypeError, match="fn must be a plain function"):
-        resilient_task(app)(task)
+    def generator():
+        yield
+
+    for wrong, says in ((task, "plain function"), (generator, "generator function"), (3, "decorates func")):
+        with pytest.raises(TypeError, match=says):
+            resilient_task(app)(wrong)

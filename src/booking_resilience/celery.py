@@ -15,8 +15,9 @@ from typing import Any
 import celery
 from celery.exceptions import TaskPredicate
 
+from booking_resilience.awaitables import gives_coroutines
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.callbacks import is_coroutine_function, text_of
+from booking_resilience.callbacks import text_of
 from booking_resilience.checks import check_number, check_type, has_method
 from booking_resilience.deadlines import deadline
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
@@ -45,7 +46,8 @@ def resilient_task(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that makes a task of a function, in place of `app.task`.
 
-    A try that fails is retried by `task.retry(countdown=…)` as the policy says; the policy's deadline bounds one try.
+    A try that fails is retried by `task.retry(countdown=…)` as the policy says; the policy's `deadline`, or its
+    `attempt_timeout` if that is shorter, bounds one try.
     A refusal by a breaker, this one or another that the function meets, is no attempt: the task waits for the refusal's
     `retry_after`, or `base_delay`, doubling up to `max_delay`, where there is none. Run eagerly or called directly,
     a task doesn't wait: the rejection comes out.
@@ -60,8 +62,8 @@ def resilient_task(
         options: What `app.task` takes; `max_retries` and `autoretry_for` are the policy's to say.
 
     Raises:
-        TypeError: If a setting is of the wrong type, `max_retries` or `autoretry_for` is given, or the function is an
-            `async def`.
+        TypeError: If a setting is of the wrong type, `max_retries` or `autoretry_for` is given, or what is decorated is
+            an `async def`, a generator function or no function.
         ValueError: If a setting is out of its range, or the policy has `retry_on_result`.
     """
     check_type("app", app, has_method(app, "task"), "a Celery application")
@@ -76,7 +78,7 @@ def resilient_task(
     tries = _Tries(retry, breaker, monitor, max_open_wait)
 
     def decorate(fn: Callable[..., Any]) -> Any:
-        if is_coroutine_function(fn):
+        if gives_coroutines(fn, "resilient_task"):
             raise TypeError(f"fn must be a plain function, which a worker can run, not {fn!r}")
 
         @functools.wraps(fn)
@@ -131,7 +133,8 @@ class _Tries:
     def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         permit = None if self._breaker is None else self._breaker.acquire()
         try:
-            with contextlib.nullcontext() if self._retry.deadline is None else deadline(self._retry.deadline):
+            limits = [limit for limit in (self._retry.deadline, self._retry.attempt_timeout) if limit is not None]
+            with deadline(min(limits)) if limits else contextlib.nullcontext():
                 result = fn(*args, **kwargs)
         except BaseException as error:
             if permit is not None:
