@@ -595,7 +595,7 @@ class TestThreadTimeout:
         assert len(calls) == 2
         with pytest.raises(TimeoutError) as caught:
             for attempt in retry_attempts(policy=policy):
-                with attempt:
+                with attempt, deadline(10.0):
                     ThreadTimeout(10.0).call(hangs)
         release.set()
         assert not isinstance(caught.value, DeadlineExceededError)

@@ -54,8 +54,8 @@ def hold_to(end: float, holder: object, *, of_attempt: bool = False) -> Node:
     It is over at the latest when its holder is gone.
     """
     outer = in_force(get_node())
-    if outer is not None and outer[1] <= end:
-        end, of_attempt = outer[1], False
+    if outer is not None and outer[1] < end:
+        end, of_attempt = outer[1], outer[3]
     node = [weakref.ref(holder), end, outer, of_attempt]
     set_node(node)
     return node
