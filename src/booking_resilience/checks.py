@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import re
 import sys
-from typing import TypeVar
+from collections.abc import Collection, Mapping
+from typing import TypeVar, cast
 
 from typing_extensions import TypeIs
 
@@ -61,6 +62,13 @@ def check_text(name: str, value: object) -> None:
     """Check for a string that isn't empty."""
     check_type(name, value, isinstance(value, str), "a string")
     check(name, value, value != "", "a string that isn't empty")
+
+
+def check_strings(name: str, value: object) -> None:
+    """Check for a collection of strings, which one string is not."""
+    is_many = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
+    are_strings = is_many and all(isinstance(item, str) for item in cast("Collection[object]", value))
+    check_type(name, value, are_strings, "a collection of strings")
 
 
 def check_header_name(name: str, value: object) -> None:
