@@ -1,5 +1,6 @@
 """Verdicts: what an error means, for every common library. No library is imported for it."""
 
+from booking_resilience.checks import leaves
 from booking_resilience.verdicts.verdict import (
     Verdict,
     classify,
@@ -10,7 +11,6 @@ from booking_resilience.verdicts.verdict import (
     is_own_refusal,
     is_transient,
     judge,
-    leaves,
     retry_after_of,
     told_of,
 )
