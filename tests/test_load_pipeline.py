@@ -312,6 +312,8 @@ class TestFallback:
             (KeyError(), False),
             (KeyboardInterrupt(), False),
             (CircuitOpenError("b"), True),
+            (ExceptionGroup("", [LimitExceededError("l"), answered(501), TimeoutError()]), True),
+            (ExceptionGroup("", [LimitExceededError("l"), KeyError()]), False),
         ],
         ids=repr,
     )
