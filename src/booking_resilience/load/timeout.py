@@ -66,8 +66,6 @@ class ThreadTimeout:
         """
         refuse_uncallable(fn)
         seconds, late = self._time()
-        if late is not None and seconds <= 0:
-            raise late
         if len(self._abandoned) >= self._max_abandoned:
             raise LimitExceededError("ThreadTimeout")
         signal = ThreadSignal()
@@ -107,13 +105,19 @@ class ThreadTimeout:
         self._abandoned: set[ThreadCall] = set()
 
     def _time(self) -> tuple[float, TimeoutError | None]:
-        """Return the seconds that a call may take; and what is raised then, if an end around it says so."""
+        """Return the seconds that a call may take; and what is raised then, if an end around it says so.
+
+        Raises:
+            TimeoutError: If that time is over already.
+        """
         node = in_force(get_node())
         if node is None or (left := node[1] - clock.monotonic()) >= self._seconds:
             return self._seconds, None
         went_on = "; the call goes on in its thread" if left > 0 else ""
-        if node[3]:
-            return max(0.0, left), TimeoutError(f"the attempt took too long{went_on}")
-        late = DeadlineExceededError(f"the deadline passed{went_on}")
-        late.end = node[1]
-        return max(0.0, left), late
+        late = TimeoutError(f"the attempt took too long{went_on}")
+        if not node[3]:
+            late = DeadlineExceededError(f"the deadline passed{went_on}")
+            late.end = node[1]
+        if left <= 0:
+            raise late
+        return left, late
