@@ -6,12 +6,15 @@ import heapq
 import itertools
 import random
 import threading
+import urllib.error
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3.exceptions import MaxRetryError, ReadTimeoutError
 
 from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, Pipeline, RetryPolicy
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, ThreadTimeout
@@ -44,6 +47,14 @@ class AnswerError(Exception):
         (DeadlineExceededError(), Sign.NOTHING),
         (KeyboardInterrupt(), Sign.NOTHING),
         (GeneratorExit(), Sign.NOTHING),
+        (urllib.error.URLError(TimeoutError()), Sign.OVERLOAD),
+        (urllib.error.URLError(ConnectionRefusedError()), Sign.NOTHING),
+        (requests.ConnectionError(ReadTimeoutError(None, "/", "")), Sign.OVERLOAD),
+        (MaxRetryError(None, "/", ReadTimeoutError(None, "/", "")), Sign.OVERLOAD),
+        (ExceptionGroup("", [AnswerError(503), KeyError()]), Sign.OVERLOAD),
+        (ExceptionGroup("", [AnswerError(404), AnswerError(500)]), Sign.ANSWER),
+        (ExceptionGroup("", [AnswerError(404), KeyError()]), Sign.NOTHING),
+        (ExceptionGroup("", [DeadlineExceededError(), LimitExceededError("l")]), Sign.NOTHING),
     ],
     ids=repr,
 )

@@ -662,11 +662,34 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_thread_timeout_after_the_deadline() -> None:
-    """A call whose deadline is over is not begun in a thread."""
+    """A call whose deadline is over isn't begun, in a thread or in a task."""
     calls: list[int] = []
+
+    async def later() -> None:
+        calls.append(1)
+
     with deadline(0.0), pytest.raises(DeadlineExceededError):
         ThreadTimeout(1.0).call(calls.append, 1)
+    for loop in LOOPS:
+        with deadline(0.0), pytest.raises(DeadlineExceededError):
+            loop.run(lambda: ThreadTimeout(1.0).call_async(later))
     assert not calls
+
+
+@pytest.mark.parametrize(("policy", "left"), [({"deadline": 0.05}, 20), ({"attempt_timeout": 0.05}, 10)], ids=str)
+def test_timeouts_that_the_deadline_cuts_short(
+    virtual_clock: VirtualClock, policy: dict[str, float], left: int
+) -> None:
+    """A client's timeout says nothing of the backend if it comes because the operation has no time left."""
+    limit = AdaptiveLimit("l", initial=20)
+
+    def times_out() -> None:
+        virtual_clock.advance(remaining_time() or 0.0)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        Pipeline(retry=RetryPolicy(max_attempts=1, **policy), limit=limit).call("op", times_out)
+    assert limit.snapshot().limit == left
 
 
 @pytest.mark.parametrize("end", ["deadline", "attempt_timeout"])
@@ -701,10 +724,11 @@ def test_three_thirds_pay_for_a_second_call() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
 @pytest.mark.parametrize(("end", "left"), [("deadline", 20), ("attempt_timeout", 10)])
-def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int) -> None:
+@pytest.mark.parametrize("way", ["hang", "hang_in_tasks"])
+def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int, way: str) -> None:
     """The attempt's own limit is a timeout of the backend; the operation's deadline says nothing."""
     limit = AdaptiveLimit("l", initial=20)
     pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **{end: 0.02}), limit=limit)
     with pytest.raises(TimeoutError):
-        loop.run(lambda: pipeline.call_async("op", loop.hang))
+        loop.run(lambda: pipeline.call_async("op", getattr(loop, way)))
     assert limit.snapshot().limit == left
