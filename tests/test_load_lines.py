@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from booking_resilience import LimitExceededError
-from booking_resilience.load import ConcurrencyLimit, RateLimit, ThreadTimeout
+from booking_resilience.load import ConcurrencyLimit, Hedge, RateLimit, ThreadTimeout
 from booking_resilience.load.queue import Line, Waiter
 from booking_resilience.load.rate import Turns
 from booking_resilience.signals import TaskSignal
@@ -228,7 +228,17 @@ def test_the_time_that_places_are_held_is_learned_above_a_lowered_limit_too() ->
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_time_limit_is_shared_not_copied(duplicate: Callable[[object], object]) -> None:
-    """A copy would count its own abandoned calls, and hear of no fork."""
+@pytest.mark.parametrize(
+    "part",
+    [
+        ThreadTimeout(1.0),
+        Hedge(idempotent=True),
+        ConcurrencyLimit("rooms", limit=1),
+        ConcurrencyLimit("rooms", limit=1).guard(),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_counts_is_shared_not_copied(part: object, duplicate: Callable[[object], object]) -> None:
+    """A copy would count calls of its own, or give the same place back once more."""
     with pytest.raises(TypeError, match="copied or pickled"):
-        duplicate(ThreadTimeout(1.0))
+        duplicate(part)
