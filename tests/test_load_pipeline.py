@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from booking_resilience import (
 )
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, Hedge, RateLimit, ThreadTimeout
 from booking_resilience.load.fallback import is_outage
+from booking_resilience.load.limit import Limit
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import LOOPS
 
@@ -612,23 +614,44 @@ def test_a_rate_inside_of_a_limit_is_no_latency(virtual_clock: VirtualClock) -> 
     assert limit.snapshot().limit == 4
 
 
-@pytest.mark.parametrize("part", [Hedge(idempotent=True), ThreadTimeout(20.0)], ids=["hedge", "timeout"])
+@pytest.mark.parametrize(
+    "part",
+    [Hedge(idempotent=True), ThreadTimeout(20.0), ConcurrencyLimit("l", limit=1), RateLimit("r", rate=1000)],
+    ids=lambda part: type(part).__name__,
+)
 def test_parts_alone(part: Any) -> None:
-    """Arguments reach the function in both colours, and one of the wrong colour is refused by name."""
+    """Arguments reach the function in both colours; what is no function, or one of the wrong colour, is rejected."""
+
+    def now(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
 
     async def later(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
 
-    kind = type(part).__name__
-    assert part.call(lambda *args, **kwargs: (args, kwargs), 1, two=2) == ((1,), {"two": 2})
-    assert LOOPS[0].run(lambda: part.call_async(later, 1, two=2)) == ((1,), {"two": 2})
-    words = f"^{kind}.call was given a function that returns an awaitable; use call_async$"
-    with pytest.raises(TypeError, match=words):
-        part.call(later)
-    with pytest.raises(
-        TypeError, match=f"^{kind}.call_async was given .+, which is not async and has already run; use call$"
-    ):
-        LOOPS[0].run(lambda: part.call_async(int))
+    def body() -> Iterator[int]:
+        yield 1
+
+    kind, loop = type(part).__name__, LOOPS[0]
+    for args, kwargs in [((), {}), ((1,), {}), ((), {"two": 2}), ((1,), {"two": 2})]:
+        assert part.call(now, *args, **kwargs) == (args, kwargs)
+        assert loop.run(functools.partial(part.call_async, later, *args, **kwargs)) == (args, kwargs)
+        if isinstance(part, Limit):
+            assert part(now)(*args, **kwargs) == (args, kwargs)
+            assert loop.run(functools.partial(part(later), *args, **kwargs)) == (args, kwargs)
+    for fn, words in [
+        (later, f"^{kind}.call was given a function that returns an awaitable; use call_async$"),
+        (body, f"^{kind}.call was given the generator function .+, whose body runs after it returned$"),
+        (5, "^fn must be a function, not 5; pass the function itself, not its result$"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            part.call(fn)
+    for fn, words in [
+        (int, f"^{kind}.call_async was given .+, which is not async and has already run; use call$"),
+        (body, f"^{kind}.call_async was given the generator function .+, whose body runs after it returned$"),
+        (5, "^fn must be a function, not 5"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            loop.run(functools.partial(part.call_async, fn))
 
 
 def test_errors_of_thread_timeouts_name_what_is_wrong() -> None:

@@ -13,6 +13,7 @@ from booking_resilience import clock
 from booking_resilience.awaitables import (
     AWAITABLE_NEVER,
     gives_coroutines,
+    not_awaitable,
     refuse_awaitable,
     refuse_uncallable,
     within,
@@ -70,13 +71,13 @@ class Limit(abc.ABC):
 
         Raises:
             LimitExceededError: If there is no place, and none came free while it waited; `fn` was not called.
-            TypeError: If `fn` returns an awaitable.
+            TypeError: If `fn` returns an awaitable, or is a generator function.
         """
         place = self._take() or self._enter()
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()  # type: ignore[call-arg] # none is asked for
             if type(result) not in AWAITABLE_NEVER:
-                refuse_awaitable(result, f"{type(self).__name__}.call", "call_async")
+                refuse_awaitable(result, f"{type(self).__name__}.call", "call_async", fn)
         except BaseException as error:
             self._end(place, error)
             refuse_uncallable(fn)
@@ -95,7 +96,7 @@ class Limit(abc.ABC):
         try:
             awaitable = fn(*args, **kwargs)
             if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
-                raise TypeError(f"call_async was given {fn!r}, which is not async and has already run; use call")
+                raise not_awaitable(fn, f"{type(self).__name__}.call_async", "call")
             result = await awaitable
         except BaseException as error:
             self._end(place, error)

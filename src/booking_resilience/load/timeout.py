@@ -62,7 +62,7 @@ class ThreadTimeout:
         Raises:
             TimeoutError: If it takes longer; `DeadlineExceededError` if it was the deadline that ended the time.
             LimitExceededError: If too many abandoned calls still run; `fn` was not called.
-            TypeError: If `fn` returns an awaitable.
+            TypeError: If `fn` returns an awaitable, or is a generator function.
         """
         refuse_uncallable(fn)
         seconds, late = self._time()
@@ -78,7 +78,7 @@ class ThreadTimeout:
             raise late or TimeoutError(f"the call took longer than {self._seconds:g} s; it goes on in its thread")
         result: T = running.result()
         if type(result) not in AWAITABLE_NEVER:
-            refuse_awaitable(result, "ThreadTimeout.call", "call_async")
+            refuse_awaitable(result, "ThreadTimeout.call", "call_async", fn)
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
