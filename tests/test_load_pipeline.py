@@ -655,11 +655,7 @@ def test_parts_alone(part: Any) -> None:
 
 
 def test_errors_of_thread_timeouts_name_what_is_wrong() -> None:
-    """Settings out of their range and rejected calls are told of by name."""
-    with pytest.raises(ValueError, match=r"^seconds must be .+ not 0$"):
-        ThreadTimeout(0)
-    with pytest.raises(ValueError, match=r"^max_abandoned must be .+ not 0$"):
-        ThreadTimeout(1.0, max_abandoned=0)
+    """Calls that took too long, and rejected ones, are told of by name."""
     timeout, release = ThreadTimeout(0.01, max_abandoned=1), threading.Event()
     with pytest.raises(TimeoutError, match=r"longer than 0\.01 s; it goes on in its thread$"):
         timeout.call(release.wait, 20)
