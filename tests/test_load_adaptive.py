@@ -21,6 +21,7 @@ from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExc
 from booking_resilience.load import AdaptiveLimit, Hedge, ThreadTimeout
 from booking_resilience.load.adaptive import Gradient, Sign, sign_of
 from booking_resilience.testing import VirtualClock, virtual_time
+from drivers import LOOPS
 
 
 class AnswerError(Exception):
@@ -210,6 +211,21 @@ def test_one_call_at_a_time_makes_no_large_limit_grow(virtual_clock: VirtualCloc
     for _ in range(30):
         limit.call(virtual_clock.advance, 0.1)
     assert limit.snapshot().limit == 4
+
+
+def test_what_a_call_raises_is_heard_in_both_colours() -> None:
+    """A 503 halves the limit, whichever way the call was made."""
+    limit = AdaptiveLimit("backend", initial=40)
+
+    async def later() -> None:
+        raise AnswerError(503)
+
+    with pytest.raises(AnswerError):
+        limit.call(_raise, AnswerError(503))
+    assert limit.snapshot().limit == 20
+    with pytest.raises(AnswerError):
+        LOOPS[0].run(lambda: limit.call_async(later))
+    assert limit.snapshot().limit == 10
 
 
 def test_settings_that_change_while_a_call_ends() -> None:

@@ -29,6 +29,7 @@ from booking_resilience import (
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, Hedge, RateLimit, ThreadTimeout
 from booking_resilience.load.fallback import is_outage
 from booking_resilience.load.limit import Limit
+from booking_resilience.load.places import held
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import LOOPS
 
@@ -631,7 +632,12 @@ def test_parts_alone(part: Any) -> None:
     def body() -> Iterator[int]:
         yield 1
 
+    class Answer:
+        def __await__(self) -> Iterator[Any]:
+            return later(3).__await__()
+
     kind, loop = type(part).__name__, LOOPS[0]
+    assert loop.run(lambda: part.call_async(Answer)) == ((3,), {})
     for args, kwargs in [((), {}), ((1,), {}), ((), {"two": 2}), ((1,), {"two": 2})]:
         assert part.call(now, *args, **kwargs) == (args, kwargs)
         assert loop.run(functools.partial(part.call_async, later, *args, **kwargs)) == (args, kwargs)
@@ -652,6 +658,29 @@ def test_parts_alone(part: Any) -> None:
     ]:
         with pytest.raises(TypeError, match=words):
             loop.run(functools.partial(part.call_async, fn))
+
+
+@pytest.mark.parametrize("part", [{"hedge": Hedge(idempotent=True)}, {"timeout": ThreadTimeout(20.0)}], ids=str)
+def test_a_call_that_is_over_holds_nothing(part: dict[str, Any]) -> None:
+    """Arguments pass through a limit around such a part, and what the call held is held no more."""
+
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs, [limit for limit, _ in held.get()]
+
+    async def inside_async(*args: Any, **kwargs: Any) -> Any:
+        return inside(*args, **kwargs)
+
+    limit = ConcurrencyLimit("l", limit=1)
+    pipeline = Pipeline(retry=ONCE, limit=limit, **part)
+
+    async def main() -> None:
+        assert await pipeline.call_async("op", inside_async, 1, two=2) == ((1,), {"two": 2}, [limit])
+        assert held.get() == ()
+
+    assert pipeline.call("op", inside, 1, two=2) == ((1,), {"two": 2}, [limit])
+    assert held.get() == ()
+    for loop in LOOPS:
+        loop.run(main)
 
 
 def test_errors_of_thread_timeouts_name_what_is_wrong() -> None:

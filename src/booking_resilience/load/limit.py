@@ -7,7 +7,7 @@ import functools
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
 from types import CoroutineType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import (
@@ -111,7 +111,8 @@ class Limit(abc.ABC):
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
         """
-        return cast("Callable[P, R]", within(self._decorate, fn))
+        decorated: Callable[P, R] = within(self._decorate, fn)
+        return decorated
 
     def guard(self) -> LimitGuard:
         """Return a context manager, for one `with` or `async with`, whose block passes through the limit."""
@@ -148,7 +149,7 @@ class Limit(abc.ABC):
         """
         with (guard := self.guard()):
             around = held.get()
-            inside = (*around, (self, cast("Place", guard.place)))
+            inside = (*around, (self, guard.place))
             try:
                 held.set(inside)
                 return fn(*args, **kwargs)
@@ -159,7 +160,7 @@ class Limit(abc.ABC):
     async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
         async with (guard := self.guard()):
             around = held.get()
-            inside = (*around, (self, cast("Place", guard.place)))
+            inside = (*around, (self, guard.place))
             try:
                 held.set(inside)
                 return await fn(*args, **kwargs)
@@ -176,7 +177,8 @@ class Limit(abc.ABC):
                     clock.sleep(seconds)
                 else:
                     waiter.is_late = not waiter.signal.wait(seconds)
-        return cast("Place", waiter.place)
+        place: Place = waiter.place
+        return place
 
     async def _enter_async(self) -> Place:
         """Wait in line, without blocking the event loop."""
@@ -193,7 +195,8 @@ class Limit(abc.ABC):
                         raise
                     waits.close()  # a refusal tells of those who still wait
                     raise self._refusal() from None  # the time is over for an attempt that was not even made
-        return cast("Place", waiter.place)
+        place: Place = waiter.place
+        return place
 
     def _time_to_wait(self) -> float | None:
         """Return how many seconds a caller may wait, 0 or more; None for as long as it takes."""

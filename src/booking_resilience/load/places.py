@@ -59,14 +59,14 @@ class LimitGuard:
         limit: The limit.
 
     Attributes:
-        place: What the block holds; None outside of it.
+        place: The `Place` that the block holds; None outside of it.
     """
 
     __slots__ = ("_is_used", "_limit", "place")
 
     def __init__(self, limit: Any) -> None:
         self._limit = limit
-        self.place: Place | None = None
+        self.place: Any = None
         self._is_used = False
 
     def __enter__(self) -> None:
