@@ -205,17 +205,19 @@ def test_an_attempt_that_is_cut_off(loop: Loop) -> None:
 
 @EACH_LOOP
 @pytest.mark.parametrize("limits", [{"deadline": 0.03}, {"attempt_timeout": 0.03}], ids=str)
-def test_a_backend_that_hangs_opens_the_breaker(loop: Loop, limits: dict[str, float]) -> None:
+@pytest.mark.parametrize("way", ["hang", "hang_in_tasks"])
+def test_a_backend_that_hangs_opens_the_breaker(loop: Loop, limits: dict[str, float], way: str) -> None:
     """Calls cut off by their operation's own limits open the breaker, and the next one is refused at once."""
+    hang = getattr(loop, way)
     breaker = CircuitBreaker("b", failure_threshold=2)
     pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **limits), breaker=breaker)
 
     async def main() -> None:
         for _ in range(2):
             with pytest.raises(TimeoutError):
-                await pipeline.call_async("op", loop.hang)
+                await pipeline.call_async("op", hang)
         with pytest.raises(CircuitOpenError) as caught:
-            await pipeline.call_async("op", loop.hang)
+            await pipeline.call_async("op", hang)
         assert caught.value.cause == "the attempt took too long"
 
     loop.run(main)

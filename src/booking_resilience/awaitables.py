@@ -5,6 +5,7 @@ Everything here is asked of the function that is to be called; of callbacks see 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -23,6 +24,9 @@ _SDK = "appwrite."
 
 AWAITABLE_NEVER = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 """The most frequent types of results; asking for membership is cheaper than asking whether one can be awaited."""
+
+_OF_GENERATORS = (types.GeneratorType, types.AsyncGeneratorType, contextlib._GeneratorContextManagerBase)
+"""What a call of a generator function gives; asking the function itself takes some microseconds."""
 
 
 def refuse_awaitable(value: object, called: str, instead: str, fn: object = None) -> type | None:
@@ -45,7 +49,7 @@ def refuse_awaitable(value: object, called: str, instead: str, fn: object = None
         if inspect.iscoroutine(value):
             value.close()
         raise TypeError(f"{called} was given a function that returns an awaitable; use {instead}")
-    if is_generator_function(fn):
+    if issubclass(kind, _OF_GENERATORS) and is_generator_function(fn):
         raise TypeError(f"{called} was given the generator function {fn!r}, whose body runs after it returned")
     return None if kind is types.GeneratorType else kind
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar, cast
 
 from typing_extensions import TypeIs
 
 T = TypeVar("T")
 
+_exceptions = BaseExceptionGroup.exceptions  # past a subclass that overrides it
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
 
 
@@ -80,6 +81,17 @@ def check_header_name(name: str, value: object) -> None:
 def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     """Tell whether a value is of a type, as `except` does: it isn't asked for its `__class__`, which may raise."""
     return issubclass(type(value), kind)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors of a group and of the groups in it, in order; of any other error, itself."""
+    waiting = [error]
+    while waiting:
+        item = waiting.pop()
+        if is_a(item, BaseExceptionGroup):
+            waiting.extend(reversed(_exceptions.__get__(item)))
+        else:
+            yield item
 
 
 def is_whole(value: object, least: int = 1) -> bool:
