@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import types
+import urllib.request
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def told(error: BaseException) -> tuple[bool, str, bool, bool]:
 
 NO_ANSWER, UNSENT = (True, "maybe", True, True), (True, "no", True, True)
 REFUSED, BUSY = (False, "yes", False, True), (True, "yes", False, False)
+UNTRUSTED, MISTAKE = (False, "maybe", True, True), (False, "no", False, False)
 TROUBLE, BROKEN, AGAIN = (True, "yes", True, True), (False, "yes", True, True), (True, "yes", False, True)
 
 
@@ -286,6 +288,11 @@ def get_by_requests(url: str) -> None:
     requests.get(url, timeout=2.0).raise_for_status()
 
 
+def get_by_urllib(url: str) -> None:
+    """Get the URL."""
+    urllib.request.build_opener().open(url, timeout=2.0).close()  # urlopen would keep the first one's proxies
+
+
 @pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2, get_by_requests])
 def test_http_clients(get: Callable[[str], None]) -> None:
     """Refused, reset, cut, and answered requests of a client mean the same, whichever client it is."""
@@ -299,6 +306,17 @@ def test_http_clients(get: Callable[[str], None]) -> None:
         with answering(head(status, "Retry-After: 7")) as port:
             error = raised(get, f"http://127.0.0.1:{port}/")
         assert (told(error), classify(error).status, classify(error).retry_after) == (meaning, status, 7.0)
+
+
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2, get_by_requests, get_by_urllib])
+def test_a_proxy_that_makes_no_tunnel(get: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was sent: what the proxy forbids stays forbidden, and what it can't do it may do later."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for status, meaning in {403: (False, "no", False, True), 407: (False, "no", False, True), 502: UNSENT}.items():
+        with answering(head(status)) as port:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+            assert told(raised(get, "https://proxied.test/")) == meaning
 
 
 def test_requests_with_retries_of_its_own() -> None:
@@ -347,7 +365,9 @@ def test_sqlstates(state: str, meaning: Any) -> None:
     asyncpg = pytest.importorskip("asyncpg")
     error = errors.lookup(state)("x")
     other = asyncpg.exceptions.PostgresError.new({"C": state, "M": "x", "S": "ERROR"})
-    for each in (error, other, exc.OperationalError("select", {}, error)):
+    adapted = pytest.importorskip("sqlalchemy.dialects.postgresql.asyncpg").AsyncAdapt_asyncpg_dbapi.Error("x", other)
+    pickled = pickle.loads(pickle.dumps(exc.DBAPIError("select", {}, adapted)))  # which loses the error's cause
+    for each in (error, other, exc.OperationalError("select", {}, error), pickled):
         assert (told(each), classify(each).type) == (meaning, state)
 
 
@@ -357,12 +377,27 @@ def test_sqlstates(state: str, meaning: Any) -> None:
         ("Connection refused", NO_ANSWER), ('FATAL:  password authentication failed for user "u"', REFUSED),
         ('FATAL:  database "d" does not exist', REFUSED), ("FATAL:  the database system is starting up", TROUBLE),
         ("FATAL:  sorry, too many clients already", TROUBLE), ("FATAL:  gibt es nicht", NO_ANSWER),
+        ('FATAL:  pg_hba.conf rejects connection for host "::1"', REFUSED),
+        ('FATAL:  database "d" is not currently accepting connections', REFUSED),
+        ('FATAL:  certificate authentication failed for user "u"', REFUSED),
+        ("FATAL:  the database system is not yet accepting connections", TROUBLE),
+        ('FATAL:  unrecognized configuration parameter "p"', REFUSED),
+        ("channel binding required, but SSL not in use", REFUSED), ("certificate verify failed", UNTRUSTED),
     ],
 )  # fmt: skip
 def test_psycopg_at_the_login(words: str, meaning: Any) -> None:
     """Errors at the login have no SQLSTATE in psycopg; their words tell, and where they don't nobody knows."""
     psycopg = pytest.importorskip("psycopg")
     assert told(psycopg.OperationalError(f"connection failed: {words}")) == meaning
+
+
+def test_psycopg_that_is_given_nonsense() -> None:
+    """Settings that libpq refuses before it connects are the program's mistake."""
+    psycopg = pytest.importorskip("psycopg")
+    for dsn in ("host=127.0.0.1 sslmode=never", "host=127.0.0.1 port=99999", "service=not-there"):
+        with pytest.raises(psycopg.OperationalError) as caught:
+            psycopg.connect(dsn)
+        assert told(caught.value) == MISTAKE
 
 
 def test_grpc() -> None:
