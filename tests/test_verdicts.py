@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import concurrent.futures
 import contextlib
 import importlib
@@ -244,7 +245,8 @@ class Answered(Exception):  # noqa: N818 - it is a fake
     ("headers", "wait"),
     [
         ({"RETRY-AFTER": "7"}, 7.0), ([("retry-after", b"7")], 7.0), ({"Retry-After": "9" * 400}, math.inf),
-        ({"Retry-After": "soon"}, None), (5, None), ({3: 4}, None),
+        ({"Retry-After": "soon"}, None), (5, None), ({3: 4}, None), ({"Retry-After": ["7", "9"]}, 7.0),
+        ({"Retry-After": []}, None),
     ],
 )  # fmt: skip
 def test_headers_in_any_shape(headers: Any, wait: float | None) -> None:
@@ -401,8 +403,9 @@ def test_psycopg_that_is_given_nonsense() -> None:
 
 
 def test_grpc() -> None:
-    """GRPC's codes tell; a pushback says when, or that the call must not be repeated."""
+    """GRPC's codes tell, in both colours; a pushback says when, or that the call must not be repeated."""
     grpc = pytest.importorskip("grpc")
+    aio = importlib.import_module("grpc.aio")
 
     class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
@@ -424,9 +427,17 @@ def test_grpc() -> None:
         "RESOURCE_EXHAUSTED": (BUSY, None), "RESOURCE_EXHAUSTED:1500": (BUSY, 1.5),
         "UNAVAILABLE:-1": (BROKEN, None), "UNAVAILABLE:soon": (BROKEN, None), "DATA_LOSS": (BROKEN, None),
     }  # fmt: skip
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        for method, (meaning, wait) in expected.items():
-            error = raised(lambda name: channel.unary_unary(f"/x/{name}")(b"", timeout=30), method)
+
+    def call(method: str) -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            channel.unary_unary(f"/x/{method}")(b"", timeout=30)
+
+    async def call_async(method: str) -> None:
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await channel.unary_unary(f"/x/{method}")(b"", timeout=30)
+
+    for method, (meaning, wait) in expected.items():
+        for error in (raised(call, method), raised(lambda name: asyncio.run(call_async(name)), method)):
             found = classify(error)
             assert (told(error), found.type, found.retry_after) == (meaning, method.partition(":")[0], wait)
     server.stop(None).wait()
