@@ -19,6 +19,7 @@ from booking_resilience import (
     message_for,
 )
 from booking_resilience.appwrite import RowConflictError
+from booking_resilience.testing import virtual_time
 from booking_resilience.web import IdempotencyKey, Resilience, ResilienceDjango, ResilienceWSGI, problem_for
 from booking_resilience.web.keys import IdempotentId
 from webdrive import wsgi
@@ -65,6 +66,11 @@ def test_other_errors_are_not_answered() -> None:
         assert found.status == 504
         assert problem_for(KeyError("x")) is None
         assert problem_for(http.client.IncompleteRead(b"half")) is None
+    with virtual_time() as clock, deadline(1.0):
+        clock.advance(0.99)
+        assert problem_for(TimeoutError()) is None
+        clock.advance(0.0095)  # where a timer that was set to the deadline may strike
+        assert problem_for(TimeoutError()) is not None
 
 
 def test_a_group_is_answered_if_each_of_its_errors_is() -> None:

@@ -13,6 +13,7 @@ from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, L
 from booking_resilience.verdicts import classify, leaves, retry_after_of
 from booking_resilience.web.keys import IdempotentId
 
+_OVER = 0.001  # seconds left: a timer that was set to the deadline may be that early, as uvloop's are
 _CONFLICTS = frozenset({"RowConflictError", "SlotTakenError"})  # by name: the Appwrite extra need not be installed
 
 
@@ -73,7 +74,8 @@ def _status_for(error: BaseException) -> int | None:
     if names & _CONFLICTS:
         is_reused = "SlotTakenError" not in names and isinstance(getattr(error, "row_id", None), IdempotentId)
         return http.HTTPStatus.UNPROCESSABLE_ENTITY if is_reused else http.HTTPStatus.CONFLICT
-    if remaining_time() == 0.0:
+    left = remaining_time()
+    if left is not None and left < _OVER:
         verdict = classify(error)
         if verdict.transient and verdict.sent != "yes":
             return http.HTTPStatus.GATEWAY_TIMEOUT
