@@ -321,6 +321,17 @@ def test_a_proxy_that_makes_no_tunnel(get: Callable[[str], None], monkeypatch: p
             assert told(raised(get, "https://proxied.test/")) == meaning
 
 
+def test_trios_own_timeout() -> None:
+    """What trio cuts off was not answered: its error is no `TimeoutError`, but means one."""
+    trio = pytest.importorskip("trio")
+
+    async def late() -> None:
+        with trio.fail_after(0.0):
+            await trio.sleep_forever()
+
+    assert told(raised(trio.run, late)) == NO_ANSWER
+
+
 def test_requests_with_retries_of_its_own() -> None:
     """A refusal proves nothing after a client repeated the request by itself."""
     requests = pytest.importorskip("requests")

@@ -173,7 +173,7 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)),
         ("ConnectionFailed", _UNSENT),
     ),
-    "trio": (("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)),),
+    "trio": (("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)), ("TooSlowError", _UNANSWERED)),
     "requests": (
         ("HTTPError", _STATUS),
         ("ConnectionError SSLError", Rule("unanswered", wraps=("args",))),
