@@ -321,6 +321,14 @@ def test_a_proxy_that_makes_no_tunnel(get: Callable[[str], None], monkeypatch: p
             assert told(raised(get, "https://proxied.test/")) == meaning
 
 
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
+def test_a_redirect_that_is_raised(get: Callable[[str], None]) -> None:
+    """`raise_for_status` of httpx raises redirects, too: they are answers like a 404."""
+    with answering(head(302)) as port:
+        error = raised(get, f"http://127.0.0.1:{port}/")
+    assert (told(error), classify(error).status) == (REFUSED, 302)
+
+
 def test_trios_own_timeout() -> None:
     """What trio cuts off was not answered: its error is no `TimeoutError`, but means one."""
     trio = pytest.importorskip("trio")

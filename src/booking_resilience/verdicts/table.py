@@ -108,7 +108,7 @@ _STATUS: Final = Rule("unknown", reads="status", where="response.status_code")
 
 # fmt: off
 _HTTPX: Final[tuple[tuple[str, Rule], ...]] = (
-    ("HTTPStatusError WebSocketUpgradeError", _STATUS),
+    ("HTTPStatusError WebSocketUpgradeError", Rule("answered", reads="status", where="response.status_code")),
     (("CloseError NetworkError ProtocolError ReadError ReadTimeout TimeoutException TransportError "
      "WebSocketDisconnect WebSocketNetworkError WriteError WriteTimeout"), _UNANSWERED),
     ("RemoteProtocolError", Rule("unanswered", words=(
