@@ -322,6 +322,23 @@ def test_a_proxy_that_makes_no_tunnel(get: Callable[[str], None], monkeypatch: p
 
 
 @pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
+def test_answers_that_are_no_http(get: Callable[[str], None]) -> None:
+    """What can't be read has come all the same, whatever is wrong with it."""
+    for line in (b"X-Long: " + b"x" * 200_000, b"Content-Length: many", b"Transfer-Encoding: gzip", b" continued: x"):
+        with answering(b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n") as port:
+            assert told(raised(get, f"http://127.0.0.1:{port}/")) == TROUBLE
+
+
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
+def test_no_tls_stays_no_tls_when_pickled(get: Callable[[str], None]) -> None:
+    """A connection that no repetition makes is told by its words where the error has lost its cause."""
+    with answering(head(400)) as port:
+        error = raised(get, f"https://127.0.0.1:{port}/")
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert told(each) == (False, "no", True, True)
+
+
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
 def test_a_redirect_that_is_raised(get: Callable[[str], None]) -> None:
     """`raise_for_status` of httpx raises redirects, too: they are answers like a 404."""
     with answering(head(302)) as port:

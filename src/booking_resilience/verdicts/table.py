@@ -113,11 +113,11 @@ _HTTPX: Final[tuple[tuple[str, Rule], ...]] = (
      "WebSocketDisconnect WebSocketNetworkError WriteError WriteTimeout"), _UNANSWERED),
     ("RemoteProtocolError", Rule("unanswered", words=(
         (r"without sending complete message body|incomplete chunked read", "cut"),
-        (r"(?i)illegal (status|header|chunk)|malformed|can't parse|too many headers|line too long", "cut"),
+        (r"(?i)illegal|malformed|can't parse|too (long|many)|content-length|transfer-|status_code|of headers", "cut"),
     ))),
     ("TooManyRedirects", _ANSWERED),
     ("DecodingError SSEError WebSocketInvalidTypeReceived", _CUT),
-    ("ConnectError", Rule("unsent", wraps=_CHAIN)),
+    ("ConnectError", Rule("unsent", wraps=_CHAIN, words=((rf"\[SSL: \w*({'|'.join(SSL_REASONS)})", "untrusted"),))),
     ("ConnectTimeout PoolTimeout", _UNSENT),
     ("ProxyError", Rule("unsent", words=((r"^4(?!08|25|29)\d\d\b|(?i:authentication|username)", "barred"),))),
     ("InvalidURL UnsupportedProtocol", _MISTAKE),
