@@ -206,9 +206,10 @@ class Exchange(ABC):
         """Return what the breaker should take an error for.
 
         A cut-off at the policy's deadline is a timeout; what comes after the caller's deadline says nothing, the
-        client's own timeout, cut short by that, included.
+        client's own timeout, cut short by that, included. Timers of event loops may be early: uvloop's by half a
+        millisecond.
         """
-        if self._caller is not None and clock.monotonic() >= self._caller:
+        if self._caller is not None and clock.monotonic() > self._caller - _LEAST:
             return self._too_late("passed during the attempt")
         is_cut_off = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == self._end
         return TimeoutError("the attempt took too long") if is_cut_off else error
