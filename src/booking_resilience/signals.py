@@ -100,8 +100,3 @@ class TaskSignal:
 
     def _arrive(self) -> None:
         self._event.set()
-
-
-def new_signal(*, is_async: bool) -> Any:
-    """Return a signal for the calling thread or task."""
-    return TaskSignal() if is_async else ThreadSignal()
