@@ -27,7 +27,7 @@ from booking_resilience import (
 )
 from booking_resilience.load import ConcurrencyLimit, Fallback, RateLimit
 from booking_resilience.testing import VirtualClock
-from drivers import LOOPS
+from drivers import LOOPS, Loop
 from racing import taking_turns
 
 Run = Callable[..., BatchResult[Any, Any]]
@@ -296,3 +296,40 @@ def test_no_thread_waits_for_ever_for_another_item(virtual_clock: VirtualClock) 
         with taking_turns(1e-5), deadline(20.0):
             result = run_batch(Outage(virtual_clock, 1e9), range(5), pipeline=pipeline(breaker), max_concurrency=2)
         assert len(result.failed) == 5
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_patience_begins_anew_with_a_late_success(loop: Loop, virtual_clock: VirtualClock) -> None:
+    """A call from before the outage that succeeds during it begins `max_open_wait` anew."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=30.0)
+
+    async def work(item: int) -> None:
+        while item == 0 and virtual_clock.now() < 30.0:
+            await loop.pass_on()
+        if item:
+            for _ in range(20):
+                await loop.pass_on()
+            raise ConnectionError("down")
+
+    how: dict[str, Any] = {"pipeline": pipeline(breaker, attempts=50), "max_concurrency": 3, "max_open_wait": 100.0}
+    result: BatchResult[int, None] = loop.run(lambda: run_batch_async(work, range(10), **how))
+    assert len(result.failed) == 9
+    assert virtual_clock.now() == pytest.approx(130.0)
+
+
+@pytest.mark.parametrize(("patience", "value", "attempts"), [(300.0, "done", 2), (1.0, "not yet", 1)])
+def test_a_rejected_result_waits_for_the_breaker(
+    run: Run, virtual_clock: VirtualClock, patience: float, value: str, attempts: int
+) -> None:
+    """An item whose result is rejected while the breaker is open is tried again; its last result counts."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=5.0)
+
+    def work(item: int) -> str:
+        if virtual_clock.now() < 4.0:
+            breaker.acquire().failure()
+            return "not yet"
+        return "done"
+
+    policy = RetryPolicy(base_delay=0.0, retry_on_result=lambda result: result != "done")
+    result = run(work, [1], pipeline=Pipeline(retry=policy, breaker=breaker), max_open_wait=patience)
+    assert [(outcome.value, outcome.attempts) for outcome in result.succeeded] == [(value, attempts)]

@@ -17,7 +17,7 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_parts import Contact, Lease, Message
-from booking_resilience.breaker.shared_script import SCRIPT, Fact, age_argument, clean, settings_arguments
+from booking_resilience.breaker.shared_script import SCRIPT, Fact, clean, milliseconds, settings_arguments
 from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Reset, Trial
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
@@ -57,7 +57,6 @@ class Member:
     def pauses(self, seconds: float) -> None:
         """Have its rejected callers be gone so long."""
         self.link.wish -= seconds
-        self.link.earlier -= seconds
 
     def tells(self) -> list[str]:
         """Return what it would tell Redis."""
@@ -117,6 +116,25 @@ def test_what_was_under_way_does_not_undo_a_reset_made_since() -> None:
     assert member.breaker.state is CLOSED
     member.hears("2", OPEN, "RELAPSE")
     assert member.breaker.state is OPEN
+
+
+@pytest.mark.parametrize("by_fleet", [OPEN, ISOLATED])
+def test_a_reset_in_the_instant_in_which_a_turn_is_followed_counts_as_newer(by_fleet: BreakerState) -> None:
+    """An open fleet doesn't undo it; one that is isolated does, as always."""
+    member, take_notes = Member(cooldown=30.0), Link.take_notes
+    member.hears("1", CLOSED, "RESET", age=9.0)
+    member.breaker.isolate("by hand")
+    resets = [member.breaker.reset]
+
+    def reset_meanwhile(link: Link, core: Any) -> None:
+        take_notes(link, core)
+        while resets:
+            resets.pop()()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "take_notes", reset_meanwhile)
+        member.hears("2", by_fleet, "TRIP")
+    assert member.breaker.state is (CLOSED if by_fleet is OPEN else ISOLATED)
 
 
 def test_an_older_turn_is_not_followed_but_told_of() -> None:
@@ -196,16 +214,40 @@ def test_a_local_reset_outlasts_a_command_given_before() -> None:
     assert member.breaker.state is CLOSED
 
 
-@pytest.mark.parametrize("lease", ["", "another's"])
-def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
-    """It was rejected for want of the lease twice, and would come between two leases again and again."""
+def test_a_reset_that_is_noted_late_is_no_recovery() -> None:
+    """A round between a reset by hand and its note tells the fleet of no trial that succeeded."""
     member = Member()
     member.hears("1", OPEN, "TRIP")
-    assert not member.passes()
+    member.link.lease = Lease("l1", time.monotonic() + 60, 1)
+    permit = member.breaker.acquire()
+    assert member.tells() == ["begin"]
+    change = member.breaker._core.change(Reset("by hand"))
+    assert member.tells() == ["done"]
+    assert member.link.lease.verdict == "nothing"
+    member.link.changed(change, fleet=False)
+    permit.success()
+    assert member.tells() == ["done"]
+
+
+def test_a_reset_that_is_noted_late_leaves_a_later_report() -> None:
+    """What failed since is told."""
+    member = Member()
+    change = member.breaker._core.change(Reset("by hand"))
+    member.fails()
+    member.link.changed(change, fleet=False)
+    assert member.tells() == ["report"]
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+@pytest.mark.parametrize("lease", ["", "another's"])
+def test_callers_that_come_seldom_need_no_lease_if_nobody_has_it(lease: str, calls: int) -> None:
+    """One or several at a time were rejected for want of it twice, and would come between two leases for ever."""
+    member = Member()
+    member.hears("1", OPEN, "TRIP")
     member.hears("1", HALF_OPEN, "TRIP", lease=lease)
-    member.pauses(6.0)
-    assert not member.passes()
-    member.pauses(6.0)
+    for _ in range(2):
+        assert not any(member.passes() for _ in range(calls))
+        member.pauses(6.0)
     assert member.passes() == (lease == "")
     assert ("recover" in member.tells()) == (lease == "")
 
@@ -214,7 +256,7 @@ def test_a_first_caller_after_a_pause_is_no_seldom_one() -> None:
     """Those that follow it at once need the lease, and ask for it, whether it was let through or not."""
     member = Member(cooldown=0.0)
     member.hears("1", OPEN, "TRIP")
-    for pause in (0.0, 70.0, 0.0, 0.0, 6.0):
+    for pause in (0.0, 70.0, 0.0, 0.0):
         member.pauses(pause)
         assert not member.passes()
         assert "ask" in member.tells()
@@ -426,7 +468,7 @@ def test_settings_are_told_in_whole_milliseconds(changes: dict[str, Any], argume
 
 def test_ages_are_never_negative() -> None:
     """A clock that stepped back does not make a report of the future."""
-    assert [age_argument(seconds) for seconds in (-5.0, 0.0, 0.0015, 2.0)] == ["0", "0", "2", "2000"]
+    assert [milliseconds(seconds) for seconds in (-5.0, 0.0, 0.0015, 2.0)] == [0, 0, 2, 2000]
 
 
 def test_strings_that_are_not_unicode_can_be_told() -> None:

@@ -106,8 +106,3 @@ class TaskSignal:
     def _give_up(self) -> None:
         self._is_late = True
         self._event.set()
-
-
-def new_signal(*, is_async: bool) -> Any:
-    """Return a signal for the calling thread or task."""
-    return TaskSignal() if is_async else ThreadSignal()

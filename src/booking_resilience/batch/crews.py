@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from booking_resilience.batch.outcomes import BatchOutcome
 from booking_resilience.batch.sources import END, Source
 from booking_resilience.events import RetryEvent
 from booking_resilience.signals import ThreadSignal
@@ -28,13 +29,13 @@ class WorkItem:
         index: Its place in the input, from 0.
         value: The item itself.
         made: Attempts made so far.
-        last: How its last try ended, if it was sent back: the event, and the number of attempts to tell.
+        last: How its last try ended, if it was sent back: the event to tell, and its outcome if there is no other try.
     """
 
     index: int
     value: Any
     made: int = 0
-    last: tuple[RetryEvent, int] | None = None
+    last: tuple[RetryEvent, BatchOutcome[Any, Any]] | None = None
 
 
 class Crew:
@@ -53,6 +54,7 @@ class Crew:
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._drawn = 0
         self._ahead = 0  # items that were drawn and whose outcomes were not taken
+        self._stopped = False
 
     def next_outcome(self) -> Any:
         """Wait for the next outcome and take it; an interrupt or a cancellation is returned like one."""
@@ -97,7 +99,6 @@ class ThreadCrew(Crew):
     def __init__(self, one: Callable[[WorkItem], Any], source: Source, limit: int) -> None:
         super().__init__(one, source, limit)
         self._threads: list[threading.Thread] = []
-        self._stopped = False
 
     def has_more(self) -> bool:
         """Draw what is due; tell whether there is an outcome to wait for.

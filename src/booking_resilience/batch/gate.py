@@ -52,7 +52,7 @@ class Gate:
         self._needs_place = False  # whether it needs a free place, too
         self._is_trial_out = False  # whether it waits for the end of somebody else's trial, which is real time
         self._prober: object = None  # who makes it
-        self._since: float | None = None  # when waiting began without a success since
+        self._since: float | None = None  # when waiting began, or the last success was if that came later
         self._told: collections.deque[str] = collections.deque()  # what the log is to be told
         self._is_logging = Lock()
         self._ends: list[Any] = []
@@ -89,8 +89,11 @@ class Gate:
                 self._wake()
             self._log()
 
-    def sent_back(self, signal: object, error: BaseException) -> None:
-        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due."""
+    def sent_back(self, signal: object, error: BaseException | None) -> None:
+        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due.
+
+        There is no error where a result was rejected.
+        """
         with self._lock:
             now = clock.monotonic()
             if self._prober is signal:
@@ -110,7 +113,7 @@ class Gate:
         """Note that an item has its outcome; `signal` as for `sent_back`."""
         with self._lock:
             if succeeded:
-                self._since = None
+                self._since = clock.monotonic() if self.is_shut else None
             if self._prober is signal and signal is not None:
                 self._prober = None
                 if not self._follow_breaker(clock.monotonic()):

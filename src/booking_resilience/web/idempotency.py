@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Generic
 
-from booking_resilience.checks import check_type, check_whole
+from booking_resilience.checks import check_strings, check_type, check_whole
 from booking_resilience.web.keys import KeyedRequest, current_request, idempotent_id, request_fingerprint
 from booking_resilience.web.problems import Problem, problem
 from booking_resilience.web.wires import (
@@ -53,9 +53,7 @@ class _Rules(Generic[App]):
     ) -> None:
         check_type("app", app, callable(app), "an application")
         check_type("required", required, isinstance(required, bool), "True or False")
-        is_several = isinstance(methods, Collection) and not isinstance(methods, (str, bytes))
-        is_right = is_several and all(isinstance(method, str) for method in methods)
-        check_type("methods", methods, is_right, "a collection of strings")
+        check_strings("methods", methods)
         check_whole("max_length", max_length)
         check_whole("max_body", max_body, 0)
         self._app: App = app
