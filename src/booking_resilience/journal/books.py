@@ -7,6 +7,7 @@ record's stack, and the record itself is made when somebody asks for it.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import datetime
 from array import array
 from collections import OrderedDict, deque
@@ -70,13 +71,13 @@ class ReadRecord:
 
     def record(self) -> ErrorRecord | None:
         """Return the record; None if what stands in its entry is none."""
-        if self._record is None and self._data:
-            data, self._data = self._data, b""
-            try:
-                self._record = record = self.stack.record(self.timestamp, data)
-            except Exception:  # noqa: BLE001 - whatever somebody wrote there
-                return None
-            set_number(record, self.number)
+        data = self._data
+        if data:
+            with contextlib.suppress(Exception):  # whatever somebody wrote there
+                record = self.stack.record(self.timestamp, data)
+                set_number(record, self.number)
+                self._record = record
+            self._data = b""  # not before: another thread may ask meanwhile
         return self._record
 
 
