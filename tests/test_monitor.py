@@ -1362,6 +1362,31 @@ def test_one_raise_is_one_record(is_virtual: bool, request: pytest.FixtureReques
     assert monitor.record(error, operation="by hand") is monitor.recent(1)[0]
 
 
+def test_threads_may_share_a_capture() -> None:
+    """One raise through a `capture` that another thread has entered meanwhile is one record."""
+    monitor, error = ErrorMonitor(), ValueError("x")
+    capture = monitor.capture("shared")
+    entered, go_on = threading.Event(), threading.Event()
+
+    def enters() -> None:
+        monitor.record(ValueError("another one"), operation="y")
+        with capture:
+            entered.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=enters)
+    with pytest.raises(ValueError, match="x"), capture:
+        try:
+            raise error
+        finally:
+            monitor.record(error, operation="x")
+            thread.start()
+            entered.wait(60)
+    go_on.set()
+    thread.join(60)
+    assert monitor.stats().total == 2
+
+
 def test_a_constant_that_recovers_again_is_recorded_again(virtual_clock: VirtualClock) -> None:
     """Each operation that recovers from the same error object is a record; those it nests add none."""
     monitor, error = ErrorMonitor(), TransientError("constant")

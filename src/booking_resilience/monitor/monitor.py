@@ -115,7 +115,7 @@ class ErrorMonitor(MonitorReader):
         if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
             return known
         around = surroundings.get()
-        outer = None if around is None else around.get(self._key)
+        outer = None if around is None else around.brings.get(self._key)
         made = ledger.build(error, attributes, operation, category, severity, outer, context, attempts, outcome)
         if (record := ledger.mark(error, made)) is not made:
             return record
