@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import os
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeVar
@@ -111,15 +112,15 @@ class MonitorReader(abc.ABC):
 
     def to_json(self) -> str:
         """Return everything that is kept as a JSON document."""
-        return exports.to_json(*self._exported(), fleet=self._fleet)
+        return exports.to_json(self._exported())
 
     def to_jsonl(self) -> str:
         """Return everything that is kept as JSON Lines."""
-        return exports.to_jsonl(*self._exported(), fleet=self._fleet)
+        return exports.to_jsonl(self._exported())
 
     def to_csv(self, *, excel: bool = False) -> str:
         """Return the kept records as CSV; with `excel`, with a byte order mark and at most 32,767 characters a cell."""
-        return exports.to_csv(self._exported()[1], excel=excel, fleet=self._fleet)
+        return exports.to_csv(self._exported()[1:], excel=excel, fleet=self._fleet)
 
     def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
         """Write everything that is kept to a file, all or nothing, readable by its owner only.
@@ -148,7 +149,16 @@ class MonitorReader(abc.ABC):
     def _read(self, what: Callable[[View], T]) -> T:
         """Return what `what` reads, all of one moment."""
 
-    def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
-        """Return the head of an export, and its records."""
+    def _exported(self) -> list[dict[str, Any]]:
+        """Return what an export contains: first what is beside the records, then each record, newest first."""
         stats, groups, records = self._read(lambda view: (view.stats(), view.store.groups(), view.store.records()))
-        return exports.head_of(clock.utc_now(), self._window, stats, groups), records
+        head = {
+            "schema": exports.FLEET_SCHEMA if self._fleet else exports.SCHEMA,
+            "generated_at": clock.utc_now(),
+            "window_seconds": self._window,
+            "stats": dataclasses.asdict(stats),
+            "alert": None if stats.alert is None else dataclasses.asdict(stats.alert),
+            "groups": [dataclasses.asdict(group) for group in groups],
+        }
+        more = ("host", "pid") if self._fleet else ()
+        return [head, *({**record.to_dict(), **{name: getattr(record, name) for name in more}} for record in records)]
