@@ -19,7 +19,7 @@ from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Stack,
 from booking_resilience.monitor.export import check_fields
 from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.rate import SlidingRate
-from booking_resilience.monitor.record import ErrorRecord, as_datetime, set_number
+from booking_resilience.monitor.record import COUNTED, ErrorRecord, as_datetime, set_number
 from booking_resilience.monitor.store import ErrorGroup
 
 _YEAR_9999 = 253_370_764_800.0  # in seconds since 1970
@@ -190,7 +190,7 @@ class Books:
             self._positions.append(position)
         moment = min(now, read.moment)
         self.minutes.add(kind.fingerprint, kind.severity, moment)
-        if stack.is_counted and moment > now - self.rate.window:
+        if kind.severity in COUNTED and moment > now - self.rate.window:
             self.rate.add(moment)
         group = self._groups.get(kind.fingerprint)
         if group is None:

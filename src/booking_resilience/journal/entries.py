@@ -106,11 +106,10 @@ class Stack:
 
     Attributes:
         kind: The kind of its records.
-        is_counted: Whether its records count in the rate.
         tally: Where its records are counted.
     """
 
-    __slots__ = ("_causes", "is_counted", "kind", "tally")
+    __slots__ = ("_causes", "kind", "tally")
 
     def __init__(self, data: bytes) -> None:
         *plain, group, frames, self._causes = facts_of(data)
@@ -118,7 +117,6 @@ class Stack:
         check_fields({**named, "stacktrace": frames, "causes": self._causes})
         named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
         self.kind: Kind = Kind(**named, stack=Frames(frames), group=group)
-        self.is_counted: bool = self.kind.severity in (Severity.ERROR, Severity.CRITICAL)
         self.tally: list[int] = [0]
 
     def record(self, moment: float, data: bytes) -> ErrorRecord:
