@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import logging
 from collections.abc import Generator
-from threading import Lock
 from typing import Any, TypeAlias
 
 from booking_resilience import clock
@@ -18,7 +17,7 @@ from booking_resilience.checks import is_a
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import new_lock, run_if_free
 from booking_resilience.pipeline import Pipeline
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
@@ -55,7 +54,7 @@ class Gate:
         self._prober: object = None  # who makes it
         self._since: float | None = None  # when waiting began, or the last success was if that came later
         self._told: collections.deque[str] = collections.deque()  # what the log is to be told
-        self._is_logging = Lock()
+        self._is_logging = new_lock()
         self._ends: list[Any] = []
         if self._breaker is not None:
             self._ends.append(self._breaker.subscribe(self._on_event).close)
@@ -205,9 +204,9 @@ class Gate:
 
     def _log(self) -> None:
         """Log what happened, in order; a thread that finds another one at it leaves it to that."""
-        while self._told and self._is_logging.acquire(blocking=False):
-            try:
-                if self._told:
-                    logger.info("%s: the batch %s", self._operation, self._told.popleft())
-            finally:
-                self._is_logging.release()
+        while self._told and run_if_free(self._is_logging, self._log_one):
+            pass
+
+    def _log_one(self) -> None:
+        if self._told:
+            logger.info("%s: the batch %s", self._operation, self._told.popleft())
