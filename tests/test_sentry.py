@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -124,6 +126,32 @@ def test_threads_send_one_event_between_them(kept: Kept) -> None:
         thread.join()
     assert sum(map(sum, due)) == 1
     assert sink._groups["same"][1] == 799
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_threads_record_can_record() -> None:
+    """A worker forked in the middle of another thread's record isn't held up by a lock that nobody holds any more."""
+    sink, stop = SentrySink(), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            sink._due("same")
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                sink._due("same")
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_without_sentry_set_up_nothing_happens() -> None:
