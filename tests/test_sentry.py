@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +16,7 @@ from sentry_sdk.transport import Transport
 from booking_resilience import ErrorMonitor
 from booking_resilience.sentry import SentrySink
 from booking_resilience.testing import virtual_time
+from racing import fork_while_threads, needs_fork
 
 
 class Kept(Transport):
@@ -128,30 +127,11 @@ def test_threads_send_one_event_between_them(kept: Kept) -> None:
     assert sink._groups["same"][1] == 799
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@needs_fork
 def test_a_child_forked_while_threads_record_can_record() -> None:
     """A worker forked in the middle of another thread's record isn't held up by a lock that nobody holds any more."""
-    sink, stop = SentrySink(), threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            sink._due("same")
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(20):
-            pid = os.fork()
-            if pid == 0:
-                signal.alarm(20)
-                sink._due("same")
-                os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    sink = SentrySink()
+    fork_while_threads(lambda: sink._due("same"))
 
 
 def test_without_sentry_set_up_nothing_happens() -> None:
