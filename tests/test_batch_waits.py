@@ -186,6 +186,35 @@ def test_nobody_waits_with_a_fallback(run: Run, virtual_clock: VirtualClock) -> 
     assert virtual_clock.now() == 0.0
 
 
+class Busy:
+    """A link to a fleet whose one trial another process makes for half a second."""
+
+    def __init__(self) -> None:
+        self.asked, self.until = 0, time.monotonic() + 0.5
+
+    def admit(self, trial: object) -> int | None:
+        """Refuse a trial while the other is under way."""
+        self.asked += 1
+        return 0 if time.monotonic() < self.until else None
+
+    def changed(self, change: object, *, fleet: bool) -> None:
+        """Hear what happened."""
+
+    def snapshot(self) -> None:
+        """Know nothing of the fleet."""
+
+
+def test_the_trial_of_a_fleet_is_asked_for_now_and_then(run: Run) -> None:
+    """Not as fast as can be, as long as another process makes it; each item succeeds."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=0.0)
+    breaker.acquire().failure()
+    link: Any = Busy()
+    breaker._core.link = link
+    result = run(str, range(20), pipeline=pipeline(breaker))
+    assert len(result.succeeded) == 20
+    assert 0 < link.asked < 40
+
+
 def test_a_rate_makes_them_wait(run: Run, virtual_clock: VirtualClock) -> None:
     """Items that a rate limit refuses wait until their turn comes."""
     rate = RateLimit("r", rate=10, burst=1)

@@ -8,6 +8,7 @@ import gc
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -629,10 +630,22 @@ class TestThreadTimeout:
     def test_tasks_are_cut_off(self, loop: Any) -> None:
         """An asynchronous call is cancelled, by its own time or by a deadline around it."""
         timeout = ThreadTimeout(0.05)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="^ThreadTimeout: the attempt took too long"):
             loop.run(lambda: Pipeline(retry=ONCE, timeout=timeout).call_async("op", loop.hang))
         with deadline(0.05), pytest.raises(DeadlineExceededError):
             loop.run(lambda: ThreadTimeout(20.0).call_async(loop.hang))
+        loop.run(lambda: ThreadTimeout(20.0).call_async(loop.pass_on))
+
+    @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
+    def test_a_breaker_within(self, loop: Any) -> None:
+        """A task that its own time cuts off has failed to a breaker within; one that a deadline does says nothing."""
+        breaker = CircuitBreaker("b", failure_threshold=1)
+        with deadline(0.05), pytest.raises(DeadlineExceededError):
+            loop.run(lambda: ThreadTimeout(20.0).call_async(breaker.call_async, loop.hang))
+        assert breaker.state is BreakerState.CLOSED
+        with pytest.raises(TimeoutError):
+            loop.run(lambda: ThreadTimeout(0.05).call_async(breaker.call_async, loop.hang))
+        assert breaker.state is BreakerState.OPEN
 
 
 def test_a_rate_inside_of_a_limit_is_no_latency(virtual_clock: VirtualClock) -> None:
@@ -806,10 +819,11 @@ def test_three_thirds_pay_for_a_second_call() -> None:
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
 @pytest.mark.parametrize(("end", "left"), [("deadline", 20), ("attempt_timeout", 10)])
 @pytest.mark.parametrize("way", ["hang", "hang_in_tasks"])
-def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int, way: str) -> None:
+@pytest.mark.parametrize("time", [nullcontext, virtual_time])
+def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int, way: str, time: Any) -> None:
     """The attempt's own limit is a timeout of the backend; the operation's deadline says nothing."""
     limit = AdaptiveLimit("l", initial=20)
     pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **{end: 0.02}), limit=limit)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError), time():
         loop.run(lambda: pipeline.call_async("op", getattr(loop, way)))
     assert limit.snapshot().limit == left

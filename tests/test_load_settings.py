@@ -132,3 +132,17 @@ def test_the_defaults() -> None:
     waiting: dict[str, Any] = {"max_queue": 3, "max_wait": 2.0}
     for limit in (fixed(**waiting), adaptive(**waiting), rate(**waiting)):
         assert (limit._max_queue, limit._max_wait) == (3, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        (hedge(delay=1), hedge(delay=2, percentile=50, max_extra=1)),
+        (ThreadTimeout(1.0), ThreadTimeout(2.0, max_abandoned=3)),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_other_settings(part: Any, other: Any) -> None:
+    """A part that goes on as another one has its settings."""
+    part._take_settings(other)
+    assert repr(part) == repr(other)

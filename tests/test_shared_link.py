@@ -54,9 +54,11 @@ class Member:
         fact = fact_of(turn=turn, state=kind, move=move, turned=now, reason=event.reason, answer="done")
         self.link.hear(command, fact, now)
 
-    def pauses(self, seconds: float) -> None:
-        """Have its rejected callers be gone so long."""
-        self.link.wish -= seconds
+    def leaves_a_lease(self) -> None:
+        """Have it get the lease, and no caller until that is over."""
+        self.link.lease = Lease("unclaimed", time.monotonic() - 0.001, 1)
+        assert "done" in self.tells()
+        self.link.lease = None
 
     def tells(self) -> list[str]:
         """Return what it would tell Redis."""
@@ -238,35 +240,34 @@ def test_a_reset_that_is_noted_late_leaves_a_later_report() -> None:
     assert member.tells() == ["report"]
 
 
-@pytest.mark.parametrize("calls", [1, 3])
 @pytest.mark.parametrize("lease", ["", "another's"])
-def test_callers_that_come_seldom_need_no_lease_if_nobody_has_it(lease: str, calls: int) -> None:
-    """One or several at a time were rejected for want of it twice, and would come between two leases for ever."""
+def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
+    """Two leases were left unclaimed, and it would come between the next ones, too."""
     member = Member()
     member.hears("1", OPEN, "TRIP")
     member.hears("1", HALF_OPEN, "TRIP", lease=lease)
     for _ in range(2):
-        assert not any(member.passes() for _ in range(calls))
-        member.pauses(6.0)
+        assert not member.passes()
+        member.leaves_a_lease()
     assert member.passes() == (lease == "")
     assert ("recover" in member.tells()) == (lease == "")
 
 
-def test_a_first_caller_after_a_pause_is_no_seldom_one() -> None:
-    """Those that follow it at once need the lease, and ask for it, whether it was let through or not."""
+def test_those_that_follow_a_trial_without_the_lease_need_it() -> None:
+    """They ask for it, and so do those that come after a long pause; the fleet's next transition begins anew."""
     member = Member(cooldown=0.0)
     member.hears("1", OPEN, "TRIP")
-    for pause in (0.0, 70.0, 0.0, 0.0):
-        member.pauses(pause)
-        assert not member.passes()
-        assert "ask" in member.tells()
-        member.link.next_ask = 0.0
-    member.pauses(6.0)
+    member.leaves_a_lease()
+    member.leaves_a_lease()
     member.breaker.acquire().failure()
-    for _ in range(3):
+    for pause in (0.0, 0.0, 70.0):
+        member.link.next_ask, member.link.lapsed, member.link.wish = 0.0, 0.0, member.link.wish - pause
         assert not member.passes()
         assert "ask" in member.tells()
-        member.link.next_ask = 0.0
+    member.leaves_a_lease()
+    member.leaves_a_lease()
+    member.hears("2", OPEN, "RELAPSE")
+    assert not member.passes()
 
 
 @pytest.mark.parametrize("how", ["silent", "refused", "closed"])
@@ -299,13 +300,13 @@ def test_the_end_of_a_trial_is_told_as_what_it_says(end: str, verdict: str) -> N
     assert member.link.lease.verdict == verdict
 
 
-def test_a_lease_that_nobody_claims_in_time_is_dropped() -> None:
+def test_a_lease_that_nobody_claims_in_time_is_given_back() -> None:
     """And a caller who comes a moment later does not get it any more."""
     member = Member()
     member.hears("1", OPEN, "TRIP")
     member.link.lease = lease = Lease("l1", time.monotonic() - 0.001, 1)
     assert not member.passes()
-    assert (member.tells(), member.link.lease) == ([], None)
+    assert (member.tells(), lease.verdict) == (["done"], "nothing")
     assert not lease.claim(Trial(0.0))
 
 

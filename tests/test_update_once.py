@@ -205,6 +205,7 @@ class TestUpdate:
         [
             ({"data": {}}, ValueError),
             ({"data": None}, TypeError),
+            ({"data": {5: "S"}}, TypeError),
             ({"expected": {}}, ValueError),
             ({"expected": {"$id": "r1", "$permissions": []}}, ValueError),
             ({"expected": None}, TypeError),

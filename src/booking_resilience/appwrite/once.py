@@ -183,8 +183,8 @@ def check_place(database_id: object, table_id: object, row_id: object) -> None:
     check("row_id", row_id, row_id not in ("", "unique()"), "an ID of your own, the same in all attempts")
 
 
-def check_new(data: object, permissions: object) -> None:
-    """Check what a new row holds.
+def check_new(data: object, permissions: object = None) -> None:
+    """Check what is to be stored.
 
     Raises:
         TypeError: If the data isn't a mapping whose keys are strings, or the permissions aren't strings.

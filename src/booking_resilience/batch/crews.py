@@ -50,7 +50,7 @@ class Crew:
     def __init__(self, one: Callable[[WorkItem], Any], source: Source, limit: int) -> None:
         self._one, self._source, self._limit = one, source, limit
         self._context = contextvars.copy_context()
-        self._todo: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None ends a thread
+        self._todo: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None ends the threads
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._drawn = 0
         self._ahead = 0  # items that were drawn and whose outcomes were not taken
@@ -118,8 +118,7 @@ class ThreadCrew(Crew):
     def disband(self) -> None:
         """Begin nothing more; wait for the threads if they have nothing to do, leave them to end if they have."""
         self._stopped = True
-        for _ in self._threads:
-            self._todo.put(None)
+        self._todo.put(None)
         if not self._ahead:
             for thread in self._threads:
                 thread.join()
@@ -147,3 +146,4 @@ class ThreadCrew(Crew):
                 self._end(self._context.copy().run(self._one, item))
             except BaseException as error:  # noqa: BLE001 - it is raised in the thread that takes the outcomes
                 self._done.put(error)
+        self._todo.put(None)  # for the next one, also one that an interrupt kept from being listed when it started

@@ -10,6 +10,7 @@ an answer was under way, nobody can tell which came first.
 from __future__ import annotations
 
 import datetime
+import random
 import time
 import weakref
 from collections import deque
@@ -41,9 +42,9 @@ FRESH = 4.0  # seconds after which what was heard last holds nobody back: 2 with
 USABLE = 0.4  # seconds from the request in which a lease may be claimed, so that Redis knows of it before it lapses
 USABLE_LATE = 0.2  # and at least so many from the answer, which may be long under way
 ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
+ASK_LATER = 0.5  # seconds more, at most: drawn at random, or callers might always come between two leases
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
-SELDOM = 5.0  # seconds without a call; the first one after the second such pause needs no lease, if nobody has it
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
@@ -70,8 +71,8 @@ class Link:
     command: Message | None = None  # by hand, for the fleet
     news: Message | None = None  # that it opened or recovered by itself
     wish: float = _NEVER  # when a caller was last rejected for want of the lease
-    pauses: int = 0  # longer than SELDOM, between callers that were rejected so since the fleet opened
-    lapsed: float = _NEVER  # when a lease was last left unclaimed
+    lapsed: float = _NEVER  # when a lease was last left unclaimed, or up to ASK_LATER after that
+    lapses: int = 0  # how many were, since the fleet opened or a trial was made without one
     next_ask: float = 0.0
     noted: int = 0  # the breaker's epoch that was noted last
     ordered: int = 0  # and the one that the last command by hand led to
@@ -97,10 +98,10 @@ class Link:
         lease, now = self.lease, time.monotonic()
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
-        is_late = _NEVER < self.wish < now - SELDOM
-        self.pauses, self.wish = self.pauses + is_late, now
-        if is_late and self.pauses > 1 and self.fact is not None and not self.fact.lease:
-            return None  # or one that always comes between two leases would never have its turn
+        self.wish = now
+        if self.lapses > 1 and self.fact is not None and not self.fact.lease:
+            self.lapses = 0
+            return None  # or callers that come seldom would seldom meet a lease
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
         return 0
@@ -147,12 +148,13 @@ class Link:
             self.news = None
         found = [self.command] if self.command is not None else []
         if (lease := self.lease) is not None:
+            if lease.verdict is None and now >= lease.until and lease.claim(None):
+                lease.verdict, self.lapses = "nothing", self.lapses + 1
+                self.lapsed = now + random.uniform(0.0, ASK_LATER)
             if lease.verdict is not None:
                 found.append(Message("done", now, lease.token, lease.verdict))
             elif lease.admitted is not None and not lease.begun:
                 found.append(Message("begin", now, lease.token))
-            elif now >= lease.until and lease.claim(None):
-                self.lease, self.lapsed = None, now
         if self.news is not None:
             found.append(self.news)
         if now >= self.asks_at(now):
@@ -263,7 +265,7 @@ class Link:
             while self._move(core, fact, is_first):
                 pass
             if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
-                self.news, self.wish, self.pauses = None, _NEVER, 0  # nobody waits for the next trial yet
+                self.news, self.wish, self.lapses = None, _NEVER, 0  # nobody waits for the next trial yet
         self.turn = fact.turn
 
     def _move(self, core: Core, fact: Fact, is_first: bool) -> bool:

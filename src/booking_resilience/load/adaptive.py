@@ -46,7 +46,9 @@ def sign_of(error: BaseException) -> Sign:
     group is overload if any of its leaves is, and an answer if all are.
     """
     signs = {_sign_of(leaf) for leaf in leaves(timeout_behind(error, at_deadline=False))}
-    return Sign.OVERLOAD if Sign.OVERLOAD in signs else signs.pop() if len(signs) == 1 else Sign.NOTHING
+    if Sign.OVERLOAD in signs:
+        return Sign.OVERLOAD
+    return Sign.ANSWER if signs == {Sign.ANSWER} else Sign.NOTHING
 
 
 def _sign_of(error: BaseException) -> Sign:
