@@ -145,7 +145,15 @@ def test_half_a_secret_never_stays_where_secrets_make_a_text_short() -> None:
     assert cleaned("token=" + "s3cr3t" * 100_000, DEFAULT_REDACTION) == "token=<redacted>"
 
 
-@pytest.mark.parametrize("text", ["https://ada:{}@host/", "refused: eyJ{}.eyJ9.x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://ada:{}@host/",
+        "refused: eyJ{}.eyJ9.x",
+        "<a>b</a><token n='1'>{}</token>",
+        "<token><![CDATA[{}]]></token>",
+    ],
+)
 def test_secret_whose_end_is_out_of_sight_is_taken_out(text: str) -> None:
     """A secret so long that what it is known by comes behind what is looked at leaves nothing of itself."""
     monitor = ErrorMonitor()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"
+"""What may stand between the digits of a number."""
+DIGITS = rf"[0-9](?:(?:[{GAPS}]{{0,3}}|\+)[0-9]){{11,}}"
+"""A run of digits that may hold card numbers; in a form that was sent a space is a plus."""
 _ISSUERS = re.compile(  # by prefix and length, as ISO/IEC 7812 and the issuers' own pages have them
     r"(?:4\d{12}(?:\d{3}){0,2}"  # Visa
     r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
