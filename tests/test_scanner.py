@@ -120,7 +120,7 @@ def test_credentials_are_known_by_their_form(text: str) -> None:
         "std::session::open",
         "at https://auth.example.org:8443/login", "password", "tokens used: 512", "order 6000 0000 0000 0001",
         "compare key1: a, key2: b", "Basic Authentication, a basic 60-minute massage",
-        "input_value={'a': 1}", "user@example.org", "a=1&b=2;c=3", "== token ==",
+        "input_value={'a': 1}", "user@example.org", "a=1&b=2;c=3", "data_session_start", "== token ==",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -254,6 +254,7 @@ def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
         ('Cookie: a={"b": "c"}; d=\'S3cret\'; e="x\\"S3cret"; f=S3"cret\nA: b', "Cookie: <redacted>\nA: b"),
         ("{'a_session_console': 'S3cret', 'n': 1}", "{'<redacted>, 'n': 1}"),
         ("?a_session_console%3DS3cret&n=1", "?<redacted>&n=1"),
+        (r"b'a: b\r\na_session_x-y\r\n'", r"b'a: b\r\n<redacted>\r\n'"),
     ],
 )  # fmt: skip
 def test_what_other_programs_write_goes_to_its_end(text: str, clean: str) -> None:
