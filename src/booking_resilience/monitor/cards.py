@@ -40,5 +40,7 @@ def cards_in(text: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
 
 def is_card(digits: str) -> bool:
     """Tell whether digits are a card's number: an issuer's, and they pass Luhn's check (ISO/IEC 7812-1)."""
-    doubled = digits[-2::-2].translate(_DOUBLED)
-    return _ISSUERS.fullmatch(digits) is not None and sum(map(int, digits[-1::-2] + doubled)) % 10 == 0
+    if _ISSUERS.fullmatch(digits) is None:
+        return False
+    values = (digits[-1::-2] + digits[-2::-2].translate(_DOUBLED)).encode()  # int() of each digit is slow
+    return (sum(values) - len(digits) * ord("0")) % 10 == 0
