@@ -471,6 +471,10 @@ def test_one_text_in_the_place_of_several_is_refused(setting: str, value: Any, a
     with pytest.raises(TypeError, match="must be") as caught:
         Redaction(**{setting: value})
     assert str(caught.value) == f"{setting} must be {allowed}, not {value!r}"
+    with pytest.raises(TypeError, match="patterns must be strings or compiled patterns of strings, not 5"):
+        Redaction(patterns=[5])  # type: ignore[list-item] # that is the point
+    with pytest.raises(ValueError, match=r"patterns must be regular expressions, not '\(': missing"):
+        Redaction(patterns=["("])
 
 
 class Own(Redaction):

@@ -99,7 +99,7 @@ def test_a_raw_head_goes_to_the_end_of_its_value(head: str, scheme: str, value: 
         "api%5Fkey=S3cret", "a_session_console=S3cret", "x a_session_S3cret",
         "1 validation error for Login\npassword\n  too short [type=x, input_value='S3cret', input_type=str]",
         "1 validation error\ncards.0.card_number\n  x [type=y, input_value=CardNumber('S3cret'), input_type=str]",
-        "1 validation error\n  x [type=y, input_value={'a': 1, 'passwo...S3cret'}, input_type=dict]",
+        "1 validation error for Booking of a session\n  x [type=y, input_value={'passwo...S3cret'}, input_type=dict]",
     ],
 )  # fmt: skip
 def test_credentials_are_known_by_their_form(text: str) -> None:
@@ -252,6 +252,10 @@ def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
         ("PASSWORD='S3'\"'\"'S3cret x' login", "PASSWORD=<redacted> login"),
         ("https://ada:S3'cret@host/", "https://<redacted>@host/"),
         ('Cookie: a={"b": "c"}; d=\'S3cret\'; e="x\\"S3cret"; f=S3"cret\nA: b', "Cookie: <redacted>\nA: b"),
+        ("curl -H \"Cookie: a='; b=S3cret\" -H 'Cookie: c=' -H 'D: e'",
+         "curl -H \"Cookie: <redacted>\" -H 'Cookie: <redacted>' -H 'D: e'"),
+        ("'Cookie: a=' was sent", "'Cookie: <redacted>' was sent"),
+        ('Cookie: "a b"\nwas sent', "Cookie: <redacted>\nwas sent"),
         ("{'a_session_console': 'S3cret', 'n': 1}", "{'<redacted>, 'n': 1}"),
         ("?a_session_console%3DS3cret&n=1", "?<redacted>&n=1"),
         (r"b'a: b\r\na_session_x-y\r\n'", r"b'a: b\r\n<redacted>\r\n'"),
@@ -307,6 +311,8 @@ def test_escapes_end_only_what_was_escaped_with_them(text: str, clean: str) -> N
         ("password: | # comment\n  line1\nend", "password: <redacted>\nend"),
         ("password: !!str |\r\n  line1\r\nend", "password: <redacted>\r\nend"),
         ("cookie: >-\n  line1\n  line2", "cookie: <redacted>"),
+        ("a: 1\nb:\n  password: |\n    line1\n  user: bob", "a: 1\nb:\n  password: <redacted>\n  user: bob"),
+        ("\n  password: |\n    line1\n  user: bob", "\n  password: <redacted>\n  user: bob"),
     ],
 )
 def test_blocks_of_yaml_go_with_all_their_lines(text: str, clean: str) -> None:

@@ -263,8 +263,8 @@ def _end_of_head(text: str, key: int, begin: int) -> int:
     """Return where the value of a raw head ends: with its line, or with the quotation that the head stands in."""
     if (quote := text[max(0, key - 1) : key]) in ("'", '"') and (found := text.find(quote, begin)) >= 0:
         return found
-    end = _past(_REST_OF_HEAD, text, begin)
-    return end if end > begin else _end(text, begin)
+    is_quoted = (opening := _OPENING.match(text, begin)) is not None and opening["quote"]
+    return _end(text, begin) if is_quoted else _past(_REST_OF_HEAD, text, begin)
 
 
 def _end(text: str, begin: int) -> int:
