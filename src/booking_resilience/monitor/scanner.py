@@ -32,7 +32,7 @@ _CREDENTIALS = (
     r"(?<![A-Za-z0-9])(?:gh[pousr]|github_pat)_\w{20,}|"  # GitHub
     r"(?<![\w-])(?:AIza[\w-]{35,}|ya29\.[\w.-]{10,}|GOCSPX-[\w-]{20,})"  # Google
 )
-_SESSION = r"(?:(?<!\w)|(?<=\\[nrt]))a_session_[\w.-]+(?:(?:=|%[0-9A-Fa-f]{2}|\\{1,7}u00)[^\s;,&]*)?"  # Appwrite's
+_SESSION = r"a_session_(?:(?<!\wa_session_)|(?<=\\[nrt]a_session_))[\w.-]+(?:(?:=|%[0-9A-Fa-f]{2}|\\+u00)[^\s;,&]*)?"
 _CREDENTIAL = re.compile(f"{_CREDENTIALS}|{_SESSION}")
 _PLACE = re.compile(
     rf"(?P<credential>{_CREDENTIALS})|(?P<pem>-----BEGIN [A-Z0-9 ]{{1,40}}-----)"
