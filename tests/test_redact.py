@@ -322,6 +322,7 @@ def test_card_numbers_in_numbers_are_taken_out() -> None:
     """A whole number in a context that is a card's is taken out; another stays."""
     copy = Cleaner(DEFAULT_REDACTION).context({"a": 4111111111111111, "b": 4111111111111112, "c": [378282246310005]})
     assert copy == {"a": "<redacted>", "b": 4111111111111112, "c": ["<redacted>"]}
+    assert Cleaner(None).context({"a": 4111111111111111}) == {"a": 4111111111111111}
 
 
 class Login(NamedTuple):

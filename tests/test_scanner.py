@@ -165,11 +165,19 @@ def test_any_text_is_scanned_without_an_error(text: str) -> None:
 def test_lists_of_pairs_are_mappings() -> None:
     """In a context a pair with a sensitive key loses its value; numbers under some keys stay."""
     context = {
-        "headers": [["Authorization", "Token S3cret"], ("X-Api-Key", "S3cret"), [b"cookie", "S3cret"], ["token", 5]]
+        "headers": [
+            ["Authorization", "Token S3cret"],
+            ("X-Api-Key", "S3cret"),
+            [b"cookie", "S3cret"],
+            ["token", 5],
+            ["password", 5],
+            [b"key", "S3cret"],
+        ]
     }
     kept = Cleaner(DEFAULT_REDACTION).context({**context, "cookies": {"a_session_console": "S3cret"}})
     assert "S3cret" not in json.dumps(kept)
-    assert kept["headers"][3] == ["token", 5]
+    assert kept["headers"][0] == ["Authorization", "<redacted>"]
+    assert kept["headers"][3:] == [["token", 5], ["password", "<redacted>"], ["<3 bytes>", "<redacted>"]]
     facts = {"max_tokens": 5, "session_length": "long", "auth": None, "sid": "x"}
     assert Cleaner(DEFAULT_REDACTION).context(facts) == {**facts, "sid": "<redacted>"}
 
@@ -255,6 +263,10 @@ def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
         ("curl -H \"Cookie: a='; b=S3cret\" -H 'Cookie: c=' -H 'D: e'",
          "curl -H \"Cookie: <redacted>\" -H 'Cookie: <redacted>' -H 'D: e'"),
         ("'Cookie: a=' was sent", "'Cookie: <redacted>' was sent"),
+        (r"password=\"S3cret x", "password=<redacted>"),
+        ("token=f(g(S3cret), S3cret) x", "token=<redacted> x"),
+        ("token=f(S3cret (a) S3cret", "token=<redacted>"),
+        ("token=f(')S3cret', \")S3cret\") x", "token=<redacted> x"),
         ('Cookie: "a b"\nwas sent', "Cookie: <redacted>\nwas sent"),
         ("{'a_session_console': 'S3cret', 'n': 1}", "{'<redacted>, 'n': 1}"),
         ("?a_session_console%3DS3cret&n=1", "?<redacted>&n=1"),
