@@ -145,7 +145,15 @@ def test_half_a_secret_never_stays_where_secrets_make_a_text_short() -> None:
     assert cleaned("token=" + "s3cr3t" * 100_000, DEFAULT_REDACTION) == "token=<redacted>"
 
 
-@pytest.mark.parametrize("text", ["https://ada:{}@host/", "refused: eyJ{}.eyJ9.x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://ada:{}@host/",
+        "refused: eyJ{}.eyJ9.x",
+        "<a>b</a><token n='1'>{}</token>",
+        "<token><![CDATA[{}]]></token>",
+    ],
+)
 def test_secret_whose_end_is_out_of_sight_is_taken_out(text: str) -> None:
     """A secret so long that what it is known by comes behind what is looked at leaves nothing of itself."""
     monitor = ErrorMonitor()
@@ -314,6 +322,7 @@ def test_card_numbers_in_numbers_are_taken_out() -> None:
     """A whole number in a context that is a card's is taken out; another stays."""
     copy = Cleaner(DEFAULT_REDACTION).context({"a": 4111111111111111, "b": 4111111111111112, "c": [378282246310005]})
     assert copy == {"a": "<redacted>", "b": 4111111111111112, "c": ["<redacted>"]}
+    assert Cleaner(None).context({"a": 4111111111111111}) == {"a": 4111111111111111}
 
 
 class Login(NamedTuple):
@@ -463,6 +472,10 @@ def test_one_text_in_the_place_of_several_is_refused(setting: str, value: Any, a
     with pytest.raises(TypeError, match="must be") as caught:
         Redaction(**{setting: value})
     assert str(caught.value) == f"{setting} must be {allowed}, not {value!r}"
+    with pytest.raises(TypeError, match="patterns must be strings or compiled patterns of strings, not 5"):
+        Redaction(patterns=[5])  # type: ignore[list-item] # that is the point
+    with pytest.raises(ValueError, match=r"patterns must be regular expressions, not '\(': missing"):
+        Redaction(patterns=["("])
 
 
 class Own(Redaction):

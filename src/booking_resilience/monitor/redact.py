@@ -24,21 +24,21 @@ from booking_resilience.checks import check_type
 from booking_resilience.monitor.cards import is_card
 from booking_resilience.monitor.scanner import ALWAYS, NEVER, REDACTED, SUSPECT, UNLESS_PLAIN, clean
 
-CYCLE, TRUNCATED = "<cycle>", "<truncated>"
+CYCLE, TRUNCATED, _FAILED = "<cycle>", "<truncated>", "<copy failed>"
 MESSAGE_LENGTH = 1024
-_FAILED = "<copy failed>"
 _SCANNED = 65_536  # characters of text per record; the rest is dropped
 _WINDOW = 4096  # of these, for one text: a secret that begins in the part that is kept ends in these
 _TAIL = 512  # of these the last may have lost the end by which they would be known
 _UNFINISHED = re.compile(r"(?:(?<=://)[^\s/?#\"'<>]+|(?<![\w-])eyJ[\w-]+)\Z")  # userinfo or a token that goes on
+_OPEN = re.compile(r"(<([A-Za-z][\w.:-]{0,128})(?:\s[^<>]*)?>(?:<!\[CDATA\[)?[^<>]+>?)(?:<[^<>]*)?\Z")  # of XML
 _DEPTH, _BREADTH, _VALUES, _KEY_LENGTH, _RETRIES = 5, 32, 200, 128, 20
 _logger = logging.getLogger("booking_resilience.monitor")
 
 KEYS = (
     "password", "passwd", "pwd", "passphrase", "secret", "api key", "credential", "cookie", "jwt", "bearer", "csrf",
-    "xsrf", "cvv", "cvc", "iban", "appwrite key", "private key", "dev key", "card number",
+    "xsrf", "cvv", "cvc", "iban", "appwrite key", "private key", "dev key", "card number", "a session",
 )  # fmt: skip
-LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid")
+LAST_KEYS = ("token", "auth", "authorization", "session", "signature", "sid", "jsessionid", "phpsessid")
 _COMPOUND = frozenset({"password", "passwd", "passphrase", "secret", "api key", "credential", "cookie", "token"})
 _LONGEST_KEY, _REMEMBERED = 1024, 1024
 _HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
@@ -190,7 +190,9 @@ class Cleaner:
 
     def _redacted(self, text: str, key: str | None, is_cut: bool) -> str:
         if self._redaction is not None:
-            return self._redaction.clean(_UNFINISHED.sub(REDACTED, text) if is_cut else text)
+            if is_cut:
+                text = _OPEN.sub(r"\1</\2>", _UNFINISHED.sub(REDACTED, text))
+            return self._redaction.clean(text)
         if self._fn is None or key is None:
             return text
         return text_of(ask(self._fn, key, text, unknown=REDACTED, logger=_logger))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from booking_resilience.monitor.cards import cards_in
+from booking_resilience.monitor.cards import DIGITS, GAPS, cards_in
 from booking_resilience.monitor.escapes import LAYERS, unescaped
 
 REDACTED = "<redacted>"
@@ -21,36 +21,34 @@ Sensitivity: TypeAlias = Callable[[str], int]
 # Every pattern is linear: none can begin at many places of one run of letters unless it is bounded, and where one
 # repeats, what follows cannot be a part of it.
 _LETTER = r"[\w.\[\]-]"
-_GAPS = r" \t\xa0\u2007\u2009\u202f\u2010-\u2015\u2212-"  # what may stand between the digits of a card's number
 _START = r"(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key
-_CREDENTIALS = "|".join(
-    (
-        r"(?<=://)[^\s/?#\"'<>]+(?=@)",  # userinfo of a URL, up to the last @ of its host part
-        r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}+(?=@)",  # with a bad password
-        r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*){0,3}",  # a JSON Web Token
-        r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic)_[0-9A-Fa-f]{16,}\w*",  # Appwrite's keys and sessions
-        r"a_session_[\w.-]+(?:=[^\s;,]*)?",
-        r"(?<![A-Za-z0-9])(?:(?:sk|rk)_(?:live|test)|whsec)_\w{10,}",  # Stripe
-        r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])",  # AWS
-        r"(?<![A-Za-z0-9])(?:gh[pousr]|github_pat)_\w{20,}",  # GitHub
-        r"(?<![\w-])(?:AIza[\w-]{35,}|ya29\.[\w.-]{10,}|GOCSPX-[\w-]{20,})",  # Google
-    )
+_CREDENTIALS = (
+    r"(?<=://)(?:[^\s/?#\"'<>]|'(?=[\w%]))+(?=@)|"  # userinfo of a URL, up to the last @ of its host part
+    r"(?<=://)[^\s/@:\"'<>]{0,256}:(?!\d{1,5}[/?#])[^\s@\"'<>]{1,256}+(?=@)|"  # with a bad password
+    r"(?<![\w-])eyJ[\w-]+\.[\w-]+(?:\.[\w-]*){0,3}|"  # a JSON Web Token
+    r"(?<![A-Za-z0-9])(?:standard|ephemeral|dynamic)_[0-9A-Fa-f]{16,}\w*|"  # Appwrite's keys and sessions
+    r"(?<![A-Za-z0-9])(?:(?:sk|rk)_(?:live|test)|whsec)_\w{10,}|"  # Stripe
+    r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|"  # AWS
+    r"(?<![A-Za-z0-9])(?:gh[pousr]|github_pat)_\w{20,}|"  # GitHub
+    r"(?<![\w-])(?:AIza[\w-]{35,}|ya29\.[\w.-]{10,}|GOCSPX-[\w-]{20,})"  # Google
 )
-_CREDENTIAL = re.compile(_CREDENTIALS)
+_SESSION = r"a_session_(?:(?<!\wa_session_)|(?<=\\[nrt]a_session_))[\w.-]+(?:(?:=|%[0-9A-Fa-f]{2}|\\+u00)[^\s;,&]*)?"
+_CREDENTIAL = re.compile(f"{_CREDENTIALS}|{_SESSION}")
 _PLACE = re.compile(
     rf"(?P<credential>{_CREDENTIALS})|(?P<pem>-----BEGIN [A-Z0-9 ]{{1,40}}-----)"
     r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=[\s+])|asic(?=[\s:=+])))"
-    rf"|(?P<digits>[0-9](?:[{_GAPS}]{{0,3}}[0-9]){{11,}})"
+    rf"|(?P<digits>{DIGITS})"
+    r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)(?:[ \t]|\\{0,7}[\"'],\s{0,64}(?=[bu]?\\{0,7}[\"'](?!-)))(?=[^\s-])"
     rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
-    r"(?P<close>\\{0,7}(?:[\"']{1,2}|[\u201d\u2019]))?\s{0,8}(?P<separator>=>|:=|=(?!=)|:(?!//|:))"
-    rf"|[\[(]\s{{0,4}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,4}},"
-    r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)[ \t](?=[^\s-])"
-    r"|>(?=(?P<content><!\[CDATA\[[^<>]+\]\]>|[^<>]+)</(?P<tag>[A-Za-z][\w.:-]{0,128})\s{0,8}>)"
+    r"(?P<close>\\{0,7}(?:[\"']{1,2}|[\u201d\u2019]))?(?:\](?=\s{0,64}=))?\s{0,64}(?P<separator>=>|:=|=(?!=)|:(?!//|:))"
+    rf"|[\[({{,]\s{{0,64}}[\[(]\s{{0,64}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,64}},"
+    r"|>(?=(?P<content>(?:<!\[CDATA\[)?[^<>]+>?)</(?P<tag>[A-Za-z][\w.:-]{0,128})\s{0,8}>)"
+    rf"|(?P<session>{_SESSION})"
 )
 SUSPECT = re.compile(  # each branch begins with a letter of its own, which makes the search quick
-    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%(?=[0-9A-Fa-f]{2})|\"\s{0,4},|'\s{0,4},|-----B|--[A-Za-z]|J(?<=eyJ)|"
+    r"=|:|_(?=\w{10}|(?<=session_)[\w.-])|%(?=[0-9A-Fa-f]{2})|\"\s{0,64},|'\s{0,64},|-----B|--[A-Za-z]|J(?<=eyJ)|"
     r"A(?:KIA|SIA|Iza)|y(?=a29\.)|G(?=OCSPX-)|b(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|B(?:[Ee][Aa][Rr]|[Aa][Ss][Ii])|<(?=\\{0,7}/)|"
-    r"\\(?=u00)|" + "|".join(rf"{digit}[0-9{_GAPS}]{{11}}" for digit in range(10))
+    r"\\(?=u00)|" + "|".join(rf"{digit}[0-9+{GAPS}]{{11}}" for digit in range(10))
 )
 """Finds something in every text in which `clean` would."""
 
@@ -59,29 +57,35 @@ _SCHEME = re.compile(
 )
 _PROSE = r"(?!(?i:tokens?|auth\w*|of|is|was|scheme|credentials?|not|missing|required|realm|format|header|error|and)\b)"
 _AFTER_BEARER = re.compile(
-    rf"(?:[\s:=+]{{1,8}}(?i:bearer))*[\s:=+]{{1,8}}[\"']?{_PROSE}(?P<token>(?:[^\s\"',;<>)}}\]\\&]|&(?![\w.-]{{1,64}}=))+)"
+    rf"(?:[\s:=+]{{1,8}}(?i:bearer))*[\s:=+]{{1,8}}+[\"']?{_PROSE}(?P<token>(?:[^\s\"',;<>)}}\]\\&]|&(?![\w.-]{{1,64}}=))+)"
 )
-_AFTER_BASIC = re.compile(r"[\s:=+]{1,8}[\"']?(?P<token>(?=[a-z]*[A-Z0-9+/=_-])[\w+/=-]{8,})")
+_AFTER_BASIC = re.compile(  # plain words are prose: Basic Authentication, a basic 60-minute massage
+    r"[\s:=+]{1,8}+[\"']?(?!(?:(?:[A-Z]?[a-z]+|[A-Z]+|\d{1,3})(?![\w+=])[/-]?)+(?![\w+/=-]))(?P<token>[\w+/=-]{8,})"
+)
 _OPENING = re.compile(
     r"[bBuUrR$]{0,2}(?P<quote>\\{0,7}(?:\"\"\"|'''|\"\"(?=\w)|''(?=\w)|[\"']))|[\w.]{0,64}(?P<bracket>[(\[{])|(?P<angle><)"
 )
 _QUOTED = {
     '"': re.compile(r'[^"\\]*(?:(?:\\.|"")[^"\\]*)*(?:"|\\?\Z)', re.DOTALL),
-    "'": re.compile(r"[^'\\]*(?:(?:\\.|'')[^'\\]*)*(?:'|\\?\Z)", re.DOTALL),
+    "'": re.compile(r"[^'\\]*(?:(?:\\.|''|'\"'\"')[^'\\]*)*(?:'|\\?\Z)", re.DOTALL),
 }
 _BRACKET = re.compile(r"[()\[\]{}\"']")
+_GOES_ON = r"(?=[\w#$%*@^|~\x60]|![^\s])"  # what seldom stands behind the quote or bracket that closes
 _WORD = re.compile(  # a bare value; a comma, semicolon or ampersand ends it only where something else begins
-    r"(?:[^\s,;&\"'<>)\]}\\]|\\(?![nrt\"']|u00[2-7])|[)\]}\"'<>](?=\w)|&(?![\w.%\[\]-]{1,64}=|\s|\Z)"
-    r"|[,;](?![\s,;\"')\]}]|\\[\"'u]|\Z|[\w.\[\]-]{1,64}\s?[=:])"
+    rf"(?:[^\s,;&\"'<>)\]}}\\]|\\(?![nrt\"']|u00[2-7])|\\{{0,7}}[)\]}}\"'<>]{_GOES_ON}|&(?![\w.%\[\]-]{{1,64}}=|\s|\Z)"
+    r"|[,;](?![\s\"')\]}]|\\[\"'u]|\Z|[\w.\[\]-]{1,64}\s?[=:])"
     r"|(?<=\b[A-Z]{2}\d\d)(?: [A-Z\d]{4}){2,7}(?: [A-Z\d]{1,3}\b)?)+"  # an IBAN as it is printed
 )
 _PARAMETER = r"\s{0,8}[\w-]{1,64}=(?:\"[^\"]*\"?|[^\s,]+)"
 _PARAMETERS, _FIRST_PARAMETERS = re.compile(rf"(?:,{_PARAMETER})+"), re.compile(rf" {_PARAMETER}(?:,{_PARAMETER})*")
-_REST_OF_HEAD = re.compile(r"(?:[^\r\n\"'\\]|(?<==)\"[^\"\r\n]*\"?|'(?=\w)|\\(?![rn\"']))*")
+_REST_OF_HEAD = re.compile(
+    rf"(?:\{{[^{{}}\r\n]*\}}|[^\r\n\"'\\]|(?<==)(?:\"(?:\\.|[^\"\\\r\n])*\"?|'[^'\r\n]*'?)|[\"']{_GOES_ON}|\\(?![rn\"']))*"
+)
 _HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
-_SPACE, _SAME_LINE = re.compile(r"\s{0,8}"), re.compile(r"[ \t]{0,8}")
-_HEAD_OF_BLOCK = re.compile(r"(?:[!&][^\s]{0,64}[ \t]{1,8}){0,2}[|>][-+\d]{0,2}[ \t]{0,8}(?:#[^\r\n]{0,256})?(?=\r?\n)")
+_SPACE, _SAME_LINE = re.compile(r"\s*"), re.compile(r"[ \t]*")
+_TAGS = re.compile(r"(?:[!&]\S{0,64}[ \t]{1,8}){0,2}")  # and anchors of YAML
+_HEAD_OF_BLOCK = re.compile(r"[|>][-+\d]{0,2}[ \t]{0,8}(?:#[^\r\n]{0,256})?(?=\r?\n)")
 _INDENT, _LINE = re.compile(r"[ \t]*(?:- +)*"), re.compile(r"\r?\n(?P<indent>[ \t]*)(?P<rest>[^\r\n]*)")
 _LOCATION = re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
 
@@ -93,18 +97,16 @@ def clean(text: str, sensitivity: Sensitivity) -> str:
         text: Any text.
         sensitivity: Tells of a key whether its value is redacted: `NEVER`, `ALWAYS` or `UNLESS_PLAIN`.
     """
-    spans = list(_secrets(text, text, sensitivity))
-    text = "".join(_marked(text, spans)) if spans else text
-    plain, veil, written = text, text, list[str]()
-    for _ in range(LAYERS):
-        layer = unescaped(plain, veil, written or plain)
-        if layer is None:
-            break
-        plain, veil, written = layer
+    plain, veil = text, text
+    written: Sequence[str] = text
+    for _ in range(LAYERS + 1):
         if spans := list(_secrets(plain, veil, sensitivity)):
             plain, veil = "".join(_marked(plain, spans)), "".join(_marked(veil, spans))
             written = _marked(written, spans)
-    return "".join(written) or text
+        if (layer := unescaped(plain, veil, written)) is None:
+            break
+        plain, veil, written = layer
+    return "".join(written)
 
 
 def _marked(characters: Sequence[str], spans: list[tuple[int, int]]) -> list[str]:
@@ -126,7 +128,7 @@ def _secrets(text: str, veil: str, sensitivity: Sensitivity) -> Iterator[tuple[i
     at = 0
     while match := _PLACE.search(text, at):
         begin, at = match.span()
-        if match["credential"]:
+        if match["credential"] or match["session"]:
             yield begin, at
         elif match["digits"]:
             yield from cards_in(text, begin, at)
@@ -138,11 +140,11 @@ def _secrets(text: str, veil: str, sensitivity: Sensitivity) -> Iterator[tuple[i
         elif match["pem"]:
             begin, at = at, _find(text, "-----END ", at)
             yield begin, at
-        elif found := _CREDENTIAL.search(text, begin, at):  # what looks like a key
-            begin, at = found.start(), max(found.end(), _past(_CREDENTIAL, text, found.start()))
-            yield begin, at
         else:
             begin, end = _value(text, veil, match, sensitivity)
+            if found := _CREDENTIAL.search(text, match.start(), at):  # in what looks like a key
+                known = _past(_CREDENTIAL, text, found.start())
+                begin, end = found.start(), max(known, end) if begin < end else known
             if begin < end:
                 yield begin, end
                 at = end
@@ -177,12 +179,12 @@ def _value(text: str, veil: str, match: re.Match[str], sensitivity: Sensitivity)
         begin, end = match.span("content")
     elif is_encoded:
         end = _end_in_url(text, veil, begin, is_closed=bool(match["close"]))
-    elif match["separator"] == ":" and (head := _HEAD_OF_BLOCK.match(text, begin)):
+    elif match["separator"] == ":" and (head := _HEAD_OF_BLOCK.match(text, _past(_TAGS, text, begin))):
         end = _end_of_block(text, match.start(), head.end())
     elif is_head and is_bare and text[begin : begin + 1] not in tuple("[{"):
         end = _end_of_head(text, match.start(), begin)
     else:
-        end = _end(text, begin)
+        end = _end(text, _past(_TAGS, text, begin) if match["separator"] == ":" else begin)
     if level == UNLESS_PLAIN and _PLAIN.match(text[begin:end]):
         return at, at
     return begin, _end_of_credentials(text, begin, end, is_head=is_head)
@@ -191,8 +193,6 @@ def _value(text: str, veil: str, match: re.Match[str], sensitivity: Sensitivity)
 def _level(text: str, match: re.Match[str], key: str, sensitivity: Sensitivity) -> int:
     """Tell whether the value of a key is redacted where it stands."""
     level = sensitivity(key)
-    if match["pair"] and text[max(0, match.start() - 8) : match.start()].rstrip()[-1:] not in tuple("[({,"):
-        return NEVER  # a list of names, no list of pairs
     if match["tag"]:
         _, opening, name = text[max(0, match.start() - 512) : match.start()].rpartition("<")
         return level if opening and name.split()[:1] == [key] else NEVER
@@ -263,8 +263,8 @@ def _end_of_head(text: str, key: int, begin: int) -> int:
     """Return where the value of a raw head ends: with its line, or with the quotation that the head stands in."""
     if (quote := text[max(0, key - 1) : key]) in ("'", '"') and (found := text.find(quote, begin)) >= 0:
         return found
-    end = _past(_REST_OF_HEAD, text, begin)
-    return end if end > begin else _end(text, begin)
+    is_quoted = (opening := _OPENING.match(text, begin)) is not None and opening["quote"]
+    return _end(text, begin) if is_quoted else _past(_REST_OF_HEAD, text, begin)
 
 
 def _end(text: str, begin: int) -> int:
