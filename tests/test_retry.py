@@ -7,9 +7,7 @@ import gc
 import inspect
 import logging
 import math
-import os
 import pickle
-import signal
 import threading
 import time
 import tracemalloc
@@ -36,6 +34,7 @@ from booking_resilience import (
 )
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import AT_ONCE, EXACT, Script, ours
+from racing import fork_while_threads, needs_fork
 
 
 def test_success_is_returned_at_once(virtual_clock: VirtualClock) -> None:
@@ -270,31 +269,6 @@ def test_time_sleep_is_looked_up_when_called(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(time, "sleep", slept.append)
     assert with_retry(Script(ConnectionError(), 1), policy=EXACT) == 1
     assert slept == [0.3]
-
-
-def test_listener_that_raises_changes_nothing(virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """What a listener raises is logged, without the error it was told of, and changes nothing."""
-
-    def bad(_: RetryEvent) -> None:
-        raise RuntimeError("listener")
-
-    assert with_retry(Script(ConnectionError("hunter2"), 1), on_event=bad) == 1
-    assert "listener" in caplog.text
-    assert "hunter2" not in caplog.text
-
-
-def test_log_has_facts_and_no_secrets(virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """A retry is information, giving up a warning, the facts are fields, and the error's text stays out."""
-    with caplog.at_level(logging.INFO, "booking_resilience.retry"), pytest.raises(ConnectionError):
-        with_retry(Script(ConnectionError("hunter2")), operation="store")
-    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
-    last: Any = caplog.records[-1]
-    assert (last.operation, last.attempt, last.reason, last.error_type) == ("store", 3, "attempts", "ConnectionError")
-    assert "hunter2" not in caplog.text
-    caplog.clear()
-    with caplog.at_level(logging.DEBUG):
-        with_retry(Script(1))
-    assert caplog.records == []
 
 
 async def later() -> int:
@@ -643,32 +617,10 @@ def test_threads_share_a_budget_exactly(virtual_clock: VirtualClock) -> None:
     assert budget.tokens == 0.0
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@needs_fork
 def test_fork_while_threads_use_a_budget() -> None:
     """A child forked while threads hold the budget's lock can use it."""
-    budget = RetryBudget(capacity=1e6)
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            budget.deposit()
-            budget.try_spend()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(20):
-            pid = os.fork()
-            if pid == 0:
-                signal.alarm(20)
-                budget.deposit()
-                os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    fork_while_threads(RetryBudget(capacity=1e6).deposit)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ Wait: TypeAlias = tuple[float, bool]
 """Seconds to wait; whether by a sleep on the library's clock, or for the signal."""
 
 _SLACK = 1e-6  # seconds by which a sum of floats may miss a moment
+_ASK_FLEET = 0.1  # seconds between two tries to make the trial of a fleet, whose lease no event announces
 _TRIED = (BreakerState.OPEN, BreakerState.HALF_OPEN)
 
 
@@ -51,7 +52,7 @@ class Gate:
         self._needs_place = False  # whether it needs a free place, too
         self._is_trial_out = False  # whether it waits for the end of somebody else's trial, which is real time
         self._prober: object = None  # who makes it
-        self._since: float | None = None  # when waiting began without a success since
+        self._since: float | None = None  # when waiting began, or the last success was if that came later
         self._told: collections.deque[str] = collections.deque()  # what the log is to be told
         self._is_logging = new_lock()
         self._ends: list[Any] = []
@@ -88,8 +89,11 @@ class Gate:
                 self._wake()
             self._log()
 
-    def sent_back(self, signal: object, error: BaseException) -> None:
-        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due."""
+    def sent_back(self, signal: object, error: BaseException | None) -> None:
+        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due.
+
+        There is no error where a result was rejected.
+        """
         with self._lock:
             now = clock.monotonic()
             if self._prober is signal:
@@ -109,7 +113,7 @@ class Gate:
         """Note that an item has its outcome; `signal` as for `sent_back`."""
         with self._lock:
             if succeeded:
-                self._since = None
+                self._since = clock.monotonic() if self.is_shut else None
             if self._prober is signal and signal is not None:
                 self._prober = None
                 if not self._follow_breaker(clock.monotonic()):
@@ -159,7 +163,8 @@ class Gate:
         self._needs_place = False
         state, machine = breaker._core.state, breaker._core.machine
         self._is_trial_out = state.kind is BreakerState.HALF_OPEN and len(state.trials) >= machine.trial_calls
-        self._due = now + (machine.trial_timeout if self._is_trial_out else snapshot.retry_after or 0.0)
+        soon = 0.0 if breaker._core.link is None else _ASK_FLEET
+        self._due = now + (machine.trial_timeout if self._is_trial_out else snapshot.retry_after or soon)
         return True
 
     def _shut(self, now: float, why: str) -> None:
