@@ -213,6 +213,7 @@ for _ in range(4):
     children.append(pid)
 for thread in threads: thread.join()
 assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
+assert monitor.flush(60)
 """,
             place,
         )

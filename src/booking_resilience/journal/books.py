@@ -161,10 +161,7 @@ class Books:
     def record(self, data: bytes, position: int, now: float) -> ReadRecord | None:
         """Read a record; return it, unless it was read before or waits for its stack.
 
-        Args:
-            data: The entry.
-            position: Its position; 0 if the journal does not tell.
-            now: The journal's clock, in seconds since 1970.
+        Its position is 0 if the journal does not tell; `now` is on the journal's clock, in seconds since 1970.
         """
         _, writer, number, stack, _, _ = RECORD_HEAD.unpack_from(data)
         seen = self._seen.get(writer)

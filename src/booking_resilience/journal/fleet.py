@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from booking_resilience.callbacks import check_callback
-from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, Listener, Subscription
 from booking_resilience.journal.books import ProcessStatus
 from booking_resilience.journal.protocol import Journal, check_journal, place_of
@@ -53,12 +52,8 @@ class FleetMonitor(MonitorReader):
         on_alert: Listener[AlertEvent] | None = None,
     ) -> None:
         check_journal(journal)
-        check_whole("capacity", capacity)
-        check_number("window", window, above=True)
-        check_type("alert", alert, isinstance(alert, AlertRule), "an AlertRule")
-        if on_alert is not None:
-            check_callback("on_alert", on_alert, "a function of the event, or None")
-        self._journal, self._window = journal, window
+        super().__init__(capacity, window, alert, on_alert)
+        self._journal = journal
         self._reader = Reader(journal, capacity, window, alert, on_alert)
 
     def stats(self) -> ErrorStats:

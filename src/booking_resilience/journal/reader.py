@@ -80,7 +80,6 @@ class Reader(forks.Pausing):
         self._cursor: Any = None
         self._ahead = 0.0  # of the journal's clock, before the machine's monotonic one
         self._failing_since: datetime.datetime | None = clock.utc_now()
-        self._is_through = False
 
     def close(self) -> None:
         """Stop reading."""
@@ -151,9 +150,9 @@ class Reader(forks.Pausing):
                     self._begun = None
                 self._tell_listeners(new)
                 if not page.entries:
-                    if not self._is_through:
+                    if self._failing_since is not None:
                         self.store.records()  # makes them now, so that who asks first need not wait for it
-                    self._is_through, self._failing_since = True, None
+                    self._failing_since = None
                     self._trouble.worked()
                     if not self._see_to_alert():
                         break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Mapping
@@ -141,12 +142,10 @@ class MonitorHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Record the exception with the logged message, unless it is one of the monitor's own listeners'."""
-        try:
+        with contextlib.suppress(Exception):  # a handler that raises would hurt whoever logged
             error = record.exc_info[1] if record.exc_info else None
             if error is None or record.name == "booking_resilience.monitor":
                 return
             severity = next((name for level, name in _SEVERITIES if record.levelno >= level), Severity.INFO)
             context = {"log_message": text_of(record, logging.LogRecord.getMessage)}
             self._record(error, operation=record.name, severity=severity, context=context)
-        except Exception:  # noqa: BLE001, S110 - a handler that raises would hurt whoever logged
-            pass

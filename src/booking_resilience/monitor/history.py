@@ -76,12 +76,7 @@ class MinuteTable:
         _count(rows, severity, int(moment // 60), count)
 
     def read(self, now: float, minutes: int, transitions: Iterable[AlertTransition]) -> History:
-        """Return what there was in the last minutes.
-
-        Raises:
-            TypeError: If `minutes` isn't a number.
-            ValueError: If it is not from 1 to 1440.
-        """
+        """Return what there was in the last minutes."""
         check_whole("minutes", minutes)
         check("minutes", minutes, minutes <= MOST_MINUTES, f"a whole number from 1 to {MOST_MINUTES}")
         first = int(now // 60) - minutes + 1

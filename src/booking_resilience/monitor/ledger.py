@@ -83,12 +83,7 @@ class Ledger:
         self._transitions = new_transitions()
 
     def known(self, error: BaseException, attributes: dict[Any, Any]) -> ErrorRecord | None:
-        """Return the error's record if it was made since the current call began, else None.
-
-        Args:
-            error: The error.
-            attributes: What `attributes_of` gives.
-        """
+        """Return the record of an error with these attributes; None unless it was made since the current call began."""
         if type(attributes) is not Marked or attributes.owner != id(error):
             return None
         record = attributes.records.get(self._key)

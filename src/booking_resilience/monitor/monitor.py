@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from booking_resilience.callbacks import check_callback
-from booking_resilience.checks import check_number, check_type, check_whole
+from booking_resilience.checks import check_number
 from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
 from booking_resilience.monitor.capture import Capture, MonitorContext, MonitorHandler, surroundings
 from booking_resilience.monitor.ledger import Ledger
@@ -57,15 +57,11 @@ class ErrorMonitor(MonitorReader):
         on_alert: Listener[AlertEvent] | None = None,
         journal: Any = None,
     ) -> None:
-        check_whole("capacity", capacity)
-        check_number("window", window, above=True)
-        check_type("alert", alert, isinstance(alert, AlertRule), "an AlertRule")
+        super().__init__(capacity, window, alert, on_alert)
         if redact is not None and not isinstance(redact, Redaction):
             check_callback("redact", redact, "a Redaction, a function of key and value, or None")
-        if on_alert is not None:
-            check_callback("on_alert", on_alert, "a function of the event, or None")
         self._key = object()  # what `surroundings` knows it by
-        self._capacity, self._window, self._rule, self._redact = capacity, window, alert, redact
+        self._capacity, self._rule, self._redact = capacity, alert, redact
         self._on_alert = on_alert
         self._journal: Any = None
         if journal is not None:

@@ -9,10 +9,12 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeVar
 
 from booking_resilience import clock
-from booking_resilience.checks import check_number, check_whole
-from booking_resilience.events import ErrorCategory
+from booking_resilience.callbacks import check_callback
+from booking_resilience.checks import check_number, check_type, check_whole
+from booking_resilience.events import AlertEvent, ErrorCategory, Listener
 from booking_resilience.monitor import export as exports
 from booking_resilience.monitor.history import History
+from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Severity, member_of
 from booking_resilience.monitor.store import ErrorGroup
 
@@ -38,7 +40,14 @@ class MonitorReader(abc.ABC):
     """Numbers, records, groups, history and exports of a monitor. Every query also updates the alert."""
 
     _fleet = False  # whether exports have host and pid
-    _window: float
+
+    def __init__(self, capacity: int, window: float, alert: AlertRule, on_alert: Listener[AlertEvent] | None) -> None:
+        check_whole("capacity", capacity)
+        check_number("window", window, above=True)
+        check_type("alert", alert, isinstance(alert, AlertRule), "an AlertRule")
+        if on_alert is not None:
+            check_callback("on_alert", on_alert, "a function of the event, or None")
+        self._window = window
 
     @property
     def error_rate(self) -> float:
