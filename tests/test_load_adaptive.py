@@ -175,6 +175,28 @@ def test_a_cut_without_answers_marks_no_ceiling() -> None:
     assert gradient._ceiling == 10  # and a step of 0.3
 
 
+def test_the_steps_after_a_cut() -> None:
+    """Below what the first cut left, the limit grows by one with each answer; from there on by its square root."""
+    gradient = Gradient(20, 1, 1000)
+    gradient.answered(1.0, 20, 0.0)
+    gradient.overloaded()
+    left = gradient.limit
+    gradient.answered(1.0, 20, 0.1)
+    assert gradient.limit == pytest.approx(left + left**-0.5)
+    gradient.limit = left - 3
+    gradient.answered(1.0, 20, 0.2)
+    assert gradient.limit == pytest.approx(left - 2)
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 100 - 1 / 3 + 0.04), (2, 2 - 1 / 3 + 1)])
+def test_the_step_down(before: int, after: float) -> None:
+    """A mean above twice the best lowers the limit by the ratio, but for four calls that may wait in the backend."""
+    gradient = Gradient(before, 1, 1000)
+    gradient._best, gradient._mean, gradient._answers, gradient._forgot = 1.0, 3.0, 100, 0.0
+    gradient.answered(3.0, before, 0.5)
+    assert gradient.limit == pytest.approx(after)
+
+
 def test_other_bounds_keep_what_was_learned() -> None:
     """A limit that goes on within other bounds is moved into them, and no further."""
     gradient = Gradient(20, 1, 1000)

@@ -597,7 +597,7 @@ class TestThreadTimeout:
     def test_tasks_are_cut_off(self, loop: Any) -> None:
         """An asynchronous call is cancelled, by its own time or by a deadline around it."""
         timeout = ThreadTimeout(0.05)
-        with pytest.raises(TimeoutError, match="^ThreadTimeout: the attempt took too long"):
+        with pytest.raises(TimeoutError, match=r"^ThreadTimeout: the attempt took too long"):
             loop.run(lambda: Pipeline(retry=ONCE, timeout=timeout).call_async("op", loop.hang))
         with deadline(0.05), pytest.raises(DeadlineExceededError):
             loop.run(lambda: ThreadTimeout(20.0).call_async(loop.hang))
@@ -705,6 +705,18 @@ def test_errors_of_thread_timeouts_name_what_is_wrong() -> None:
         timeout.call(int)
     release.set()
     assert caught.value.name == "ThreadTimeout"
+
+
+def test_words_of_thread_timeouts_at_a_deadline() -> None:
+    """They say which deadline it was, and whether a call goes on."""
+    release = threading.Event()
+    goes_on = r"^the deadline passed; the call goes on in its thread$"
+    with deadline(0.02), pytest.raises(DeadlineExceededError, match=goes_on) as caught:
+        ThreadTimeout(20.0).call(release.wait, 20)
+    release.set()
+    assert caught.value.end is not None
+    with deadline(0.0), pytest.raises(DeadlineExceededError, match=r"^the deadline passed$"):
+        ThreadTimeout(20.0).call(int)
 
 
 def test_pickling() -> None:
