@@ -712,6 +712,22 @@ def test_a_413_that_comes_before_the_body_was_read_is_told():
     assert (error.code, error.type, error.sent, classify(error).transient) == (413, None, "yes", False)
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 204 X\r\nContent-Ty", b"HTTP/1.1 204 X\r\n"])
+def test_a_head_that_is_cut_is_no_answer_to_a_delete(head):
+    """What came of an answer isn't taken for the whole of it, though 204 says that nothing is missing."""
+    with RawServer(cut(head)) as server, pytest.raises(AppwriteCallError) as caught:
+        TablesDB(client_of(server)).delete_row("d", "t", "r1")
+    assert (caught.value.sent, classify(caught.value).transient) == ("maybe", True)
+
+
+@pytest.mark.parametrize("length", [b"9" * 17, b"9" * 20])
+def test_a_length_that_no_memory_holds_is_a_cut_answer(length):
+    """However long the server says that the body is, an `AppwriteCallError` comes out."""
+    with RawServer(cut(b"HTTP/1.1 201 X\r\nContent-Length: " + length + b"\r\n\r\n{}")) as server:
+        error = failed(client_of(server))
+    assert (error.status, error.sent, classify(error).transient) == (201, "yes", True)
+
+
 @given(st.binary(max_size=80), st.sampled_from([b"", CREATED[:20], HEAD + b"\r\n\r\n", HEAD[:-2]]))
 def test_whatever_the_server_sends_nothing_but_an_appwrite_exception_comes_out(garbage, start):
     """Any bytes are an answer or an `AppwriteCallError`."""

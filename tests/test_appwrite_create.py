@@ -14,7 +14,6 @@ from urllib.parse import unquote
 import pytest
 from appwrite.client import Client
 from appwrite.exception import AppwriteException
-from appwrite.service import Service
 from appwrite.services.databases import Databases
 from appwrite.services.tables_db import TablesDB
 
@@ -32,6 +31,7 @@ from booking_resilience import (
 )
 from booking_resilience.appwrite import (
     AppwriteCallError,
+    AppwriteClient,
     AppwriteConnectionError,
     AppwriteTimeoutError,
     Row,
@@ -45,6 +45,7 @@ from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.rows import row_of
 from booking_resilience.testing import Fault
 from halves import HANGING, QUICK
+from rawserver import RawServer, answer, failure
 
 SERVICES = pytest.mark.parametrize("service", [TablesDB, Databases])
 UNIQUE = {"once": {"type": "unique", "columns": ["slot"]}}
@@ -124,6 +125,20 @@ def embedded(appwrite_server):
 
 
 # On any Appwrite
+
+
+@SERVICES
+@pytest.mark.parametrize("listed", [b"{}", b'{"total": 0}', b'{"total": 0, "rows": null, "documents": null}'])
+def test_an_answer_without_a_list_does_not_say_that_the_row_is_absent(service, listed):
+    """The models of the SDK make an empty list of it; whether the row was stored stays open."""
+    with RawServer(failure(500, "general_unknown"), answer(200, listed)) as server:
+        client = AppwriteClient().set_endpoint(server.endpoint).set_project("p").set_key("k")
+        pipeline = Pipeline(retry=appwrite_retry(**{**QUICK, "max_attempts": 1}))
+        place = {"database_id": "d", "table_id": "t", "row_id": "r1", "data": {"slot": "S"}}
+        with client, pytest.raises(AppwriteException) as caught:
+            create_row_once(service(client), **place, pipeline=pipeline, operation="x")
+    assert caught.value.code == 500
+    assert outcome_unknown(caught.value)
 
 
 @SERVICES
@@ -726,19 +741,17 @@ def test_an_id_that_is_no_string_is_a_type_error(embedded, row_id):
     assert place.asked() == []
 
 
-class Stored(Service):
-    """A service that stores the row and tells otherwise, and reads it as it was told to."""
+class Stored(Client):
+    """A client that stores the row and tells otherwise, and reads it as it was told to."""
 
     def __init__(self, read, *failures):
-        super().__init__(Client())
-        self.read, self.failures, self.created = read, list(failures), []
+        super().__init__()
+        self.read, self.failures = read, list(failures)
 
-    def create_row(self, database_id, table_id, row_id, data, permissions=None):
-        self.created.append(row_id)
+    def call(self, method, *_, **__):
+        if method == "get":
+            return {"rows": [{"$id": "r1", **self.read}]}
         raise self.failures.pop(0) if len(self.failures) > 1 else self.failures[0]
-
-    def list_rows(self, database_id, table_id, queries, total=None):
-        return {"rows": [{"$id": "r1", **self.read}]}
 
 
 def conflict():
@@ -765,8 +778,9 @@ def lost():
 def test_a_stored_row_is_ours_by_what_can_be_compared(sent, read, failures):
     """A related row and a date that only the server reads don't make it another's."""
     pipeline = Pipeline(retry=appwrite_retry(**QUICK))
+    tables = TablesDB(Stored(read, *failures))
     row = create_row_once(
-        Stored(read, *failures), database_id="d", table_id="t", row_id="r1", data=sent, pipeline=pipeline, operation="x"
+        tables, database_id="d", table_id="t", row_id="r1", data=sent, pipeline=pipeline, operation="x"
     )
     assert row.data == read
 
@@ -781,7 +795,7 @@ def test_a_stored_row_is_ours_by_what_can_be_compared(sent, read, failures):
 @pytest.mark.parametrize("failures", [(conflict,), (lost, conflict)])
 def test_a_row_in_which_nothing_can_be_compared_is_never_refused_for_good(sent, read, failures):
     """Nobody can say whose it is: the error says that it is open."""
-    tables = Stored(read, *(make() for make in failures))
+    tables = TablesDB(Stored(read, *(make() for make in failures)))
     pipeline = Pipeline(retry=appwrite_retry(**QUICK))
     with pytest.raises(AppwriteException) as caught:
         create_row_once(tables, database_id="d", table_id="t", row_id="r1", data=sent, pipeline=pipeline, operation="x")
@@ -843,7 +857,7 @@ def test_the_breaker_for_appwrite():
     assert breaker.state is BreakerState.OPEN
 
 
-@pytest.mark.parametrize("answer", [{"$id": "r1"}, {"$id": "r1", "slot": "S", "$sequence": 7.0, "$createdAt": ""}])
+@pytest.mark.parametrize("answer", [{"$id": "r1"}, {"$id": "r1", "slot": "S", "$sequence": 7, "$createdAt": ""}])
 def test_a_row_is_made_of_what_the_wire_has(answer):
     """A dict becomes a row; what is missing is None, a sequence is a text."""
     row = row_of(answer)

@@ -119,6 +119,8 @@ def test_the_routes_of_rows_stage_with_a_transaction(staged):
         ([("delete", "r1", None)], "change", (409, "transaction_conflict")),
         ([("delete", "r1", None)], "delete", (404, "document_not_found")),
         ([("delete", "r1", None)], "again", (409, "transaction_conflict")),
+        ([("create", "r9", {"slot": "Y", "$permissions": ["x"]})], None, (500, "general_unknown")),
+        ([("bulkCreate", None, [{"$id": "r9", "slot": "Y", "$permissions": [5]}])], None, (500, "general_unknown")),
         ([("increment", "r1", {"column": "n", "value": 5, "max": 3})], None, (400, "attribute_limit_exceeded")),
         ([("update", "r1", {"n": 2}), ("update", "r1", {"n": 3})], None, (200, "committed")),
         ([("delete", "r1", None), ("create", "r1", {"slot": "A"})], None, (200, "committed")),

@@ -651,6 +651,19 @@ class TestWsgi:
         """The rules are those of ASGI."""
         assert ask_wsgi(dashboard_wsgi(monitor), **facts).status == 403
 
+    @pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 404), ("203.0.113.9", 403)])
+    def test_bytes_that_no_browser_sends_are_borne(self, monitor: ErrorMonitor, peer: str, status: int) -> None:
+        """A path that isn't UTF-8 is none of the page's, and a query may hold any byte."""
+        app = dashboard_wsgi(monitor)
+        assert ask_wsgi(app, "/\xff", peer=peer).status == status
+        assert ask_wsgi(app, "/api/state?text=\xff", peer=peer).status == (200 if status == 404 else 403)
+
+    def test_a_server_without_a_port_is_served(self, monitor: ErrorMonitor) -> None:
+        """Behind a Unix socket the ports are empty; the peer is unknown there, so only `authorize` lets in."""
+        app = dashboard_wsgi(monitor, authorize=lambda _: True)
+        portless = {"SERVER_PORT": "", "REMOTE_PORT": "", "REMOTE_ADDR": ""}
+        assert ask_wsgi(lambda environ, start: app({**environ, **portless}, start)).status == 200
+
     def test_authorize_sees_the_environment(self, monitor: ErrorMonitor) -> None:
         """The scope has the request's WSGI environment."""
         app = dashboard_wsgi(monitor, authorize=lambda scope: scope["wsgi_environ"]["REMOTE_ADDR"] == "203.0.113.9")

@@ -195,6 +195,18 @@ def test_calls_follow_one_another(bench: Bench) -> None:
         asyncio.run(bench.durable.call("store", failing(0)))
 
 
+def test_a_workflow_that_cuts_a_call_off_begins_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """It has no result that a later run could read; a warning tells why nothing comes of it."""
+    limits = [0.01, None]
+
+    async def body(durable: Durable) -> Any:
+        async with asyncio.timeout(limits.pop(0)):
+            return await durable.call("slow", asyncio.sleep, 0.5, "done")
+
+    assert bench.value(bench.submit(body)) == "done"
+    assert "begins again, since its own code cut 'slow' off" in caplog.text
+
+
 def test_what_needs_a_start_says_how_to_start() -> None:
     """Submitting before the start is a `RuntimeError` that says how to start."""
     durable = Durable("sqlite:///never-made.db", version="1", pipeline=Pipeline())

@@ -72,6 +72,30 @@ def test_a_crowd_that_gets_its_places_at_once_is_woken_once_each(monkeypatch: py
     assert CROWD <= woken <= 2 * CROWD
 
 
+class CoarseLoop(asyncio.SelectorEventLoop):
+    """Counts whole milliseconds as uvloop does, which gives no timer for less than half of one."""
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        milliseconds = round(delay * 1000)
+        if not milliseconds:
+            return self.call_soon(callback, *args, context=context)
+        return super().call_later(milliseconds / 1000, callback, *args, context=context)
+
+
+def test_a_wait_of_less_than_the_event_loop_counts() -> None:
+    """An event loop that counts milliseconds has no timer for half of one; the wait ends all the same."""
+
+    async def main() -> None:
+        limit = ConcurrencyLimit("rooms", limit=1, max_queue=1, max_wait=0.0003)
+        async with limit.guard():
+            with pytest.raises(LimitExceededError):
+                await limit.call_async(asyncio.sleep, 0)
+        assert limit.snapshot().queued == 0
+
+    with asyncio.Runner(loop_factory=CoarseLoop) as runner:
+        runner.run(main())
+
+
 def test_a_block_that_is_collected_as_garbage_gives_its_place_back_once() -> None:
     """The collector closes a generator and finalises its place, in either order: the limit admits no more calls."""
     limit = ConcurrencyLimit("rooms", limit=2)

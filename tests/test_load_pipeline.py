@@ -25,6 +25,7 @@ from booking_resilience import (
     Severity,
     deadline,
     remaining_time,
+    retry_attempts,
     run_batch,
 )
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, Hedge, RateLimit, ThreadTimeout
@@ -236,6 +237,32 @@ class TestFallback:
         assert (record.outcome, record.severity, record.attempts) == ("fell_back", Severity.WARNING, attempts)
         assert type(answers[0]) is (ConnectionError if fn else CircuitOpenError)
         assert monitor.snapshot().stats.fell_back == 1
+
+    def test_a_constant_error_is_recorded_at_each_call(self, call: Call) -> None:
+        """An error that is raised again by a later call is recorded again."""
+        monitor, error = ErrorMonitor(), ConnectionError("always the same")
+
+        def fails_alike() -> None:
+            raise error
+
+        pipeline = Pipeline(retry=ONCE, monitor=monitor, fallback=Fallback(7))
+        assert [call(pipeline, fails_alike) for _ in range(3)] == [7, 7, 7]
+        assert monitor.stats().fell_back == 3
+
+    def test_an_error_that_hides_its_attributes_is_recorded(self, call: Call) -> None:
+        """An error that can't carry its attempts is replaced and recorded as any other."""
+
+        class Stubborn(ConnectionError):  # noqa: N818 - it is a fake
+            @property
+            def __dict__(self) -> Any:  # type: ignore[override] # that is the point
+                raise RuntimeError("no attributes")
+
+        def fails_so() -> None:
+            raise Stubborn
+
+        monitor = ErrorMonitor()
+        assert call(Pipeline(retry=ONCE, monitor=monitor, fallback=Fallback(7)), fails_so) == 7
+        assert [record.outcome for record in monitor.recent(10)] == ["fell_back"]
 
     def test_it_hides_no_mistake(self, call: Call) -> None:
         """A mistake comes out, and is recorded as what it is."""
@@ -570,9 +597,15 @@ class TestThreadTimeout:
         policy = RetryPolicy(max_attempts=2, base_delay=0.0, attempt_timeout=0.05, deadline=20.0)
         with pytest.raises(TimeoutError) as caught:
             Pipeline(retry=policy, timeout=ThreadTimeout(10.0)).call("op", hangs)
-        release.set()
         assert not isinstance(caught.value, DeadlineExceededError)
         assert len(calls) == 2
+        with pytest.raises(TimeoutError) as caught:
+            for attempt in retry_attempts(policy=policy):
+                with attempt, deadline(10.0):
+                    ThreadTimeout(10.0).call(hangs)
+        release.set()
+        assert not isinstance(caught.value, DeadlineExceededError)
+        assert len(calls) == 4
 
     def test_too_many_abandoned_calls(self) -> None:
         """With as many abandoned calls as may be, the next is refused without a thread."""

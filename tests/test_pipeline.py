@@ -28,6 +28,7 @@ from booking_resilience import (
     remaining_time,
 )
 from booking_resilience.events import BreakerState
+from booking_resilience.load import Fallback
 from booking_resilience.testing import VirtualClock
 from drivers import AT_ONCE, EXACT, LOOPS, Loop, Script, no_cycles, ours, theirs
 
@@ -356,6 +357,7 @@ class TestMonitor:
             call(Pipeline(monitor=Broken()), Script(error))
         assert caught.value is error
         assert call(Pipeline(monitor=Broken()), Script(ConnectionError(), 7)) == 7
+        assert call(Pipeline(monitor=Broken(), fallback=Fallback(8)), Script(error)) == 8
         assert "monitor is broken" in caplog.text
         assert "hunter2" not in caplog.text
 

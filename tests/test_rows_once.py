@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import gc
 import pickle
@@ -128,6 +129,28 @@ class TestForm:
             half.call("create_rows_once", [half.new("r1")], compare=compare)
         with pytest.raises(kind):
             half.call("create_row_once", **half.place("r1"), data={"slot": "S"}, compare=compare)
+
+    @pytest.mark.parametrize(
+        ("wrong", "kind"),
+        [
+            ({"permissions": 'read("any")'}, TypeError),
+            ({"permissions": [5]}, TypeError),
+            ({"data": {5: "S"}}, TypeError),
+            ({"row_id": "a b"}, ValueError),
+            ({"row_id": "_a"}, ValueError),
+            ({"row_id": "a" * 37}, ValueError),
+        ],
+    )
+    def test_wrong_rows_are_refused_before_anything_is_sent(self, half, wrong, kind):
+        """The server checks neither permissions nor IDs of what is staged."""
+        row = dataclasses.replace(half.new("r1"), **wrong)
+        before = len(half.server.requests)
+        with pytest.raises(kind, match=next(iter(wrong))):
+            half.call("create_rows_once", [row])
+        if "row_id" not in wrong:
+            with pytest.raises(kind, match=next(iter(wrong))):
+                half.call("create_row_once", **{**half.place("r1"), "data": {"slot": "S"}, **wrong})
+        assert len(half.server.requests) == before
 
     def test_the_order_of_staging(self):
         """Database and table, slot rows by ID, others as given."""
@@ -379,6 +402,23 @@ class TestSlots:
         one, steps = taken(begins, lasts)
         two, others = taken(other_begins, other_lasts)
         assert len(one & two) == len(steps & others)
+
+    @pytest.mark.parametrize(("begins", "ends", "count"), [((2, 45, 0), (2, 0, 1), 1), ((2, 15, 1), (2, 45, 0), None)])
+    def test_the_hour_that_comes_twice(self, begins, ends, count):
+        """In the night when clocks are put back, what is later counts, not what the clocks show."""
+
+        class PutBack(datetime.tzinfo):
+            def utcoffset(self, moment):
+                return datetime.timedelta(hours=2 - moment.fold)
+
+        zone = PutBack()
+        start, end = (NINE.replace(hour=h, minute=m, fold=fold, tzinfo=zone) for h, m, fold in (begins, ends))
+        named = {"database_id": "d", "resource_id": "t", "holder": "h", "start": start, "end": end}
+        if count is None:
+            with pytest.raises(ValueError, match="end must be after start"):
+                time_slots(**named)
+        else:
+            assert len(time_slots(**named)) == count
 
     def test_what_a_slot_row_is(self):
         """A slot row is a new row with resource, start and holder; equal moments in another zone are equal."""

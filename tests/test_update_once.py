@@ -205,6 +205,7 @@ class TestUpdate:
         [
             ({"data": {}}, ValueError),
             ({"data": None}, TypeError),
+            ({"data": {5: "S"}}, TypeError),
             ({"expected": {}}, ValueError),
             ({"expected": {"$id": "r1", "$permissions": []}}, ValueError),
             ({"expected": None}, TypeError),
@@ -241,6 +242,12 @@ class TestDelete:
         assert half.delete("r1") is True
         assert half.read("r1") is None
         assert half.delete("r1") is False
+
+    def test_a_row_whose_id_differs_in_case_is_another_one(self, half):
+        """It stays, though the server would take it for the one that is to go."""
+        half.insert("r1", doctor="A")
+        assert half.delete("R1", {"doctor": "A"}) is False
+        assert half.read("r1") is not None
 
     @pytest.mark.parametrize("service", [TablesDB, Databases])
     def test_either_service_does(self, embedded, service):
@@ -368,7 +375,8 @@ class TestWithoutTransactions:
     def test_a_row_is_deleted(self, plain, loop):
         """True for the row that was there, False for the one that is not."""
         half = Half(plain, loop)
-        row = half.insert("r1")
+        row = half.insert("r1", doctor="A")
+        assert half.delete("R1", {"doctor": "A"}) is False  # another one, whose ID differs in case
         assert half.delete("r1", row) is True
         assert half.delete("r1") is False
 

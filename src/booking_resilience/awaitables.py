@@ -94,25 +94,15 @@ def refuse_synchronous(fn: object) -> None:
     if not isinstance(function, types.FunctionType):
         return
     owner = getattr(fn, "__self__", None)
-    if owner is not None and _is_of_the_sdk(owner) and not inspect.iscoroutinefunction(function):
-        instead = "`client.run` of an AsyncAppwriteClient, or "
-    elif str(function.__module__).startswith(_OURS) and _is_synchronous(function):
-        instead = _twin(function, owner)
-    else:
-        return
-    raise TypeError(
-        f"{function.__qualname__} is synchronous and was not called, since it would block the event loop; use "
-        f"{instead}`await asyncio.to_thread(pipeline.call, …)`"
-    )
-
-
-def _is_synchronous(function: types.FunctionType) -> bool:
-    """Tell whether the function is none that was made for somebody else's, and gives no coroutine."""
-    return "<locals>" not in function.__qualname__ and not inspect.iscoroutinefunction(function)
-
-
-def _is_of_the_sdk(owner: object) -> bool:
-    return any(str(kind.__module__).startswith(_SDK) for kind in type(owner).__mro__)
+    is_sdks = owner is not None and any(str(kind.__module__).startswith(_SDK) for kind in type(owner).__mro__)
+    # One that was made for somebody else's function has "<locals>" in its name.
+    is_ours = str(function.__module__).startswith(_OURS) and "<locals>" not in function.__qualname__
+    if (is_sdks or is_ours) and not inspect.iscoroutinefunction(function):
+        instead = "`client.run` of an AsyncAppwriteClient, or " if is_sdks else _twin(function, owner)
+        raise TypeError(
+            f"{function.__qualname__} is synchronous and was not called, since it would block the event loop; use "
+            f"{instead}`await asyncio.to_thread(pipeline.call, …)`"
+        )
 
 
 def _twin(function: types.FunctionType, owner: object) -> str:
@@ -141,12 +131,7 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 def decorated(block: Callable[[], AbstractContextManager[Any]], fn: Callable[P, R], decorator: str) -> Callable[P, R]:
-    """Return a function that calls `fn` in a block of its own: what a context manager decorates with.
-
-    Args:
-        block: Makes the context manager.
-        fn: The function, or coroutine function.
-        decorator: What it is decorated with, for the error.
+    """Return a function that calls `fn`, of either colour, in a block of its own, which `block` makes.
 
     Raises:
         TypeError: As `gives_coroutines` does.

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Collection, Iterator, Mapping
+from typing import TypeVar, cast
 
 from typing_extensions import TypeIs
 
@@ -39,15 +39,9 @@ def has_method(thing: object, name: str) -> bool:
 def check_number(
     name: str, value: object, least: float = 0.0, *, above: bool = False, or_none: bool = False, allowed: str = ""
 ) -> None:
-    """Check for a finite number, `least` or more; `above` excludes `least` itself.
+    """Check for a finite number, `least` or more; `above` excludes `least` itself, `or_none` allows None.
 
-    Args:
-        name: The argument's name, for the error.
-        value: What was given; `True` and `False` are not numbers.
-        least: The smallest number allowed.
-        above: Whether it must be larger than `least`.
-        or_none: Whether None is allowed.
-        allowed: What is allowed, in words, where the bounds alone don't tell.
+    `allowed` says what is allowed where these bounds alone don't tell. `True` and `False` are not numbers.
     """
     if value is None and or_none:
         return
@@ -69,6 +63,13 @@ def check_text(name: str, value: object) -> None:
     """Check for a string that isn't empty."""
     check_type(name, value, isinstance(value, str), "a string")
     check(name, value, value != "", "a string that isn't empty")
+
+
+def check_strings(name: str, value: object) -> None:
+    """Check for a collection of strings, which one string is not."""
+    is_many = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
+    are_strings = is_many and all(isinstance(item, str) for item in cast("Collection[object]", value))
+    check_type(name, value, are_strings, "a collection of strings")
 
 
 def check_header_name(name: str, value: object) -> None:
@@ -103,8 +104,3 @@ def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return least <= value <= most and value <= sys.float_info.max  # an int may be larger than any float
-
-
-def is_text(value: object) -> bool:
-    """Tell whether the value is a string that isn't empty."""
-    return isinstance(value, str) and value != ""

@@ -62,12 +62,11 @@ def cut_off(
     """
     if "trio" in sys.modules and clock.in_trio():
         return (yield from _trio_cut_off(awaitable, end, error, operation, is_own).__await__())
-    value: T
     steps = awaitable if isinstance(awaitable, types.CoroutineType) else _awaited(awaitable)
     try:
         first = steps.send(None)
     except StopIteration as stop:
-        value = stop.value
+        value: T = stop.value
     else:
         value = yield from _asyncio_cut_off(steps, first, end, error, operation, is_own).__await__()
     return value

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from booking_resilience.appwrite.new_rows import NewRow
-from booking_resilience.checks import check_text, check_type
+from booking_resilience.checks import check_strings, check_text
 
 WELCOME: Final = "Welcome! This is the chat of your booking."
 RECEIVED: Final = "We have received your booking and will confirm it shortly."
@@ -56,8 +56,7 @@ def chat_rows(
 def room_row(database_id: str, table_id: str, booking_id: str, participants: Sequence[str]) -> NewRow:
     """Return the row of a booking's room."""
     check_text("booking_id", booking_id)
-    is_one = isinstance(participants, (str, bytes))
-    check_type("participants", participants, not is_one, "a sequence of strings, not one string")
+    check_strings("participants", participants)
     data = {"bookingId": booking_id, "participants": list(participants)}
     return NewRow(database_id, table_id, _derived_id("room", booking_id), data)
 

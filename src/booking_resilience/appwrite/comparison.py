@@ -54,9 +54,8 @@ def holds(row: Row, sent: Mapping[str, Any], moments: Collection[str] = MOMENTS[
 
 
 def _agrees(stored: Mapping[str, Any], name: str, value: Any) -> bool | None:
-    if name not in stored and (name == "data" or _may_name_rows(value)):
-        # The SDK's models from 17 on hide a column `data`, and the server leaves out related rows nobody selected.
-        return None
+    if name not in stored and _may_name_rows(value):
+        return None  # the server leaves out related rows that nobody selected
     return _is_same(value, stored.get(name))
 
 

@@ -15,10 +15,9 @@ from booking_resilience.appwrite.calls import ASYNC, SYNC, check_colour, run_now
 from booking_resilience.appwrite.classify import is_backend_failure, is_no_evidence, is_transient
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError
-from booking_resilience.appwrite.once import OnceRow, check_compare, check_place, compared
+from booking_resilience.appwrite.once import OnceRow, check_compare, check_new, check_place, compared
 from booking_resilience.appwrite.rows import Row
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.checks import check_type
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.retry import RetryPolicy
 
@@ -94,7 +93,7 @@ def create_row_once(
             `classify`, since the same call may find out. `outcome_unknown` tells.
         CircuitOpenError: If the breaker refused.
         ValueError: If the ID is empty or `unique()`, or a column to compare isn't sent.
-        TypeError: If the ID isn't a string, or `tables` isn't such a service; nothing was sent.
+        TypeError: If an argument is of the wrong type, or `tables` isn't such a service; nothing was sent.
     """
     check_colour(tables, is_async=False, called="create_row_once", instead="create_row_once_async")
     creation = Creation(tables, (database_id, table_id, row_id), data, permissions, pipeline, operation, compare)
@@ -137,7 +136,7 @@ class Creation(OnceRow[Row]):
         compare: Collection[str] | None = None,
     ) -> None:
         check_place(*place)
-        check_type("data", data, isinstance(data, Mapping), "a mapping")
+        check_new(data, permissions)
         super().__init__(tables, place, pipeline, operation)
         self._data, self._permissions = dict(data), permissions
         self._told = compared(self._data, check_compare(compare, self._data))

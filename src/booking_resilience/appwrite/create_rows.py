@@ -69,9 +69,10 @@ def create_rows_once(
         AppwriteException: If the rows could not be created; `outcome_unknown` tells whether they may be there all the
             same. A 409 says that a unique index is in the way.
         CircuitOpenError: If the breaker rejected.
-        ValueError: If the server has no transactions, nothing was written then; if an ID is empty, `unique()`, or
-            there twice in a table; or if there are no rows, or too many.
-        TypeError: If `tables` isn't such a service, or a row is not a `NewRow`; nothing was sent.
+        ValueError: If the server has no transactions, nothing was written then; if an ID is `unique()`, there twice in
+            a table, or none that the server takes (`create_row_once` says which); or if there are no rows, or too many.
+        TypeError: If `tables` isn't such a service, or a row is not a `NewRow` or holds what has the wrong type;
+            nothing was sent.
     """
     check_colour(tables, is_async=False, called="create_rows_once", instead="create_rows_once_async")
     creations = Creations(tables, rows, pipeline, operation, compare)

@@ -7,7 +7,6 @@ what is used where the server has transactions.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +43,8 @@ def delete_row_once(
         database_id: The database's ID.
         table_id: The table's (or collection's) ID.
         row_id: The row's ID.
-        expected: The row as it was read before, or columns that must still have these values; None for any.
+        expected: The row as it was read before, or columns that must still have these values; None for any: the server
+            then decides which row has the ID, and it disregards case.
         pipeline: How to call: each attempt passes through its limit, rate and breaker.
         operation: The operation's name, for events, logs and records.
 
@@ -169,8 +169,9 @@ class Deletion(OnceRow[bool]):
                 await self._in_transaction(self._transactions, begun, limit)
                 return
             self._transactions = None
-        since = await self._check(limit)
-        await self._send(self.store.delete(*self._place, unchanged_since=since), limit)
+        if await self._is_to_go(limit):
+            since = None if self._expected is None or self._seen is None else self._seen.updated_at
+            await self._send(self.store.delete(*self._place, unchanged_since=since), limit)
 
     async def _begin(self, transactions: Transactions, limit: float | None) -> Begun | None:
         try:
@@ -186,17 +187,20 @@ class Deletion(OnceRow[bool]):
         except Exception as error:
             self._is_unread = self._is_unread or classify(error).type in MISSING  # it may come from a cache
             raise
-        await self._check(limit)  # between staging and commit: what changes later, the commit refuses
-        self._begun = begun
-        await self._send(transactions.commit(begun), None)
+        if await self._is_to_go(limit):  # asked between staging and commit: what changes later, the commit refuses
+            self._begun = begun
+            await self._send(transactions.commit(begun), None)
 
-    async def _check(self, limit: float | None) -> datetime.datetime | None:
-        """Compare the row with what is expected; return when it was last changed."""
+    async def _is_to_go(self, limit: float | None) -> bool:
+        """Compare the row with what is expected; tell whether there is one to delete.
+
+        The server would delete one whose ID differs in case, too, and here that is another row.
+        """
         if self._expected is None:
-            return None
-        row = await self.colour.ask(self.store.find(*self._place), limit)
-        self._compare(row)
-        return None if row is None else row.updated_at
+            return True
+        self._seen = await self.colour.ask(self.store.find(*self._place), limit)
+        self._compare(self._seen)
+        return self._seen is not None
 
     def _compare(self, row: Row | None) -> None:
         """Compare a row with what is expected.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,11 +11,13 @@ from typing import Final
 from booking_resilience.appwrite.comparison import holds
 from booking_resilience.appwrite.conflicts import RowConflictError, SlotTakenError
 from booking_resilience.appwrite.new_rows import NewRow, SlotRow
-from booking_resilience.appwrite.once import check_place, compared
+from booking_resilience.appwrite.once import check_new, check_place, compared
 from booking_resilience.appwrite.rows import Row
 from booking_resilience.checks import check, check_type
 
 MOST_ROWS: Final = 100
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,35}")
+_ID_RULE: Final = "1 to 36 of a-z, A-Z, 0-9, period, hyphen and underscore, a letter or digit first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +120,9 @@ def checked_rows(rows: Sequence[NewRow]) -> list[NewRow]:
     check_type("rows", rows, is_many, "a sequence of NewRow")
     for row in rows:
         check_type("rows", row, isinstance(row, NewRow), "a sequence of NewRow")
-        check_type("data", row.data, isinstance(row.data, Mapping), "a mapping")
         check_place(row.database_id, row.table_id, row.row_id)
+        check("row_id", row.row_id, _ID.fullmatch(row.row_id) is not None, _ID_RULE)  # staging would take any
+        check_new(row.data, row.permissions)
     check("the number of rows", len(rows), 1 <= len(rows) <= MOST_ROWS, f"1 to {MOST_ROWS}")
     seen = set[tuple[str, str, str]]()
     for row in rows:

@@ -106,8 +106,9 @@ def time_slots(
     check_type("step", step, isinstance(step, datetime.timedelta), "a timedelta")
     milliseconds, rest = divmod(step, datetime.timedelta(milliseconds=1))
     check("step", step, milliseconds > 0 and not rest, "a whole number of milliseconds above 0")
-    check("end", end, end > start, f"after start ({start.isoformat()})")
-    first, last = (start - _EPOCH) // step, -((_EPOCH - end) // step)  # rounded down, and up
+    since, until = start - _EPOCH, end - _EPOCH  # in UTC: moments of one zone compare by what its clocks show
+    check("end", end, until > since, f"after start ({start.isoformat()})")
+    first, last = since // step, -(-until // step)  # rounded down, and up
     allowed = f"within {MOST_SLOTS} steps of start ({start.isoformat()})"
     check("end", end, last - first <= MOST_SLOTS, allowed)
     return [_slot(database_id, table_id, resource_id, holder, _EPOCH + number * step) for number in range(first, last)]

@@ -11,7 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from booking_resilience.appwrite.calls import SYNC, Call, Colour
 from booking_resilience.appwrite.classify import is_transient
@@ -19,7 +19,7 @@ from booking_resilience.appwrite.doubts import Doubts
 from booking_resilience.appwrite.endings import Ending
 from booking_resilience.appwrite.outcomes import mark_outcome
 from booking_resilience.appwrite.rows import Row, RowStore
-from booking_resilience.checks import check, check_type
+from booking_resilience.checks import check, check_strings, check_type
 from booking_resilience.deadlines import deadline, remaining_time
 from booking_resilience.pipeline import Pipeline
 from booking_resilience.retry.plan import Plan
@@ -183,7 +183,20 @@ def check_place(database_id: object, table_id: object, row_id: object) -> None:
     check("row_id", row_id, row_id not in ("", "unique()"), "an ID of your own, the same in all attempts")
 
 
-def check_compare(compare: object, sent: Collection[str]) -> tuple[str, ...] | None:
+def check_new(data: object, permissions: object = None) -> None:
+    """Check what is to be stored.
+
+    Raises:
+        TypeError: If the data isn't a mapping whose keys are strings, or the permissions aren't strings.
+    """
+    check_type("data", data, isinstance(data, Mapping), "a mapping")
+    for name in cast("Mapping[object, object]", data):
+        check_type("data", name, isinstance(name, str), "columns named by strings")
+    if permissions is not None:
+        check_strings("permissions", permissions)
+
+
+def check_compare(compare: Collection[str] | None, sent: Collection[str]) -> tuple[str, ...] | None:
     """Return the columns to compare, checked; None for all.
 
     Args:
@@ -196,17 +209,11 @@ def check_compare(compare: object, sent: Collection[str]) -> tuple[str, ...] | N
     """
     if compare is None:
         return None
-    allowed = "a collection of columns or None"
-    is_many = isinstance(compare, Collection) and not isinstance(compare, (str, bytes, Mapping))
-    check_type("compare", compare, is_many, allowed)
-    given = tuple(compare) if isinstance(compare, Collection) else ()
-    for name in given:
-        check_type("compare", name, isinstance(name, str), "columns")
-    names = tuple(map(str, given))
-    check("compare", compare, bool(names), "one column or more")
-    for name in names:
+    check_strings("compare", compare)
+    check("compare", compare, bool(compare), "one column or more")
+    for name in compare:
         check("compare", name, name in sent, f"columns that are sent: {', '.join(sorted(sent))}")
-    return names
+    return tuple(compare)
 
 
 def compared(data: Mapping[str, Any], compare: Collection[str] | None) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows as values, whatever the SDK makes of them, and the calls that create and read them."""
+"""Rows as values, whatever the SDK makes of them, and the calls that write and read them."""
 
 from __future__ import annotations
 
@@ -64,9 +64,11 @@ def _moment(text: str | None) -> datetime.datetime | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as the SDK's services send it: enums by their values."""
+    """Return a value as the SDK's services send it: enums by their values, models by what they hold."""
     if isinstance(value, enum.Enum):
         return value.value
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -92,9 +94,10 @@ class RowStore:
         self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], permissions: Sequence[str] | None
     ) -> Call[Row]:
         """Return the call that creates a row."""
-        allowed = None if permissions is None else list(permissions)
-        create = self._tables.create_document if self._is_old else self._tables.create_row
-        return Call(create, (database_id, table_id, row_id, dict(data), allowed), row_of)
+        named = {"documentId" if self._is_old else "rowId": str(row_id), "data": _plain(data)}
+        if permissions is not None:
+            named["permissions"] = list(permissions)
+        return self._direct("post", (database_id, table_id), named, row_of)
 
     def delete(
         self, database_id: str, table_id: str, row_id: str, *, unchanged_since: datetime.datetime | None = None
@@ -108,33 +111,38 @@ class RowStore:
             unchanged_since: Refuse it if the row was changed after this moment; the server's check is not atomic.
         """
         place = (database_id, table_id, row_id)
-        return self._direct("delete", place, {}, unchanged_since, lambda _: True, may_miss=MISSING)
+        return self._direct("delete", place, {}, lambda _: True, unchanged_since=unchanged_since, may_miss=MISSING)
 
     def update(
         self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], unchanged_since: datetime.datetime
     ) -> Call[Row]:
         """Return the call that changes a row, unless it was changed after a moment."""
         place = (database_id, table_id, row_id)
-        return self._direct("patch", place, {"data": _plain(data)}, unchanged_since, row_of)
+        return self._direct("patch", place, {"data": _plain(data)}, row_of, unchanged_since=unchanged_since)
 
     def _direct(
         self,
         method: str,
-        place: tuple[str, str, str],
+        place: tuple[str, ...],
         params: dict[str, Any],
-        unchanged_since: datetime.datetime | None,
         read: Callable[[Any], T],
         *,
+        unchanged_since: datetime.datetime | None = None,
         may_miss: tuple[str, ...] = (),
     ) -> Call[T]:
-        """Return a call by the client itself: the SDK's services take no headers."""
-        path = "/databases/{}/collections/{}/documents/{}" if self._is_old else "/tablesdb/{}/tables/{}/rows/{}"
+        """Return a call by the client itself.
+
+        The SDK's services take no headers, and their models make an empty list of an answer without one.
+        """
+        path = "/databases/{}/collections/{}/documents" if self._is_old else "/tablesdb/{}/tables/{}/rows"
+        path = "/".join((path.format(*place[:2]), *place[2:]))
         client = self._tables.client
-        headers = {"X-Appwrite-Project": client.get_config("project"), "content-type": "application/json"}
+        kind = "accept" if method == "get" else "content-type"
+        headers = {"X-Appwrite-Project": client.get_config("project"), kind: "application/json"}
         if unchanged_since is not None:  # with milliseconds: cut to seconds, the row itself would be newer
             moment = unchanged_since.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
             headers["X-Appwrite-Timestamp"] = moment
-        return Call(client.call, (method, path.format(*place), headers, params), read, {}, may_miss)
+        return Call(client.call, (method, path, headers, params), read, {}, may_miss)
 
     def list(
         self, database_id: str, table_id: str, queries: Sequence[str], *, may_miss: tuple[str, ...] = ()
@@ -147,9 +155,9 @@ class RowStore:
             queries: The queries.
             may_miss: The types of Appwrite's errors that aren't failures here but mean None.
         """
-        read = self._tables.list_documents if self._is_old else self._tables.list_rows
         # A string, since the clients of SDKs up to 19 or so send False as "False", which the server refuses.
-        return Call(read, (database_id, table_id, [*queries]), self._rows_of, {"total": "false"}, may_miss)
+        params = {"queries": [*queries], "total": "false"}
+        return self._direct("get", (database_id, table_id), params, self._rows_of, may_miss=may_miss)
 
     def find(self, database_id: str, table_id: str, row_id: str) -> Call[Row | None]:
         """Return the call that reads the row of exactly this ID; it gives None if there is none.
@@ -171,6 +179,4 @@ class RowStore:
         return Call(reading.method, reading.args, by_id, reading.kwargs)
 
     def _rows_of(self, answer: Any) -> tuple[Row, ...]:
-        name = "documents" if self._is_old else "rows"
-        rows = answer[name] if isinstance(answer, Mapping) else getattr(answer, name)
-        return tuple(row_of(row) for row in rows)
+        return tuple(row_of(row) for row in answer["documents" if self._is_old else "rows"])

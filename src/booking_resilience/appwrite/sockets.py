@@ -6,6 +6,7 @@ A socket's own timeout starts anew with each byte that drips in. Here it is set 
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import socket
@@ -86,9 +87,20 @@ class _BoundedReader(io.RawIOBase):
 
 
 class _AnswerFile(io.BufferedReader):
-    """Notes, when it is closed, whether anything has been received and not been read."""
+    """Tells a head that is cut from a whole one, and, when it is closed, whether anything is left unread."""
 
     raw: Any
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Read a line: of the head, or the length of a chunk. http.client takes the connection's end for an empty one.
+
+        Raises:
+            RemoteDisconnected: If the connection ends before the line does.
+        """
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size:
+            raise http.client.RemoteDisconnected("the server closed the connection before the end of its answer")
+        return line
 
     def close(self) -> None:
         if not self.closed:

@@ -19,6 +19,7 @@ from booking_resilience.appwrite.sockets import BoundedSocket, Connection, Conne
 from booking_resilience.appwrite.wire import WireRequest
 
 _FAILURES: Final = (OSError, http.client.HTTPException, HTTPError)
+_TOO_LONG: Final = (OverflowError, MemoryError)  # the body, by its Content-Length
 
 
 class Transport:
@@ -106,7 +107,7 @@ def _converse(sock: BoundedSocket, method: str, request: bytes) -> tuple[Answer,
         headers = {name.lower(): value for name, value in response.getheaders()}
         try:
             body = decoded(response.read(), headers.get("content-encoding", ""))
-        except (*_FAILURES, zlib.error) as error:
+        except (*_FAILURES, *_TOO_LONG, zlib.error) as error:
             kind: Kind = "unreadable" if isinstance(error, zlib.error) else "cut"
             raise broken_answer(error, response.status, headers, kind) from error
         response.close()

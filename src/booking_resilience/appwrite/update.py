@@ -13,7 +13,7 @@ from typing import Any
 from booking_resilience.appwrite.calls import ASYNC, SYNC, check_colour, run_now
 from booking_resilience.appwrite.comparison import MOMENTS, holds, is_compared
 from booking_resilience.appwrite.conflicts import RowConflictError
-from booking_resilience.appwrite.once import OnceRow, check_place
+from booking_resilience.appwrite.once import OnceRow, check_new, check_place
 from booking_resilience.appwrite.rows import Row
 from booking_resilience.checks import check, check_type
 from booking_resilience.pipeline import Pipeline
@@ -96,7 +96,7 @@ class Update(OnceRow[Row]):
         operation: str,
     ) -> None:
         check_place(*place)
-        check_type("data", data, isinstance(data, Mapping), "a mapping")
+        check_new(data)
         check("data", data, bool(data), "one column or more")
         check_expected(expected, place[2])
         super().__init__(tables, place, pipeline, operation)

@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from booking_resilience.checks import check, check_text, check_type
 from booking_resilience.dashboard.readiness import Breakers, Limits
@@ -18,6 +19,7 @@ WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[byt
 Authorize: TypeAlias = Callable[[Scope], Any]
 """Given the request's ASGI scope; returns whether to let it in, or the visitor's name. May be asynchronous."""
 
+_ASCII = bytes(range(128)).decode()
 _ASKED = ("stats", "recent", "groups", "history", "to_json", "to_csv")
 
 
@@ -82,10 +84,25 @@ def dashboard_wsgi(
         bridged = made.get(os.getpid())
         if bridged is None:  # its thread doesn't outlive a fork, so each process makes its own
             bridged = made.setdefault(os.getpid(), bridge(app))
-        # The bridge knows a peer only by address and port, and some servers leave the port out.
-        return bridged({"REMOTE_PORT": "0", **environ}, start_response)
+        return bridged(_bridgeable(environ), start_response)
 
     return answer
+
+
+def _bridgeable(environ: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's environment as the bridge can read it, whatever the client sent.
+
+    It raises for a path that isn't UTF-8, a query that isn't ASCII, and ports that servers on sockets without ports
+    leave empty; and it knows a peer only by address and port, which some leave out.
+    """
+    found = dict(environ)
+    for name in ("SCRIPT_NAME", "PATH_INFO"):
+        raw = str(environ.get(name, "")).encode("latin-1", "replace")
+        found[name] = raw.decode("utf-8", "replace").encode().decode("latin-1")
+    found["QUERY_STRING"] = quote(str(environ.get("QUERY_STRING", "")).encode("latin-1", "replace"), safe=_ASCII)
+    for name in ("REMOTE_PORT", "SERVER_PORT"):
+        found[name] = environ.get(name) or "0"
+    return found
 
 
 def _check(monitor: Any, title: object, authorize: object, secret: object) -> None:

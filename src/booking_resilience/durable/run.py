@@ -156,6 +156,8 @@ class Run:
             self.crew.known.pop(self.id, None)
         except asyncio.CancelledError:
             self._is_parked = True
+            if not self.crew.is_stopping:
+                logger.warning("workflow %s begins again, since its own code cut %r off", self.id, operation)
             raise
         finally:
             self._is_busy = False

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Generic
 
-from booking_resilience.checks import check_type, check_whole
+from booking_resilience.checks import check_strings, check_type, check_whole
 from booking_resilience.web.keys import KeyedRequest, current_request, idempotent_id, request_fingerprint
 from booking_resilience.web.problems import Problem, problem
 from booking_resilience.web.wires import (
@@ -53,9 +53,7 @@ class _Rules(Generic[App]):
     ) -> None:
         check_type("app", app, callable(app), "an application")
         check_type("required", required, isinstance(required, bool), "True or False")
-        is_several = isinstance(methods, Collection) and not isinstance(methods, (str, bytes))
-        is_right = is_several and all(isinstance(method, str) for method in methods)
-        check_type("methods", methods, is_right, "a collection of strings")
+        check_strings("methods", methods)
         check_whole("max_length", max_length)
         check_whole("max_body", max_body, 0)
         self._app: App = app
@@ -159,12 +157,12 @@ class IdempotencyKeyWSGI(_Rules[WSGIApp]):
         if key is None:
             return self._app(environ, start_response)
         if isinstance(key, Problem):
-            return answer(start_response, key)
+            return answer(environ, start_response, key)
         body = self._read(environ)
         if body is None:
-            return answer(start_response, self._too_short())
+            return answer(environ, start_response, self._too_short())
         if len(body) > self._max_body:
-            return answer(start_response, self._too_large())
+            return answer(environ, start_response, self._too_large())
         environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
         context = contextvars.copy_context()
         context.run(current_request.set, KeyedRequest(key, method, path_of(environ), body))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from booking_resilience.testing.appwrite_server import listing, parameters, php, queries, writes
+from booking_resilience.testing.appwrite_server import listing, parameters, permissions, php, queries, writes
 from booking_resilience.testing.appwrite_server.dates import now
 from booking_resilience.testing.appwrite_server.dialect import DIALECTS, ApiError, Dialect
 from booking_resilience.testing.appwrite_server.staging import Operation, Transaction
@@ -82,7 +82,10 @@ class _Commit:
 
     def _make(self, operation: Operation, row_id: str, fields: dict[str, Any]) -> None:
         values = {key: value for key, value in writes.written(fields).items() if key not in _STAGED_ONLY}
-        writes.create(operation.table, row_id, values, fields.get("$permissions") or [], now())
+        given = fields.get("$permissions") or []
+        if permissions.problem(given):  # as its source has it: nothing catches this one
+            raise ApiError(500, "general_unknown", "Server Error")
+        writes.create(operation.table, row_id, values, given, now())
         self._touch(operation, row_id)
 
     def _update(self, operation: Operation) -> None:

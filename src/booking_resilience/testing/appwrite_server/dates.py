@@ -42,6 +42,12 @@ class _Reading:
     weekday: tuple[int, int] | None = None
     shift: dict[str, int] = field(default_factory=dict)
 
+    def set_date(self, year: int | None, month: int | None, day: int | None) -> None:
+        """Take a date; PHP takes one only."""
+        if self.date is not None:
+            raise ValueError("two dates")
+        self.date = year, month, day
+
 
 def _month(text: str) -> int:
     return _MONTHS.index(text[:3]) + 1 if text.isalpha() else int(text)
@@ -53,27 +59,21 @@ def _year(text: str) -> int:
 
 
 def _set_date(reading: _Reading, match: re.Match[str]) -> None:
-    if reading.date is not None:
-        raise ValueError("two dates")
     parts = match.groupdict()
     year = _year(parts["y"]) if parts.get("y") else None
     month = _month(parts["mon"]) if parts.get("mon") else None
     day = int(parts["d"]) if parts.get("d") else None
-    reading.date = year, month, 1 if day is None and year is not None else day
+    reading.set_date(year, month, 1 if day is None and year is not None else day)
 
 
 def _set_day_of_year(reading: _Reading, match: re.Match[str]) -> None:
-    if reading.date is not None:
-        raise ValueError("two dates")
-    reading.date = int(match["y"]), 1, int(match["day"])
+    reading.set_date(int(match["y"]), 1, int(match["day"]))
 
 
 def _set_week(reading: _Reading, match: re.Match[str]) -> None:
-    if reading.date is not None:
-        raise ValueError("two dates")
     first = datetime.date.fromisocalendar(int(match["y"]), 1, 1)
     day = first + datetime.timedelta(weeks=int(match["w"]) - 1, days=int(match["wd"] or 1) - 1)
-    reading.date = day.year, day.month, day.day
+    reading.set_date(day.year, day.month, day.day)
 
 
 def _set_time(reading: _Reading, match: re.Match[str]) -> None:
