@@ -154,6 +154,14 @@ def test_the_mean_latency() -> None:
     assert gradient._mean == pytest.approx(5.6)
 
 
+def test_the_first_best_latency() -> None:
+    """It is the mean of the first five answers, whichever was the quickest."""
+    gradient = Gradient(20, 1, 1000)
+    for n, latency in enumerate([1.0, 1.0, 1.0, 1.0, 2.0, 2.0]):
+        gradient.answered(latency, 1, n / 10)
+    assert gradient._best == pytest.approx(1.2)
+
+
 def test_the_best_latency_is_forgotten_slowly() -> None:
     """It grows by 1/3600 for each second in which there was an answer; a clock that was set back is one, too."""
     gradient, best = Gradient(20, 1, 1000), 1.0
