@@ -746,6 +746,9 @@ def test_words_of_thread_timeouts_at_a_deadline() -> None:
     goes_on = r"^the deadline passed; the call goes on in its thread$"
     with deadline(0.02), pytest.raises(DeadlineExceededError, match=goes_on) as caught:
         ThreadTimeout(20.0).call(release.wait, 20)
+    policy = RetryPolicy(max_attempts=1, attempt_timeout=0.02, deadline=20.0)
+    with pytest.raises(TimeoutError, match=r"^the attempt took too long; the call goes on in its thread\n"):
+        Pipeline(retry=policy, timeout=ThreadTimeout(20.0)).call("op", release.wait, 20)
     release.set()
     assert caught.value.end is not None
     with deadline(0.0), pytest.raises(DeadlineExceededError, match=r"^the deadline passed$"):
