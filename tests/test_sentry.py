@@ -16,6 +16,7 @@ from sentry_sdk.transport import Transport
 from booking_resilience import ErrorMonitor
 from booking_resilience.sentry import SentrySink
 from booking_resilience.testing import virtual_time
+from racing import fork_while_threads, needs_fork
 
 
 class Kept(Transport):
@@ -124,6 +125,13 @@ def test_threads_send_one_event_between_them(kept: Kept) -> None:
         thread.join()
     assert sum(map(sum, due)) == 1
     assert sink._groups["same"][1] == 799
+
+
+@needs_fork
+def test_a_child_forked_while_threads_record_can_record() -> None:
+    """A worker forked in the middle of another thread's record isn't held up by a lock that nobody holds any more."""
+    sink = SentrySink()
+    fork_while_threads(lambda: sink._due("same"))
 
 
 def test_without_sentry_set_up_nothing_happens() -> None:

@@ -13,11 +13,12 @@ import sentry_sdk
 
 from booking_resilience import clock
 from booking_resilience.checks import check_number
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import fork_safe_lock
 from booking_resilience.monitor import ErrorRecord, Severity
 
 __all__ = ["SentrySink"]
 
+_LOCK = fork_safe_lock()  # one for all: it is held for the look at a dictionary
 _REMEMBERED = 1000
 _LEVELS = {Severity.CRITICAL: "fatal", Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "info"}
 
@@ -40,7 +41,6 @@ class SentrySink:
     def __init__(self, interval: float = 60.0) -> None:
         check_number("interval", interval)
         self._interval = interval
-        self._lock = new_lock()
         self._groups: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when one was sent, and how many since
 
     def __call__(self, record: ErrorRecord) -> None:
@@ -52,7 +52,7 @@ class SentrySink:
     def _due(self, fingerprint: str) -> int:
         """Return how many records an event sent now stands for; 0 if none is due."""
         now = clock.monotonic()
-        with self._lock:
+        with _LOCK:
             sent, count = self._groups.get(fingerprint, (-math.inf, 0))
             is_due = now - sent >= self._interval
             self._groups[fingerprint] = (now, 0) if is_due else (sent, count + 1)

@@ -44,6 +44,7 @@ USABLE_LATE = 0.2  # and at least so many from the answer, which may be long und
 ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
 ASK_LATER = 0.5  # seconds more, at most: drawn at random, or callers might always come between two leases
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
+SELDOM = 5.0  # seconds without a caller; the one after that may need no lease
 WISH = 60.0  # seconds that a rejected caller counts as waiting
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
@@ -98,10 +99,10 @@ class Link:
         lease, now = self.lease, time.monotonic()
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
-        self.wish = now
-        if self.lapses > 1 and self.fact is not None and not self.fact.lease:
+        is_seldom, self.wish = _NEVER < self.wish < now - SELDOM, now
+        if is_seldom and self.lapses > 1 and self.fact is not None and not self.fact.lease:
             self.lapses = 0
-            return None  # or callers that come seldom would seldom meet a lease
+            return None  # or such callers would seldom meet a lease
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
         return 0

@@ -13,10 +13,11 @@ from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.dashboard.readiness import Breakers, Limits, breakers_of, is_full, limits_of
 from booking_resilience.events import BreakerEvent
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import fork_safe_lock
 from booking_resilience.monitor import DEFAULT_REDACTION
 
 _KEPT = 500
+_LOCK = fork_safe_lock()  # one for all dashboards: it is held for the look at a set
 
 
 class Watched:
@@ -36,7 +37,6 @@ class Watched:
     def __init__(self, breakers: Breakers, limits: Limits) -> None:
         self._breakers: Any = list(breakers) if isinstance(breakers, Iterator) else breakers
         self._limits: Any = list(limits) if isinstance(limits, Iterator) else limits
-        self._lock = new_lock()
         self._known: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
         self.transitions: deque[tuple[datetime.datetime, BreakerEvent]] = deque(maxlen=_KEPT)
         limits_of(self._limits)
@@ -80,7 +80,7 @@ class Watched:
         """Note the transitions of breakers that weren't there before."""
         transitions = self.transitions  # a breaker's listener holds nothing else of the page alive
         for _, breaker in breakers_of(self._breakers):
-            with self._lock:
+            with _LOCK:
                 is_new = breaker not in self._known
                 self._known.add(breaker)
             if is_new:

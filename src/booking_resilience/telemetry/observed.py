@@ -13,13 +13,14 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from booking_resilience import clock
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.events import BreakerState
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import fork_safe_lock
 from booking_resilience.monitor import DEFAULT_REDACTION, ErrorMonitor
 
 OTHER = "_OTHER"
 OWN = "booking_resilience"
 OPERATION, BREAKER, LIMIT = f"{OWN}.operation", f"{OWN}.breaker", f"{OWN}.limit"
 _MOST_WAITING = 10_000
+_LOCK = fork_safe_lock()  # one for all names: it is held for the look at a set
 
 
 class Limit(Protocol):
@@ -43,13 +44,12 @@ class Names:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lock = new_lock()
         self._known: frozenset[str] = frozenset()
 
     def __call__(self, name: str) -> str:
         """Return the name, or `_OTHER` for one too many."""
         if name not in self._known:
-            with self._lock:
+            with _LOCK:
                 if len(self._known | {name}) > self._most:
                     return OTHER
                 self._known |= {name}
