@@ -197,7 +197,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def mutants(session: nox.Session) -> None:
-    """Change the pure modules bit by bit and see whether their tests notice; half an hour. Takes mutmut's names."""
+    """Change the pure modules bit by bit and see whether their tests notice; two hours. Takes mutmut's names."""
     _install(session, "mutmut>=3.8,<4", what=".[test,durable]")
     away = Path(session.create_tmp()) / "away"
     session.run("rm", "-rf", str(away), external=True)

@@ -154,6 +154,14 @@ def test_the_mean_latency() -> None:
     assert gradient._mean == pytest.approx(5.6)
 
 
+def test_the_first_best_latency() -> None:
+    """It is the mean of the first five answers, whichever was the quickest."""
+    gradient = Gradient(20, 1, 1000)
+    for n, latency in enumerate([1.0, 1.0, 1.0, 1.0, 2.0, 2.0]):
+        gradient.answered(latency, 1, n / 10)
+    assert gradient._best == pytest.approx(1.2)
+
+
 def test_the_best_latency_is_forgotten_slowly() -> None:
     """It grows by 1/3600 for each second in which there was an answer; a clock that was set back is one, too."""
     gradient, best = Gradient(20, 1, 1000), 1.0
@@ -173,6 +181,28 @@ def test_a_cut_without_answers_marks_no_ceiling() -> None:
     gradient.answered(1.0, 10, 0.0)
     gradient.overloaded()
     assert gradient._ceiling == 10  # and a step of 0.3
+
+
+def test_the_steps_after_a_cut() -> None:
+    """Below what the first cut left, the limit grows by one with each answer; from there on by its square root."""
+    gradient = Gradient(20, 1, 1000)
+    gradient.answered(1.0, 20, 0.0)
+    gradient.overloaded()
+    left = gradient.limit
+    gradient.answered(1.0, 20, 0.1)
+    assert gradient.limit == pytest.approx(left + left**-0.5)
+    gradient.limit = left - 3
+    gradient.answered(1.0, 20, 0.2)
+    assert gradient.limit == pytest.approx(left - 2)
+
+
+@pytest.mark.parametrize(("before", "after"), [(100, 100 - 1 / 3 + 0.04), (2, 2 - 1 / 3 + 1)])
+def test_the_step_down(before: int, after: float) -> None:
+    """A mean above twice the best lowers the limit by the ratio, but for four calls that may wait in the backend."""
+    gradient = Gradient(before, 1, 1000)
+    gradient._best, gradient._mean, gradient._answers, gradient._forgot = 1.0, 3.0, 100, 0.0
+    gradient.answered(3.0, before, 0.5)
+    assert gradient.limit == pytest.approx(after)
 
 
 def test_other_bounds_keep_what_was_learned() -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from booking_resilience import LimitExceededError, deadline
-from booking_resilience.load import ConcurrencyLimit, Hedge, LimitSnapshot, RateLimit, ThreadTimeout
-from booking_resilience.load.queue import Line, Waiter
+from booking_resilience.load import ConcurrencyLimit, Hedge, LimitSnapshot, RateLimit, ThreadTimeout, priority
+from booking_resilience.load.queue import Line, Waiter, current_priority
 from booking_resilience.load.rate import Turns
 from booking_resilience.signals import TaskSignal
 from booking_resilience.testing import VirtualClock
@@ -255,6 +255,25 @@ def test_a_place_that_came_free_belongs_to_who_is_first_in_line() -> None:
     assert limit._next_wait(waiter, None) is None
     limit._end(waiter.place, None)
     assert limit.snapshot() == LimitSnapshot(name="rooms", limit=1, in_flight=0, queued=0, refused=0)
+
+
+def test_priorities_within_one_another() -> None:
+    """The innermost counts, also of one that is used again, and each ends with its block, in whatever order."""
+    assert current_priority() == 0
+    high, low = priority(10), priority(-1)
+    with high:
+        with low, high:
+            assert current_priority() == 10
+        assert current_priority() == 10
+        with low:
+            assert current_priority() == -1
+    assert current_priority() == 0
+    high.__enter__()
+    low.__enter__()
+    high.__exit__()
+    assert current_priority() == 0
+    low.__exit__()
+    assert current_priority() == 0
 
 
 def test_more_turns_than_may_ever_be_taken_at_once_are_not_free() -> None:

@@ -740,6 +740,21 @@ def test_errors_of_thread_timeouts_name_what_is_wrong() -> None:
     assert caught.value.name == "ThreadTimeout"
 
 
+def test_words_of_thread_timeouts_at_a_deadline() -> None:
+    """They say which deadline it was, and whether a call goes on."""
+    release = threading.Event()
+    goes_on = r"^the deadline passed; the call goes on in its thread$"
+    with deadline(0.02), pytest.raises(DeadlineExceededError, match=goes_on) as caught:
+        ThreadTimeout(20.0).call(release.wait, 20)
+    policy = RetryPolicy(max_attempts=1, attempt_timeout=0.02, deadline=20.0)
+    with pytest.raises(TimeoutError, match=r"^the attempt took too long; the call goes on in its thread\n"):
+        Pipeline(retry=policy, timeout=ThreadTimeout(20.0)).call("op", release.wait, 20)
+    release.set()
+    assert caught.value.end is not None
+    with deadline(0.0), pytest.raises(DeadlineExceededError, match=r"^the deadline passed$"):
+        ThreadTimeout(20.0).call(int)
+
+
 def test_pickling() -> None:
     """A pipeline with parts can't be pickled: the copy would not share them."""
     with pytest.raises(TypeError, match="limit"):

@@ -117,6 +117,27 @@ def test_other_settings_count_in_whole_nanoseconds() -> None:
     assert at(1_001, other.wait) == 4
 
 
+def test_what_somebody_hung_on_counts() -> None:
+    """A turn that was taken counts though whoever took it was struck before he noted it; nobody takes it again."""
+    turns = Turns(10, 1)
+    turns._state[3][""] = (10, 0, 0, {})
+    assert not at(0, turns.take)
+    assert at(0, turns.wait) == 10
+    assert at(30, turns.wait) == 0
+
+
+def test_a_change_is_made_to_the_newest_state_alone() -> None:
+    """Whoever comes second finds that his state has a successor, and changes nothing."""
+    turns = Turns(10, 1)
+    old = turns._state
+    assert at(0, turns.take)
+    newest = turns._state
+    assert turns._follow(old, 50, 0, 0) is False
+    assert turns._state is newest
+    assert turns._follow(newest, 50, 0, 0) is True
+    assert turns._state[0] == 50
+
+
 def test_who_waits_for_what(virtual_clock: VirtualClock) -> None:
     """The first in line sleeps until its turn, the others until they are first; who would be too late is rejected."""
     limit = RateLimit("r", rate=1, max_queue=9)

@@ -116,6 +116,7 @@ def test_the_edges_are_allowed() -> None:
     assert rate(rate=0.5).snapshot().limit == 1
     assert rate(rate=2.9).snapshot().limit == 2
     assert rate(burst=7).try_acquire(7)
+    assert rate(rate=1e300, per=1e-300)._interval == 1
     for percentile in (0, 100):
         hedge(delay=0, percentile=percentile, max_extra=0)
     ThreadTimeout(1e-9, max_abandoned=1)

@@ -66,7 +66,7 @@ def test_each_attempt_takes_a_turn_and_gives_its_place_back(half, write):
     """A write that is tried twice takes two turns, and no place stays taken."""
     rate, limit = RateLimit("turns", rate=3.0, per=3600.0), ConcurrencyLimit("places", limit=1)
     through(half, rate=rate, limit=limit)
-    half.server.faults.script([Fault.status(503)], path="rows" if write == "create_row_once" else "")
+    half.server.faults.script([Fault.status(503)], path="rows" if write == "create_row_once" else None)
     WRITES[write](half)
     assert [rate.try_acquire(), rate.try_acquire()] == [True, False]
     assert limit.snapshot().in_flight == 0
