@@ -49,6 +49,9 @@ class Loop(Protocol):
     async def hang(self) -> Any:
         """Wait for ever."""
 
+    async def hang_in_tasks(self) -> Any:
+        """Wait for two tasks that wait for ever."""
+
     async def pass_on(self) -> None:
         """Let other tasks run."""
 
@@ -70,6 +73,11 @@ class Asyncio:
 
     async def hang(self) -> Any:
         await asyncio.get_running_loop().create_future()
+
+    async def hang_in_tasks(self) -> Any:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.hang())
+            tasks.create_task(self.hang())
 
     async def pass_on(self) -> None:
         await asyncio.sleep(0)
@@ -100,6 +108,11 @@ class Trio:
 
     async def hang(self) -> Any:
         await trio.sleep_forever()
+
+    async def hang_in_tasks(self) -> Any:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.hang)
+            nursery.start_soon(self.hang)
 
     async def pass_on(self) -> None:
         await trio.lowlevel.checkpoint()

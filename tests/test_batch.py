@@ -552,6 +552,23 @@ def test_where_daemons_are_not_allowed_other_threads_do_the_work(monkeypatch: py
     assert run_batch(len, ["a", "bc"]).values() == [1, 2]
 
 
+def test_an_interrupt_while_a_thread_starts_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread whose start an interrupt struck ends with the batch, too."""
+    started = []
+
+    class Struck(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            started.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading, "Thread", Struck)
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(str, [1])
+    started[0].join(10)
+    assert not started[0].is_alive()
+
+
 def test_a_generator_is_closed_when_the_batch_ends_and_another_iterator_is_not() -> None:
     """A generator that the items come from is closed with the batch; any other iterator can be drawn from again."""
     closed: list[bool] = []

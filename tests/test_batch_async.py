@@ -343,6 +343,39 @@ def test_leaving_early_cancels_what_is_under_way(loop: Loop) -> None:
     assert sorted(cancelled) == [item for item in sorted(begun) if item]
 
 
+def test_a_batch_that_was_left_begins_nothing_more(loop: Loop) -> None:
+    """Neither an item that ends its cancellation by an error nor a source that swallows it begins anything more."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=600.0)
+    pipeline, begun = Pipeline(retry=RetryPolicy(base_delay=0.0), breaker=breaker), []
+
+    async def items() -> AsyncIterator[int]:
+        for item in range(9):
+            with contextlib.suppress(loop.cancelled):
+                await (loop.hang() if item == 3 else loop.pass_on())
+            yield item
+
+    async def work(item: int) -> int:
+        begun.append(item)
+        if item:
+            try:
+                await loop.hang()
+            except loop.cancelled:
+                raise ConnectionError from None
+        return item
+
+    async def main() -> None:
+        before = tasks()
+        outcomes = iter_batch_async(work, items(), pipeline=pipeline, max_concurrency=4)
+        async with contextlib.aclosing(outcomes):
+            assert (await anext(outcomes)).item == 0
+            while len(begun) < 3:
+                await loop.pass_on()
+        assert tasks() == before
+
+    loop.run(main)
+    assert len(begun) == 3
+
+
 @pytest.mark.parametrize("is_async", [False, True], ids=["items", "async items"])
 def test_cancellation_leaves_no_task_behind(loop: Loop, is_async: bool) -> None:
     """A cancelled batch cancels its items and waits until they have ended, however long they clean up."""

@@ -27,7 +27,7 @@ from booking_resilience import (
 )
 from booking_resilience.load import ConcurrencyLimit, Fallback, RateLimit
 from booking_resilience.testing import VirtualClock
-from drivers import LOOPS
+from drivers import LOOPS, Loop
 from racing import taking_turns
 
 Run = Callable[..., BatchResult[Any, Any]]
@@ -186,6 +186,35 @@ def test_nobody_waits_with_a_fallback(run: Run, virtual_clock: VirtualClock) -> 
     assert virtual_clock.now() == 0.0
 
 
+class Busy:
+    """A link to a fleet whose one trial another process makes for half a second."""
+
+    def __init__(self) -> None:
+        self.asked, self.until = 0, time.monotonic() + 0.5
+
+    def admit(self, trial: object) -> int | None:
+        """Refuse a trial while the other is under way."""
+        self.asked += 1
+        return 0 if time.monotonic() < self.until else None
+
+    def changed(self, change: object, *, fleet: bool) -> None:
+        """Hear what happened."""
+
+    def snapshot(self) -> None:
+        """Know nothing of the fleet."""
+
+
+def test_the_trial_of_a_fleet_is_asked_for_now_and_then(run: Run) -> None:
+    """Not as fast as can be, as long as another process makes it; each item succeeds."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=0.0)
+    breaker.acquire().failure()
+    link: Any = Busy()
+    breaker._core.link = link
+    result = run(str, range(20), pipeline=pipeline(breaker))
+    assert len(result.succeeded) == 20
+    assert 0 < link.asked < 40
+
+
 def test_a_rate_makes_them_wait(run: Run, virtual_clock: VirtualClock) -> None:
     """Items that a rate limit refuses wait until their turn comes."""
     rate = RateLimit("r", rate=10, burst=1)
@@ -296,3 +325,40 @@ def test_no_thread_waits_for_ever_for_another_item(virtual_clock: VirtualClock) 
         with taking_turns(1e-5), deadline(20.0):
             result = run_batch(Outage(virtual_clock, 1e9), range(5), pipeline=pipeline(breaker), max_concurrency=2)
         assert len(result.failed) == 5
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_patience_begins_anew_with_a_late_success(loop: Loop, virtual_clock: VirtualClock) -> None:
+    """A call from before the outage that succeeds during it begins `max_open_wait` anew."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=30.0)
+
+    async def work(item: int) -> None:
+        while item == 0 and virtual_clock.now() < 30.0:
+            await loop.pass_on()
+        if item:
+            for _ in range(20):
+                await loop.pass_on()
+            raise ConnectionError("down")
+
+    how: dict[str, Any] = {"pipeline": pipeline(breaker, attempts=50), "max_concurrency": 3, "max_open_wait": 100.0}
+    result: BatchResult[int, None] = loop.run(lambda: run_batch_async(work, range(10), **how))
+    assert len(result.failed) == 9
+    assert virtual_clock.now() == pytest.approx(130.0)
+
+
+@pytest.mark.parametrize(("patience", "value", "attempts"), [(300.0, "done", 2), (1.0, "not yet", 1)])
+def test_a_rejected_result_waits_for_the_breaker(
+    run: Run, virtual_clock: VirtualClock, patience: float, value: str, attempts: int
+) -> None:
+    """An item whose result is rejected while the breaker is open is tried again; its last result counts."""
+    breaker = CircuitBreaker("b", failure_threshold=1, cooldown=5.0)
+
+    def work(item: int) -> str:
+        if virtual_clock.now() < 4.0:
+            breaker.acquire().failure()
+            return "not yet"
+        return "done"
+
+    policy = RetryPolicy(base_delay=0.0, retry_on_result=lambda result: result != "done")
+    result = run(work, [1], pipeline=Pipeline(retry=policy, breaker=breaker), max_open_wait=patience)
+    assert [(outcome.value, outcome.attempts) for outcome in result.succeeded] == [(value, attempts)]

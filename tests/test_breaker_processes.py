@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from booking_resilience.breaker import CircuitBreaker
+from booking_resilience.breakers import Breakers
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import virtual_time
@@ -96,6 +97,40 @@ def test_a_child_never_finds_the_lock_held() -> None:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+@needs_fork
+def test_a_child_makes_a_breaker_that_its_parent_is_making() -> None:
+    """The child lacks the thread that makes it, and one that looks among the breakers just then."""
+    inside, leave, parent = threading.Event(), threading.Event(), os.getpid()
+
+    def make(key: str) -> CircuitBreaker:
+        if key == "slow" and os.getpid() == parent:
+            inside.set()
+            assert leave.wait(60)
+        return CircuitBreaker(key)
+
+    breakers, stop = Breakers(make, max_size=2), threading.Event()
+
+    def look() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            breakers.get(str(number % 5))
+
+    threads = [threading.Thread(target=breakers.get, args=("slow",)), threading.Thread(target=look)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert inside.wait(60)
+        for _ in range(15):
+            assert in_child(lambda: breakers.get("slow").name == breakers.get("slow").name == "slow")
+    finally:
+        leave.set()
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert breakers.get("slow") is breakers.get("slow")
 
 
 @needs_fork

@@ -115,6 +115,38 @@ def test_other_errors_come_out_at_once(run_eagerly):
     assert len(function.calls) == 1
 
 
+class SilentError(ConnectionError):
+    """An error without a text."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("error", [ConnectionError("always the same"), SilentError()], ids=["constant", "silent"])
+def test_each_task_that_fails_with_the_same_error_has_its_record(run_eagerly, error):
+    """An error that an earlier task raised too is recorded again, and what has no text is tried again all the same."""
+    monitor = ErrorMonitor()
+    for _ in range(2):
+        function = Function(*[error] * 3)
+        with pytest.raises(type(error)):
+            run_eagerly(function, monitor=monitor)
+        assert len(function.calls) == 3
+    assert [record.attempts for record in monitor.recent()] == [3, 3]
+
+
+def test_a_monitor_that_raises_changes_nothing(run_eagerly, caplog):
+    """What a monitor raises is logged, and the task ends as it would without."""
+
+    class Broken:
+        def record(self, error, **_):
+            raise RuntimeError("monitor is broken")
+
+    assert run_eagerly(Function(ConnectionError("down")), monitor=Broken()) == 42
+    with pytest.raises(ValueError, match="no"):
+        run_eagerly(Function(ValueError("no")), monitor=Broken())
+    assert caplog.messages.count("the monitor's record raised") == 2
+
+
 def test_a_budget_pays_the_retries(run_eagerly):
     """Without a token there is no retry; a success adds one."""
     budget = RetryBudget(capacity=2.0, initial=1.0, deposit=1.0)
@@ -128,10 +160,12 @@ def test_a_budget_pays_the_retries(run_eagerly):
 
 
 def test_the_policys_deadline_bounds_each_try(run_eagerly):
-    """Each try has the policy's whole deadline; without one there is none."""
+    """Each try has the policy's whole deadline, or the shorter time of an attempt; without either there is none."""
     function = Function(ConnectionError("down"))
     assert run_eagerly(function) == 42
     assert [3 < left <= 4 for left in function.left] == [True, True]
+    run_eagerly(function, retry=RetryPolicy(attempt_timeout=2.0))
+    assert 0 < function.left.pop() <= 2
     function = Function()
     run_eagerly(function, retry=RetryPolicy(deadline=None))
     assert function.left == [None]
@@ -209,5 +243,9 @@ def test_settings_that_make_no_sense_are_refused():
     async def task() -> None:
         """Never run: a worker can't."""
 
-    with pytest.raises(TypeError, match="fn must be a plain function"):
-        resilient_task(app)(task)
+    def generator():
+        yield
+
+    for wrong, says in ((task, "plain function"), (generator, "generator function"), (3, "decorates func")):
+        with pytest.raises(TypeError, match=says):
+            resilient_task(app)(wrong)

@@ -77,6 +77,8 @@ def test_a_wrong_value_is_rejected(make, says):
         (lambda: Fault.torn_commit(told=None), "told must be a string"),
         (lambda: Faults().script([Fault.reset(), "reset"]), "faults must be a Fault or None, not 'reset'"),
         (lambda: Faults().script(Fault.reset()), "faults must be a list of faults, not Fault"),
+        (lambda: Faults().script([None], method=5), "method must be a string, not 5"),
+        (lambda: Faults().script([None], path=5), "path must be a string, not 5"),
         (lambda: Faults().rate("0.1"), "rate must be a number from 0 to 1, not '0.1'"),
         (lambda: Faults().rate(0.1, kinds="status"), "kinds must be"),
         (lambda: Faults().rate(0.1, kinds=5), "kinds must be"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,16 @@ import pytest
 
 from booking_resilience import AlertRule, ErrorMonitor, load_json
 from booking_resilience.journal import FleetMonitor, RedisJournal, SQLiteJournal
+from booking_resilience.journal.entries import (
+    CLAIM,
+    HEARTBEAT,
+    RECORD,
+    RECORD_HEAD,
+    STACK,
+    StackEntries,
+    entry,
+    record_entry,
+)
 from crew import Crew
 from journaling import QUIET, ListJournal, record, run
 from racing import taking_turns
@@ -385,6 +396,38 @@ def test_what_is_no_entry_costs_itself():
     with FleetMonitor(journal, alert=QUIET) as fleet:
         eventually(lambda: fleet.stats().total == 3)
         assert fleet.stale_since is None
+
+
+def test_what_no_process_writes_costs_itself():
+    """An entry with a sound head that says what none says is passed over, and the fleet can still be asked."""
+    now, rule = time.time(), [10, 5, 0.0, 60.0, 300.0]
+    made, claim = ErrorMonitor().record(ValueError("x"), operation="op"), b"c" * 16
+    stack = StackEntries().of(made)
+    plain = record_entry(made, b"w" * 8, 1, stack.id, 0.0)
+    wrong = [
+        (HEARTBEAT, []), (HEARTBEAT, "host"), (HEARTBEAT, {}), (HEARTBEAT, ["h", 1, None, now, 1, 0]),
+        (HEARTBEAT, ["h", 1, now, 1e300, 1, 0]), (HEARTBEAT, [1, 1, now, now, 1, 0]),
+        (HEARTBEAT, ["h", 1, now, now, "1", 0]), (HEARTBEAT, ["h", 1, now, now, 1, -1]),
+        (STACK, ["network", "error", "op", "E", "failed", [], None, None, None, "op", "", []]),
+        (CLAIM, ["", "burning", 1.0, 1.0, now, now, rule]), (CLAIM, ["", "firing", "1", 1.0, now, now, rule]),
+        (CLAIM, ["", "firing", 1.0, 1.0, None, now, rule]), (CLAIM, ["telling", claim.hex(), 2, "soon"]),
+    ]  # fmt: skip
+    journal = ListJournal()
+    journal.append([
+        stack.data, plain, entry(CLAIM, claim, ["", "firing", 12.0, 12.0, now, now, rule]),
+        *(entry(kind, os.urandom(16), facts) for kind, facts in wrong),
+        plain.replace(b"w" * 8, b"v" * 8).replace(b'"x"', b"5.5"),
+        RECORD_HEAD.pack(RECORD, b"u" * 8, 1, stack.id, math.inf, 0.0) + plain[RECORD_HEAD.size :],
+    ])  # fmt: skip
+    with FleetMonitor(journal, alert=QUIET, on_alert=bool) as fleet:
+        eventually(lambda: fleet.stats().total == 2)
+        journal.append([plain.replace(b"w" * 8, b"t" * 8)])
+        eventually(lambda: fleet.stats().total == 3)
+        eventually(lambda: fleet.stale_since is None)
+        assert fleet.recent() == [made, made]
+        assert load_json(fleet.to_json()) == [made, made]
+        assert [change.state for change in fleet.history().alerts] == ["firing"]
+        assert [process.pid for process in fleet.processes()] in ([], [os.getpid()])
 
 
 def test_a_record_of_a_journal_that_cannot_be_written_is_kept_by_its_monitor():

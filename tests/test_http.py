@@ -33,6 +33,7 @@ from booking_resilience import (
     is_no_evidence,
 )
 from booking_resilience.http import HTTP_RETRY
+from booking_resilience.testing import virtual_time
 from httpclients import LIBRARIES, QUICK
 from rawserver import RawServer, answer, body_of, cut, drip, hang, head_of, reset
 
@@ -238,6 +239,23 @@ def test_the_callers_deadline_ends_the_waiting_and_says_nothing_of_the_backend(n
             client.request("GET", f"http://127.0.0.1:{server.port}/")
         assert 0.3 < time.monotonic() - began < 8
         assert [breaker.state for breaker in breakers] == [BreakerState.CLOSED]
+
+
+def test_a_timer_that_is_a_little_early_ends_at_the_deadline_all_the_same():
+    """Half a millisecond before the caller's deadline, where uvloop's timers may strike, a timeout is no failure."""
+    httpx = pytest.importorskip("httpx")
+    from booking_resilience.http.httpx import ResilientTransport
+
+    def strike(request):
+        clock.advance(9.9995)
+        raise httpx.ReadTimeout("early", request=request)
+
+    breakers = Breakers(lambda origin: CircuitBreaker(origin, failure_threshold=1))
+    transport = ResilientTransport(httpx.MockTransport(strike), retry=RetryPolicy(max_attempts=1), breakers=breakers)
+    client = httpx.Client(transport=transport)
+    with virtual_time() as clock, deadline(10.0), client, pytest.raises(httpx.ReadTimeout):
+        client.get("http://shop.test/")
+    assert [breaker.state for breaker in breakers] == [BreakerState.CLOSED]
 
 
 def test_a_dripping_head_is_cut_off_in_an_event_loop(name, make):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import ErrorMonitor
 from booking_resilience.journal.books import Books, ReadRecord
-from booking_resilience.journal.entries import RECORD, STACK, STACKS, StackEntries, entry, record_entry
+from booking_resilience.journal.entries import RECORD, STACK, STACKS, Stack, StackEntries, entry, record_entry
 from booking_resilience.monitor.rate import SlidingRate
+from booking_resilience.monitor.record import ErrorRecord
 
 NOW = 1_800_000_000.0
 
@@ -72,6 +75,25 @@ def test_order_and_repeats_change_no_number(order: list[int], again: list[int]) 
 
 
 ENTRIES = log(10, kinds=3)
+
+
+def test_a_record_that_is_just_being_made_is_shown() -> None:
+    """Two threads that ask for a record at the same moment both get it."""
+    found = books()
+    stack, first = log(1)
+    read(found, stack)
+    (each,) = read(found, first)
+    make, also = each.stack, []
+
+    class Slow:
+        def record(self, moment: float, data: bytes) -> ErrorRecord:
+            each.stack = make
+            also.append(each.record())
+            return make.record(moment, data)
+
+    each.stack = cast("Stack", Slow())
+    assert [each.record()] == also
+    assert also[0] is not None
 
 
 def test_an_entry_whose_record_is_spoilt_costs_itself() -> None:

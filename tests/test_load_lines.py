@@ -8,15 +8,18 @@ import gc
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from booking_resilience import LimitExceededError
-from booking_resilience.load import ConcurrencyLimit, RateLimit, ThreadTimeout
+from booking_resilience import LimitExceededError, deadline
+from booking_resilience.load import ConcurrencyLimit, Hedge, LimitSnapshot, RateLimit, ThreadTimeout
 from booking_resilience.load.queue import Line, Waiter
 from booking_resilience.load.rate import Turns
 from booking_resilience.signals import TaskSignal
+from booking_resilience.testing import VirtualClock
+from drivers import LOOPS
 from racing import taking_turns
 
 CROWD = 200
@@ -67,6 +70,30 @@ def test_a_crowd_that_gets_its_places_at_once_is_woken_once_each(monkeypatch: py
 
     asyncio.run(main())
     assert CROWD <= woken <= 2 * CROWD
+
+
+class CoarseLoop(asyncio.SelectorEventLoop):
+    """Counts whole milliseconds as uvloop does, which gives no timer for less than half of one."""
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        milliseconds = round(delay * 1000)
+        if not milliseconds:
+            return self.call_soon(callback, *args, context=context)
+        return super().call_later(milliseconds / 1000, callback, *args, context=context)
+
+
+def test_a_wait_of_less_than_the_event_loop_counts() -> None:
+    """An event loop that counts milliseconds has no timer for half of one; the wait ends all the same."""
+
+    async def main() -> None:
+        limit = ConcurrencyLimit("rooms", limit=1, max_queue=1, max_wait=0.0003)
+        async with limit.guard():
+            with pytest.raises(LimitExceededError):
+                await limit.call_async(asyncio.sleep, 0)
+        assert limit.snapshot().queued == 0
+
+    with asyncio.Runner(loop_factory=CoarseLoop) as runner:
+        runner.run(main())
 
 
 def test_a_block_that_is_collected_as_garbage_gives_its_place_back_once() -> None:
@@ -182,6 +209,54 @@ def test_a_generator_that_ends_either_way_as_garbage_counts_once(ends: str) -> N
         limit.call(int)
 
 
+@pytest.mark.parametrize("colour", ["thread", "asyncio", "trio"])
+@pytest.mark.parametrize("time_left", [None, 60.0])
+def test_a_wait_ends_after_max_wait(virtual_clock: VirtualClock, colour: str, time_left: float | None) -> None:
+    """It passes in real time, also where the library's clock stands still; a deadline may end it, but not extend it."""
+    limit = ConcurrencyLimit("rooms", limit=1, max_queue=1, max_wait=0.05)
+
+    async def later() -> None:
+        pass
+
+    with limit.guard(), nullcontext() if time_left is None else deadline(time_left):
+        with pytest.raises(LimitExceededError):
+            if colour == "thread":
+                limit.call(int)
+            else:
+                LOOPS[colour == "trio"].run(lambda: limit.call_async(later))
+        assert limit.snapshot() == LimitSnapshot(name="rooms", limit=1, in_flight=1, queued=0, refused=1)
+
+
+@pytest.mark.parametrize("colour", ["thread", "asyncio", "trio"])
+def test_a_wait_for_a_turn_is_a_sleep_on_the_clock(virtual_clock: VirtualClock, colour: str) -> None:
+    """In virtual time it returns at once, and the clock has moved by the time until the turn."""
+    rate = RateLimit("mails", rate=0.001, burst=1, max_queue=1)
+
+    async def later() -> None:
+        pass
+
+    for _ in range(2):
+        if colour == "thread":
+            rate.call(int)
+        else:
+            LOOPS[colour == "trio"].run(lambda: rate.call_async(later))
+    assert virtual_clock.now() == pytest.approx(1000.0)
+
+
+def test_a_place_that_came_free_belongs_to_who_is_first_in_line() -> None:
+    """From then on it counts as one that is taken, and the first as one that waits no more."""
+    limit = ConcurrencyLimit("rooms", limit=1, max_queue=1)
+    with limit.guard():
+        waiter = Waiter(is_async=False)
+        limit._line.join(waiter)
+        assert limit.snapshot() == LimitSnapshot(name="rooms", limit=1, in_flight=1, queued=1, refused=0)
+    assert limit.snapshot() == LimitSnapshot(name="rooms", limit=1, in_flight=1, queued=0, refused=0)
+    assert limit._take() is None
+    assert limit._next_wait(waiter, None) is None
+    limit._end(waiter.place, None)
+    assert limit.snapshot() == LimitSnapshot(name="rooms", limit=1, in_flight=0, queued=0, refused=0)
+
+
 def test_more_turns_than_may_ever_be_taken_at_once_are_not_free() -> None:
     """Whoever asks for more than `burst`, as while settings change, is told no at once."""
     turns = Turns(interval=10, burst=2)
@@ -228,7 +303,17 @@ def test_the_time_that_places_are_held_is_learned_above_a_lowered_limit_too() ->
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_a_time_limit_is_shared_not_copied(duplicate: Callable[[object], object]) -> None:
-    """A copy would count its own abandoned calls, and hear of no fork."""
+@pytest.mark.parametrize(
+    "part",
+    [
+        ThreadTimeout(1.0),
+        Hedge(idempotent=True),
+        ConcurrencyLimit("rooms", limit=1),
+        ConcurrencyLimit("rooms", limit=1).guard(),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_counts_is_shared_not_copied(part: object, duplicate: Callable[[object], object]) -> None:
+    """A copy would count calls of its own, or give the same place back once more."""
     with pytest.raises(TypeError, match="copied or pickled"):
-        duplicate(ThreadTimeout(1.0))
+        duplicate(part)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -23,10 +25,13 @@ from booking_resilience import (
     Severity,
     deadline,
     remaining_time,
+    retry_attempts,
     run_batch,
 )
 from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Fallback, Hedge, RateLimit, ThreadTimeout
 from booking_resilience.load.fallback import is_outage
+from booking_resilience.load.limit import Limit
+from booking_resilience.load.places import held
 from booking_resilience.testing import VirtualClock, virtual_time
 from drivers import LOOPS
 
@@ -233,6 +238,32 @@ class TestFallback:
         assert type(answers[0]) is (ConnectionError if fn else CircuitOpenError)
         assert monitor.snapshot().stats.fell_back == 1
 
+    def test_a_constant_error_is_recorded_at_each_call(self, call: Call) -> None:
+        """An error that is raised again by a later call is recorded again."""
+        monitor, error = ErrorMonitor(), ConnectionError("always the same")
+
+        def fails_alike() -> None:
+            raise error
+
+        pipeline = Pipeline(retry=ONCE, monitor=monitor, fallback=Fallback(7))
+        assert [call(pipeline, fails_alike) for _ in range(3)] == [7, 7, 7]
+        assert monitor.stats().fell_back == 3
+
+    def test_an_error_that_hides_its_attributes_is_recorded(self, call: Call) -> None:
+        """An error that can't carry its attempts is replaced and recorded as any other."""
+
+        class Stubborn(ConnectionError):  # noqa: N818 - it is a fake
+            @property
+            def __dict__(self) -> Any:  # type: ignore[override] # that is the point
+                raise RuntimeError("no attributes")
+
+        def fails_so() -> None:
+            raise Stubborn
+
+        monitor = ErrorMonitor()
+        assert call(Pipeline(retry=ONCE, monitor=monitor, fallback=Fallback(7)), fails_so) == 7
+        assert [record.outcome for record in monitor.recent(10)] == ["fell_back"]
+
     def test_it_hides_no_mistake(self, call: Call) -> None:
         """A mistake comes out, and is recorded as what it is."""
         monitor = ErrorMonitor()
@@ -312,6 +343,8 @@ class TestFallback:
             (KeyError(), False),
             (KeyboardInterrupt(), False),
             (CircuitOpenError("b"), True),
+            (ExceptionGroup("", [LimitExceededError("l"), answered(501), TimeoutError()]), True),
+            (ExceptionGroup("", [LimitExceededError("l"), KeyError()]), False),
         ],
         ids=repr,
     )
@@ -564,9 +597,15 @@ class TestThreadTimeout:
         policy = RetryPolicy(max_attempts=2, base_delay=0.0, attempt_timeout=0.05, deadline=20.0)
         with pytest.raises(TimeoutError) as caught:
             Pipeline(retry=policy, timeout=ThreadTimeout(10.0)).call("op", hangs)
-        release.set()
         assert not isinstance(caught.value, DeadlineExceededError)
         assert len(calls) == 2
+        with pytest.raises(TimeoutError) as caught:
+            for attempt in retry_attempts(policy=policy):
+                with attempt, deadline(10.0):
+                    ThreadTimeout(10.0).call(hangs)
+        release.set()
+        assert not isinstance(caught.value, DeadlineExceededError)
+        assert len(calls) == 4
 
     def test_too_many_abandoned_calls(self) -> None:
         """With as many abandoned calls as may be, the next is refused without a thread."""
@@ -591,10 +630,22 @@ class TestThreadTimeout:
     def test_tasks_are_cut_off(self, loop: Any) -> None:
         """An asynchronous call is cancelled, by its own time or by a deadline around it."""
         timeout = ThreadTimeout(0.05)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match="^ThreadTimeout: the attempt took too long"):
             loop.run(lambda: Pipeline(retry=ONCE, timeout=timeout).call_async("op", loop.hang))
         with deadline(0.05), pytest.raises(DeadlineExceededError):
             loop.run(lambda: ThreadTimeout(20.0).call_async(loop.hang))
+        loop.run(lambda: ThreadTimeout(20.0).call_async(loop.pass_on))
+
+    @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
+    def test_a_breaker_within(self, loop: Any) -> None:
+        """A task that its own time cuts off has failed to a breaker within; one that a deadline does says nothing."""
+        breaker = CircuitBreaker("b", failure_threshold=1)
+        with deadline(0.05), pytest.raises(DeadlineExceededError):
+            loop.run(lambda: ThreadTimeout(20.0).call_async(breaker.call_async, loop.hang))
+        assert breaker.state is BreakerState.CLOSED
+        with pytest.raises(TimeoutError):
+            loop.run(lambda: ThreadTimeout(0.05).call_async(breaker.call_async, loop.hang))
+        assert breaker.state is BreakerState.OPEN
 
 
 def test_a_rate_inside_of_a_limit_is_no_latency(virtual_clock: VirtualClock) -> None:
@@ -610,31 +661,76 @@ def test_a_rate_inside_of_a_limit_is_no_latency(virtual_clock: VirtualClock) -> 
     assert limit.snapshot().limit == 4
 
 
-@pytest.mark.parametrize("part", [Hedge(idempotent=True), ThreadTimeout(20.0)], ids=["hedge", "timeout"])
+@pytest.mark.parametrize(
+    "part",
+    [Hedge(idempotent=True), ThreadTimeout(20.0), ConcurrencyLimit("l", limit=1), RateLimit("r", rate=1000)],
+    ids=lambda part: type(part).__name__,
+)
 def test_parts_alone(part: Any) -> None:
-    """Arguments reach the function in both colours, and one of the wrong colour is refused by name."""
+    """Arguments reach the function in both colours; what is no function, or one of the wrong colour, is rejected."""
+
+    def now(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
 
     async def later(*args: Any, **kwargs: Any) -> Any:
         return args, kwargs
 
-    kind = type(part).__name__
-    assert part.call(lambda *args, **kwargs: (args, kwargs), 1, two=2) == ((1,), {"two": 2})
-    assert LOOPS[0].run(lambda: part.call_async(later, 1, two=2)) == ((1,), {"two": 2})
-    words = f"^{kind}.call was given a function that returns an awaitable; use call_async$"
-    with pytest.raises(TypeError, match=words):
-        part.call(later)
-    with pytest.raises(
-        TypeError, match=f"^{kind}.call_async was given .+, which is not async and has already run; use call$"
-    ):
-        LOOPS[0].run(lambda: part.call_async(int))
+    def body() -> Iterator[int]:
+        yield 1
+
+    class Answer:
+        def __await__(self) -> Iterator[Any]:
+            return later(3).__await__()
+
+    kind, loop = type(part).__name__, LOOPS[0]
+    assert loop.run(lambda: part.call_async(Answer)) == ((3,), {})
+    for args, kwargs in [((), {}), ((1,), {}), ((), {"two": 2}), ((1,), {"two": 2})]:
+        assert part.call(now, *args, **kwargs) == (args, kwargs)
+        assert loop.run(functools.partial(part.call_async, later, *args, **kwargs)) == (args, kwargs)
+        if isinstance(part, Limit):
+            assert part(now)(*args, **kwargs) == (args, kwargs)
+            assert loop.run(functools.partial(part(later), *args, **kwargs)) == (args, kwargs)
+    for fn, words in [
+        (later, f"^{kind}.call was given a function that returns an awaitable; use call_async$"),
+        (body, f"^{kind}.call was given the generator function .+, whose body runs after it returned$"),
+        (5, "^fn must be a function, not 5; pass the function itself, not its result$"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            part.call(fn)
+    for fn, words in [
+        (int, f"^{kind}.call_async was given .+, which is not async and has already run; use call$"),
+        (body, f"^{kind}.call_async was given the generator function .+, whose body runs after it returned$"),
+        (5, "^fn must be a function, not 5"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            loop.run(functools.partial(part.call_async, fn))
+
+
+@pytest.mark.parametrize("part", [{"hedge": Hedge(idempotent=True)}, {"timeout": ThreadTimeout(20.0)}], ids=str)
+def test_a_call_that_is_over_holds_nothing(part: dict[str, Any]) -> None:
+    """Arguments pass through a limit around such a part, and what the call held is held no more."""
+
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        return args, kwargs, [limit for limit, _ in held.get()]
+
+    async def inside_async(*args: Any, **kwargs: Any) -> Any:
+        return inside(*args, **kwargs)
+
+    limit = ConcurrencyLimit("l", limit=1)
+    pipeline = Pipeline(retry=ONCE, limit=limit, **part)
+
+    async def main() -> None:
+        assert await pipeline.call_async("op", inside_async, 1, two=2) == ((1,), {"two": 2}, [limit])
+        assert held.get() == ()
+
+    assert pipeline.call("op", inside, 1, two=2) == ((1,), {"two": 2}, [limit])
+    assert held.get() == ()
+    for loop in LOOPS:
+        loop.run(main)
 
 
 def test_errors_of_thread_timeouts_name_what_is_wrong() -> None:
-    """Settings out of their range and rejected calls are told of by name."""
-    with pytest.raises(ValueError, match=r"^seconds must be .+ not 0$"):
-        ThreadTimeout(0)
-    with pytest.raises(ValueError, match=r"^max_abandoned must be .+ not 0$"):
-        ThreadTimeout(1.0, max_abandoned=0)
+    """Calls that took too long, and rejected ones, are told of by name."""
     timeout, release = ThreadTimeout(0.01, max_abandoned=1), threading.Event()
     with pytest.raises(TimeoutError, match=r"longer than 0\.01 s; it goes on in its thread$"):
         timeout.call(release.wait, 20)
@@ -660,11 +756,34 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_thread_timeout_after_the_deadline() -> None:
-    """A call whose deadline is over is not begun in a thread."""
+    """A call whose deadline is over isn't begun, in a thread or in a task."""
     calls: list[int] = []
+
+    async def later() -> None:
+        calls.append(1)
+
     with deadline(0.0), pytest.raises(DeadlineExceededError):
         ThreadTimeout(1.0).call(calls.append, 1)
+    for loop in LOOPS:
+        with deadline(0.0), pytest.raises(DeadlineExceededError):
+            loop.run(lambda: ThreadTimeout(1.0).call_async(later))
     assert not calls
+
+
+@pytest.mark.parametrize(("policy", "left"), [({"deadline": 0.05}, 20), ({"attempt_timeout": 0.05}, 10)], ids=str)
+def test_timeouts_that_the_deadline_cuts_short(
+    virtual_clock: VirtualClock, policy: dict[str, float], left: int
+) -> None:
+    """A client's timeout says nothing of the backend if it comes because the operation has no time left."""
+    limit = AdaptiveLimit("l", initial=20)
+
+    def times_out() -> None:
+        virtual_clock.advance(remaining_time() or 0.0)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        Pipeline(retry=RetryPolicy(max_attempts=1, **policy), limit=limit).call("op", times_out)
+    assert limit.snapshot().limit == left
 
 
 @pytest.mark.parametrize("end", ["deadline", "attempt_timeout"])
@@ -699,10 +818,12 @@ def test_three_thirds_pay_for_a_second_call() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "trio"])
 @pytest.mark.parametrize(("end", "left"), [("deadline", 20), ("attempt_timeout", 10)])
-def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int) -> None:
+@pytest.mark.parametrize("way", ["hang", "hang_in_tasks"])
+@pytest.mark.parametrize("time", [nullcontext, virtual_time])
+def test_what_cuts_an_adaptive_limit(loop: Any, end: str, left: int, way: str, time: Any) -> None:
     """The attempt's own limit is a timeout of the backend; the operation's deadline says nothing."""
     limit = AdaptiveLimit("l", initial=20)
     pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **{end: 0.02}), limit=limit)
-    with pytest.raises(TimeoutError):
-        loop.run(lambda: pipeline.call_async("op", loop.hang))
+    with pytest.raises(TimeoutError), time():
+        loop.run(lambda: pipeline.call_async("op", getattr(loop, way)))
     assert limit.snapshot().limit == left

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from booking_resilience import LimitExceededError, clock, deadline
-from booking_resilience.load import RateLimit
+from booking_resilience.load import LimitSnapshot, RateLimit
+from booking_resilience.load.queue import Waiter
 from booking_resilience.load.rate import Turns
 from booking_resilience.testing import VirtualClock, virtual_time
 
@@ -107,30 +108,57 @@ def test_other_settings_keep_the_turns_that_were_taken() -> None:
         assert at(0, other.wait) == 3 * SECOND
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (lambda: RateLimit("r", rate=0), "^rate must be .+ not 0$"),
-        (lambda: RateLimit("r", rate=1, per=0), "^per must be .+ not 0$"),
-        (lambda: RateLimit("r", rate=1).try_acquire(0), "^tokens must be .+ not 0$"),
-        (lambda: RateLimit("r", rate=5).try_acquire(6), r"^tokens must be at most burst \(5\), not 6$"),
-        (lambda: RateLimit("r", rate=1).pause(-1), "^seconds must be .+ not -1$"),
-    ],
-)
-def test_errors_name_the_setting(wrong: Callable[[], object], words: str) -> None:
-    """A value out of its range is refused in the setting's name."""
-    with pytest.raises(ValueError, match=words):
-        wrong()
+def test_other_settings_count_in_whole_nanoseconds() -> None:
+    """What is left of an interval is converted and rounded down, whenever the settings change."""
+    turns = Turns(3, 10)
+    assert at(1_000, turns.take)
+    other = at(1_001, turns.changed, 7, 10)  # 2 of 3 are left, so 4 of 7
+    assert at(1_001, other.take, 9)
+    assert at(1_001, other.wait) == 4
+
+
+def test_who_waits_for_what(virtual_clock: VirtualClock) -> None:
+    """The first in line sleeps until its turn, the others until they are first; who would be too late is rejected."""
+    limit = RateLimit("r", rate=1, max_queue=9)
+    assert limit.try_acquire()
+    first, second, _ = waiters = [Waiter(is_async=False) for _ in range(3)]
+    for waiter in waiters:
+        waiter.signal = Counted()
+        limit._line.join(waiter)
+    now = clock.monotonic()
+    assert limit._next_wait(first, None) == (1.0, True)
+    assert limit._next_wait(second, None) == (None, False)
+    assert limit._next_wait(second, now + 2.5) == (2.5, False)
+    with pytest.raises(LimitExceededError):
+        limit._next_wait(second, now + 1.5)
+    virtual_clock.advance(1.0)
+    assert limit._next_wait(first, None) is None
+    assert first.place is limit._turn
+    for _ in range(2):
+        assert [waiter.signal.woken for waiter in waiters] == [0, 1, 0]
+        limit._serve()
+
+
+class Counted:
+    """A waiter's signal that counts how often it was woken."""
+
+    woken = 0
+
+    def wake(self) -> bool:
+        self.woken += 1
+        return True
+
+    def is_there(self) -> bool:
+        return True
 
 
 def test_each_refusal_is_counted() -> None:
     """A snapshot counts the turns that were refused, one by one."""
     limit = RateLimit("r", rate=0.001)
     assert [limit.try_acquire() for _ in range(4)] == [True, False, False, False]
-    assert limit.snapshot().refused == 3
     with pytest.raises(LimitExceededError):
         limit.call(int)
-    assert limit.snapshot().refused == 4
+    assert limit.snapshot() == LimitSnapshot(name="r", limit=1, in_flight=0, queued=0, refused=4)
 
 
 def test_a_clock_that_was_ahead_is_forgotten() -> None:

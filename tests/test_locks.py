@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from booking_resilience.locks import new_lock
+import pytest
+
+from booking_resilience.locks import new_lock, run_if_free
 from racing import Strikes, needs_timer
 
 
@@ -42,6 +44,40 @@ def test_a_signal_that_raises_leaves_the_lock_free() -> None:
                 break
     assert strikes.count
     assert is_free(lock)
+
+
+@needs_timer
+def test_a_signal_that_raises_leaves_a_lock_free_that_was_not_waited_for() -> None:
+    """Wherever a handler raises while a function is run if the lock is free, the lock is free afterwards."""
+    lock, ran = new_lock(), list[bool]()
+
+    def uses() -> None:
+        for _ in range(300):
+            assert run_if_free(lock, lambda: ran.append(True))
+
+    with Strikes() as strikes:
+        for _ in range(20_000):
+            if strikes.during(uses, 0.00002, 0.0003):
+                assert is_free(lock)
+            if strikes.count == 500:
+                break
+    assert strikes.count
+    assert ran
+
+
+def test_a_function_runs_only_if_the_lock_is_free() -> None:
+    """It doesn't run while another thread holds the lock, nor if its own does; what it raises comes out."""
+    lock, ran = new_lock(), list[int]()
+    with lock:
+        assert not run_if_free(lock, lambda: ran.append(1))
+        thread = threading.Thread(target=lambda: ran.append(run_if_free(lock, lambda: ran.append(2), 0.001)))
+        thread.start()
+        thread.join()
+    with pytest.raises(ZeroDivisionError):
+        run_if_free(lock, lambda: 1 / 0)
+    assert is_free(lock)
+    assert run_if_free(lock, lambda: ran.append(3))
+    assert ran == [False, 3]
 
 
 def test_a_lock_is_its_threads_alone() -> None:

@@ -346,14 +346,6 @@ def test_successes_from_before_a_relapse_do_not_close() -> None:
     assert run.state.kind is CLOSED
 
 
-def test_a_fleet_says_how_many_successes_it_still_needs() -> None:
-    """They count from the trial on, whatever the breaker's own setting is."""
-    run = in_state(OPEN, trial_calls=1)
-    for kind in (HALF_OPEN, CLOSED):
-        run.settle(run.acquire(10.0, needed=2 if kind is HALF_OPEN else 1), SUCCESS, 10.0)
-        assert run.state.kind is kind
-
-
 @pytest.mark.parametrize(("kind", "told"), [(CLOSED, 1), (OPEN, 0), (HALF_OPEN, 1), (ISOLATED, 0)])
 def test_an_open_fleet_opens_all_but_what_is_isolated(kind: BreakerState, told: int) -> None:
     """By the moves of the table, with no failure counted; one that is open already takes the fleet's cooldown over."""

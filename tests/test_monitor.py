@@ -53,7 +53,7 @@ from booking_resilience import (
 from booking_resilience.monitor import stacks
 from booking_resilience.testing import VirtualClock, virtual_time
 from fresh import run_fresh
-from racing import taking_turns
+from racing import Strikes, needs_timer, taking_turns
 
 
 def raised(error: BaseException, depth: int = 1) -> BaseException:
@@ -696,6 +696,9 @@ def test_only_a_flood_waits_for_the_thread_that_enters_it() -> None:
     monitor, waits = ErrorMonitor(), list[float]()
 
     class Taken:
+        def _is_owned(self) -> bool:
+            return False
+
         def acquire(self, blocking: bool, timeout: float) -> bool:
             waits.append(timeout if blocking else 0.0)
             return False
@@ -973,6 +976,37 @@ def test_interrupt_while_a_record_is_entered(monkeypatch: pytest.MonkeyPatch) ->
     monitor.record(ValueError("y"), operation="y")
     assert monitor.stats().total == 1
     assert [record.operation for record in monitor.recent()] == ["y"]
+
+
+@needs_timer
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may strike in a finaliser, too
+def test_interrupt_while_an_alert_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Wherever an interrupt strikes who records, other threads go on recording and telling of alerts."""
+    caplog.set_level(logging.CRITICAL, "booking_resilience.monitor")  # an interrupt can leave a handler's lock held
+    told = list[AlertEvent]()
+    rule = AlertRule(threshold=0, clear_threshold=1, repeat_every=1e-6)
+    monitor = ErrorMonitor(alert=rule, on_alert=told.append, capacity=10)
+
+    def records() -> None:
+        for number in range(50):
+            monitor.record(ValueError(number), operation="x")
+
+    def records_elsewhere() -> None:
+        thread = threading.Thread(target=records, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+
+    records()
+    with Strikes() as strikes:
+        for _ in range(20_000):
+            if strikes.during(records, 0.00002, 0.001):
+                before = len(told)
+                records_elsewhere()
+                assert len(told) > before
+            if strikes.count == 400:
+                break
+    assert strikes.count
 
 
 def test_the_same_error_recorded_by_two_threads_at_once() -> None:
@@ -1326,6 +1360,31 @@ def test_one_raise_is_one_record(is_virtual: bool, request: pytest.FixtureReques
     assert monitor.stats().total == 50
     assert [record.operation for record in monitor.recent(2)] == ["block", "inner"]
     assert monitor.record(error, operation="by hand") is monitor.recent(1)[0]
+
+
+def test_threads_may_share_a_capture() -> None:
+    """One raise through a `capture` that another thread has entered meanwhile is one record."""
+    monitor, error = ErrorMonitor(), ValueError("x")
+    capture = monitor.capture("shared")
+    entered, go_on = threading.Event(), threading.Event()
+
+    def enters() -> None:
+        monitor.record(ValueError("another one"), operation="y")
+        with capture:
+            entered.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=enters)
+    with pytest.raises(ValueError, match="x"), capture:
+        try:
+            raise error
+        finally:
+            monitor.record(error, operation="x")
+            thread.start()
+            entered.wait(60)
+    go_on.set()
+    thread.join(60)
+    assert monitor.stats().total == 2
 
 
 def test_a_constant_that_recovers_again_is_recorded_again(virtual_clock: VirtualClock) -> None:

@@ -142,6 +142,45 @@ def test_a_context_that_is_left_elsewhere_hurts_nobody(monitor):
     assert record(monitor) == {}
 
 
+def test_tasks_may_share_one(monitor):
+    """One context that several tasks enter at once ends for each of them when it leaves it."""
+    shared = monitor.context(service="chat")
+
+    async def work(left, go_on):
+        with shared:
+            left.set()
+            await go_on.wait()
+            found = record(monitor)
+        return found, record(monitor)
+
+    async def main():
+        events = [asyncio.Event() for _ in range(3)]
+        first = asyncio.create_task(work(events[0], events[1]))
+        await events[0].wait()
+        second = asyncio.create_task(work(events[1], events[2]))
+        found = await first
+        events[2].set()
+        return found, await second
+
+    assert asyncio.run(main()) == (({"service": "chat"}, {}), ({"service": "chat"}, {}))
+
+
+def test_generators_leave_nothing_behind(monitor):
+    """Blocks of generators that go on in turns, and end in any order, leave nothing behind."""
+
+    def generator(context):
+        with context:
+            yield
+            yield
+
+    for _ in range(3):
+        first, second = generator(monitor.context(a=1)), generator(monitor.context(b=2))
+        next(first), next(second), next(first), next(second)
+        first.close()
+        second.close()
+        assert record(monitor) == {}
+
+
 def test_context_and_record_share_the_bounds_of_one_record(monitor):
     """Of both together 200 values are kept, the record's own first."""
     many = {f"k{n}": list(range(20)) for n in range(12)}

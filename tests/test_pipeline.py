@@ -28,6 +28,7 @@ from booking_resilience import (
     remaining_time,
 )
 from booking_resilience.events import BreakerState
+from booking_resilience.load import Fallback
 from booking_resilience.testing import VirtualClock
 from drivers import AT_ONCE, EXACT, LOOPS, Loop, Script, no_cycles, ours, theirs
 
@@ -204,17 +205,19 @@ def test_an_attempt_that_is_cut_off(loop: Loop) -> None:
 
 @EACH_LOOP
 @pytest.mark.parametrize("limits", [{"deadline": 0.03}, {"attempt_timeout": 0.03}], ids=str)
-def test_a_backend_that_hangs_opens_the_breaker(loop: Loop, limits: dict[str, float]) -> None:
+@pytest.mark.parametrize("way", ["hang", "hang_in_tasks"])
+def test_a_backend_that_hangs_opens_the_breaker(loop: Loop, limits: dict[str, float], way: str) -> None:
     """Calls cut off by their operation's own limits open the breaker, and the next one is refused at once."""
+    hang = getattr(loop, way)
     breaker = CircuitBreaker("b", failure_threshold=2)
     pipeline = Pipeline(retry=RetryPolicy(max_attempts=1, **limits), breaker=breaker)
 
     async def main() -> None:
         for _ in range(2):
             with pytest.raises(TimeoutError):
-                await pipeline.call_async("op", loop.hang)
+                await pipeline.call_async("op", hang)
         with pytest.raises(CircuitOpenError) as caught:
-            await pipeline.call_async("op", loop.hang)
+            await pipeline.call_async("op", hang)
         assert caught.value.cause == "the attempt took too long"
 
     loop.run(main)
@@ -354,6 +357,7 @@ class TestMonitor:
             call(Pipeline(monitor=Broken()), Script(error))
         assert caught.value is error
         assert call(Pipeline(monitor=Broken()), Script(ConnectionError(), 7)) == 7
+        assert call(Pipeline(monitor=Broken(), fallback=Fallback(8)), Script(error)) == 8
         assert "monitor is broken" in caplog.text
         assert "hunter2" not in caplog.text
 

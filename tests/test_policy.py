@@ -294,49 +294,6 @@ def test_policy_is_a_frozen_value() -> None:
     assert RetryPolicy(max_attempts=5) == RetryPolicy(max_attempts=5) != RetryPolicy()
 
 
-class TestBudget:
-    """The token bucket."""
-
-    def test_ten_deposits_make_a_token(self) -> None:
-        """Ten deposits of 0.1 make exactly one token."""
-        budget = RetryBudget(initial=0.0)
-        for _ in range(10):
-            assert not budget.try_spend()
-            budget.deposit()
-        assert budget.tokens == 1.0
-        assert budget.try_spend()
-        assert budget.tokens == 0.0
-
-    @given(
-        steps=st.lists(st.sampled_from(["deposit", "try_spend", "refund"]), max_size=200), initial=st.integers(0, 10)
-    )
-    def test_budget_stays_in_its_bounds(self, steps: list[str], initial: int) -> None:
-        """Whatever happens, the bucket never holds more than its capacity nor less than nothing."""
-        budget, model = RetryBudget(initial=initial), initial * 10
-        for step in steps:
-            got = getattr(budget, step)()
-            if step == "deposit":
-                model = min(model + 1, 100)
-            elif step == "refund":
-                model = min(model + 10, 100)
-            else:
-                assert got is (model >= 10)
-                model -= 10 if got else 0
-            assert budget.tokens == model / 10
-
-    @pytest.mark.parametrize(
-        "setting", [{"capacity": 0}, {"initial": 11}, {"initial": -1}, {"deposit": -1}, {"cost": 0}, {"cost": math.nan}]
-    )
-    def test_absurd_settings_are_refused(self, setting: dict[str, float]) -> None:
-        """A setting out of its range is refused by name."""
-        with pytest.raises(ValueError, match=next(iter(setting))):
-            RetryBudget(**setting)
-
-    def test_repr_tells_the_state(self) -> None:
-        """The bucket says what is in it."""
-        assert repr(RetryBudget()) == "RetryBudget(tokens=5, capacity=10)"
-
-
 def test_the_timeline_in_the_docs_is_that_of_the_policy() -> None:
     """`docs/_static/retry.svg` is what the script draws from the policy today, with the bounds of its jitter."""
     spec = importlib.util.spec_from_file_location("draw_retry", DOCS / "_scripts" / "draw_retry.py")

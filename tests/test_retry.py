@@ -272,31 +272,6 @@ def test_time_sleep_is_looked_up_when_called(monkeypatch: pytest.MonkeyPatch) ->
     assert slept == [0.3]
 
 
-def test_listener_that_raises_changes_nothing(virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """What a listener raises is logged, without the error it was told of, and changes nothing."""
-
-    def bad(_: RetryEvent) -> None:
-        raise RuntimeError("listener")
-
-    assert with_retry(Script(ConnectionError("hunter2"), 1), on_event=bad) == 1
-    assert "listener" in caplog.text
-    assert "hunter2" not in caplog.text
-
-
-def test_log_has_facts_and_no_secrets(virtual_clock: VirtualClock, caplog: pytest.LogCaptureFixture) -> None:
-    """A retry is information, giving up a warning, the facts are fields, and the error's text stays out."""
-    with caplog.at_level(logging.INFO, "booking_resilience.retry"), pytest.raises(ConnectionError):
-        with_retry(Script(ConnectionError("hunter2")), operation="store")
-    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
-    last: Any = caplog.records[-1]
-    assert (last.operation, last.attempt, last.reason, last.error_type) == ("store", 3, "attempts", "ConnectionError")
-    assert "hunter2" not in caplog.text
-    caplog.clear()
-    with caplog.at_level(logging.DEBUG):
-        with_retry(Script(1))
-    assert caplog.records == []
-
-
 async def later() -> int:
     """Return a number, if it is awaited."""
     return 1

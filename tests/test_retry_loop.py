@@ -85,7 +85,9 @@ def test_an_enclosing_deadline_counts(virtual_clock: VirtualClock) -> None:
     """Blocks get what is left of an enclosing deadline, and give it back as it was."""
     with deadline(2.0):
         for attempt in retry_attempts():
-            with attempt:
+            with deadline(1.0), attempt:
+                assert remaining_time() == 1.0
+            with deadline(3.0):
                 assert remaining_time() == 2.0
         assert remaining_time() == 2.0
         virtual_clock.advance(1.9)

@@ -17,7 +17,7 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.machine import Machine
 from booking_resilience.breaker.shared_link import Link
 from booking_resilience.breaker.shared_parts import Contact, Lease, Message
-from booking_resilience.breaker.shared_script import SCRIPT, Fact, age_argument, clean, settings_arguments
+from booking_resilience.breaker.shared_script import SCRIPT, Fact, clean, milliseconds, settings_arguments
 from booking_resilience.breaker.states import TRANSITIONS, Isolate, Move, Reset, Trial
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
@@ -54,10 +54,11 @@ class Member:
         fact = fact_of(turn=turn, state=kind, move=move, turned=now, reason=event.reason, answer="done")
         self.link.hear(command, fact, now)
 
-    def pauses(self, seconds: float) -> None:
-        """Have its rejected callers be gone so long."""
-        self.link.wish -= seconds
-        self.link.earlier -= seconds
+    def leaves_a_lease(self) -> None:
+        """Have it get the lease, and no caller until that is over."""
+        self.link.lease = Lease("unclaimed", time.monotonic() - 0.001, 1)
+        assert "done" in self.tells()
+        self.link.lease = None
 
     def tells(self) -> list[str]:
         """Return what it would tell Redis."""
@@ -117,6 +118,25 @@ def test_what_was_under_way_does_not_undo_a_reset_made_since() -> None:
     assert member.breaker.state is CLOSED
     member.hears("2", OPEN, "RELAPSE")
     assert member.breaker.state is OPEN
+
+
+@pytest.mark.parametrize("by_fleet", [OPEN, ISOLATED])
+def test_a_reset_in_the_instant_in_which_a_turn_is_followed_counts_as_newer(by_fleet: BreakerState) -> None:
+    """An open fleet doesn't undo it; one that is isolated does, as always."""
+    member, take_notes = Member(cooldown=30.0), Link.take_notes
+    member.hears("1", CLOSED, "RESET", age=9.0)
+    member.breaker.isolate("by hand")
+    resets = [member.breaker.reset]
+
+    def reset_meanwhile(link: Link, core: Any) -> None:
+        take_notes(link, core)
+        while resets:
+            resets.pop()()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Link, "take_notes", reset_meanwhile)
+        member.hears("2", by_fleet, "TRIP")
+    assert member.breaker.state is (CLOSED if by_fleet is OPEN else ISOLATED)
 
 
 def test_an_older_turn_is_not_followed_but_told_of() -> None:
@@ -196,35 +216,58 @@ def test_a_local_reset_outlasts_a_command_given_before() -> None:
     assert member.breaker.state is CLOSED
 
 
-@pytest.mark.parametrize("lease", ["", "another's"])
-def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
-    """It was rejected for want of the lease twice, and would come between two leases again and again."""
+def test_a_reset_that_is_noted_late_is_no_recovery() -> None:
+    """A round between a reset by hand and its note tells the fleet of no trial that succeeded."""
     member = Member()
     member.hears("1", OPEN, "TRIP")
-    assert not member.passes()
+    member.link.lease = Lease("l1", time.monotonic() + 60, 1)
+    permit = member.breaker.acquire()
+    assert member.tells() == ["begin"]
+    change = member.breaker._core.change(Reset("by hand"))
+    assert member.tells() == ["done"]
+    assert member.link.lease.verdict == "nothing"
+    member.link.changed(change, fleet=False)
+    permit.success()
+    assert member.tells() == ["done"]
+
+
+def test_a_reset_that_is_noted_late_leaves_a_later_report() -> None:
+    """What failed since is told."""
+    member = Member()
+    change = member.breaker._core.change(Reset("by hand"))
+    member.fails()
+    member.link.changed(change, fleet=False)
+    assert member.tells() == ["report"]
+
+
+@pytest.mark.parametrize("lease", ["", "another's"])
+def test_a_caller_that_comes_seldom_needs_no_lease_if_nobody_has_it(lease: str) -> None:
+    """Two leases were left unclaimed, and it would come between the next ones, too."""
+    member = Member()
+    member.hears("1", OPEN, "TRIP")
     member.hears("1", HALF_OPEN, "TRIP", lease=lease)
-    member.pauses(6.0)
-    assert not member.passes()
-    member.pauses(6.0)
+    for _ in range(2):
+        assert not member.passes()
+        member.leaves_a_lease()
     assert member.passes() == (lease == "")
     assert ("recover" in member.tells()) == (lease == "")
 
 
-def test_a_first_caller_after_a_pause_is_no_seldom_one() -> None:
-    """Those that follow it at once need the lease, and ask for it, whether it was let through or not."""
+def test_those_that_follow_a_trial_without_the_lease_need_it() -> None:
+    """They ask for it, and so do those that come after a long pause; the fleet's next transition begins anew."""
     member = Member(cooldown=0.0)
     member.hears("1", OPEN, "TRIP")
-    for pause in (0.0, 70.0, 0.0, 0.0, 6.0):
-        member.pauses(pause)
-        assert not member.passes()
-        assert "ask" in member.tells()
-        member.link.next_ask = 0.0
-    member.pauses(6.0)
+    member.leaves_a_lease()
+    member.leaves_a_lease()
     member.breaker.acquire().failure()
-    for _ in range(3):
+    for pause in (0.0, 0.0, 70.0):
+        member.link.next_ask, member.link.lapsed, member.link.wish = 0.0, 0.0, member.link.wish - pause
         assert not member.passes()
         assert "ask" in member.tells()
-        member.link.next_ask = 0.0
+    member.leaves_a_lease()
+    member.leaves_a_lease()
+    member.hears("2", OPEN, "RELAPSE")
+    assert not member.passes()
 
 
 @pytest.mark.parametrize("how", ["silent", "refused", "closed"])
@@ -257,13 +300,13 @@ def test_the_end_of_a_trial_is_told_as_what_it_says(end: str, verdict: str) -> N
     assert member.link.lease.verdict == verdict
 
 
-def test_a_lease_that_nobody_claims_in_time_is_dropped() -> None:
+def test_a_lease_that_nobody_claims_in_time_is_given_back() -> None:
     """And a caller who comes a moment later does not get it any more."""
     member = Member()
     member.hears("1", OPEN, "TRIP")
     member.link.lease = lease = Lease("l1", time.monotonic() - 0.001, 1)
     assert not member.passes()
-    assert (member.tells(), member.link.lease) == ([], None)
+    assert (member.tells(), lease.verdict) == (["done"], "nothing")
     assert not lease.claim(Trial(0.0))
 
 
@@ -426,7 +469,7 @@ def test_settings_are_told_in_whole_milliseconds(changes: dict[str, Any], argume
 
 def test_ages_are_never_negative() -> None:
     """A clock that stepped back does not make a report of the future."""
-    assert [age_argument(seconds) for seconds in (-5.0, 0.0, 0.0015, 2.0)] == ["0", "0", "2", "2000"]
+    assert [milliseconds(seconds) for seconds in (-5.0, 0.0, 0.0015, 2.0)] == [0, 0, 2, 2000]
 
 
 def test_strings_that_are_not_unicode_can_be_told() -> None:

@@ -114,6 +114,7 @@ def test_a_status_is_read_with_the_headers_beside_it(where: str) -> None:
     for status in (100, 399):
         assert told(status) == Found("answered", status=status)
         assert told(status, "unknown") is None
+    assert (told(299, "cut"), told(300, "cut")) == (Found("cut", status=299), Found("answered", status=300))
     for nothing in (99, 600, True, "503", 503.0, None):
         assert told(nothing) is None
 

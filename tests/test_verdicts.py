@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import concurrent.futures
 import contextlib
 import importlib
@@ -13,6 +14,7 @@ import socket
 import struct
 import threading
 import types
+import urllib.request
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,7 @@ def told(error: BaseException) -> tuple[bool, str, bool, bool]:
 
 NO_ANSWER, UNSENT = (True, "maybe", True, True), (True, "no", True, True)
 REFUSED, BUSY = (False, "yes", False, True), (True, "yes", False, False)
+UNTRUSTED, MISTAKE = (False, "maybe", True, True), (False, "no", False, False)
 TROUBLE, BROKEN, AGAIN = (True, "yes", True, True), (False, "yes", True, True), (True, "yes", False, True)
 
 
@@ -242,7 +245,8 @@ class Answered(Exception):  # noqa: N818 - it is a fake
     ("headers", "wait"),
     [
         ({"RETRY-AFTER": "7"}, 7.0), ([("retry-after", b"7")], 7.0), ({"Retry-After": "9" * 400}, math.inf),
-        ({"Retry-After": "soon"}, None), (5, None), ({3: 4}, None),
+        ({"Retry-After": "soon"}, None), (5, None), ({3: 4}, None), ({"Retry-After": ["7", "9"]}, 7.0),
+        ({"Retry-After": []}, None),
     ],
 )  # fmt: skip
 def test_headers_in_any_shape(headers: Any, wait: float | None) -> None:
@@ -286,6 +290,11 @@ def get_by_requests(url: str) -> None:
     requests.get(url, timeout=2.0).raise_for_status()
 
 
+def get_by_urllib(url: str) -> None:
+    """Get the URL."""
+    urllib.request.build_opener().open(url, timeout=2.0).close()  # urlopen would keep the first one's proxies
+
+
 @pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2, get_by_requests])
 def test_http_clients(get: Callable[[str], None]) -> None:
     """Refused, reset, cut, and answered requests of a client mean the same, whichever client it is."""
@@ -299,6 +308,53 @@ def test_http_clients(get: Callable[[str], None]) -> None:
         with answering(head(status, "Retry-After: 7")) as port:
             error = raised(get, f"http://127.0.0.1:{port}/")
         assert (told(error), classify(error).status, classify(error).retry_after) == (meaning, status, 7.0)
+
+
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2, get_by_requests, get_by_urllib])
+def test_a_proxy_that_makes_no_tunnel(get: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was sent: what the proxy forbids stays forbidden, and what it can't do it may do later."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for status, meaning in {403: (False, "no", False, True), 407: (False, "no", False, True), 502: UNSENT}.items():
+        with answering(head(status)) as port:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+            assert told(raised(get, "https://proxied.test/")) == meaning
+
+
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
+def test_answers_that_are_no_http(get: Callable[[str], None]) -> None:
+    """What can't be read has come all the same, whatever is wrong with it."""
+    for line in (b"X-Long: " + b"x" * 200_000, b"Content-Length: many", b"Transfer-Encoding: gzip", b" continued: x"):
+        with answering(b"HTTP/1.1 200 OK\r\n" + line + b"\r\n\r\n") as port:
+            assert told(raised(get, f"http://127.0.0.1:{port}/")) == TROUBLE
+
+
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
+def test_no_tls_stays_no_tls_when_pickled(get: Callable[[str], None]) -> None:
+    """A connection that no repetition makes is told by its words where the error has lost its cause."""
+    with answering(head(400)) as port:
+        error = raised(get, f"https://127.0.0.1:{port}/")
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert told(each) == (False, "no", True, True)
+
+
+@pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
+def test_a_redirect_that_is_raised(get: Callable[[str], None]) -> None:
+    """`raise_for_status` of httpx raises redirects, too: they are answers like a 404."""
+    with answering(head(302)) as port:
+        error = raised(get, f"http://127.0.0.1:{port}/")
+    assert (told(error), classify(error).status) == (REFUSED, 302)
+
+
+def test_trios_own_timeout() -> None:
+    """What trio cuts off was not answered: its error is no `TimeoutError`, but means one."""
+    trio = pytest.importorskip("trio")
+
+    async def late() -> None:
+        with trio.fail_after(0.0):
+            await trio.sleep_forever()
+
+    assert told(raised(trio.run, late)) == NO_ANSWER
 
 
 def test_requests_with_retries_of_its_own() -> None:
@@ -347,7 +403,9 @@ def test_sqlstates(state: str, meaning: Any) -> None:
     asyncpg = pytest.importorskip("asyncpg")
     error = errors.lookup(state)("x")
     other = asyncpg.exceptions.PostgresError.new({"C": state, "M": "x", "S": "ERROR"})
-    for each in (error, other, exc.OperationalError("select", {}, error)):
+    adapted = pytest.importorskip("sqlalchemy.dialects.postgresql.asyncpg").AsyncAdapt_asyncpg_dbapi.Error("x", other)
+    pickled = pickle.loads(pickle.dumps(exc.DBAPIError("select", {}, adapted)))  # which loses the error's cause
+    for each in (error, other, exc.OperationalError("select", {}, error), pickled):
         assert (told(each), classify(each).type) == (meaning, state)
 
 
@@ -357,6 +415,12 @@ def test_sqlstates(state: str, meaning: Any) -> None:
         ("Connection refused", NO_ANSWER), ('FATAL:  password authentication failed for user "u"', REFUSED),
         ('FATAL:  database "d" does not exist', REFUSED), ("FATAL:  the database system is starting up", TROUBLE),
         ("FATAL:  sorry, too many clients already", TROUBLE), ("FATAL:  gibt es nicht", NO_ANSWER),
+        ('FATAL:  pg_hba.conf rejects connection for host "::1"', REFUSED),
+        ('FATAL:  database "d" is not currently accepting connections', REFUSED),
+        ('FATAL:  certificate authentication failed for user "u"', REFUSED),
+        ("FATAL:  the database system is not yet accepting connections", TROUBLE),
+        ('FATAL:  unrecognized configuration parameter "p"', REFUSED),
+        ("channel binding required, but SSL not in use", REFUSED), ("certificate verify failed", UNTRUSTED),
     ],
 )  # fmt: skip
 def test_psycopg_at_the_login(words: str, meaning: Any) -> None:
@@ -365,9 +429,19 @@ def test_psycopg_at_the_login(words: str, meaning: Any) -> None:
     assert told(psycopg.OperationalError(f"connection failed: {words}")) == meaning
 
 
+def test_psycopg_that_is_given_nonsense() -> None:
+    """Settings that libpq refuses before it connects are the program's mistake."""
+    psycopg = pytest.importorskip("psycopg")
+    for dsn in ("host=127.0.0.1 sslmode=never", "host=127.0.0.1 port=99999", "service=not-there"):
+        with pytest.raises(psycopg.OperationalError) as caught:
+            psycopg.connect(dsn)
+        assert told(caught.value) == MISTAKE
+
+
 def test_grpc() -> None:
-    """GRPC's codes tell; a pushback says when, or that the call must not be repeated."""
+    """GRPC's codes tell, in both colours; a pushback says when, or that the call must not be repeated."""
     grpc = pytest.importorskip("grpc")
+    aio = importlib.import_module("grpc.aio")
 
     class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
@@ -389,9 +463,17 @@ def test_grpc() -> None:
         "RESOURCE_EXHAUSTED": (BUSY, None), "RESOURCE_EXHAUSTED:1500": (BUSY, 1.5),
         "UNAVAILABLE:-1": (BROKEN, None), "UNAVAILABLE:soon": (BROKEN, None), "DATA_LOSS": (BROKEN, None),
     }  # fmt: skip
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        for method, (meaning, wait) in expected.items():
-            error = raised(lambda name: channel.unary_unary(f"/x/{name}")(b"", timeout=30), method)
+
+    def call(method: str) -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            channel.unary_unary(f"/x/{method}")(b"", timeout=30)
+
+    async def call_async(method: str) -> None:
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await channel.unary_unary(f"/x/{method}")(b"", timeout=30)
+
+    for method, (meaning, wait) in expected.items():
+        for error in (raised(call, method), raised(lambda name: asyncio.run(call_async(name)), method)):
             found = classify(error)
             assert (told(error), found.type, found.retry_after) == (meaning, method.partition(":")[0], wait)
     server.stop(None).wait()

@@ -19,6 +19,7 @@ from booking_resilience import (
     message_for,
 )
 from booking_resilience.appwrite import RowConflictError
+from booking_resilience.testing import virtual_time
 from booking_resilience.web import IdempotencyKey, Resilience, ResilienceDjango, ResilienceWSGI, problem_for
 from booking_resilience.web.keys import IdempotentId
 from webdrive import wsgi
@@ -65,6 +66,21 @@ def test_other_errors_are_not_answered() -> None:
         assert found.status == 504
         assert problem_for(KeyError("x")) is None
         assert problem_for(http.client.IncompleteRead(b"half")) is None
+    with virtual_time() as clock, deadline(1.0):
+        clock.advance(0.99)
+        assert problem_for(TimeoutError()) is None
+        clock.advance(0.0095)  # where a timer that was set to the deadline may strike
+        assert problem_for(TimeoutError()) is not None
+
+
+def test_a_group_is_answered_if_each_of_its_errors_is() -> None:
+    """The first error's status counts and the longest wait; a bug among them is the framework's to answer."""
+    refusals = [CircuitOpenError("backend", 1.0), ExceptionGroup("inner", [LimitExceededError("limit", 7.0)])]
+    problem = problem_for(ExceptionGroup("tasks", [*refusals, DeadlineExceededError("late")]))
+    assert problem is not None
+    assert (problem.status, problem.headers["Retry-After"]) == (503, "7")
+    assert problem_for(ExceptionGroup("tasks", [*refusals, KeyError("x")])) is None
+    assert problem_for(BaseExceptionGroup("tasks", [*refusals, KeyboardInterrupt()])) is None
 
 
 @pytest.mark.parametrize("middleware", [Resilience, ResilienceWSGI, ResilienceDjango])
@@ -96,6 +112,17 @@ def test_a_wsgi_response_without_content_is_replaced() -> None:
 
     reply = wsgi(ResilienceWSGI(app))
     assert (reply.status, reply.problem["title"]) == (503, "Service Unavailable")
+
+
+def test_a_wsgi_answer_to_head_has_no_body() -> None:
+    """Servers would send it, and clients take it for the beginning of the next answer."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        raise CircuitOpenError("backend", 1.0)
+
+    reply = wsgi(ResilienceWSGI(app), method="HEAD")
+    assert (reply.status, reply.body) == (503, b"")
+    assert int(reply.headers["content-length"]) > 0
 
 
 def test_a_wsgi_response_with_content_is_not_replaced() -> None:

@@ -5,6 +5,7 @@ Everything here is asked of the function that is to be called; of callbacks see 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -23,6 +24,9 @@ _SDK = "appwrite."
 
 AWAITABLE_NEVER = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
 """The most frequent types of results; asking for membership is cheaper than asking whether one can be awaited."""
+
+_OF_GENERATORS = (types.GeneratorType, types.AsyncGeneratorType, contextlib._GeneratorContextManagerBase)
+"""What a call of a generator function gives; asking the function itself takes some microseconds."""
 
 
 def refuse_awaitable(value: object, called: str, instead: str, fn: object = None) -> type | None:
@@ -45,7 +49,7 @@ def refuse_awaitable(value: object, called: str, instead: str, fn: object = None
         if inspect.iscoroutine(value):
             value.close()
         raise TypeError(f"{called} was given a function that returns an awaitable; use {instead}")
-    if is_generator_function(fn):
+    if issubclass(kind, _OF_GENERATORS) and is_generator_function(fn):
         raise TypeError(f"{called} was given the generator function {fn!r}, whose body runs after it returned")
     return None if kind is types.GeneratorType else kind
 
@@ -90,25 +94,15 @@ def refuse_synchronous(fn: object) -> None:
     if not isinstance(function, types.FunctionType):
         return
     owner = getattr(fn, "__self__", None)
-    if owner is not None and _is_of_the_sdk(owner) and not inspect.iscoroutinefunction(function):
-        instead = "`client.run` of an AsyncAppwriteClient, or "
-    elif str(function.__module__).startswith(_OURS) and _is_synchronous(function):
-        instead = _twin(function, owner)
-    else:
-        return
-    raise TypeError(
-        f"{function.__qualname__} is synchronous and was not called, since it would block the event loop; use "
-        f"{instead}`await asyncio.to_thread(pipeline.call, …)`"
-    )
-
-
-def _is_synchronous(function: types.FunctionType) -> bool:
-    """Tell whether the function is none that was made for somebody else's, and gives no coroutine."""
-    return "<locals>" not in function.__qualname__ and not inspect.iscoroutinefunction(function)
-
-
-def _is_of_the_sdk(owner: object) -> bool:
-    return any(str(kind.__module__).startswith(_SDK) for kind in type(owner).__mro__)
+    is_sdks = owner is not None and any(str(kind.__module__).startswith(_SDK) for kind in type(owner).__mro__)
+    # One that was made for somebody else's function has "<locals>" in its name.
+    is_ours = str(function.__module__).startswith(_OURS) and "<locals>" not in function.__qualname__
+    if (is_sdks or is_ours) and not inspect.iscoroutinefunction(function):
+        instead = "`client.run` of an AsyncAppwriteClient, or " if is_sdks else _twin(function, owner)
+        raise TypeError(
+            f"{function.__qualname__} is synchronous and was not called, since it would block the event loop; use "
+            f"{instead}`await asyncio.to_thread(pipeline.call, …)`"
+        )
 
 
 def _twin(function: types.FunctionType, owner: object) -> str:
@@ -137,12 +131,7 @@ def name_of(fn: Callable[..., Any]) -> str:
 
 
 def decorated(block: Callable[[], AbstractContextManager[Any]], fn: Callable[P, R], decorator: str) -> Callable[P, R]:
-    """Return a function that calls `fn` in a block of its own: what a context manager decorates with.
-
-    Args:
-        block: Makes the context manager.
-        fn: The function, or coroutine function.
-        decorator: What it is decorated with, for the error.
+    """Return a function that calls `fn`, of either colour, in a block of its own, which `block` makes.
 
     Raises:
         TypeError: As `gives_coroutines` does.

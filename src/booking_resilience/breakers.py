@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -13,7 +14,9 @@ from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_whole
 from booking_resilience.events import BreakerState
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import fork_safe_lock, new_lock
+
+_LOCK = fork_safe_lock()  # one for all: it is held for the look at a dictionary
 
 
 class Breakers:
@@ -21,7 +24,7 @@ class Breakers:
 
     Beyond `max_size` the closed breaker that was asked for least recently is dropped; as long as somebody uses it the
     same one comes back. Breakers that aren't closed are never dropped, nor is the newest. Safe to share between
-    threads.
+    threads, and across `fork`.
 
     Args:
         make: Makes the breaker of a key, once for each; it may ask for other keys. By default the key is the name.
@@ -36,16 +39,15 @@ class Breakers:
     True
     """
 
-    __slots__ = ("_dropped", "_kept", "_lock", "_make", "_making", "_max_size")
+    __slots__ = ("_dropped", "_kept", "_make", "_making", "_max_size")
 
     def __init__(self, make: Callable[[Any], CircuitBreaker] = CircuitBreaker, *, max_size: int = 1000) -> None:
         check_callback("make", make, "a function of the key that returns a CircuitBreaker")
         check_whole("max_size", max_size)
         self._make, self._max_size = make, max_size
-        self._lock = new_lock()
         self._kept: OrderedDict[Hashable, CircuitBreaker] = OrderedDict()  # least recently asked for first
         self._dropped: weakref.WeakValueDictionary[Hashable, CircuitBreaker] = weakref.WeakValueDictionary()
-        self._making: dict[Hashable, RLock] = {}
+        self._making: dict[tuple[int, Hashable], RLock] = {}  # by process: a child lacks its parent's threads
 
     def get(self, key: Hashable) -> CircuitBreaker:
         """Return the breaker of a key; whatever `make` raises comes out, and the next call asks it again.
@@ -54,7 +56,7 @@ class Breakers:
             TypeError: If the key can't be hashed, or `make` returned no breaker.
         """
         while True:
-            with self._lock:
+            with _LOCK:
                 if key in self._kept:
                     self._kept.move_to_end(key)
                     return self._kept[key]
@@ -62,9 +64,10 @@ class Breakers:
                 if breaker is not None:
                     self._keep(key, breaker)
                     return breaker
-                turn = self._making.setdefault(key, new_lock())
+                mine = os.getpid(), key
+                turn = self._making.setdefault(mine, new_lock())
             with turn:  # one thread makes it, the others wait for that, and nobody waits for another key
-                if self._making.get(key) is not turn:
+                if self._making.get(mine) is not turn:
                     continue  # whoever had the turn before is done with it
                 try:
                     breaker = self._make(key)
@@ -72,11 +75,11 @@ class Breakers:
                         raise TypeError(f"make must return a CircuitBreaker, not {breaker!r}")
                     self._keep(key, breaker)
                 finally:
-                    self._making.pop(key, None)
+                    self._making.pop(mine, None)
                 return breaker
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
-        with self._lock:
+        with _LOCK:
             return iter(tuple(self._kept.values()))
 
     def __len__(self) -> int:
@@ -86,7 +89,7 @@ class Breakers:
         return f"<Breakers {len(self)} of at most {self._max_size}>"
 
     def _keep(self, key: Hashable, breaker: CircuitBreaker) -> None:
-        with self._lock:
+        with _LOCK:
             self._kept[key] = breaker
             surplus = len(self._kept) - self._max_size
             if surplus > 0:

@@ -104,23 +104,18 @@ def ask(fn: Callable[..., Any], *args: object, unknown: Any, logger: logging.Log
 def drop_awaitable(fn: object, answer: object, logger: logging.Logger) -> None:
     """Close an awaitable that nobody will await, and log it once for each callable."""
     if close := getattr(answer, "close", None) or getattr(answer, "cancel", None):
-        try:
+        with contextlib.suppress(Exception):  # the coroutine's own clean-up failed; it is dropped all the same
             close()
-        except Exception:  # noqa: BLE001, S110 - the coroutine's own clean-up failed; it is dropped all the same
-            pass
-    body = next(body for body in bodies_of(fn))
+    body = bodies_of(fn)[0]
     try:
-        if body in _warned:
-            return
+        is_known = body in _warned
         _warned.add(body)
-    except TypeError:  # neither hashable nor weakly referable: then its type stands for it
-        if type(body) in _warned:
-            return
+    except TypeError:  # not hashable, or not weakly referable: then its type stands for it
+        is_known = type(body) in _warned
         _warned.add(type(body))
-    try:
-        logger.error("%r returned an awaitable, which nobody awaits; it must be a plain function", fn)
-    except Exception:  # noqa: BLE001, S110 - a logging handler that raises
-        pass
+    if not is_known:
+        with contextlib.suppress(Exception):  # a logging handler that raises
+            logger.error("%r returned an awaitable, which nobody awaits; it must be a plain function", fn)
 
 
 def safely(failed: Any, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -6,6 +6,7 @@ header `booking_resilience`, with the type and the text of the last error.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 from collections.abc import Callable
@@ -14,15 +15,16 @@ from typing import Any
 import celery
 from celery.exceptions import TaskPredicate
 
+from booking_resilience.awaitables import gives_coroutines
 from booking_resilience.breaker import CircuitBreaker
-from booking_resilience.callbacks import is_coroutine_function
+from booking_resilience.callbacks import text_of
 from booking_resilience.checks import check_number, check_type, has_method
 from booking_resilience.deadlines import deadline
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
-from booking_resilience.events import ErrorCategory
+from booking_resilience.events import ErrorCategory, recorded, tell_began
 from booking_resilience.monitor.record import Outcome
-from booking_resilience.pipeline import ErrorRecorder, Pipeline
-from booking_resilience.recording import Records
+from booking_resilience.pipeline import Pipeline
+from booking_resilience.recording import ErrorRecorder, Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.policy import decide
 
@@ -44,7 +46,8 @@ def resilient_task(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Return a decorator that makes a task of a function, in place of `app.task`.
 
-    A try that fails is retried by `task.retry(countdown=…)` as the policy says; the policy's deadline bounds one try.
+    A try that fails is retried by `task.retry(countdown=…)` as the policy says; the policy's `deadline`, or its
+    `attempt_timeout` if that is shorter, bounds one try.
     A refusal by a breaker, this one or another that the function meets, is no attempt: the task waits for the refusal's
     `retry_after`, or `base_delay`, doubling up to `max_delay`, where there is none. Run eagerly or called directly,
     a task doesn't wait: the rejection comes out.
@@ -59,8 +62,8 @@ def resilient_task(
         options: What `app.task` takes; `max_retries` and `autoretry_for` are the policy's to say.
 
     Raises:
-        TypeError: If a setting is of the wrong type, `max_retries` or `autoretry_for` is given, or the function is an
-            `async def`.
+        TypeError: If a setting is of the wrong type, `max_retries` or `autoretry_for` is given, or what is decorated is
+            an `async def`, a generator function or no function.
         ValueError: If a setting is out of its range, or the policy has `retry_on_result`.
     """
     check_type("app", app, has_method(app, "task"), "a Celery application")
@@ -75,7 +78,7 @@ def resilient_task(
     tries = _Tries(retry, breaker, monitor, max_open_wait)
 
     def decorate(fn: Callable[..., Any]) -> Any:
-        if is_coroutine_function(fn):
+        if gives_coroutines(fn, "resilient_task"):
             raise TypeError(f"fn must be a plain function, which a worker can run, not {fn!r}")
 
         @functools.wraps(fn)
@@ -98,6 +101,7 @@ class _Tries:
 
     def run(self, task: celery.Task, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make one try, and have the task tried again if it fails and the policy says so."""
+        began = recorded.last
         attempts, refusals, waited, last = (task.request.headers or {}).get(_HEADER) or (0, 0, 0.0, None)
         try:
             result = self._call(fn, args, kwargs)
@@ -108,30 +112,30 @@ class _Tries:
                 countdown, refusals = self._wait(task, error, refusals, waited), refusals + 1
                 waited += countdown or 0.0
             else:
-                attempts, last = attempts + 1, _facts_of(error)
+                attempts += 1
+                last = [type(error).__module__, type(error).__qualname__, text_of(error)[:_LONGEST]]
                 countdown = None if task.request.called_directly else self._pause(error, attempts)
             if countdown is None:
                 if self._records is not None:
                     was_refused = attempts == 0 or (attempts == 1 and isinstance(error, LimitExceededError))
                     outcome: Outcome = "refused" if was_refused else "failed"
-                    self._records._record(error, str(task.name), outcome, 0 if was_refused else attempts)
+                    made = 0 if was_refused else attempts
+                    tell_began(began, self._records.record, error, str(task.name), outcome, made)
                 raise
             headers = {**(task.request.headers or {}), _HEADER: [attempts, refusals, waited, last]}
             raise task.retry(exc=error, countdown=countdown, headers=headers) from error
         if self._retry.budget is not None:
             self._retry.budget.deposit()
         if last is not None and self._records is not None:
-            self._records._record(_error_of(*last), str(task.name), "recovered", attempts + 1)
+            self._records.record(_error_of(*last), str(task.name), "recovered", attempts + 1)
         return result
 
     def _call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         permit = None if self._breaker is None else self._breaker.acquire()
         try:
-            if self._retry.deadline is None:
+            limits = [limit for limit in (self._retry.deadline, self._retry.attempt_timeout) if limit is not None]
+            with deadline(min(limits)) if limits else contextlib.nullcontext():
                 result = fn(*args, **kwargs)
-            else:
-                with deadline(self._retry.deadline):
-                    result = fn(*args, **kwargs)
         except BaseException as error:
             if permit is not None:
                 permit.release() if isinstance(error, TaskPredicate) else permit.failure(error)
@@ -154,10 +158,6 @@ class _Tries:
         if isinstance(step, str) or (self._retry.budget is not None and not self._retry.budget.try_spend()):
             return None
         return step
-
-
-def _facts_of(error: Exception) -> list[str]:
-    return [type(error).__module__, type(error).__qualname__, str(error)[:_LONGEST]]
 
 
 def _error_of(module: str, name: str, text: str) -> Exception:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar, cast
 
 from typing_extensions import TypeIs
 
 T = TypeVar("T")
 
+_exceptions = BaseExceptionGroup.exceptions  # past a subclass that overrides it
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, 5.6.2
 
 
@@ -38,15 +39,9 @@ def has_method(thing: object, name: str) -> bool:
 def check_number(
     name: str, value: object, least: float = 0.0, *, above: bool = False, or_none: bool = False, allowed: str = ""
 ) -> None:
-    """Check for a finite number, `least` or more; `above` excludes `least` itself.
+    """Check for a finite number, `least` or more; `above` excludes `least` itself, `or_none` allows None.
 
-    Args:
-        name: The argument's name, for the error.
-        value: What was given; `True` and `False` are not numbers.
-        least: The smallest number allowed.
-        above: Whether it must be larger than `least`.
-        or_none: Whether None is allowed.
-        allowed: What is allowed, in words, where the bounds alone don't tell.
+    `allowed` says what is allowed where these bounds alone don't tell. `True` and `False` are not numbers.
     """
     if value is None and or_none:
         return
@@ -88,6 +83,17 @@ def is_a(value: object, kind: type[T]) -> TypeIs[T]:
     return issubclass(type(value), kind)
 
 
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors of a group and of the groups in it, in order; of any other error, itself."""
+    waiting = [error]
+    while waiting:
+        item = waiting.pop()
+        if is_a(item, BaseExceptionGroup):
+            waiting.extend(reversed(_exceptions.__get__(item)))
+        else:
+            yield item
+
+
 def is_whole(value: object, least: int = 1) -> bool:
     """Tell whether the value is a whole number, `least` or more; `True` and `False` are not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
@@ -98,8 +104,3 @@ def is_number(value: object, least: float = 0.0, most: float = math.inf) -> bool
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return least <= value <= most and value <= sys.float_info.max  # an int may be larger than any float
-
-
-def is_text(value: object) -> bool:
-    """Tell whether the value is a string that isn't empty."""
-    return isinstance(value, str) and value != ""

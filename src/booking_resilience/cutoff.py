@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from booking_resilience import clock
-from booking_resilience.checks import is_a
+from booking_resilience.checks import is_a, leaves
 from booking_resilience.errors import DeadlineExceededError
 
 T = TypeVar("T")
@@ -62,12 +62,11 @@ def cut_off(
     """
     if "trio" in sys.modules and clock.in_trio():
         return (yield from _trio_cut_off(awaitable, end, error, operation, is_own).__await__())
-    value: T
     steps = awaitable if isinstance(awaitable, types.CoroutineType) else _awaited(awaitable)
     try:
         first = steps.send(None)
     except StopIteration as stop:
-        value = stop.value
+        value: T = stop.value
     else:
         value = yield from _asyncio_cut_off(steps, first, end, error, operation, is_own).__await__()
     return value
@@ -121,8 +120,13 @@ async def _trio_cut_off(
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Tell whether an error is asyncio's or trio's cancellation, neither of which is an `Exception`."""
-    return not is_a(error, Exception) and type(error).__name__ in ("CancelledError", "Cancelled")
+    """Tell whether an error is asyncio's or trio's cancellation, or a group of them, as trio's nurseries raise.
+
+    None of them is an `Exception`.
+    """
+    return not is_a(error, Exception) and all(
+        type(leaf).__name__ in ("CancelledError", "Cancelled") for leaf in leaves(error)
+    )
 
 
 def timeout_behind(error: BaseException, *, at_deadline: bool = True) -> BaseException:

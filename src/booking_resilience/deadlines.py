@@ -48,9 +48,15 @@ def in_force(node: Node | None) -> Node | None:
     return node
 
 
-def hold_to(end: float, holder: object) -> Node:
-    """Set a deadline for the code that follows in this context; it is over at the latest when its holder is gone."""
-    node = [weakref.ref(holder), end, in_force(get_node()), False]
+def hold_to(end: float, holder: object, *, of_attempt: bool = False) -> Node:
+    """Set a deadline for the code that follows in this context, or what the one in force leaves, if that is less.
+
+    It is over at the latest when its holder is gone.
+    """
+    outer = in_force(get_node())
+    if outer is not None and outer[1] < end:
+        end, of_attempt = outer[1], outer[3]
+    node = [weakref.ref(holder), end, outer, of_attempt]
     set_node(node)
     return node
 
@@ -107,8 +113,7 @@ class Deadline:
     def __enter__(self) -> None:
         if self._node is not None:
             raise RuntimeError("this deadline is in force already; make another one with `deadline(…)`")
-        end, outer = clock.monotonic() + self._seconds, in_force(get_node())
-        self._node = hold_to(end if outer is None else min(end, outer[1]), self)
+        self._node = hold_to(clock.monotonic() + self._seconds, self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         node, self._node = self._node, None

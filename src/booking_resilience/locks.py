@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _thread import RLock
+    from collections.abc import Callable
 
 
 def new_lock() -> RLock:
@@ -30,6 +31,25 @@ def fork_safe_lock() -> RLock:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
+
+
+def run_if_free(lock: Any, work: Callable[[], object], seconds: float = 0.0) -> bool:
+    """Call a function under a lock of `new_lock`, if that can be had within so many seconds; tell whether it could.
+
+    A thread that holds it already, because a signal's handler has interrupted it, can't have it again.
+    """
+    if lock._is_owned():
+        return False
+    try:
+        if not lock.acquire(True, seconds):
+            return False
+        work()
+        lock.release()
+    except BaseException:  # a handler's, perhaps right after the lock was got or given back
+        if lock._is_owned():
+            lock.release()
+        raise
+    return True
 
 
 _kind: Any = threading.RLock

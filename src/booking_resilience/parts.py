@@ -13,8 +13,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
+from booking_resilience.awaitables import refuse_uncallable
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.checks import check_type, is_a
+from booking_resilience.events import recorded, tell_began
 
 Attempt: TypeAlias = Callable[..., Any]
 """Calls its first argument with the others."""
@@ -52,8 +54,8 @@ def checked(parts: dict[Role, Any]) -> dict[Role, Any]:
     return {role: part for role, part in parts.items() if part is not None}
 
 
-def attempt_through(breaker: CircuitBreaker | None, parts: dict[Role, Any], *, is_async: bool) -> Attempt | None:
-    """Return what makes each attempt through the breaker and the parts; None if there is neither."""
+def attempt_through(breaker: CircuitBreaker | None, parts: dict[Role, Any], *, is_async: bool) -> Attempt:
+    """Return what makes each attempt, through the breaker and the parts that there are."""
     ending = "_async" if is_async else ""
     limits = [parts[role] for role in ("limit", "rate") if role in parts]
     inner = [parts[role] for role in ("hedge", "timeout") if role in parts]
@@ -63,12 +65,19 @@ def attempt_through(breaker: CircuitBreaker | None, parts: dict[Role, Any], *, i
     if breaker is not None:
         layers.append(getattr(breaker, "call" + ending))
     layers += [getattr(part, "call" + ending) for part in inner]
-    if not layers:
-        return None
-    attempt: Attempt = layers.pop()
+    attempt: Attempt = layers.pop() if layers else _apply
     while layers:
         attempt = functools.partial(layers.pop(), attempt)
     return attempt if breaker is None or not limits else _unless_refused(breaker, attempt)
+
+
+def _apply(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Stand where the breaker would."""
+    try:
+        return fn(*args, **kwargs)
+    except TypeError:
+        refuse_uncallable(fn)
+        raise
 
 
 def _unless_refused(breaker: CircuitBreaker, attempt: Attempt) -> Attempt:
@@ -92,20 +101,16 @@ def falling_back(
 ) -> Callable[..., Any]:
     """Return what calls the driver, and gives the fallback's answer where that fails.
 
-    Args:
-        driver: Makes the operation.
-        fallback: A `Fallback`.
-        told: Called with the operation's error, and with what came out of it all the same, None if an answer did; or
-            None.
-        is_async: Whether the driver's result is awaited.
+    `told` is called with the operation's error, and with what came out all the same, None if an answer did.
     """
     if is_async:
 
         async def call_async(*args: Any, **kwargs: Any) -> Any:
+            began = recorded.last
             try:
                 return await driver(*args, **kwargs)
             except Exception as error:
-                with _Ending(error, told):
+                with _Ending(error, began, told):
                     if not fallback.accepts(error):
                         raise
                     return await fallback.answer_async(error)
@@ -113,10 +118,11 @@ def falling_back(
         return call_async
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        began = recorded.last
         try:
             return driver(*args, **kwargs)
         except Exception as error:
-            with _Ending(error, told):
+            with _Ending(error, began, told):
                 if not fallback.accepts(error):
                     raise
                 return fallback.answer(error)
@@ -127,14 +133,16 @@ def falling_back(
 class _Ending:
     """The end of an operation that failed; whatever comes of it is told."""
 
-    __slots__ = ("_error", "_told")
+    __slots__ = ("_began", "_error", "_told")
 
-    def __init__(self, error: Exception, told: Callable[[Exception, Exception | None], None] | None) -> None:
-        self._error, self._told = error, told
+    def __init__(
+        self, error: Exception, began: int, told: Callable[[Exception, Exception | None], None] | None
+    ) -> None:
+        self._error, self._began, self._told = error, began, told
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, tb: object) -> None:
         if self._told is not None and (raised is None or is_a(raised, Exception)):  # an interrupt is nobody's failure
-            self._told(self._error, raised)
+            tell_began(self._began, self._told, self._error, raised)

@@ -2,8 +2,8 @@
 
 The order is fixed, outermost first: fallback, deadline, retry with its budget, limit, rate, breaker, hedge, timeout,
 call. Each attempt passes through the breaker; an open breaker is not retried, and an attempt that opens it is the last
-one. What wraps each attempt is composed in `_attempt`, what wraps the whole operation in `_driver`; a part that is
-absent is in neither.
+one. What wraps each attempt is composed in `parts.attempt_through`, what wraps the whole operation in `_driver`; a part
+that is absent is in neither.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from booking_resilience.awaitables import gives_coroutines, refuse_synchronous, refuse_uncallable, within
+from booking_resilience.awaitables import gives_coroutines, refuse_synchronous, within
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check, check_text, check_type, has_method
@@ -21,8 +21,7 @@ from booking_resilience.events import RetryEvent
 from booking_resilience.monitor import ErrorCategory
 from booking_resilience.monitor.record import member_of
 from booking_resilience.parts import ALLOWED, Part, Role, attempt_through, checked, falling_back
-from booking_resilience.recording import ErrorRecorder as ErrorRecorder  # the HTTP clients look for it here
-from booking_resilience.recording import Records
+from booking_resilience.recording import ErrorRecorder, Records
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.retry.plan import Plan
 from booking_resilience.retry.run import drive, drive_async
@@ -59,17 +58,7 @@ class Pipeline:
     'FINE'
     """
 
-    __slots__ = (
-        "_breaker",
-        "_drivers",
-        "_drivers_async",
-        "_monitor",
-        "_parts",
-        "_plan",
-        "_records",
-        "_retry",
-        "category",
-    )
+    __slots__ = ("_breaker", "_drivers", "_drivers_async", "_monitor", "_parts", "_plan", "_records", "category")
 
     def __init__(
         self,
@@ -89,13 +78,12 @@ class Pipeline:
             "breaker", breaker, breaker is None or isinstance(breaker, CircuitBreaker), "a CircuitBreaker or None"
         )
         check_type("monitor", monitor, monitor is None or has_method(monitor, "record"), "an ErrorMonitor or None")
-        if monitor is not None:
-            check_callback("monitor", monitor.record, "an object whose `record` is a function")
-        self._retry, self._breaker, self._monitor = retry, breaker, monitor
+        self._breaker, self._monitor = breaker, monitor
         self.category: ErrorCategory = member_of(ErrorCategory, category)
         self._parts = checked({"limit": limit, "rate": rate, "fallback": fallback, "hedge": hedge, "timeout": timeout})
         self._records: Records | None = None
         if monitor is not None:
+            check_callback("monitor", monitor.record, "an object whose `record` is a function")
             self._records = Records(monitor, self.category, breaker, is_replaced=fallback is not None)
         listener = None if self._records is None else self._records.on_event
         self._drivers: dict[str, Callable[..., Any]] = {}
@@ -105,7 +93,7 @@ class Pipeline:
     @property
     def retry(self) -> RetryPolicy:
         """When to try again."""
-        return self._retry
+        return self._plan.policy
 
     @property
     def breaker(self) -> CircuitBreaker | None:
@@ -162,7 +150,7 @@ class Pipeline:
             is_async = gives_coroutines(fn, "Pipeline.protect")
             inner = fn if self._breaker is None else self._breaker(fn)
             if self._parts:
-                inner = functools.partial(self._attempt(is_async=is_async), fn)
+                inner = functools.partial(attempt_through(self._breaker, self._parts, is_async=is_async), fn)
             if is_async:
                 driver = drive_async(plan, inner, "@Pipeline.protect", "a function that returns awaitables only")
             else:
@@ -182,11 +170,11 @@ class Pipeline:
 
     def __repr__(self) -> str:
         parts = "".join(f" {role}={part!r}" for role, part in self._parts.items())
-        return f"<Pipeline retry={self._retry!r} breaker={self._breaker!r} monitor={self._monitor!r}{parts}>"
+        return f"<Pipeline retry={self.retry!r} breaker={self._breaker!r} monitor={self._monitor!r}{parts}>"
 
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[()]]:
         held: dict[Any, object] = {
-            "breaker": self._breaker, "retry.budget": self._retry.budget, "monitor": self._monitor, **self._parts
+            "breaker": self._breaker, "retry.budget": self.retry.budget, "monitor": self._monitor, **self._parts
         }  # fmt: skip
         for name, part in held.items():
             if part is not None:
@@ -194,22 +182,18 @@ class Pipeline:
                     f"a Pipeline with a {name} cannot be pickled or copied: the copy would not share it; make one in "
                     "each process, and let the breakers of a fleet share one state by RedisBreaker"
                 )
-        return functools.partial(type(self), retry=self._retry, category=self.category), ()
+        return functools.partial(type(self), retry=self.retry, category=self.category), ()
 
     def _plan_of(self, operation: str) -> Plan:
         check_text("operation", operation)
         return dataclasses.replace(self._plan, operation=operation)
 
-    def _attempt(self, *, is_async: bool) -> Callable[..., Any]:
-        """Return a function that calls its first argument with the others, through all that wraps each attempt."""
-        return attempt_through(self._breaker, self._parts, is_async=is_async) or _apply
-
     def _driver(self, plan: Plan, *, is_async: bool, called: str = "Pipeline.call") -> Callable[..., Any]:
-        """Return a function that does so as often as the plan says.
+        """Return a function that calls its first argument with the others as the plan says, through all parts.
 
         A function of the wrong colour is refused in the name of what was `called`, or of its twin.
         """
-        attempt, instead = self._attempt(is_async=is_async), f"{called}_async"
+        attempt, instead = attempt_through(self._breaker, self._parts, is_async=is_async), f"{called}_async"
         if is_async:
             there = f"{called}, in an event loop with `asyncio.to_thread`"
             driver: Callable[..., Any] = drive_async(plan, attempt, instead, there, applies=True)
@@ -250,15 +234,6 @@ class Pipeline:
             if on_event(event) is not True:
                 self._plan.tell(event)
 
-        policy = self._retry if max_attempts is None else dataclasses.replace(self._retry, max_attempts=max_attempts)
+        policy = self.retry if max_attempts is None else dataclasses.replace(self.retry, max_attempts=max_attempts)
         plan = dataclasses.replace(self._plan, policy=policy, operation=operation, listener=listener, is_logged=False)
         return functools.partial(self._driver(plan, is_async=is_async, called="run_batch"), fn)
-
-
-def _apply(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Stand where the breaker would."""
-    try:
-        return fn(*args, **kwargs)
-    except TypeError:
-        refuse_uncallable(fn)
-        raise

@@ -8,8 +8,8 @@ from typing import Protocol
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.callbacks import drop_awaitable, is_awaitable
 from booking_resilience.checks import is_a
-from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
-from booking_resilience.events import FailedAttempt, RetryEvent
+from booking_resilience.errors import CircuitOpenError, LimitExceededError
+from booking_resilience.events import FailedAttempt, RetryEvent, log_raised
 from booking_resilience.monitor import ErrorCategory, Severity
 from booking_resilience.monitor.record import Outcome, is_mild
 from booking_resilience.retry import attempts_of
@@ -55,11 +55,8 @@ def was_refused(error: BaseException | None, attempt: int, breaker: CircuitBreak
 class Records:
     """Makes one record for each operation that failed, was refused, fell back or recovered.
 
-    Args:
-        monitor: Gets them.
-        category: Their category.
-        breaker: The pipeline's own breaker: what another one refuses has failed.
-        is_replaced: Whether a fallback may replace what failed, so that `replaced` knows the end and no event does.
+    What another breaker than the given one refuses has failed. With `is_replaced` a fallback may replace what failed:
+    `replaced` knows the end then, and no event does.
     """
 
     __slots__ = ("_breaker", "_category", "_is_replaced", "_monitor")
@@ -75,45 +72,47 @@ class Records:
         if error is None or event.outcome == "retrying":
             return
         if event.outcome == "recovered":
-            self._record(error, event.operation, "recovered", event.attempt)
+            self.record(error, event.operation, "recovered", event.attempt)
         elif not self._is_replaced:
             self._failed(error, event.operation, event.attempt)
 
     def replaced(self, operation: str, error: Exception, raised: Exception | None) -> None:
         """Record an operation with a fallback that failed with an error.
 
-        Args:
-            operation: Its name.
-            error: What failed it.
-            raised: What came out all the same; None if the fallback gave an answer.
+        `raised` is what came out all the same; None if the fallback gave an answer.
         """
         made = attempts_of(error)
-        if not made and not is_a(error, DeadlineExceededError):
+        if not made and is_a(error, TypeError):
             return  # no attempt failed: the function was of the wrong colour
         if raised is None:
             is_refused = was_refused(error, len(made), self._breaker)
-            self._record(error, operation, "fell_back", 0 if is_refused else made or None)
+            self.record(error, operation, "fell_back", 0 if is_refused else made or None)
         elif raised is error:
             self._failed(error, operation, len(made))
         else:
-            self._record(raised, operation, "failed", made or None)
+            self.record(raised, operation, "failed", made or None)
 
     def _failed(self, error: BaseException, operation: str, attempt: int) -> None:
         if was_refused(error, attempt, self._breaker):
-            self._record(error, operation, "refused", 0)
+            self.record(error, operation, "refused", 0)
         else:
-            self._record(error, operation, "failed", attempts_of(error) or attempt or None)
+            self.record(error, operation, "failed", attempts_of(error) or attempt or None)
 
-    def _record(
+    def record(
         self, error: BaseException, operation: str, outcome: Outcome, attempts: int | tuple[FailedAttempt, ...] | None
     ) -> None:
-        made = self._monitor.record(
-            error,
-            operation=operation,
-            category=self._category,
-            severity=Severity.WARNING if is_mild(type(error), outcome) else Severity.ERROR,
-            attempts=attempts,
-            outcome=outcome,
-        )
+        """Make a record; what the monitor raises is logged."""
+        try:
+            made = self._monitor.record(
+                error,
+                operation=operation,
+                category=self._category,
+                severity=Severity.WARNING if is_mild(type(error), outcome) else Severity.ERROR,
+                attempts=attempts,
+                outcome=outcome,
+            )
+        except Exception as raised:  # noqa: BLE001 - it only watches
+            log_raised(logger, raised, "the monitor's record raised")
+            return
         if is_awaitable(made):
             drop_awaitable(self._monitor.record, made, logger)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Any
 
@@ -52,9 +53,9 @@ class SentrySink:
         """Return how many records an event sent now stands for; 0 if none is due."""
         now = clock.monotonic()
         with self._lock:
-            sent, count = self._groups.get(fingerprint, (None, 0))
-            is_due = sent is None or now - sent >= self._interval
-            self._groups[fingerprint] = (now, 0) if sent is None or is_due else (sent, count + 1)
+            sent, count = self._groups.get(fingerprint, (-math.inf, 0))
+            is_due = now - sent >= self._interval
+            self._groups[fingerprint] = (now, 0) if is_due else (sent, count + 1)
             self._groups.move_to_end(fingerprint)
             if len(self._groups) > _REMEMBERED:
                 self._groups.popitem(last=False)

@@ -44,7 +44,7 @@ class ThreadSignal:
 class TaskSignal:
     """Wakes one waiting task of asyncio or trio, whichever runs the code that makes the signal."""
 
-    __slots__ = ("_call_soon", "_event", "_loop", "_new_event")
+    __slots__ = ("_call_soon", "_event", "_is_late", "_loop", "_new_event")
 
     def __init__(self) -> None:
         if clock.in_trio():
@@ -60,6 +60,7 @@ class TaskSignal:
             self._call_soon = self._loop.call_soon_threadsafe
             self._new_event = asyncio.Event
         self._event = self._new_event()
+        self._is_late = False
 
     def wake(self) -> bool:
         """Wake the task; return False if its event loop is gone."""
@@ -89,19 +90,19 @@ class TaskSignal:
                 await self._event.wait()
             was_woken = not scope.cancelled_caught
         else:
-            timer = self._loop.call_later(seconds, self._arrive)
+            self._is_late = False
+            timer = self._loop.call_later(seconds, self._give_up)
             try:
                 await self._event.wait()
             finally:
                 timer.cancel()
-            was_woken = self._loop.time() < timer.when()
+            was_woken = not self._is_late
         self._event = self._new_event()
         return was_woken
 
     def _arrive(self) -> None:
         self._event.set()
 
-
-def new_signal(*, is_async: bool) -> Any:
-    """Return a signal for the calling thread or task."""
-    return TaskSignal() if is_async else ThreadSignal()
+    def _give_up(self) -> None:
+        self._is_late = True
+        self._event.set()

@@ -98,8 +98,7 @@ class _Sync(Colour):
         return result
 
     async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
-        through = _layers(pipeline, is_async=False)
-        return run_now(work) if through is None else cast("T", through(run_now, work))
+        return cast("T", _layers(pipeline, is_async=False)(run_now, work))
 
     async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
         return pipeline.call(operation, run_now, work)
@@ -118,8 +117,7 @@ class _Async(Colour):
         return result
 
     async def guarded(self, pipeline: Pipeline, work: Work[T]) -> T:
-        through = _layers(pipeline, is_async=True)
-        return await (work() if through is None else through(work))
+        return cast("T", await _layers(pipeline, is_async=True)(work))
 
     async def through(self, pipeline: Pipeline, operation: str, work: Work[T]) -> T:
         return await pipeline.call_async(operation, work)
@@ -128,8 +126,8 @@ class _Async(Colour):
         await clock.sleep_async(seconds)
 
 
-def _layers(pipeline: Pipeline, *, is_async: bool) -> Callable[..., Any] | None:
-    """Return what a write passes through: limit, rate and breaker; None if there are none.
+def _layers(pipeline: Pipeline, *, is_async: bool) -> Callable[..., Any]:
+    """Return what a write passes through: limit, rate and breaker.
 
     Nothing is hedged or left to a thread of its own: two that write at once couldn't tell what became of either.
     """

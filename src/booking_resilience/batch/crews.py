@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from booking_resilience.batch.outcomes import BatchOutcome
 from booking_resilience.batch.sources import END, Source
 from booking_resilience.events import RetryEvent
 from booking_resilience.signals import ThreadSignal
@@ -28,13 +29,13 @@ class WorkItem:
         index: Its place in the input, from 0.
         value: The item itself.
         made: Attempts made so far.
-        last: How its last try ended, if it was sent back: the event, and the number of attempts to tell.
+        last: How its last try ended, if it was sent back: the event to tell, and its outcome if there is no other try.
     """
 
     index: int
     value: Any
     made: int = 0
-    last: tuple[RetryEvent, int] | None = None
+    last: tuple[RetryEvent, BatchOutcome[Any, Any]] | None = None
 
 
 class Crew:
@@ -49,10 +50,11 @@ class Crew:
     def __init__(self, one: Callable[[WorkItem], Any], source: Source, limit: int) -> None:
         self._one, self._source, self._limit = one, source, limit
         self._context = contextvars.copy_context()
-        self._todo: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None ends a thread
+        self._todo: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None ends the threads
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._drawn = 0
         self._ahead = 0  # items that were drawn and whose outcomes were not taken
+        self._stopped = False
 
     def next_outcome(self) -> Any:
         """Wait for the next outcome and take it; an interrupt or a cancellation is returned like one."""
@@ -97,7 +99,6 @@ class ThreadCrew(Crew):
     def __init__(self, one: Callable[[WorkItem], Any], source: Source, limit: int) -> None:
         super().__init__(one, source, limit)
         self._threads: list[threading.Thread] = []
-        self._stopped = False
 
     def has_more(self) -> bool:
         """Draw what is due; tell whether there is an outcome to wait for.
@@ -117,8 +118,7 @@ class ThreadCrew(Crew):
     def disband(self) -> None:
         """Begin nothing more; wait for the threads if they have nothing to do, leave them to end if they have."""
         self._stopped = True
-        for _ in self._threads:
-            self._todo.put(None)
+        self._todo.put(None)
         if not self._ahead:
             for thread in self._threads:
                 thread.join()
@@ -146,3 +146,4 @@ class ThreadCrew(Crew):
                 self._end(self._context.copy().run(self._one, item))
             except BaseException as error:  # noqa: BLE001 - it is raised in the thread that takes the outcomes
                 self._done.put(error)
+        self._todo.put(None)  # for the next one, also one that an interrupt kept from being listed when it started

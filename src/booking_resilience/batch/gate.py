@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import logging
 from collections.abc import Generator
-from threading import Lock
 from typing import Any, TypeAlias
 
 from booking_resilience import clock
@@ -18,7 +17,7 @@ from booking_resilience.checks import is_a
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import BreakerEvent, BreakerState, RetryEvent
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import new_lock, run_if_free
 from booking_resilience.pipeline import Pipeline
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
@@ -27,6 +26,7 @@ Wait: TypeAlias = tuple[float, bool]
 """Seconds to wait; whether by a sleep on the library's clock, or for the signal."""
 
 _SLACK = 1e-6  # seconds by which a sum of floats may miss a moment
+_ASK_FLEET = 0.1  # seconds between two tries to make the trial of a fleet, whose lease no event announces
 _TRIED = (BreakerState.OPEN, BreakerState.HALF_OPEN)
 
 
@@ -52,9 +52,9 @@ class Gate:
         self._needs_place = False  # whether it needs a free place, too
         self._is_trial_out = False  # whether it waits for the end of somebody else's trial, which is real time
         self._prober: object = None  # who makes it
-        self._since: float | None = None  # when waiting began without a success since
+        self._since: float | None = None  # when waiting began, or the last success was if that came later
         self._told: collections.deque[str] = collections.deque()  # what the log is to be told
-        self._is_logging = Lock()
+        self._is_logging = new_lock()
         self._ends: list[Any] = []
         if self._breaker is not None:
             self._ends.append(self._breaker.subscribe(self._on_event).close)
@@ -89,8 +89,11 @@ class Gate:
                 self._wake()
             self._log()
 
-    def sent_back(self, signal: object, error: BaseException) -> None:
-        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due."""
+    def sent_back(self, signal: object, error: BaseException | None) -> None:
+        """Take an item back, with the signal that it came in by or None; nobody else begins until a try is due.
+
+        There is no error where a result was rejected.
+        """
         with self._lock:
             now = clock.monotonic()
             if self._prober is signal:
@@ -110,7 +113,7 @@ class Gate:
         """Note that an item has its outcome; `signal` as for `sent_back`."""
         with self._lock:
             if succeeded:
-                self._since = None
+                self._since = clock.monotonic() if self.is_shut else None
             if self._prober is signal and signal is not None:
                 self._prober = None
                 if not self._follow_breaker(clock.monotonic()):
@@ -160,7 +163,8 @@ class Gate:
         self._needs_place = False
         state, machine = breaker._core.state, breaker._core.machine
         self._is_trial_out = state.kind is BreakerState.HALF_OPEN and len(state.trials) >= machine.trial_calls
-        self._due = now + (machine.trial_timeout if self._is_trial_out else snapshot.retry_after or 0.0)
+        soon = 0.0 if breaker._core.link is None else _ASK_FLEET
+        self._due = now + (machine.trial_timeout if self._is_trial_out else snapshot.retry_after or soon)
         return True
 
     def _shut(self, now: float, why: str) -> None:
@@ -200,9 +204,9 @@ class Gate:
 
     def _log(self) -> None:
         """Log what happened, in order; a thread that finds another one at it leaves it to that."""
-        while self._told and self._is_logging.acquire(blocking=False):
-            try:
-                if self._told:
-                    logger.info("%s: the batch %s", self._operation, self._told.popleft())
-            finally:
-                self._is_logging.release()
+        while self._told and run_if_free(self._is_logging, self._log_one):
+            pass
+
+    def _log_one(self) -> None:
+        if self._told:
+            logger.info("%s: the batch %s", self._operation, self._told.popleft())

@@ -124,11 +124,13 @@ def _iterate(work: Work, source: Source) -> Generator[BatchOutcome[Any, Any], No
         while crew.has_more():
             yield work.told(crew.next_outcome())
     finally:
-        work.leave()
         try:
-            crew.disband()
+            work.leave()
         finally:
-            source.close()
+            try:
+                crew.disband()
+            finally:
+                source.close()
     source.finish()
 
 
@@ -141,9 +143,11 @@ async def _iterate_async(work: Work, source: Source) -> AsyncGenerator[BatchOutc
         while await crew.has_more():
             yield work.told(crew.next_outcome())
     finally:
-        work.leave()
         try:
-            await crew.disband()
+            work.leave()
         finally:
-            await source.aclose()
+            try:
+                await crew.disband()
+            finally:
+                await source.aclose()
     source.finish()

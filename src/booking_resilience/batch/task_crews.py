@@ -51,7 +51,7 @@ class TaskCrew(Crew, abc.ABC):
 
     async def _feed(self) -> None:
         try:
-            while self._source.is_open:
+            while self._source.is_open and not self._stopped:  # a source may swallow its cancellation
                 while not self._has_room():
                     await self._wait()
                 if (value := await self._source.draw_async()) is not END:
@@ -72,7 +72,7 @@ class TaskCrew(Crew, abc.ABC):
             return
         self._is_beginning = True
         try:
-            while self._running < self._limit and not self._todo.empty():
+            while self._running < self._limit and not (self._stopped or self._todo.empty()):
                 self._running += 1
                 self._spawn(self._task(self._todo.get_nowait()))
         finally:
@@ -97,7 +97,7 @@ class TaskCrew(Crew, abc.ABC):
 
     async def disband(self) -> None:
         """Cancel what is under way, and wait until it has ended."""
-        self._todo = queue.SimpleQueue()
+        self._stopped = True
         for task in tuple(self._under_way):
             task.cancel()
         try:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from booking_resilience import clock
 from booking_resilience.awaitables import name_of
@@ -170,30 +170,24 @@ class _Try:
     def __enter__(self) -> Self:
         last, self.item.last = self.item.last, None
         if last is not None and self._gate is not None and self._gate.has_given_up():
-            event, attempts = last
+            event, self.outcome = last
             self._pipeline._plan.tell(event)
-            self._ended_with(event.error, attempts)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:
-        item, gate, attempts = self.item, self._gate, self.item.made + self._attempts
+        item, gate, is_given_up = self.item, self._gate, self.outcome is not None
         event, self._event = self._event, None  # the error leads to the frame that holds this
-        if event is not None and gate is not None and is_a(error, Exception):
-            item.made, item.last = item.made + self._made, (event, attempts)
-            self.outcome = item
-            gate.sent_back(self._signal, error)
-            return True
+        if not is_given_up and (error is None or is_a(error, Exception)):
+            self.outcome = BatchOutcome(item.index, item.value, self.value, error, item.made + self._attempts)
+            if event is not None and gate is not None:
+                item.made, item.last, self.outcome = item.made + self._made, (event, self.outcome), item
+                gate.sent_back(self._signal, error)
+                return True
         if gate is not None:
-            gate.ended(self._signal, succeeded=kind is None and self.outcome is None)
-        if self.outcome is None and (error is None or is_a(error, Exception)):
-            self._ended_with(error, attempts)
+            gate.ended(self._signal, succeeded=error is None and not is_given_up)
         return is_a(error, Exception)
 
     def taken(self) -> Any:
         """Return the outcome and forget it: its error leads to the frame that holds this."""
         outcome, self.outcome = self.outcome, None
         return outcome
-
-    def _ended_with(self, error: BaseException | None, attempts: int) -> None:
-        failure = cast("Exception | None", error)
-        self.outcome = BatchOutcome(self.item.index, self.item.value, self.value, failure, attempts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from booking_resilience.checks import check_type, is_a
 from booking_resilience.verdicts import leaves, told_of
 
 DATA: Final = "Booking data error. Please try again or contact support."
@@ -52,8 +53,7 @@ def message_for(error: BaseException) -> str:
     >>> message_for(TimeoutError())
     'Network error. Please check your connection and try again.'
     """
-    if not isinstance(error, BaseException):
-        raise TypeError(f"error must be an exception, not {error!r}")
+    check_type("error", error, is_a(error, BaseException), "an exception")
     return _message(error, set(), 0)
 
 

@@ -17,7 +17,7 @@ from booking_resilience.breaker.snapshots import BreakerSnapshot
 from booking_resilience.breaker.states import Isolate, Reset
 from booking_resilience.breaker.window import FailureRate
 from booking_resilience.callbacks import check_callback, check_filter, is_awaitable
-from booking_resilience.checks import check_number, check_text, check_type, check_whole
+from booking_resilience.checks import check_number, check_text, check_type, check_whole, has_method
 from booking_resilience.events import BreakerEvent, BreakerState, Listener, Subscription
 from booking_resilience.verdicts import is_backend_failure
 
@@ -94,7 +94,7 @@ class CircuitBreaker:
         check_filter("failure_on", failure_on)
         check_filter("ignore", ignore)
         check_type("shadow", shadow, isinstance(shadow, bool), "True or False")
-        check_type("shared", shared, shared is None or hasattr(shared, "_join"), "a RedisBreaker or None")
+        check_type("shared", shared, shared is None or has_method(shared, "_join"), "a RedisBreaker or None")
         machine = Machine(
             failure_threshold, failure_rate, cooldown, max_cooldown, trial_calls, trial_timeout, slow_call
         )
@@ -223,7 +223,7 @@ class CircuitBreaker:
             fleet: Do so in all processes that share the breaker: here at once, there in the background.
 
         Raises:
-            TypeError: If the reason isn't a string.
+            TypeError: If the reason isn't a string, or `fleet` isn't a bool.
             ValueError: If the reason is empty; with `fleet`, if the breaker is not shared.
         """
         check_text("reason", reason)
@@ -237,6 +237,7 @@ class CircuitBreaker:
             fleet: Do so in all processes that share the breaker: here at once, there in the background.
 
         Raises:
+            TypeError: If the reason isn't a string or None, or `fleet` isn't a bool.
             ValueError: With `fleet`, if the breaker is not shared.
         """
         check_type("reason", reason, reason is None or isinstance(reason, str), "a string or None")
@@ -266,11 +267,9 @@ class CircuitBreaker:
         self._core.take_settings(other._core)
 
     def _by_hand(self, event: Isolate | Reset, *, fleet: bool) -> None:
+        check_type("fleet", fleet, isinstance(fleet, bool), "True or False")
         core = self._core
         link = core.link
         if fleet and (link is None or not link.is_open):
             raise ValueError("fleet must be False for a breaker that is not shared, not True")
-        change = core.change(event)
-        if link is not None:
-            link.changed(change, fleet=fleet)
-        core.tell()
+        core.spread(core.change(event), fleet=fleet)

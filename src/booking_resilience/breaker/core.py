@@ -50,7 +50,7 @@ class Link(Protocol):
         """
         ...
 
-    def changed(self, change: Change, *, fleet: bool = False) -> None:
+    def changed(self, change: Change, *, fleet: bool) -> None:
         """Hear what an event changed, if it did; `fleet` asks to spread what was done by hand."""
         ...
 
@@ -126,9 +126,8 @@ class Core:
     _moment: Moment = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.machine.is_calm(_FIRST):
-            self.calm = Calm(_FIRST.epoch)
-        self._moment = Moment(_FIRST, _NO_NEWS, None, self.calm)
+        self._moment = Moment(_FIRST, _NO_NEWS, None, _NEVER)
+        self.calm_down()
 
     @property
     def state(self) -> State:
@@ -165,10 +164,10 @@ class Core:
             self._log(logging.ERROR, "%r: its transitions come faster than its listeners; the oldest are dropped")
         return change
 
-    def spread(self, change: Change) -> None:
-        """Tell the fleet and the listeners of what a caller's event changed."""
+    def spread(self, change: Change, *, fleet: bool = False) -> None:
+        """Tell the fleet and the listeners of what a caller's event changed; `fleet` asks to spread what it did."""
         if self.link is not None and (change.after is not change.before or isinstance(change.event, Acquire)):
-            self.link.changed(change)
+            self.link.changed(change, fleet=fleet)
         self.tell()
 
     def knock(self) -> float:

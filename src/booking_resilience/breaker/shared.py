@@ -80,7 +80,6 @@ class RedisBreaker:
         check_type("client", type(client), is_client, "a redis.Redis or None")
         self._prefix, self._min_reporters = prefix, min_reporters
         self._machine: str = clean(machine or host_identity())
-        self._closed: bool = False
         kind, settings = settings_of(url, client)
         key = url if client is None else client
         with REGISTRY:
@@ -95,7 +94,7 @@ class RedisBreaker:
 
         It waits up to a second for what was asked for with `fleet=True` to be told.
         """
-        if not self._closed:
+        if self in self._agent.owners:
             end = time.monotonic() + FAREWELL
             _close([self], end)
             self._agent.wait(end)
@@ -120,7 +119,7 @@ class RedisBreaker:
         settings = self._machine, channel, *settings_arguments(core.machine, self._min_reporters)
         link = Link(weakref.ref(core), self, self._agent.contact, core.name, keys, channel, settings)
         with REGISTRY:
-            check("shared", self, not self._closed, "a RedisBreaker that is not closed")
+            check("shared", self, self in self._agent.owners, "a RedisBreaker that is not closed")
             self._agent.links = (*self._agent.links, link)
             self._agent.start()
         self._agent.contact.signal.wake()
@@ -140,7 +139,7 @@ def _close(owners: list[RedisBreaker], end: float) -> None:
     with REGISTRY:
         links = [(owner, link) for owner in owners for link in owner._agent.links if link.owner is owner]
         for owner in owners:
-            owner._closed = True
+            owner._agent.owners.discard(owner)
         for _, link in links:
             link.is_open = False
             link.contact.signal.wake()

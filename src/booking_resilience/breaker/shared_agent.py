@@ -78,9 +78,8 @@ class Agent:
             self._lost(error)
 
     def leave(self, owner: object) -> None:
-        """Let an owner go that is closed, and its breakers."""
+        """Let the breakers of an owner go that is closed."""
         with REGISTRY:
-            self.owners.discard(owner)
             self.links = tuple(link for link in self.links if link.owner is not owner)
             if not self.is_running:
                 self._is_over()  # no thread of its own finds out

@@ -10,6 +10,7 @@ an answer was under way, nobody can tell which came first.
 from __future__ import annotations
 
 import datetime
+import random
 import time
 import weakref
 from collections import deque
@@ -41,9 +42,9 @@ FRESH = 4.0  # seconds after which what was heard last holds nobody back: 2 with
 USABLE = 0.4  # seconds from the request in which a lease may be claimed, so that Redis knows of it before it lapses
 USABLE_LATE = 0.2  # and at least so many from the answer, which may be long under way
 ASK_EVERY = 0.25  # seconds between a lease that was not claimed and the next request, at least
+ASK_LATER = 0.5  # seconds more, at most: drawn at random, or callers might always come between two leases
 LOOK_EVERY = 1.0  # seconds between two requests for a lease that somebody else has, at most
 WISH = 60.0  # seconds that a rejected caller counts as waiting
-SELDOM = 5.0  # seconds between calls; the third that comes as late needs no lease, if nobody has it
 PROMPT = 0.25  # seconds that a report is good for if the cooldown is shorter: it is on its way
 NOTES = 1000  # notes that are kept while no thread takes them in; then the oldest goes
 _NEVER = float("-inf")
@@ -70,8 +71,8 @@ class Link:
     command: Message | None = None  # by hand, for the fleet
     news: Message | None = None  # that it opened or recovered by itself
     wish: float = _NEVER  # when a caller was last rejected for want of the lease
-    earlier: float = _NEVER  # and when the time before
-    lapsed: float = _NEVER  # when a lease was last left unclaimed
+    lapsed: float = _NEVER  # when a lease was last left unclaimed, or up to ASK_LATER after that
+    lapses: int = 0  # how many were, since the fleet opened or a trial was made without one
     next_ask: float = 0.0
     noted: int = 0  # the breaker's epoch that was noted last
     ordered: int = 0  # and the one that the last command by hand led to
@@ -97,15 +98,15 @@ class Link:
         lease, now = self.lease, time.monotonic()
         if lease is not None and (lease.trial is trial or (now < lease.until and lease.claim(trial))):
             return lease.trials_left
-        earlier, last, self.earlier, self.wish = self.earlier, self.wish, self.wish, now
-        is_seldom = _NEVER < earlier < last - SELDOM and last < now - SELDOM
-        if is_seldom and self.fact is not None and not self.fact.lease:
-            return None  # or one that always comes between two leases would never have its turn
+        self.wish = now
+        if self.lapses > 1 and self.fact is not None and not self.fact.lease:
+            self.lapses = 0
+            return None  # or callers that come seldom would seldom meet a lease
         if now >= max(self.next_ask, self.lapsed + ASK_EVERY):
             self.contact.signal.wake()
         return 0
 
-    def changed(self, change: Change, *, fleet: bool = False) -> None:
+    def changed(self, change: Change, *, fleet: bool) -> None:
         """Note what happened to the breaker; plain counts are nobody's business."""
         before, after = change.before, change.after
         is_by_hand = isinstance(change.event, (Isolate, Reset))
@@ -147,12 +148,13 @@ class Link:
             self.news = None
         found = [self.command] if self.command is not None else []
         if (lease := self.lease) is not None:
+            if lease.verdict is None and now >= lease.until and lease.claim(None):
+                lease.verdict, self.lapses = "nothing", self.lapses + 1
+                self.lapsed = now + random.uniform(0.0, ASK_LATER)
             if lease.verdict is not None:
                 found.append(Message("done", now, lease.token, lease.verdict))
             elif lease.admitted is not None and not lease.begun:
                 found.append(Message("begin", now, lease.token))
-            elif now >= lease.until and lease.claim(None):
-                self.lease, self.lapsed = None, now
         if self.news is not None:
             found.append(self.news)
         if now >= self.asks_at(now):
@@ -186,8 +188,7 @@ class Link:
             event = change.event
             if isinstance(event, (Isolate, Reset)):
                 self._note_hand(moment, change.after, event, fleet=fleet)
-            else:
-                self._note(moment, change.before, change.after, getattr(event, "trial", None))
+            self._note(moment, change.before, change.after, getattr(event, "trial", None))
         if core is not None:
             after = core.state
             before = None if self.lease is None else self.lease.admitted
@@ -198,21 +199,20 @@ class Link:
         if after.epoch > self.noted:
             self.noted = after.epoch
             if after.kind in (OPEN, CLOSED):
-                self.moved = moment
-                message = Message("report" if after.kind is OPEN else "recover", moment)
-                self.news = None if is_of_fleet and after.kind is OPEN else message  # its lease may have lapsed
+                self.moved, self.news = moment, None
+                if after.has_recovered:  # told in any case: its lease may have lapsed
+                    self.news = Message("recover", moment)
+                elif after.kind is OPEN and not is_of_fleet:
+                    self.news = Message("report", moment)
 
     def _note_hand(self, moment: float, after: State, event: Isolate | Reset, *, fleet: bool) -> None:
         if self.lease is not None:
             self.lease.take_back()
-        self.noted, self.ordered = max(self.noted, after.epoch), after.epoch
-        is_reset = isinstance(event, Reset)
-        if is_reset:
-            self.moved, self.news = moment, None
+        self.ordered = after.epoch
         if self.followed <= after.epoch:
-            self.is_isolated_by_fleet = fleet and not is_reset
+            self.is_isolated_by_fleet = fleet and isinstance(event, Isolate)
         if fleet:
-            self.command = Message("reset" if is_reset else "isolate", moment, event.reason)
+            self.command = Message("isolate" if isinstance(event, Isolate) else "reset", moment, event.reason)
 
     # -- for the agent: what the fleet does
 
@@ -262,18 +262,19 @@ class Link:
                 self.news = Message("recover", now, detail=str(round(self.turned * 1000)))
         else:
             self._keep(fact, sent)
-            self.take_notes(core)
-            while self._move(core, core.state, fact, is_first):
-                self.take_notes(core)  # something else came in between
+            while self._move(core, fact, is_first):
+                pass
             if fact.state in (OPEN, HALF_OPEN) and core.state.kind is OPEN:
-                self.news, self.wish = None, _NEVER  # who was rejected before does not wait for the next trial
+                self.news, self.wish, self.lapses = None, _NEVER, 0  # nobody waits for the next trial yet
         self.turn = fact.turn
 
-    def _move(self, core: Core, state: State, fact: Fact, is_first: bool) -> bool:
-        """Make the fleet's move from the state; tell whether it has to be tried again, or goes on."""
+    def _move(self, core: Core, fact: Fact, is_first: bool) -> bool:
+        """Make the fleet's move; tell whether it goes on, or has to be tried again since something came in between."""
+        state = core.state
+        self.take_notes(core)  # only now: what it misses has changed the state, which then stays as it is
         event = self._event(state, fact, is_first)
         if event is None:
-            return False
+            return core.state.epoch != state.epoch
         change = core.change(event)
         if change.before.epoch != state.epoch:
             return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from booking_resilience.breaker.shared_script import age_argument, clean
-from booking_resilience.breaker.states import CLOSED, OPEN
+from booking_resilience.breaker.shared_script import clean, milliseconds
+from booking_resilience.breaker.states import OPEN
 from booking_resilience.signals import ThreadSignal
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Message:
 
     def arguments(self, now: float, under_way: float) -> tuple[str, str, str]:
         """Return its age, subject and detail as the script takes them; a recovery is as old as it will be there."""
-        age = age_argument(now - self.moment + (under_way if self.kind == "recover" else 0.0))
-        return age, clean(self.subject), self.detail
+        age = milliseconds(now - self.moment + (under_way if self.kind == "recover" else 0.0))
+        return str(age), clean(self.subject), self.detail
 
 
 @dataclass(slots=True, eq=False)
@@ -73,7 +73,7 @@ class Lease:
         if trial in after.trials:
             self.admitted = after
         elif trial in before.trials:
-            is_success = after.kind is CLOSED or after.successes > before.successes
+            is_success = after.has_recovered or after.successes > before.successes
             self.verdict = "failure" if after.kind is OPEN else "success" if is_success else "nothing"
         elif trial is asked:
             self.verdict = "nothing"  # claimed in vain: the breaker was isolated, say, in the same instant

@@ -35,9 +35,9 @@ def settings_arguments(machine: Machine, min_reporters: int) -> tuple[str, ...]:
 
     No longest cooldown is 0, so one of nothing is 1; likewise a trial's timeout.
     """
-    longest = 0 if machine.max_cooldown is None else max(_milliseconds(machine.max_cooldown), 1)
-    length = max(_milliseconds(machine.trial_timeout), 1)
-    numbers = _milliseconds(machine.cooldown), longest, machine.trial_calls, min_reporters, length
+    longest = 0 if machine.max_cooldown is None else max(milliseconds(machine.max_cooldown), 1)
+    length = max(milliseconds(machine.trial_timeout), 1)
+    numbers = milliseconds(machine.cooldown), longest, machine.trial_calls, min_reporters, length
     return tuple(str(number) for number in numbers)
 
 
@@ -72,10 +72,6 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def age_argument(seconds: float) -> str:
-    """Return an age as the script takes it: whole milliseconds, 0 or more."""
-    return str(_milliseconds(max(seconds, 0.0)))
-
-
-def _milliseconds(seconds: float) -> int:
-    return math.ceil(min(seconds, LONGEST) * 1000 - 1e-6)
+def milliseconds(seconds: float) -> int:
+    """Return a time as the script takes it: in whole milliseconds, 0 or more."""
+    return math.ceil(min(max(seconds, 0.0), LONGEST) * 1000 - 1e-6)

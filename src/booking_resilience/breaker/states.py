@@ -96,6 +96,11 @@ class State(NamedTuple):
     reason: str | None = None
     window: Buckets = ()
 
+    @property
+    def has_recovered(self) -> bool:
+        """Whether trials closed it: a reset empties `trips`."""
+        return self.kind is CLOSED and self.trips > 0
+
 
 class Acquire(NamedTuple):
     """A call asks to be admitted.

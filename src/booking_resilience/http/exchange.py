@@ -18,6 +18,7 @@ from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.events import recorded
 from booking_resilience.http.rules import Rules
 from booking_resilience.pipeline import Pipeline
+from booking_resilience.retry.plan import earlier
 from booking_resilience.retry.run import Run
 from booking_resilience.verdicts import is_transient
 
@@ -63,7 +64,7 @@ class Exchange(ABC):
         node = in_force(get_node())
         self._caller = self._end = None if node is None else node[1]
         if policy.deadline is not None:
-            self._end = _earlier(self._end, self._started + policy.deadline)
+            self._end = earlier(self._end, self._started + policy.deadline)
         self._stop: float | None = None  # when the attempt under way must have ended
         self.arguments: tuple[Any, ...] = ()
         self.left: float | None = None
@@ -151,7 +152,7 @@ class Exchange(ABC):
         timeout = self._policy.attempt_timeout
         if self._end is not None or timeout is not None:
             now = clock.monotonic()
-            self._stop = _earlier(self._end, None if timeout is None else now + timeout)
+            self._stop = self._end if timeout is None else earlier(self._end, now + timeout)
             self.left = None if self._stop is None else max(_LEAST, self._stop - now)
             if self._caller is not None:
                 left = self._caller - now
@@ -205,9 +206,10 @@ class Exchange(ABC):
         """Return what the breaker should take an error for.
 
         A cut-off at the policy's deadline is a timeout; what comes after the caller's deadline says nothing, the
-        client's own timeout, cut short by that, included.
+        client's own timeout, cut short by that, included. Timers of event loops may be early: uvloop's by half a
+        millisecond.
         """
-        if self._caller is not None and clock.monotonic() >= self._caller:
+        if self._caller is not None and clock.monotonic() > self._caller - _LEAST:
             return self._too_late("passed during the attempt")
         is_cut_off = isinstance(error, DeadlineExceededError) and error.end is not None and error.end == self._end
         return TimeoutError("the attempt took too long") if is_cut_off else error
@@ -230,9 +232,3 @@ class Exchange(ABC):
 def shorter(wait: Any, left: float) -> float:
     """Return a client's timeout of so many seconds, or of none, cut to what is left."""
     return min(wait, left) if isinstance(wait, (int, float)) else left
-
-
-def _earlier(end: float | None, other: float | None) -> float | None:
-    if end is None or other is None:
-        return other if end is None else end
-    return min(end, other)

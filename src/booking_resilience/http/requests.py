@@ -13,7 +13,7 @@ import urllib3
 from booking_resilience.breakers import Breakers
 from booking_resilience.http.exchange import Exchange, shorter
 from booking_resilience.http.rules import DEADLINE_HEADER, HTTP_RETRY, Rules, origin_of
-from booking_resilience.pipeline import ErrorRecorder
+from booking_resilience.recording import ErrorRecorder
 from booking_resilience.retry import RetryPolicy
 
 __all__ = ["ResilientAdapter"]

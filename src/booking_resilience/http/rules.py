@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from booking_resilience.breakers import Breakers
 from booking_resilience.checks import check_header_name, check_type
-from booking_resilience.pipeline import ErrorRecorder, Pipeline
+from booking_resilience.pipeline import Pipeline
+from booking_resilience.recording import ErrorRecorder
 from booking_resilience.retry import DEFAULT_RETRY, RetryPolicy
 from booking_resilience.verdicts import classify
 

@@ -7,18 +7,22 @@ record's stack, and the record itself is made when somebody asks for it.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import datetime
 from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Any
 
+from booking_resilience.checks import check, check_whole
 from booking_resilience.journal.entries import HEAD, RECORD_HEAD, STACKS, Stack, facts_of
+from booking_resilience.monitor.export import check_fields
 from booking_resilience.monitor.history import MinuteTable
 from booking_resilience.monitor.rate import SlidingRate
-from booking_resilience.monitor.record import ErrorRecord, as_datetime, set_number
+from booking_resilience.monitor.record import COUNTED, ErrorRecord, as_datetime, set_number
 from booking_resilience.monitor.store import ErrorGroup
 
+_YEAR_9999 = 253_370_764_800.0  # in seconds since 1970
 _SKEWED = 0.5  # seconds between a process's clock and the journal's above which records are ordered by the latter
 _PENDING = 10_000  # records that wait for their stack at most
 _WRITERS = 10_000
@@ -61,6 +65,7 @@ class ReadRecord:
     def __init__(self, stack: Stack, data: bytes, position: int, now: float) -> None:
         self.timestamp: float
         *_, self.timestamp, ahead = RECORD_HEAD.unpack_from(data)
+        check("timestamp", self.timestamp, 0.0 <= self.timestamp < _YEAR_9999, "a moment from 1970 on")
         self.stack: Stack = stack
         self.moment: float = self.timestamp + ahead
         self.arrived: float = position / 1e6
@@ -70,13 +75,13 @@ class ReadRecord:
 
     def record(self) -> ErrorRecord | None:
         """Return the record; None if what stands in its entry is none."""
-        if self._record is None and self._data:
-            data, self._data = self._data, b""
-            try:
-                self._record = record = self.stack.record(self.timestamp, data)
-            except Exception:  # noqa: BLE001 - whatever somebody wrote there
-                return None
-            set_number(record, self.number)
+        data = self._data
+        if data:
+            with contextlib.suppress(Exception):  # whatever somebody wrote there
+                record = self.stack.record(self.timestamp, data)
+                set_number(record, self.number)
+                self._record = record
+            self._data = b""  # not before: another thread may ask meanwhile
         return self._record
 
 
@@ -138,7 +143,7 @@ class Books:
         self._stacks: OrderedDict[bytes, Stack] = OrderedDict()  # the one used last at the end
         self._pending: dict[bytes, list[tuple[int, bytes]]] = {}  # records by the stack that they wait for
         self._seen: OrderedDict[bytes, Seen] = OrderedDict()
-        self._processes: dict[bytes, dict[bytes, list[Any]]] = {}  # the last heartbeat of each of their writers
+        self._processes: dict[bytes, dict[bytes, ProcessStatus]] = {}  # the last heartbeat of each of their writers
         self._positions = array("q")  # of the records that are still in the journal
 
     def stack(self, data: bytes, now: float) -> list[ReadRecord]:
@@ -185,7 +190,7 @@ class Books:
             self._positions.append(position)
         moment = min(now, read.moment)
         self.minutes.add(kind.fingerprint, kind.severity, moment)
-        if stack.is_counted and moment > now - self.rate.window:
+        if kind.severity in COUNTED and moment > now - self.rate.window:
             self.rate.add(moment)
         group = self._groups.get(kind.fingerprint)
         if group is None:
@@ -203,10 +208,15 @@ class Books:
 
     def heartbeat(self, data: bytes) -> None:
         """Read a heartbeat."""
-        facts, beats = facts_of(data), self._processes.setdefault(data[1:9], {})
+        host, pid, started, seen, records, unjournaled = facts_of(data)
+        check_fields({"host": host, "pid": pid})
+        check_whole("records", records, 0)
+        check_whole("unjournaled", unjournaled, 0)
+        beat = ProcessStatus(host, pid, as_datetime(started), as_datetime(seen), records, unjournaled)
+        beats = self._processes.setdefault(data[1:9], {})
         known = beats.get(data[9:HEAD])
-        if known is None or known[3] <= facts[3]:
-            beats[data[9:HEAD]] = facts
+        if known is None or known.last_seen <= beat.last_seen:
+            beats[data[9:HEAD]] = beat
 
     def remove_before(self, oldest: int | None) -> None:
         """Note that the journal has only records from this position on, or none."""
@@ -242,11 +252,11 @@ class Books:
         found = []
         for id_, writers in list(self._processes.items()):
             beats = list(writers.values())
-            started, seen = min(beat[2] for beat in beats), max(beat[3] for beat in beats)
-            if now - seen > max_age:
+            last_seen = max(beat.last_seen for beat in beats)
+            if now - last_seen.timestamp() > max_age:
                 del self._processes[id_]
                 continue
-            records, unjournaled = sum(beat[4] for beat in beats), sum(beat[5] for beat in beats)
-            host, pid = beats[0][:2]
-            found.append(ProcessStatus(host, pid, as_datetime(started), as_datetime(seen), records, unjournaled))
+            started = min(beat.started for beat in beats)
+            records, unjournaled = sum(beat.records for beat in beats), sum(beat.unjournaled for beat in beats)
+            found.append(ProcessStatus(beats[0].host, beats[0].pid, started, last_seen, records, unjournaled))
         return sorted(found, key=lambda status: status.last_seen, reverse=True)

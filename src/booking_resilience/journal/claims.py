@@ -12,12 +12,13 @@ from __future__ import annotations
 import collections
 from collections import OrderedDict
 from dataclasses import astuple
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, get_args
 
+from booking_resilience.checks import check, check_number
 from booking_resilience.events import AlertEvent
 from booking_resilience.journal.entries import HEAD, TOLD, facts_of
 from booking_resilience.monitor.history import AlertTransition, new_transitions
-from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
+from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate, State
 from booking_resilience.monitor.record import as_datetime
 
 TELLING = 4.0  # seconds that a claimer may take to tell
@@ -27,8 +28,6 @@ _KNOWN = 1000
 _SLACK = 1e-3
 _AHEAD = 1.0  # seconds by which an event may lie ahead of the clock before the clock counts as set back
 _TELLING = "telling"
-
-State: TypeAlias = Literal["firing", "repeat", "resolved"]
 
 
 class Transition(NamedTuple):
@@ -53,8 +52,13 @@ class Transition(NamedTuple):
 
     @classmethod
     def of(cls, id: str, facts: list[Any]) -> Transition:  # noqa: A002 - the field's own name
-        """Return the transition of a claim."""
+        """Return the transition of a claim, whatever errors that raises if it is none."""
         after, state, rate, peak, since, at, rule = facts
+        check("state", state, state in get_args(State), "a state of the alert")
+        check_number("rate", rate)
+        check_number("peak", peak)
+        for moment in (since, at):
+            as_datetime(moment)  # raises if it is none
         return cls(id, after, state, rate, peak, since, at, AlertRule(*rule))
 
 
@@ -101,6 +105,7 @@ class Claims:
 
     def read_takeover(self, claim: str, of: str, attempt: int, at: float) -> bool:
         """Take a claim of the telling; tell whether it counts."""
+        as_datetime(at)  # raises if it is no moment
         if self.last is None or of != self.last.id or attempt != self.attempt + 1 or self.is_told:
             return False
         self.holder, self.claimed_at, self.attempt = claim, at, attempt

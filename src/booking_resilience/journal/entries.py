@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 from booking_resilience.events import ErrorCategory
+from booking_resilience.monitor.export import check_fields, parsed
 from booking_resilience.monitor.record import Details, ErrorRecord, Kind, Origin, Severity, make_record
 from booking_resilience.monitor.redact import Cleaner
 from booking_resilience.monitor.stacks import Frames, frames_of
@@ -36,7 +37,7 @@ def facts_of(data: bytes) -> Any:
     Raises:
         ValueError: If it isn't JSON.
     """
-    return json.loads(data[HEAD:])
+    return parsed(data[HEAD:].decode())
 
 
 def _json(facts: Any) -> bytes:
@@ -105,24 +106,24 @@ class Stack:
 
     Attributes:
         kind: The kind of its records.
-        is_counted: Whether its records count in the rate.
         tally: Where its records are counted.
     """
 
-    __slots__ = ("_causes", "is_counted", "kind", "tally")
+    __slots__ = ("_causes", "kind", "tally")
 
     def __init__(self, data: bytes) -> None:
         *plain, group, frames, self._causes = facts_of(data)
-        named = dict(zip(Kind._fields, plain, strict=False))
+        named: dict[str, Any] = dict(zip(Kind._fields, plain, strict=False))
+        check_fields({**named, "stacktrace": frames, "causes": self._causes})
         named["category"], named["severity"] = ErrorCategory(named["category"]), Severity(named["severity"])
         self.kind: Kind = Kind(**named, stack=Frames(frames), group=group)
-        self.is_counted: bool = self.kind.severity in (Severity.ERROR, Severity.CRITICAL)
         self.tally: list[int] = [0]
 
     def record(self, moment: float, data: bytes) -> ErrorRecord:
         """Return the record of an entry, whatever errors that raises if it is none."""
-        id_, host, pid, message, *rare = json.loads(data[RECORD_HEAD.size :])
+        id_, host, pid, message, *rare = parsed(data[RECORD_HEAD.size :].decode())
         details: dict[str, Any] = {**rare[0]} if rare else {}
+        check_fields({**details, "id": id_, "host": host, "pid": pid, "message": message})
         if details:
             details["causes"] = tuple(zip(details.get("causes", ()), map(Frames, self._causes), strict=False))
             for name in ("attempt_errors", "notes"):

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
-from booking_resilience.events import AlertEvent, ErrorCategory, Listener, Subscription
+from booking_resilience.events import AlertEvent, Listener, Subscription
 from booking_resilience.journal.books import ProcessStatus
 from booking_resilience.journal.protocol import Journal, check_journal, place_of
 from booking_resilience.journal.reader import Reader
-from booking_resilience.monitor.history import History
 from booking_resilience.monitor.rate import AlertRule
 from booking_resilience.monitor.reading import MonitorReader
-from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity
-from booking_resilience.monitor.store import ErrorGroup
+from booking_resilience.monitor.record import ErrorRecord, ErrorStats
 
-_WEEK = 604_800.0
+T = TypeVar("T")
 
 
 class FleetMonitor(MonitorReader):
@@ -64,26 +63,11 @@ class FleetMonitor(MonitorReader):
 
     def stats(self) -> ErrorStats:
         """Return the numbers of all processes; `total` is the records in the journal and those since removed."""
-        reader, books = self._reader, self._reader.books
-        with reader.lock:
-            now = reader.now()
-            alert = reader.alert.event(now)
-            return ErrorStats(
-                total=books.total,
-                **{outcome: books.count(outcome) for outcome in OUTCOMES},
-                by_category={category: books.count(category) for category in ErrorCategory},
-                by_severity={severity: books.count(severity) for severity in Severity},
-                error_rate=books.rate.per_minute(now),
-                alert=alert,
-                dropped=books.dropped,
-                unjournaled=sum(process.unjournaled for process in self.processes()),
-                groups=books.group_count(),
-            )
+        return super().stats()
 
     def processes(self) -> list[ProcessStatus]:
         """Return the processes that write the journal, the one seen last first; forgotten after its `max_age`."""
-        with self._reader.lock:
-            return self._reader.books.processes(self._reader.now(), getattr(self._journal, "max_age", _WEEK))
+        return self._read(Reader.processes)
 
     @property
     def stale_since(self) -> datetime.datetime | None:
@@ -117,23 +101,8 @@ class FleetMonitor(MonitorReader):
         self.close()
 
     def __repr__(self) -> str:
-        return f"<FleetMonitor of {place_of(self._journal)}: {self._reader.books.total} records>"
+        return f"<FleetMonitor of {place_of(self._journal)}: {self._reader.store.total} records>"
 
-    def _records(self) -> list[ErrorRecord]:
+    def _read(self, what: Callable[[Reader], T]) -> T:
         with self._reader.lock:
-            return self._reader.books.records()
-
-    def _groups(self) -> list[ErrorGroup]:
-        with self._reader.lock:
-            return self._reader.books.groups()
-
-    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        with self._reader.lock:
-            return self.stats(), self._groups(), self._records()
-
-    def _history(self, minutes: int) -> History:
-        reader = self._reader
-        with reader.lock:
-            now = reader.now()
-            reader.alert.look(now)
-            return reader.books.minutes.read(now, minutes, reader.alert.transitions())
+            return what(self._reader)

@@ -12,20 +12,22 @@ import weakref
 from typing import Any
 
 from booking_resilience import clock
-from booking_resilience.events import AlertEvent, Listener, Subscription
+from booking_resilience.events import AlertEvent, ErrorCategory, Listener, Subscription
 from booking_resilience.journal import forks
-from booking_resilience.journal.books import Books, ReadRecord
+from booking_resilience.journal.books import Books, ProcessStatus, ReadRecord
 from booking_resilience.journal.claims import FleetAlert, Transition
 from booking_resilience.journal.entries import CLAIM, HEARTBEAT, RECORD, STACK, TOLD, entry
 from booking_resilience.journal.protocol import Page, Trouble
 from booking_resilience.journal.writer import AGAIN, writer_of
 from booking_resilience.locks import new_lock
+from booking_resilience.monitor.history import History
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate
-from booking_resilience.monitor.record import ErrorRecord
+from booking_resilience.monitor.record import OUTCOMES, ErrorRecord, ErrorStats, Severity
 from booking_resilience.monitor.telling import Teller
 
 POLL = 0.1  # seconds between two readings at the end of the log
 _PAGE = 1000
+_WEEK = 604_800.0
 _SLOW = 2.0  # seconds after which a reading that has not come back counts as failed
 _APART = 0.05  # seconds that the clocks of several machines, as they are measured, may differ
 
@@ -35,7 +37,7 @@ class Reader(forks.Pausing):
 
     Attributes:
         lock: Held while what is known changes; never while the journal is read, or user code runs.
-        books: Records, groups, numbers and processes.
+        store: Records, groups, numbers and processes.
         alert: The fleet's alert.
         teller: Tells of records and alerts.
     """
@@ -73,8 +75,8 @@ class Reader(forks.Pausing):
 
     def _forget(self) -> None:
         alert = Alert(self._rule, self._window)
-        self.books: Books = Books(self._capacity, SlidingRate(self._window, alert.exact))
-        self.alert: FleetAlert = FleetAlert(self._rule, self.books.rate, alert)
+        self.store: Books = Books(self._capacity, SlidingRate(self._window, alert.exact))
+        self.alert: FleetAlert = FleetAlert(self._rule, self.store.rate, alert)
         self._cursor: Any = None
         self._ahead = 0.0  # of the journal's clock, before the machine's monotonic one
         self._failing_since: datetime.datetime | None = clock.utc_now()
@@ -109,6 +111,33 @@ class Reader(forks.Pausing):
         with self.lock:
             self._listeners = tuple(kept for kept in self._listeners if kept is not told)
 
+    # What `FleetMonitor` reads with the lock held, beside `store`:
+
+    def stats(self) -> ErrorStats:
+        """Return the numbers."""
+        now, store = self.now(), self.store
+        return ErrorStats(
+            total=store.total,
+            **{outcome: store.count(outcome) for outcome in OUTCOMES},
+            by_category={category: store.count(category) for category in ErrorCategory},
+            by_severity={severity: store.count(severity) for severity in Severity},
+            alert=self.alert.event(now),
+            error_rate=store.rate.per_minute(now),
+            dropped=store.dropped,
+            unjournaled=sum(process.unjournaled for process in self.processes()),
+            groups=store.group_count(),
+        )
+
+    def history(self, minutes: int) -> History:
+        """Return how many records there were in each of the last minutes, and what the alert did."""
+        now = self.now()
+        self.alert.look(now)
+        return self.store.minutes.read(now, minutes, self.alert.transitions())
+
+    def processes(self) -> list[ProcessStatus]:
+        """Return the processes that write the journal, the one seen last first."""
+        return self.store.processes(self.now(), getattr(self._journal, "max_age", _WEEK))
+
     # -- the thread
 
     def read_on(self) -> float:
@@ -123,7 +152,7 @@ class Reader(forks.Pausing):
                 self._tell_listeners(new)
                 if not page.entries:
                     if not self._is_through:
-                        self.books.records()  # makes them now, so that who asks first need not wait for it
+                        self.store.records()  # makes them now, so that who asks first need not wait for it
                     self._is_through, self._failing_since = True, None
                     self._trouble.worked()
                     if not self._see_to_alert():
@@ -152,23 +181,23 @@ class Reader(forks.Pausing):
         """Take in what was read; return the new records."""
         new: list[ReadRecord] = []
         with self.lock:
-            now, books = self.now(), self.books
+            now, store = self.now(), self.store
             if page.entries and self._cursor is not None and 0 < page.entries[0][0] <= self._cursor:
-                books.remove_before(None)  # another log: its positions begin anew
+                store.remove_before(None)  # another log: its positions begin anew
             for position, data in page.entries:
                 with contextlib.suppress(Exception):  # what isn't an entry of ours is skipped
                     kind = data[:1]
                     if kind == RECORD:
-                        read = books.record(data, position, now)
+                        read = store.record(data, position, now)
                         if read is not None:
                             new.append(read)
                     elif kind == STACK:
-                        new += books.stack(data, now)
+                        new += store.stack(data, now)
                     elif kind == HEARTBEAT:
-                        books.heartbeat(data)
+                        store.heartbeat(data)
                     elif kind in (CLAIM, TOLD):
                         self.alert.read(data)
-            books.remove_before(page.oldest)
+            store.remove_before(page.oldest)
             self._cursor = page.cursor
         return new
 

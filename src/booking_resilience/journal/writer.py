@@ -27,7 +27,7 @@ from booking_resilience.journal.entries import (
     record_entry,
 )
 from booking_resilience.journal.protocol import Trouble, check_journal
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import new_lock, run_if_free
 from booking_resilience.monitor.record import ErrorRecord, this_process
 
 MOST_WAITING = 10_000
@@ -78,7 +78,7 @@ class Writer(forks.Pausing):
         self._batch: list[tuple[bytes, StackEntry]] = []
         self._marks: list[threading.Event] = []  # the events among what is being written
         self._stacks = StackEntries()
-        self._turn = threading.Lock()  # held while the journal is appended to
+        self._turn = new_lock()  # held while the journal is appended to
         self.fork_locks: tuple[Any, ...] = (self._turn,)
         self._bell = threading.Lock()  # rung by releasing it: that is safe in a signal handler
         self._bell.acquire()
@@ -149,12 +149,8 @@ class Writer(forks.Pausing):
             TimeoutError: If a batch is being written and does not come to its end.
             Exception: What the journal raises.
         """
-        if not self._turn.acquire(timeout=forks.PAUSE):
+        if not run_if_free(self._turn, lambda: self._journal.append(entries), forks.PAUSE):
             raise TimeoutError("the journal is busy")
-        try:
-            self._journal.append(entries)
-        finally:
-            self._turn.release()
 
     def close(self) -> None:
         """Write what waits, for up to 2 s, and take nothing any more."""

@@ -6,12 +6,14 @@ import copy
 import enum
 import math
 
-from booking_resilience.checks import check, check_whole
+from booking_resilience import clock
+from booking_resilience.checks import check, check_whole, is_a, leaves
 from booking_resilience.cutoff import timeout_behind
+from booking_resilience.deadlines import get_node, in_force
 from booking_resilience.errors import DeadlineExceededError
 from booking_resilience.load.concurrency import MOST, ConcurrencyLimit
 from booking_resilience.load.places import Place
-from booking_resilience.verdicts import classify, is_no_evidence, is_own_refusal
+from booking_resilience.verdicts import classify, is_no_evidence, is_own_refusal, is_timeout
 
 _WEIGHT = 0.05  # of the newest answer in the mean latency: about the last forty count
 _ENOUGH = 20  # answers, before which all count alike in the mean
@@ -25,6 +27,7 @@ _FORGETTING = 3600.0  # seconds in which the best mean latency may grow e-fold: 
 _FORGET_EACH = 1.0  # seconds, if there was an answer: a quiet night forgets nothing
 _LEAST = 1e-9  # seconds that each answer takes at least: there is no mean of 0
 _CUT = 0.5  # what is left of the limit after a refusal or a timeout
+_AHEAD = 0.01  # seconds before the deadline in which a timeout is the deadline's: clients may end calls a bit earlier
 _OVERLOADED = ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 
@@ -39,10 +42,17 @@ class Sign(enum.Enum):
 def sign_of(error: BaseException) -> Sign:
     """Return what an error says of the backend's load.
 
-    Overload is a request to slow down (429 and its kin), a 503 and a timeout, the attempt's own cut-off among them.
+    Overload is a request to slow down (429 and its kin), a 503 and a timeout, the attempt's own cut-off among them. A
+    group is overload if any of its leaves is, and an answer if all are.
     """
-    error = timeout_behind(error, at_deadline=False)
-    if is_own_refusal(error) or issubclass(type(error), DeadlineExceededError):  # interrupts, too
+    signs = {_sign_of(leaf) for leaf in leaves(timeout_behind(error, at_deadline=False))}
+    if Sign.OVERLOAD in signs:
+        return Sign.OVERLOAD
+    return Sign.ANSWER if signs == {Sign.ANSWER} else Sign.NOTHING
+
+
+def _sign_of(error: BaseException) -> Sign:
+    if is_own_refusal(error) or is_a(error, DeadlineExceededError):  # interrupts, too
         return Sign.NOTHING
     verdict = classify(error)
     if verdict.type in _OVERLOADED:  # also if gRPC's pushback says that no retry helps
@@ -50,13 +60,13 @@ def sign_of(error: BaseException) -> Sign:
     if verdict.sent == "yes":
         is_overload = verdict.status == 503 or (verdict.transient and is_no_evidence(error))
         return Sign.OVERLOAD if is_overload else Sign.ANSWER
-    return Sign.OVERLOAD if _is_timeout(error) else Sign.NOTHING
+    return Sign.OVERLOAD if verdict.transient and is_timeout(error) and not _is_at_deadline() else Sign.NOTHING
 
 
-def _is_timeout(error: BaseException) -> bool:
-    if issubclass(type(error), TimeoutError):
-        return True
-    return any("Timeout" in base.__name__ for base in type(error).__mro__) and classify(error).transient
+def _is_at_deadline() -> bool:
+    """Tell whether the operation's deadline has come, which cuts the timeouts of clients short."""
+    node = in_force(get_node())
+    return node is not None and not node[3] and node[1] - clock.monotonic() <= _AHEAD
 
 
 class Gradient:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable
 from booking_resilience.callbacks import check_filter, is_awaitable, matches
+from booking_resilience.checks import leaves
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
 from booking_resilience.events import log_raised
 from booking_resilience.verdicts import classify
@@ -22,13 +23,15 @@ _REFUSED = (CircuitOpenError, LimitExceededError, DeadlineExceededError)
 def is_outage(error: BaseException) -> bool:
     """Tell whether an error means that the backend can't answer now, and nothing else: `Fallback`'s default.
 
-    Rejections by breakers and limits, deadlines, transient errors and answers with a status of 500 or more are. An
-    unknown error is not: a fallback must not hide a mistake.
+    Rejections by breakers and limits, deadlines, transient errors and answers with a status of 500 or more are, and
+    groups of such alone. An unknown error is not: a fallback must not hide a mistake.
     """
+    return all(map(_is_outage, leaves(error)))
+
+
+def _is_outage(error: BaseException) -> bool:
     if issubclass(type(error), _REFUSED):
         return True
-    if not issubclass(type(error), Exception):
-        return False
     verdict = classify(error)
     return verdict.transient or (verdict.status or 0) >= 500
 

@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing, suppress
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import AWAITABLE_NEVER, refuse_awaitable, refuse_uncallable
@@ -106,11 +106,14 @@ class Hedge:
     def __repr__(self) -> str:
         return f"Hedge(delay={self._delay!r}, percentile={self._percentile:g}, max_extra={self._gain / _NANO:g})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} can't be copied or pickled: each copy would save up second calls of its own")
+
     def call(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `fn` in a thread, and once more in another if it is slow; return what succeeds first.
 
         Raises:
-            TypeError: If `fn` returns an awaitable.
+            TypeError: If `fn` returns an awaitable, or is a generator function.
         """
         refuse_uncallable(fn)
         signal, racers = ThreadSignal(), list[ThreadCall]()
@@ -120,7 +123,7 @@ class Hedge:
                 signal.wait(seconds)
         result: T = racers.pop().result()
         if type(result) not in AWAITABLE_NEVER:
-            refuse_awaitable(result, "Hedge.call", "call_async")
+            refuse_awaitable(result, "Hedge.call", "call_async", fn)
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:

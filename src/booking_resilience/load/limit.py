@@ -7,12 +7,13 @@ import functools
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import closing
 from types import CoroutineType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.awaitables import (
     AWAITABLE_NEVER,
     gives_coroutines,
+    not_awaitable,
     refuse_awaitable,
     refuse_uncallable,
     within,
@@ -70,13 +71,13 @@ class Limit(abc.ABC):
 
         Raises:
             LimitExceededError: If there is no place, and none came free while it waited; `fn` was not called.
-            TypeError: If `fn` returns an awaitable.
+            TypeError: If `fn` returns an awaitable, or is a generator function.
         """
         place = self._take() or self._enter()
         try:
             result = fn(*args, **kwargs) if kwargs else fn(*args) if args else fn()  # type: ignore[call-arg] # none is asked for
             if type(result) not in AWAITABLE_NEVER:
-                refuse_awaitable(result, f"{type(self).__name__}.call", "call_async")
+                refuse_awaitable(result, f"{type(self).__name__}.call", "call_async", fn)
         except BaseException as error:
             self._end(place, error)
             refuse_uncallable(fn)
@@ -95,7 +96,7 @@ class Limit(abc.ABC):
         try:
             awaitable = fn(*args, **kwargs)
             if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
-                raise TypeError(f"call_async was given {fn!r}, which is not async and has already run; use call")
+                raise not_awaitable(fn, f"{type(self).__name__}.call_async", "call")
             result = await awaitable
         except BaseException as error:
             self._end(place, error)
@@ -110,7 +111,8 @@ class Limit(abc.ABC):
         Raises:
             TypeError: When it decorates a generator or asynchronous generator function.
         """
-        return cast("Callable[P, R]", within(self._decorate, fn))
+        decorated: Callable[P, R] = within(self._decorate, fn)
+        return decorated
 
     def guard(self) -> LimitGuard:
         """Return a context manager, for one `with` or `async with`, whose block passes through the limit."""
@@ -147,7 +149,7 @@ class Limit(abc.ABC):
         """
         with (guard := self.guard()):
             around = held.get()
-            inside = (*around, (self, cast("Place", guard.place)))
+            inside = (*around, (self, guard.place))
             try:
                 held.set(inside)
                 return fn(*args, **kwargs)
@@ -158,7 +160,7 @@ class Limit(abc.ABC):
     async def _call_holding_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
         async with (guard := self.guard()):
             around = held.get()
-            inside = (*around, (self, cast("Place", guard.place)))
+            inside = (*around, (self, guard.place))
             try:
                 held.set(inside)
                 return await fn(*args, **kwargs)
@@ -175,7 +177,8 @@ class Limit(abc.ABC):
                     clock.sleep(seconds)
                 else:
                     waiter.is_late = not waiter.signal.wait(seconds)
-        return cast("Place", waiter.place)
+        place: Place = waiter.place
+        return place
 
     async def _enter_async(self) -> Place:
         """Wait in line, without blocking the event loop."""
@@ -192,7 +195,8 @@ class Limit(abc.ABC):
                         raise
                     waits.close()  # a refusal tells of those who still wait
                     raise self._refusal() from None  # the time is over for an attempt that was not even made
-        return cast("Place", waiter.place)
+        place: Place = waiter.place
+        return place
 
     def _time_to_wait(self) -> float | None:
         """Return how many seconds a caller may wait, 0 or more; None for as long as it takes."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +59,14 @@ class LimitGuard:
         limit: The limit.
 
     Attributes:
-        place: What the block holds; None outside of it.
+        place: The `Place` that the block holds; None outside of it.
     """
 
     __slots__ = ("_is_used", "_limit", "place")
 
     def __init__(self, limit: Any) -> None:
         self._limit = limit
-        self.place: Place | None = None
+        self.place: Any = None
         self._is_used = False
 
     def __enter__(self) -> None:
@@ -86,6 +86,9 @@ class LimitGuard:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, tb)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a limit's guard can't be copied or pickled: the copy would give its place back once more")
 
     def _use(self) -> None:
         if self._is_used:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 from booking_resilience.checks import check, check_type, is_number
-from booking_resilience.signals import new_signal
+from booking_resilience.signals import TaskSignal, ThreadSignal
 
 _Block: TypeAlias = "tuple[priority, _Block | None]"
 """A block of `priority`, and the one around it."""
@@ -77,7 +77,7 @@ class Waiter:
     __slots__ = ("is_awake", "is_late", "place", "rank", "signal")
 
     def __init__(self, *, is_async: bool) -> None:
-        self.signal: Any = new_signal(is_async=is_async)
+        self.signal: Any = TaskSignal() if is_async else ThreadSignal()
         self.place: Any = None
         self.is_late: bool = False
         self.is_awake: bool = False

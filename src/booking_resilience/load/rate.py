@@ -217,7 +217,7 @@ class RateLimit(Limit):
                 self._line.wake(1)
                 return None
             due = (self._turns.wait() + ahead * self._interval) / _NANO
-            if left is not None and (left <= 0 or due > left):
+            if left is not None and due > left:
                 raise self._refusal()
             return (left, False) if ahead else (min(max(due, _SHORTEST), _LONGEST), clock.is_virtual())
 

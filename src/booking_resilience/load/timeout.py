@@ -62,12 +62,10 @@ class ThreadTimeout:
         Raises:
             TimeoutError: If it takes longer; `DeadlineExceededError` if it was the deadline that ended the time.
             LimitExceededError: If too many abandoned calls still run; `fn` was not called.
-            TypeError: If `fn` returns an awaitable.
+            TypeError: If `fn` returns an awaitable, or is a generator function.
         """
         refuse_uncallable(fn)
         seconds, late = self._time()
-        if late is not None and seconds <= 0:
-            raise late
         if len(self._abandoned) >= self._max_abandoned:
             raise LimitExceededError("ThreadTimeout")
         signal = ThreadSignal()
@@ -80,7 +78,7 @@ class ThreadTimeout:
             raise late or TimeoutError(f"the call took longer than {self._seconds:g} s; it goes on in its thread")
         result: T = running.result()
         if type(result) not in AWAITABLE_NEVER:
-            refuse_awaitable(result, "ThreadTimeout.call", "call_async")
+            refuse_awaitable(result, "ThreadTimeout.call", "call_async", fn)
         return result
 
     async def call_async(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -107,13 +105,19 @@ class ThreadTimeout:
         self._abandoned: set[ThreadCall] = set()
 
     def _time(self) -> tuple[float, TimeoutError | None]:
-        """Return the seconds that a call may take; and what is raised then, if an end around it says so."""
+        """Return the seconds that a call may take; and what is raised then, if an end around it says so.
+
+        Raises:
+            TimeoutError: If that time is over already.
+        """
         node = in_force(get_node())
         if node is None or (left := node[1] - clock.monotonic()) >= self._seconds:
             return self._seconds, None
         went_on = "; the call goes on in its thread" if left > 0 else ""
-        if node[3]:
-            return max(0.0, left), TimeoutError(f"the attempt took too long{went_on}")
-        late = DeadlineExceededError(f"the deadline passed{went_on}")
-        late.end = node[1]
-        return max(0.0, left), late
+        late = TimeoutError(f"the attempt took too long{went_on}")
+        if not node[3]:
+            late = DeadlineExceededError(f"the deadline passed{went_on}")
+            late.end = node[1]
+        if left <= 0:
+            raise late
+        return left, late

@@ -5,30 +5,56 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from booking_resilience.awaitables import decorated, within
 from booking_resilience.callbacks import text_of
 from booking_resilience.checks import check_type
-from booking_resilience.deadlines import reset
 from booking_resilience.events import ErrorCategory, recorded, tell_began
 from booking_resilience.monitor.record import Severity
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Surroundings: TypeAlias = "dict[object, dict[str, Any]]"
 
-surroundings: ContextVar[Surroundings | None] = ContextVar("booking_resilience_monitor_context", default=None)
-"""The context around the running code, by each monitor's key; replaced, never changed."""
+
+class Entered(NamedTuple):
+    """A block around the running code: the `id()` of its object, what it brings, and the block around it.
+
+    It is kept with the running code, not in the object, which threads and tasks may share. Nor does it keep the object
+    alive: a task that outlives the block has it, too.
+    """
+
+    block: int
+    brings: Any
+    outer: Entered | None
+
+
+surroundings: ContextVar[Entered | None] = ContextVar("booking_resilience_monitor_context", default=None)
+"""The innermost `MonitorContext`, which brings the context by each monitor's key."""
+_captures: ContextVar[Entered | None] = ContextVar("booking_resilience_captures", default=None)
 _SEVERITIES = ((50, Severity.CRITICAL), (40, Severity.ERROR), (30, Severity.WARNING))
+
+
+def _leave(innermost: ContextVar[Entered | None], block: int) -> Any:
+    """Leave a block, and those in it that were not left: a generator's. Return what it brought.
+
+    Where it was not entered, in another context perhaps, that is None.
+    """
+    entered = innermost.get()
+    while entered is not None and entered.block != block:
+        entered = entered.outer
+    if entered is None:
+        return None
+    innermost.set(entered.outer)
+    return entered.brings
 
 
 class Capture:
     """Records an exception that its block raises and lets it pass; also a decorator. Made by `ErrorMonitor.capture`."""
 
-    __slots__ = ("_began", "_facts", "_record")
+    __slots__ = ("_facts", "_record")
 
     def __init__(
         self,
@@ -43,14 +69,13 @@ class Capture:
         self._facts: dict[str, Any] = {
             "operation": operation, "category": category, "severity": severity, "context": context,
         }  # fmt: skip
-        self._began: list[int] = []  # of the blocks that are entered, the innermost last
 
     def __enter__(self) -> Self:
-        self._began.append(recorded.last)
+        _captures.set(Entered(id(self), recorded.last, _captures.get()))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        began = self._began.pop() if self._began else 0
+        began = _leave(_captures, id(self)) or 0
         if isinstance(error, Exception):
             tell_began(began, self._record, error, **self._facts)
 
@@ -77,19 +102,19 @@ class Capture:
 class MonitorContext:
     """Adds values to the context of records made in its block. Made by `ErrorMonitor.context`; can be entered again."""
 
-    __slots__ = ("_key", "_tokens", "_values")
+    __slots__ = ("_key", "_values")
 
     def __init__(self, key: object, values: Mapping[str, Any]) -> None:
         self._key, self._values = key, dict(values)
-        self._tokens: list[Token[Surroundings | None]] = []
 
     def __enter__(self) -> None:
-        outer = surroundings.get() or {}
-        joined = {**outer, self._key: {**outer.get(self._key, {}), **self._values}}
-        self._tokens.append(surroundings.set(joined))
+        outer = surroundings.get()
+        around = {} if outer is None else outer.brings
+        joined = {**around, self._key: {**around.get(self._key, {}), **self._values}}
+        surroundings.set(Entered(id(self), joined, outer))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        reset(self._tokens.pop())
+        _leave(surroundings, id(self))
 
     async def __aenter__(self) -> None:
         self.__enter__()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import bisect
 import csv
-import dataclasses
 import datetime
 import errno
+import functools
 import io
 import json
 import os
 import re
 import reprlib
 import secrets
+import types
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,7 +26,6 @@ from booking_resilience.monitor.record import (
     FLEET_FIELDS,
     Details,
     ErrorRecord,
-    ErrorStats,
     Kind,
     Origin,
     Severity,
@@ -34,7 +34,6 @@ from booking_resilience.monitor.record import (
     member_of,
     outcome_of,
 )
-from booking_resilience.monitor.store import ErrorGroup
 
 SCHEMA = "booking-resilience/errors/1"
 _SOURCES = "a Path to read, or the text of an export"
@@ -50,48 +49,25 @@ _RISKY = re.compile(  # at the start of a cell, wherever a spreadsheet may split
 )
 
 
-def head_of(now: datetime.datetime, window: float, stats: ErrorStats, groups: Iterable[ErrorGroup]) -> dict[str, Any]:
-    """Return what an export contains beside the records."""
-    return {
-        "generated_at": now,
-        "window_seconds": window,
-        "stats": dataclasses.asdict(stats),
-        "alert": None if stats.alert is None else dataclasses.asdict(stats.alert),
-        "groups": [dataclasses.asdict(group) for group in groups],
-    }
+def to_json(documents: Iterable[dict[str, Any]]) -> str:
+    """Return a JSON document of what is beside the records, which is first, and the records. Strict and plain ASCII."""
+    head, *errors = documents
+    return _dumped({**head, "errors": errors}, indent=2)
 
 
-def to_json(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool = False) -> str:
-    """Return a JSON document: the head's facts and the records, newest first. Strict and plain ASCII."""
-    first, *errors = _documents(head, records, fleet=fleet)
-    return _dumped({**first, "errors": errors}, indent=2)
-
-
-def to_jsonl(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool = False) -> str:
-    """Return JSON Lines: the head's facts on the first line, then a record a line."""
-    return "".join(map(_dumped, _documents(head, records, fleet=fleet)))
-
-
-def _documents(head: dict[str, Any], records: Iterable[ErrorRecord], *, fleet: bool) -> list[dict[str, Any]]:
-    first = {"schema": FLEET_SCHEMA if fleet else SCHEMA, **head}
-    return [first, *(_facts_of(record, fleet=fleet) for record in records)]
-
-
-def _facts_of(record: ErrorRecord, *, fleet: bool) -> dict[str, Any]:
-    return {**record.to_dict(), "host": record.host, "pid": record.pid} if fleet else record.to_dict()
+def to_jsonl(documents: Iterable[dict[str, Any]]) -> str:
+    """Return JSON Lines, a line for each."""
+    return "".join(map(_dumped, documents))
 
 
 def _dumped(document: dict[str, Any], indent: int | None = None) -> str:
     return json.dumps(document, indent=indent, allow_nan=False, default=datetime.datetime.isoformat) + "\n"
 
 
-def to_csv(records: Iterable[ErrorRecord], *, excel: bool = False, fleet: bool = False) -> str:
+def to_csv(records: Iterable[dict[str, Any]], *, excel: bool, fleet: bool) -> str:
     """Return CSV: a header row, then a record a row; all fields quoted, none that a spreadsheet would run.
 
-    Args:
-        records: The records.
-        excel: Whether it is for Excel, which needs a byte order mark and shows at most 32,767 characters a cell.
-        fleet: Whether host and pid are the last columns.
+    `excel` has a byte order mark and at most 32,767 characters a cell; `fleet` has host and pid as the last columns.
     """
     columns = (*COLUMNS, "host", "pid") if fleet else COLUMNS
     out = io.StringIO(newline="")
@@ -100,9 +76,7 @@ def to_csv(records: Iterable[ErrorRecord], *, excel: bool = False, fleet: bool =
     writer.writerow(columns)
     limit = EXCEL_LIMIT if excel else CSV_LIMIT
     for record in records:
-        facts = _facts_of(record, fleet=fleet)
-        facts["duration_seconds"] = facts["duration"]
-        facts["context"] = _context_text(facts["context"], limit)
+        facts = {**record, "duration_seconds": record["duration"], "context": _context_text(record["context"], limit)}
         writer.writerow([guarded(facts[name])[:limit] for name in columns])
     return out.getvalue()
 
@@ -155,11 +129,11 @@ def load_json(source: Path | str) -> list[ErrorRecord]:
     text = source.read_text(encoding="utf-8-sig") if isinstance(source, Path) else source
     try:
         try:
-            documents = [json.loads(text, parse_constant=_no_number)]
+            documents = [parsed(text)]
         except json.JSONDecodeError:
             if text.strip() and not text.lstrip().startswith("{"):
                 raise ValueError(f"source must be {_SOURCES}, not {reprlib.repr(text)}") from None
-            documents = [json.loads(line, parse_constant=_no_number) for line in text.split("\n") if line.strip()]
+            documents = [parsed(line) for line in text.split("\n") if line.strip()]
     except RecursionError:
         raise ValueError("the text is nested too deeply to be an export") from None
     head = documents[0] if documents else None
@@ -177,7 +151,11 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"an export must hold finite numbers only, not {name}")
 
 
-def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
+parsed: Callable[[str], Any] = json.JSONDecoder(parse_constant=_no_number).decode
+"""Returns what a JSON text says; `ValueError` if it is none, or holds NaN or an infinity."""
+
+
+def from_dict(facts: Any, fields: Iterable[str]) -> ErrorRecord:
     """Return the record that these fields of an export describe; `notes`, which 0.1 did not write, may be missing.
 
     Raises:
@@ -188,9 +166,7 @@ def from_dict(facts: Any, fields: Iterable[str] = FIELDS) -> ErrorRecord:
     if wrong:
         names = ", ".join(sorted(wrong))
         raise ValueError(f"a record must have exactly the fields of ErrorRecord; missing or unknown: {names}")
-    hints = typing.get_type_hints(ErrorRecord)
-    for name in fields:
-        _check_field(name, facts[name], hints[name])
+    check_fields(facts)
     check_text("id", facts["id"])
     moment = datetime.datetime.fromisoformat(facts["timestamp"])
     if moment.tzinfo is None:
@@ -226,12 +202,19 @@ _FORMS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def _check_field(name: str, value: Any, annotation: Any) -> None:
-    """Check a field by the record's annotation; enumerations, outcomes and moments are strings in JSON."""
-    wishes = typing.get_args(annotation) if isinstance(annotation, type(str | None)) else (annotation,)
-    forms = [_FORMS.get(wish, _TEXT) for wish in wishes]
-    if not any(is_right(value) for _, is_right in forms):
-        raise ValueError(f"{name} must be {' or '.join(said for said, _ in forms)}, not {reprlib.repr(value)}")
+def check_fields(facts: dict[str, Any]) -> None:
+    """Check fields of a record by its annotations; enumerations, outcomes and moments are strings in JSON."""
+    for name, value in facts.items():
+        forms = _forms_of(name)
+        if not any(is_right(value) for _, is_right in forms):
+            raise ValueError(f"{name} must be {' or '.join(said for said, _ in forms)}, not {reprlib.repr(value)}")
+
+
+@functools.cache
+def _forms_of(name: str) -> list[tuple[str, Callable[[Any], bool]]]:
+    annotation = typing.get_type_hints(ErrorRecord)[name]
+    wishes = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return [_FORMS.get(wish, _TEXT) for wish in wishes]
 
 
 def check_suffix(path: str | os.PathLike[str]) -> str:

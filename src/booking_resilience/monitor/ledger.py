@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.events import AlertEvent, ErrorCategory, call_began, recorded
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import new_lock, run_if_free
 from booking_resilience.monitor.build import RecordBuilder
 from booking_resilience.monitor.history import AlertTransition, History, new_transitions
 from booking_resilience.monitor.rate import Alert, AlertRule, SlidingRate, State
@@ -66,9 +66,8 @@ class Ledger:
     """
 
     def __init__(self, capacity: int, window: float, rule: AlertRule, redact: Redactor, journal: Any) -> None:
-        self._lock = new_lock()
+        self._lock: Any = new_lock()
         self._counting = new_lock()  # not the other one, which a reading holds for long
-        self._busy = False
         self._room = 0  # as many may be in the inbox without any effect on the alert
         self._inbox: deque[tuple[ErrorRecord, float]] = deque()
         self._journal = journal  # its writer, or None
@@ -128,16 +127,12 @@ class Ledger:
 
     def read(self, what: Callable[[Ledger], T]) -> T:
         """Return what `what` reads, all of one moment, once all that was put is entered and the alert updated."""
+        if self._lock._is_owned():
+            return what(self)
         with self._lock:
-            if self._busy:
-                return what(self)
-            self._busy = True
-            try:
-                self._enter()
-                self._look()
-                found = what(self)
-            finally:
-                self._busy = False
+            self._enter()
+            self._look()
+            found = what(self)
         self._drain()  # what was put meanwhile, by those who found the lock taken
         return found
 
@@ -172,18 +167,8 @@ class Ledger:
 
     def _drain(self) -> None:
         while self._inbox:
-            if not self._lock.acquire(True, _FLOOD_WAIT if len(self._inbox) > _FLOOD else 0.0):
+            if not run_if_free(self._lock, self._enter, _FLOOD_WAIT if len(self._inbox) > _FLOOD else 0.0):
                 return
-            try:
-                if self._busy:
-                    return
-                self._busy = True
-                try:
-                    self._enter()
-                finally:
-                    self._busy = False
-            finally:
-                self._lock.release()
 
     def _enter(self) -> None:
         inbox, alert, rate, add = self._inbox, self._alert, self._rate, self.store.add

@@ -13,14 +13,12 @@ from booking_resilience.callbacks import check_callback
 from booking_resilience.checks import check_number, check_type, check_whole
 from booking_resilience.events import AlertEvent, ErrorCategory, FailedAttempt, Listener, Subscription
 from booking_resilience.monitor.capture import Capture, MonitorContext, MonitorHandler, surroundings
-from booking_resilience.monitor.history import History
 from booking_resilience.monitor.ledger import Ledger
 from booking_resilience.monitor.rate import AlertRule
-from booking_resilience.monitor.reading import MonitorReader
-from booking_resilience.monitor.record import ErrorRecord, ErrorStats, Outcome, Severity, member_of
+from booking_resilience.monitor.reading import MonitorReader, View
+from booking_resilience.monitor.record import ErrorRecord, Outcome, Severity, member_of
 from booking_resilience.monitor.redact import DEFAULT_REDACTION, Redaction, Redactor
 from booking_resilience.monitor.stacks import attributes_of
-from booking_resilience.monitor.store import ErrorGroup
 from booking_resilience.monitor.telling import Teller
 
 T = TypeVar("T")
@@ -117,7 +115,7 @@ class ErrorMonitor(MonitorReader):
         if type(attributes) is not dict and (known := ledger.known(error, attributes)) is not None:
             return known
         around = surroundings.get()
-        outer = None if around is None else around.get(self._key)
+        outer = None if around is None else around.brings.get(self._key)
         made = ledger.build(error, attributes, operation, category, severity, outer, context, attempts, outcome)
         if (record := ledger.mark(error, made)) is not made:
             return record
@@ -179,10 +177,6 @@ class ErrorMonitor(MonitorReader):
         """How often a listener or `on_alert` has raised."""
         return self._teller.raised
 
-    def stats(self) -> ErrorStats:
-        """Return the numbers."""
-        return self._read(Ledger.stats)
-
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until the journal has everything that was recorded so far; tell whether it has. True without a journal.
 
@@ -220,24 +214,11 @@ class ErrorMonitor(MonitorReader):
         self._capacity, self._window, self._rule = other._capacity, other._window, other._rule
         self._ledger.read(lambda ledger: ledger.take_settings(other._capacity, other._window, other._rule))
 
-    def _read(self, what: Callable[[Ledger], T]) -> T:
-        """Return what `what` reads, and tell of the alert."""
+    def _read(self, what: Callable[[View], T]) -> T:
         ledger = self._ledger
         found = ledger.read(what)
         self._teller.tell(ledger.alerts, None)
         return found
-
-    def _records(self) -> list[ErrorRecord]:
-        return self._read(lambda ledger: ledger.store.records())
-
-    def _groups(self) -> list[ErrorGroup]:
-        return self._read(lambda ledger: ledger.store.groups())
-
-    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        return self._read(lambda ledger: (ledger.stats(), ledger.store.groups(), ledger.store.records()))
-
-    def _history(self, minutes: int) -> History:
-        return self._read(lambda ledger: ledger.history(minutes))
 
 
 def _after_fork() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import os
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol, TypeVar
 
 from booking_resilience import clock
 from booking_resilience.checks import check_number, check_whole
@@ -15,7 +16,22 @@ from booking_resilience.monitor.history import History
 from booking_resilience.monitor.record import ErrorRecord, ErrorStats, MonitorSnapshot, Severity, member_of
 from booking_resilience.monitor.store import ErrorGroup
 
+T = TypeVar("T")
 _SHOWN = 50
+
+
+class View(Protocol):
+    """What a monitor knows. Of its `store` there are `records()` and `groups()`, the newest first."""
+
+    store: Any
+
+    def stats(self) -> ErrorStats:
+        """Return the numbers."""
+        ...
+
+    def history(self, minutes: int) -> History:
+        """Return the counts of the last minutes, and what the alert did."""
+        ...
 
 
 class MonitorReader(abc.ABC):
@@ -34,9 +50,9 @@ class MonitorReader(abc.ABC):
         """Whether the alert fires."""
         return self.stats().alert is not None
 
-    @abc.abstractmethod
     def stats(self) -> ErrorStats:
         """Return the numbers."""
+        return self._read(lambda view: view.stats())
 
     def recent(
         self,
@@ -53,7 +69,7 @@ class MonitorReader(abc.ABC):
         check_whole("limit", limit, 0)
         category = None if category is None else member_of(ErrorCategory, category)
         severity = None if severity is None else member_of(Severity, severity)
-        records = self._records()
+        records: list[ErrorRecord] = self._read(lambda view: view.store.records())
         return [r for r in records if category in (None, r.category) and severity in (None, r.severity)][:limit]
 
     def groups(self, limit: int = 20) -> list[ErrorGroup]:
@@ -63,7 +79,8 @@ class MonitorReader(abc.ABC):
             ValueError: If `limit` is below 0.
         """
         check_whole("limit", limit, 0)
-        return self._groups()[:limit]
+        groups: list[ErrorGroup] = self._read(lambda view: view.store.groups())
+        return groups[:limit]
 
     def history(self, minutes: int = 60) -> History:
         """Return how many records there were in each of the last minutes, and what the alert did meanwhile.
@@ -75,11 +92,11 @@ class MonitorReader(abc.ABC):
             TypeError: If `minutes` isn't a number.
             ValueError: If it is out of its range.
         """
-        return self._history(minutes)
+        return self._read(lambda view: view.history(minutes))
 
     def snapshot(self) -> MonitorSnapshot:
         """Return what a dashboard shows."""
-        stats, _, records = self._overview()
+        stats, records = self._read(lambda view: (view.stats(), view.store.records()))
         return MonitorSnapshot(stats, records[:_SHOWN], stats.error_rate, stats.alert is not None)
 
     async def watch(self, interval: float = 1.0) -> AsyncGenerator[MonitorSnapshot, None]:
@@ -95,15 +112,15 @@ class MonitorReader(abc.ABC):
 
     def to_json(self) -> str:
         """Return everything that is kept as a JSON document."""
-        return exports.to_json(*self._exported(), fleet=self._fleet)
+        return exports.to_json(self._exported())
 
     def to_jsonl(self) -> str:
         """Return everything that is kept as JSON Lines."""
-        return exports.to_jsonl(*self._exported(), fleet=self._fleet)
+        return exports.to_jsonl(self._exported())
 
     def to_csv(self, *, excel: bool = False) -> str:
         """Return the kept records as CSV; with `excel`, with a byte order mark and at most 32,767 characters a cell."""
-        return exports.to_csv(self._exported()[1], excel=excel, fleet=self._fleet)
+        return exports.to_csv(self._exported()[1:], excel=excel, fleet=self._fleet)
 
     def export(self, path: str | os.PathLike[str], *, excel: bool = False) -> None:
         """Write everything that is kept to a file, all or nothing, readable by its owner only.
@@ -129,22 +146,19 @@ class MonitorReader(abc.ABC):
         await clock.off_loop(self.export, path, excel=excel)
 
     @abc.abstractmethod
-    def _records(self) -> list[ErrorRecord]:
-        """Return the records that are kept, newest first."""
+    def _read(self, what: Callable[[View], T]) -> T:
+        """Return what `what` reads, all of one moment."""
 
-    @abc.abstractmethod
-    def _groups(self) -> list[ErrorGroup]:
-        """Return all groups, the one seen last first."""
-
-    @abc.abstractmethod
-    def _overview(self) -> tuple[ErrorStats, list[ErrorGroup], list[ErrorRecord]]:
-        """Return numbers, groups and records, all of one moment."""
-
-    @abc.abstractmethod
-    def _history(self, minutes: int) -> History:
-        """Return the counts of the last minutes, and what the alert did."""
-
-    def _exported(self) -> tuple[dict[str, Any], list[ErrorRecord]]:
-        """Return the head of an export, and its records."""
-        stats, groups, records = self._overview()
-        return exports.head_of(clock.utc_now(), self._window, stats, groups), records
+    def _exported(self) -> list[dict[str, Any]]:
+        """Return what an export contains: first what is beside the records, then each record, newest first."""
+        stats, groups, records = self._read(lambda view: (view.stats(), view.store.groups(), view.store.records()))
+        head = {
+            "schema": exports.FLEET_SCHEMA if self._fleet else exports.SCHEMA,
+            "generated_at": clock.utc_now(),
+            "window_seconds": self._window,
+            "stats": dataclasses.asdict(stats),
+            "alert": None if stats.alert is None else dataclasses.asdict(stats.alert),
+            "groups": [dataclasses.asdict(group) for group in groups],
+        }
+        more = ("host", "pid") if self._fleet else ()
+        return [head, *({**record.to_dict(), **{name: getattr(record, name) for name in more}} for record in records)]

@@ -36,6 +36,9 @@ class Severity(enum.StrEnum):
     INFO = "info"
 
 
+COUNTED = (Severity.ERROR, Severity.CRITICAL)  # for the rate
+
+
 class Kind(NamedTuple):
     """What records have in common whose errors are of one type, came out of one place and were recorded alike.
 
@@ -80,7 +83,7 @@ class Details(NamedTuple):
     id: str | None = None
 
 
-NO_DETAILS, UNKNOWN = Details(), Origin()
+NO_DETAILS = Details()
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -179,7 +182,7 @@ _set_details, _set_kind, _set_moment, set_number, _set_origin, _set_message = (
 )
 
 
-def make_record(kind: Kind, details: Details, message: str, moment: float, origin: Origin = UNKNOWN) -> ErrorRecord:
+def make_record(kind: Kind, details: Details, message: str, moment: float, origin: Origin) -> ErrorRecord:
     """Return a record, made past what keeps it frozen; `set_number` gives it a number, if it is to be kept.
 
     The moment is in seconds since 1970.

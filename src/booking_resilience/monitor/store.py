@@ -9,11 +9,10 @@ from typing import Any
 
 from booking_resilience.events import ErrorCategory
 from booking_resilience.monitor.history import MinuteTable
-from booking_resilience.monitor.record import ErrorRecord, Outcome, Severity, as_datetime
+from booking_resilience.monitor.record import COUNTED, ErrorRecord, Outcome, Severity, as_datetime
 
 _FIRST, _LAST = 5, 20
 _QUOTA = _FIRST + _LAST
-_COUNTED = (Severity.ERROR, Severity.CRITICAL)  # for the rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ class RecordStore:
             gone = ring.grown(records)
             if gone is not None and gone is not record:
                 self._forget(gone._kind.fingerprint)
-        return kind.severity in _COUNTED
+        return kind.severity in COUNTED
 
     def settle(self) -> None:
         """Count the records that were added since the last time; counting each by itself would take longer."""

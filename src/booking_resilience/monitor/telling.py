@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from booking_resilience.callbacks import check_callback
 from booking_resilience.events import AlertEvent, Listener, Subscription, notify
-from booking_resilience.locks import new_lock
+from booking_resilience.locks import new_lock, run_if_free
 from booking_resilience.monitor.record import ErrorRecord
 
 E = TypeVar("E")
@@ -34,7 +34,7 @@ class Teller:
     def __init__(self, on_alert: Listener[AlertEvent] | None) -> None:
         self._on_alert = on_alert
         self._lock = new_lock()
-        self._alerting = threading.Lock()  # never waited for: one thread at a time tells of alerts, in order
+        self._alerting = new_lock()  # never waited for: one thread at a time tells of alerts, in order
         self._here = threading.local()
         self.listeners: dict[object, Listener[ErrorRecord]] = {}
         self.raised: int = 0
@@ -60,12 +60,12 @@ class Teller:
             self._here.telling = False
 
     def _tell_alerts(self, alerts: deque[AlertEvent]) -> None:
-        while alerts and self._alerting.acquire(blocking=False):
-            try:
-                while alerts:
-                    self.tell_alert(alerts.popleft())
-            finally:
-                self._alerting.release()
+        def tell() -> None:
+            if alerts:
+                self.tell_alert(alerts.popleft())
+
+        while alerts and run_if_free(self._alerting, tell):
+            pass
 
     def tell_alert(self, event: AlertEvent) -> None:
         """Log a transition of the alert, and tell its owner."""

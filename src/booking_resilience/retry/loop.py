@@ -123,9 +123,10 @@ class Attempt:
         if self._run is None or self._is_entered:
             raise RuntimeError("an attempt of retry_attempts can be entered only once")
         self._is_entered = True
-        stop = self._run.plan.stop(self._run.end)
+        end = self._run.end
+        stop = self._run.plan.stop(end)
         if stop is not None:
-            self._node = hold_to(stop, self._loop() or self)
+            self._node = hold_to(stop, self._loop() or self, of_attempt=stop is not end)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> bool:

@@ -16,7 +16,6 @@ from booking_resilience.events import Listener, RetryEvent, notify
 from booking_resilience.retry.policy import RetryPolicy
 
 logger: logging.Logger = logging.getLogger("booking_resilience.retry")
-_LEVELS = {"retrying": logging.INFO, "recovered": logging.INFO, "gave_up": logging.WARNING}
 
 
 @dataclass(slots=True)  # not frozen: that costs more than all the rest of making one, and `with_retry` makes one a call
@@ -68,7 +67,7 @@ class Plan:
         """Tell the listener and the log. The log has the error's type only: its text may hold secrets."""
         if self.listener is not None:
             notify((self.listener,), event, logger)
-        level = _LEVELS[event.outcome]
+        level = logging.WARNING if event.outcome == "gave_up" else logging.INFO
         if self.is_logged and logger.isEnabledFor(level):
             with contextlib.suppress(Exception):  # a logging handler that raises
                 _log(level, event)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from booking_resilience.callbacks import ask, check_callback, check_filter, matches
-from booking_resilience.checks import check, check_number, check_type, check_whole, is_a, is_number
+from booking_resilience.checks import check, check_number, check_type, check_whole, has_method, is_a, is_number
 from booking_resilience.errors import CircuitOpenError, LimitExceededError, TransientError
 from booking_resilience.events import Reason, log_raised
 from booking_resilience.retry.budget import RetryBudget
@@ -83,8 +83,8 @@ class RetryPolicy:
         check_filter("retry_on", self.retry_on)
         if self.retry_on_result is not None:
             check_callback("retry_on_result", self.retry_on_result, "a function of the result, or None")
-        spends = not isinstance(self.budget, type) and hasattr(self.budget, "try_spend")
-        check_type("budget", self.budget, self.budget is None or spends, "a RetryBudget or None")
+        fits = self.budget is None or has_method(self.budget, "try_spend")
+        check_type("budget", self.budget, fits, "a RetryBudget or None")
 
     def delays(self) -> tuple[float, ...]:
         """Return the plan: the seconds waited after each attempt but the last, without jitter."""
@@ -108,8 +108,6 @@ class RetryPolicy:
 
     def passes(self, error: BaseException) -> bool:
         """Tell whether `retry_on` accepts the error; if it raises, that is logged, and the answer is no."""
-        if self.retry_on is is_transient:  # our own, which neither raises nor awaits
-            return is_transient(error)
         try:
             return matches(self.retry_on, error, unknown=False, logger=logger)
         except Exception as raised:  # noqa: BLE001 - a rule's error must not replace the caller's

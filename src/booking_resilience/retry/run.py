@@ -69,7 +69,6 @@ class Run:
                 if isinstance(error, CircuitOpenError) and self.failures and error.__cause__ is None:
                     error.__cause__ = self.failures[-1][1]
         self.error = error
-        step: float | Reason
         draw = random.random() if policy.base_delay else 0.0
         step = decide(policy, error, attempt, now, end, draw, halted is not None and halted(), time_is_up)
         if policy.budget is not None and not isinstance(step, str):

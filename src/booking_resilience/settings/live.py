@@ -51,7 +51,7 @@ class LivePipeline(Pipeline):
         if budget is not None and new_budget is not None:
             budget._take_settings(new_budget)
             retry = dataclasses.replace(other.retry, budget=budget)
-            other._retry, other._plan = retry, dataclasses.replace(other._plan, policy=retry)
+            other._plan = dataclasses.replace(other._plan, policy=retry)
         kept: tuple[Role, ...] = ("hedge", "timeout")
         for role in kept:
             part, new_part = self.part(role), other.part(role)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from booking_resilience.testing.chat import AsyncRecordingChatProvider, RecordingChatProvider
+from booking_resilience.testing.faults import Fault
 from booking_resilience.testing.time import VirtualClock, virtual_time
 
 if TYPE_CHECKING:
     from booking_resilience.testing.appwrite_server import AppwriteServer, RecordedRequest
-    from booking_resilience.testing.faults import Fault
 
 __all__ = [
     "AppwriteServer",
@@ -28,10 +28,6 @@ __all__ = [
 if not TYPE_CHECKING:  # type checkers would take `__getattr__` as leave to import any name
 
     def __getattr__(name: str) -> Any:
-        if name == "Fault":
-            from booking_resilience.testing.faults import Fault
-
-            return Fault
         if name in ("AppwriteServer", "RecordedRequest"):
             from booking_resilience.testing import appwrite_server
 

@@ -193,12 +193,15 @@ class Faults:
             path: Only to requests whose path, without the query, contains this.
 
         Raises:
-            TypeError: If it is a single `Fault`, or an item is no `Fault` and not None.
+            TypeError: If it is a single `Fault`, an item is no `Fault` and not None, or `method` or `path` no string.
         """
         check_type("faults", faults, isinstance(faults, Iterable), "a list of faults")
         listed = deque(faults)
         for item in listed:
             check_type("each of faults", item, item is None or isinstance(item, Fault), "a Fault or None")
+        for name, text in (("method", method), ("path", path)):
+            if text is not None:
+                check_text(name, text)
         with self._lock:
             self._scripts.append(_Script(listed, None if method is None else method.upper(), path))
 

@@ -1,5 +1,7 @@
 """Verdicts: what an error means, for every common library. No library is imported for it."""
 
+from booking_resilience.checks import leaves
+from booking_resilience.verdicts.find import is_timeout
 from booking_resilience.verdicts.verdict import (
     Verdict,
     classify,
@@ -10,7 +12,6 @@ from booking_resilience.verdicts.verdict import (
     is_own_refusal,
     is_transient,
     judge,
-    leaves,
     retry_after_of,
     told_of,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "is_backend_failure",
     "is_no_evidence",
     "is_own_refusal",
+    "is_timeout",
     "is_transient",
     "judge",
     "leaves",

@@ -82,7 +82,9 @@ def _status(error: BaseException, rule: Rule) -> Found | None:
         holder, _, _ = rule.where.rpartition(".")
         found = by_status(int(status), attribute(error, f"{holder}.headers" if holder else "headers"))
         return found._replace(meaning="busy") if rule.meaning == "busy" else found
-    return Found(rule.meaning, status=int(status)) if 100 <= status < 400 and rule.meaning != "unknown" else None
+    if rule.meaning == "unknown" or not 100 <= status < 400:
+        return None
+    return Found(rule.meaning if status < 300 else "answered", status=int(status))
 
 
 def _counted(error: BaseException, _rule: Rule) -> Found | None:

@@ -29,6 +29,21 @@ def find(error: BaseException) -> Found:
         return Found("unknown")
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Tell by its class whether an error that isn't a group is a timeout, or wraps one where its verdict looks."""
+    waiting = [error]
+    try:
+        for link in waiting:  # it grows meanwhile
+            kind = type(link)
+            if issubclass(kind, TimeoutError) or any("Timeout" in base.__name__ for base in kind.__mro__):
+                return True
+            if len(waiting) < _MOST_LINKS:
+                waiting += _links(link, rule_of(kind).wraps)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return False
+
+
 def _of_any_library(error: BaseException) -> Found:
     return _find(error, set())
 

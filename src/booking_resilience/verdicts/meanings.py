@@ -63,7 +63,7 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "cut": Meaning(2, True, "yes", True, True, "network", "an answer broke off, or could not be read"),
     "unsent": Meaning(3, True, "no", True, True, "network", "no connection was made"),
     "untrusted": Meaning(4, False, "no", True, True, "network", "the server's certificate or version of TLS"),
-    "barred": Meaning(4, False, "no", False, True, "", "the login failed, or a proxy's did"),
+    "barred": Meaning(4, False, "no", False, True, "", "the login failed, or a proxy forbade it"),
     "mistake": Meaning(4, False, "no", False, False, "", "the program's mistake, found before anything was sent"),
     "misuse": Meaning(1, False, "maybe", False, False, "", "the program's mistake"),
     "expired": Meaning(1, True, "maybe", False, False, "network", "an enclosing deadline ended"),

@@ -100,24 +100,26 @@ _OS: Final = Rule(
         (r"^All connection attempts failed", "unsent"),  # anyio
         (r"^all attempts to connect to .* failed", "unsent"),  # trio
         (r"^getaddrinfo.* return(ed|s an) empty list", "unsent"),  # socket and asyncio
+        (r"^Tunnel connection failed: 4(?!08|25|29)", "barred"),  # http.client, of a proxy's answer
+        (r"^Tunnel connection failed", "unsent"),
     ),
 )
 _STATUS: Final = Rule("unknown", reads="status", where="response.status_code")
 
 # fmt: off
 _HTTPX: Final[tuple[tuple[str, Rule], ...]] = (
-    ("HTTPStatusError WebSocketUpgradeError", _STATUS),
+    ("HTTPStatusError WebSocketUpgradeError", Rule("answered", reads="status", where="response.status_code")),
     (("CloseError NetworkError ProtocolError ReadError ReadTimeout TimeoutException TransportError "
      "WebSocketDisconnect WebSocketNetworkError WriteError WriteTimeout"), _UNANSWERED),
     ("RemoteProtocolError", Rule("unanswered", words=(
         (r"without sending complete message body|incomplete chunked read", "cut"),
-        (r"(?i)illegal (status|header|chunk)|malformed|can't parse|too many headers|line too long", "cut"),
+        (r"(?i)illegal|malformed|can't parse|too (long|many)|content-length|transfer-|status_code|of headers", "cut"),
     ))),
     ("TooManyRedirects", _ANSWERED),
     ("DecodingError SSEError WebSocketInvalidTypeReceived", _CUT),
-    ("ConnectError", Rule("unsent", wraps=_CHAIN)),
+    ("ConnectError", Rule("unsent", wraps=_CHAIN, words=((rf"\[SSL: \w*({'|'.join(SSL_REASONS)})", "untrusted"),))),
     ("ConnectTimeout PoolTimeout", _UNSENT),
-    ("ProxyError", Rule("unsent", words=((r"^407\b", "barred"), (r"(?i)authentication|username", "barred")))),
+    ("ProxyError", Rule("unsent", words=((r"^4(?!08|25|29)\d\d\b|(?i:authentication|username)", "barred"),))),
     ("InvalidURL UnsupportedProtocol", _MISTAKE),
     ("CookieConflict LocalProtocolError StreamError", _MISUSE),
 )
@@ -171,7 +173,7 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)),
         ("ConnectionFailed", _UNSENT),
     ),
-    "trio": (("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)),),
+    "trio": (("BrokenResourceError", Rule("unanswered", wraps=_CHAIN)), ("TooSlowError", _UNANSWERED)),
     "requests": (
         ("HTTPError", _STATUS),
         ("ConnectionError SSLError", Rule("unanswered", wraps=("args",))),
@@ -180,7 +182,7 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("TooManyRedirects", _ANSWERED),
         ("ChunkedEncodingError ContentDecodingError JSONDecodeError", _CUT),
         ("ConnectTimeout", Rule("unsent", wraps=("args",))),
-        ("ProxyError", Rule("unsent", wraps=("args",), words=((r"Tunnel connection failed: 407", "barred"),))),
+        ("ProxyError", Rule("unsent", wraps=("args",))),
         ("InvalidHeader InvalidJSONError InvalidSchema InvalidURL MissingSchema URLRequired", _MISTAKE),
         ("CookieConflictError StreamConsumedError UnrewindableBodyError", _MISUSE),
     ),
@@ -194,7 +196,7 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("ResponseError", Rule("answered", reads="counted")),
         ("DecodeError HeaderParsingError IncompleteRead InvalidChunkLength InvalidHeader", _CUT),
         ("ConnectTimeoutError EmptyPoolError NewConnectionError", _UNSENT),
-        ("ProxyError", Rule("unsent", wraps=("args",), words=((r"Tunnel connection failed: 407", "barred"),))),
+        ("ProxyError", Rule("unsent", wraps=("args",))),
         ("CertificateError", _UNTRUSTED),
         ("ClosedPoolError HostChangedError LocationValueError ProxySchemeUnknown ProxySchemeUnsupported", _MISTAKE),
         ("BodyNotHttplibCompatible ResponseNotChunked TimeoutStateError UnrewindableBodyError", _MISUSE),
@@ -242,11 +244,13 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
     "psycopg": (
         ("Error", _SQL),
         ("OperationalError", Rule("unanswered", reads="sqlstate", repeats="always", words=(
+            (r"connection is bad: (invalid|missing|definition of service)", "mistake"),
+            (r"authentication (failed|method)|client certificate|pg_hba\.conf|no password supplied", "answered"),
+            (r"not permitted to log in|not currently accepting|channel binding|no such (user|database)", "answered"),
+            (r"(role|user|database) \"?.*\"? does not exist|permission denied|parameter \"", "answered"),
             (r"certificate|does not support SSL|SSL error: (un|wrong|tlsv1 alert protocol)", "untrusted"),
             (r"(starting up|shutting down|in recovery mode|not yet accepting connections)", "trouble"),
             (r"too many (clients|connections)|remaining connection slots|no more connections", "trouble"),
-            (r"authentication failed|no pg_hba\.conf entry|no password supplied|not permitted to log in", "answered"),
-            (r"(role|user|database) \"?.*\"? does not exist|permission denied", "answered"),
         ))),
         ("PipelineAborted", Rule("answered", reads="sqlstate", repeats="always")),
         ("DataError InterfaceError NotSupportedError ProgrammingError", _SQL_MISUSE),
@@ -259,7 +263,7 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
             "misuse", reads="sqlstate", words=((r"connection (is|was) closed", "unanswered"),), repeats="always")),
     ),
     "sqlalchemy": (
-        ("AsyncAdapt_Error Error", Rule("unknown", wraps=("__cause__",))),
+        ("AsyncAdapt_Error Error", Rule("unknown", reads="sqlstate", wraps=("__cause__",))),
         ("DBAPIError", Rule("unknown", reads="invalidated", wraps=("orig",))),
         ("StatementError", Rule("unknown", wraps=("orig",))),
         ("DisconnectionError", _UNANSWERED),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from booking_resilience.checks import is_a
+from booking_resilience.checks import is_a, leaves
 from booking_resilience.errors import CircuitOpenError, LimitExceededError
 from booking_resilience.events import ErrorCategory
 from booking_resilience.verdicts.facts import Found, attribute
@@ -15,7 +15,6 @@ from booking_resilience.verdicts.meanings import Sent, Text
 from booking_resilience.verdicts.waits import seconds_of, wait_in
 
 _RISK: Final[dict[Sent, int]] = {"no": 0, "yes": 1, "maybe": 2}
-_exceptions = BaseExceptionGroup.exceptions  # past a subclass that overrides it
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +112,6 @@ def told_of(error: BaseException) -> tuple[Text, int | None]:
     """Return the text for people of an error that isn't a group, the network's or the service's, and its status."""
     found = find(error)
     return found.says.text, found.status
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors of a group and of the groups in it, in order; of any other error, itself."""
-    waiting = [error]
-    while waiting:
-        item = waiting.pop()
-        if is_a(item, BaseExceptionGroup):
-            waiting.extend(reversed(_exceptions.__get__(item)))
-        else:
-            yield item
 
 
 def holds(error: BaseException, *kinds: type[BaseException]) -> bool:

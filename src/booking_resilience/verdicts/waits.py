@@ -41,6 +41,8 @@ def seconds_of(value: object) -> float | None:
 def header(headers: object, name: str) -> object:
     """Return a header's value; None if there is none. `headers` is any mapping, or an iterable of pairs.
 
+    Where a library keeps a list of values (`grpc.aio` does), the first counts.
+
     Args:
         headers: The headers, as whatever library keeps them.
         name: The header's name, in lower case; theirs are compared without case.
@@ -52,7 +54,7 @@ def header(headers: object, name: str) -> object:
             if number >= _HEADERS_READ:
                 break
             if (key.decode("latin-1") if isinstance(key, bytes) else str(key)).lower() == name:
-                return value
+                return value[0] if isinstance(value, list) else value
     except Exception:  # noqa: BLE001 - what can't be read has no headers
         return None
     return None

@@ -157,12 +157,12 @@ class IdempotencyKeyWSGI(_Rules[WSGIApp]):
         if key is None:
             return self._app(environ, start_response)
         if isinstance(key, Problem):
-            return answer(start_response, key)
+            return answer(environ, start_response, key)
         body = self._read(environ)
         if body is None:
-            return answer(start_response, self._too_short())
+            return answer(environ, start_response, self._too_short())
         if len(body) > self._max_body:
-            return answer(start_response, self._too_large())
+            return answer(environ, start_response, self._too_large())
         environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(body), str(len(body))
         context = contextvars.copy_context()
         context.run(current_request.set, KeyedRequest(key, method, path_of(environ), body))

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from booking_resilience.booking import message_for
 from booking_resilience.deadlines import remaining_time
 from booking_resilience.errors import CircuitOpenError, DeadlineExceededError, LimitExceededError
-from booking_resilience.verdicts import classify
+from booking_resilience.verdicts import classify, leaves, retry_after_of
 from booking_resilience.web.keys import IdempotentId
 
+_OVER = 0.001  # seconds left: a timer that was set to the deadline may be that early, as uvloop's are
 _CONFLICTS = frozenset({"RowConflictError", "SlotTakenError"})  # by name: the Appwrite extra need not be installed
 
 
@@ -36,15 +37,19 @@ def problem_for(error: BaseException) -> Problem | None:
 
     A rejection by a breaker or a limit is 503, with `Retry-After` where the error knows it; the end of a deadline 504,
     and so is a transient error without an answer once the request's deadline is over; another's row in the way 409,
-    or 422 where the row's ID came from `idempotent_id`: the same key was used for another request.
+    or 422 where the row's ID came from `idempotent_id`: the same key was used for another request. A group, a
+    `TaskGroup`'s say, is answered as its first error, if each of them would be answered.
 
     >>> problem_for(CircuitOpenError("backend", 0.2)).headers["Retry-After"]
     '1'
     """
     status = _status_for(error)
+    if status is None and isinstance(error, ExceptionGroup):
+        each = [_status_for(leaf) for leaf in leaves(error)]
+        status = None if None in each else each[0]
     if status is None:
         return None
-    retry_after = getattr(error, "retry_after", None) if status == http.HTTPStatus.SERVICE_UNAVAILABLE else None
+    retry_after = retry_after_of(error) if status == http.HTTPStatus.SERVICE_UNAVAILABLE else None
     if retry_after is None or not math.isfinite(retry_after):
         return problem(status, message_for(error))
     return problem(status, message_for(error), {"Retry-After": str(max(1, math.ceil(retry_after)))})
@@ -69,7 +74,8 @@ def _status_for(error: BaseException) -> int | None:
     if names & _CONFLICTS:
         is_reused = "SlotTakenError" not in names and isinstance(getattr(error, "row_id", None), IdempotentId)
         return http.HTTPStatus.UNPROCESSABLE_ENTITY if is_reused else http.HTTPStatus.CONFLICT
-    if remaining_time() == 0.0:
+    left = remaining_time()
+    if left is not None and left < _OVER:
         verdict = classify(error)
         if verdict.transient and verdict.sent != "yes":
             return http.HTTPStatus.GATEWAY_TIMEOUT

@@ -174,7 +174,7 @@ class ResilienceWSGI(Edge[WSGIApp]):
 
         def instead(error: Exception) -> list[bytes] | None:
             problem = None if has_written else context.run(problem_for, error)
-            return None if problem is None else answer(start_response, problem, again=has_begun)
+            return None if problem is None else answer(environ, start_response, problem, again=has_begun)
 
         try:
             chunks = context.run(self._app, environ, observed)

@@ -45,15 +45,18 @@ async def send_problem(send: Send, problem: Problem) -> None:
     await send({"type": "http.response.body", "body": problem.body})
 
 
-def answer(start_response: StartResponse, problem: Problem, *, again: bool = False) -> list[bytes]:
-    """Answer a WSGI request; `again` if the application has begun a response of which nothing has gone out."""
+def answer(environ: Environ, start_response: StartResponse, problem: Problem, *, again: bool = False) -> list[bytes]:
+    """Answer a WSGI request; `again` if the application has begun a response of which nothing has gone out.
+
+    Servers of WSGI send a body whatever the method, and one after a HEAD would be taken for the next answer.
+    """
     status = f"{problem.status} {http.HTTPStatus(problem.status).phrase}"
     headers = list(problem.headers.items())
     if again:
         start_response(status, headers, sys.exc_info())
     else:
         start_response(status, headers)
-    return [problem.body]
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [problem.body]
 
 
 class Body:
