@@ -630,7 +630,7 @@ class TestThreadTimeout:
     def test_tasks_are_cut_off(self, loop: Any) -> None:
         """An asynchronous call is cancelled, by its own time or by a deadline around it."""
         timeout = ThreadTimeout(0.05)
-        with pytest.raises(TimeoutError, match="^ThreadTimeout: the attempt took too long"):
+        with pytest.raises(TimeoutError, match=r"^ThreadTimeout: the attempt took too long"):
             loop.run(lambda: Pipeline(retry=ONCE, timeout=timeout).call_async("op", loop.hang))
         with deadline(0.05), pytest.raises(DeadlineExceededError):
             loop.run(lambda: ThreadTimeout(20.0).call_async(loop.hang))
