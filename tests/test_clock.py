@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import sys
 import threading
 import time
+import types
 from typing import Any
 
 import freezegun
@@ -57,6 +59,17 @@ def test_the_loop_that_runs_is_told_apart() -> None:
     assert not in_trio()
     assert not asyncio.run(ask())
     assert trio.run(ask)
+
+
+@pytest.mark.parametrize("parts", [{}, {"lowlevel": types.ModuleType("trio.lowlevel")}])
+def test_trio_that_another_thread_is_importing_runs_nothing_yet(
+    monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any]
+) -> None:
+    """Until its parts are there no code can run in it."""
+    half_imported = types.ModuleType("trio")
+    vars(half_imported).update(parts)
+    monkeypatch.setitem(sys.modules, "trio", half_imported)
+    assert not in_trio()
 
 
 class TestVirtualTime:

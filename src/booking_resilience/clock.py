@@ -64,8 +64,9 @@ class SystemClock:
 
 def in_trio() -> bool:
     """Tell whether the calling code runs in a trio task."""
-    trio = sys.modules.get("trio")
-    return trio is not None and trio.lowlevel.in_trio_task()
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # trio may be half imported, by another thread
+    tells = getattr(lowlevel, "in_trio_task", None)
+    return tells is not None and bool(tells())
 
 
 async def off_loop(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
