@@ -28,6 +28,7 @@ _FORGET_EACH = 1.0  # seconds, if there was an answer: a quiet night forgets not
 _LEAST = 1e-9  # seconds that each answer takes at least: there is no mean of 0
 _CUT = 0.5  # what is left of the limit after a refusal or a timeout
 _AHEAD = 0.01  # seconds before the deadline in which a timeout is the deadline's: clients may end calls a bit earlier
+_BEHIND = 0.25  # and after it: a client may have begun its last wait a bit later, but not much
 _OVERLOADED = ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 
@@ -64,9 +65,9 @@ def _sign_of(error: BaseException) -> Sign:
 
 
 def _is_at_deadline() -> bool:
-    """Tell whether the operation's deadline has come, which cuts the timeouts of clients short."""
+    """Tell whether the operation's deadline comes just now, which cuts the timeouts of clients short."""
     node = in_force(get_node())
-    return node is not None and not node[3] and node[1] - clock.monotonic() <= _AHEAD
+    return node is not None and not node[3] and -_BEHIND <= node[1] - clock.monotonic() <= _AHEAD
 
 
 class Gradient:
