@@ -23,7 +23,16 @@ FREE_THREADED_PINS = ("pydantic<=2.12.3",)
 """The last versions with builds for 3.13t; the Appwrite SDK needs pydantic."""
 
 
-SDK_TESTS = ("async_client", "chat", "conformance", "example_backends", "faults", "sdk_services")
+SDK_TESTS = (
+    "async_client",
+    "chat",
+    "conformance",
+    "example_backends",
+    "faults",
+    "rows_once",
+    "sdk_services",
+    "update_once",
+)
 """Tests that meet the SDK beside those named after the adapter."""
 
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]

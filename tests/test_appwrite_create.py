@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import gc
+import json
 import pickle
 import re
 import time
@@ -43,9 +45,10 @@ from booking_resilience.appwrite import (
 )
 from booking_resilience.appwrite.evidence import Evidence
 from booking_resilience.appwrite.rows import row_of
+from booking_resilience.appwrite.sdk import plain_method
 from booking_resilience.testing import Fault
 from halves import HANGING, QUICK
-from rawserver import RawServer, answer, failure
+from rawserver import ROW, RawServer, answer, failure
 
 SERVICES = pytest.mark.parametrize("service", [TablesDB, Databases])
 UNIQUE = {"once": {"type": "unique", "columns": ["slot"]}}
@@ -139,6 +142,64 @@ def test_an_answer_without_a_list_does_not_say_that_the_row_is_absent(service, l
             create_row_once(service(client), **place, pipeline=pipeline, operation="x")
     assert caught.value.code == 500
     assert outcome_unknown(caught.value)
+
+
+class Ids(str, enum.Enum):  # noqa: UP042 - a StrEnum's strings are its values already
+    """IDs as an application names them."""
+
+    DATABASE, TABLE, ROW = "d", "t", "r1"
+
+
+class Dotted(dict):
+    """A dict whose items are its attributes as well, None where there is none."""
+
+    __getattr__ = dict.get
+
+
+SENT = [{"slot": "S", "kinds": [ErrorCategory.NETWORK]}, {"slot": "S", "more": Dotted(a=Dotted(b=1))}]
+
+
+@SERVICES
+@pytest.mark.parametrize("permissions", [None, [], ['read("any")']])
+@pytest.mark.parametrize("data", SENT)
+@pytest.mark.parametrize("names", [("d", "t", "r1"), tuple(Ids)])
+def test_a_creation_is_the_request_that_the_service_makes(service, permissions, data, names):
+    """Line, headers and body are the same; older services send what they weren't given as null, and no Accept."""
+    with RawServer(answer(201, {**ROW, "$collectionId": "t"})) as server:
+        client = AppwriteClient().set_endpoint(server.endpoint).set_project("p").set_key("k")
+        tables = service(client)
+        place = dict(zip(("database_id", "table_id", "row_id"), names, strict=True))
+        pipeline = Pipeline(retry=appwrite_retry(**QUICK))
+        with client:
+            create_row_once(tables, **place, data=data, permissions=permissions, pipeline=pipeline, operation="x")
+            make = tables.create_row if service is TablesDB else plain_method(tables.create_document)
+            make(*names, data, permissions)
+    ours, theirs = map(parted, server.requests)
+    assert ours == theirs
+
+
+def parted(request):
+    """Return line, headers and JSON of a request, without what is null, the lengths and Accept."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    line, *headers = head.lower().split(b"\r\n")
+    kept = {header for header in headers if not header.startswith((b"content-length:", b"accept:"))}
+    return line, kept, {name: value for name, value in json.loads(body).items() if value is not None}
+
+
+@SERVICES
+def test_a_client_that_keeps_no_settings_will_do(service):
+    """Those of SDK 16 send the project by themselves."""
+
+    class Old(AppwriteClient):
+        @property
+        def get_config(self):
+            raise AttributeError
+
+    with RawServer() as server, Old().set_endpoint(server.endpoint).add_header("x-appwrite-project", "p") as client:
+        place = {"database_id": "d", "table_id": "t", "row_id": "r1", "data": {"slot": "S"}}
+        pipeline = Pipeline(retry=appwrite_retry(**QUICK))
+        assert create_row_once(service(client), **place, pipeline=pipeline, operation="x").id == "r1"
+    assert b"x-appwrite-project: p\r\n" in server.requests[0].lower()
 
 
 @SERVICES

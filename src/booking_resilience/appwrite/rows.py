@@ -67,11 +67,11 @@ def _plain(value: Any) -> Any:
     """Return a value as the SDK's services send it: enums by their values, models by what they hold."""
     if isinstance(value, enum.Enum):
         return value.value
-    if hasattr(value, "to_dict"):
-        return value.to_dict()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.to_dict() if hasattr(type(value), "to_dict") else value
 
 
 class RowStore:
@@ -94,7 +94,7 @@ class RowStore:
         self, database_id: str, table_id: str, row_id: str, data: Mapping[str, Any], permissions: Sequence[str] | None
     ) -> Call[Row]:
         """Return the call that creates a row."""
-        named = {"documentId" if self._is_old else "rowId": str(row_id), "data": _plain(data)}
+        named = {"documentId" if self._is_old else "rowId": str(_plain(row_id)), "data": _plain(data)}
         if permissions is not None:
             named["permissions"] = list(permissions)
         return self._direct("post", (database_id, table_id), named, row_of)
@@ -135,10 +135,12 @@ class RowStore:
         The SDK's services take no headers, and their models make an empty list of an answer without one.
         """
         path = "/databases/{}/collections/{}/documents" if self._is_old else "/tablesdb/{}/tables/{}/rows"
-        path = "/".join((path.format(*place[:2]), *place[2:]))
+        path = "/".join((path.format(*map(_plain, place[:2])), *place[2:]))
         client = self._tables.client
-        kind = "accept" if method == "get" else "content-type"
-        headers = {"X-Appwrite-Project": client.get_config("project"), kind: "application/json"}
+        names = {"get": ("accept",), "post": ("content-type", "accept")}.get(method, ("content-type",))
+        headers = dict.fromkeys(names, "application/json")
+        if hasattr(client, "get_config"):  # the clients of older SDKs (16, say) send the project by themselves
+            headers["X-Appwrite-Project"] = client.get_config("project")
         if unchanged_since is not None:  # with milliseconds: cut to seconds, the row itself would be newer
             moment = unchanged_since.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
             headers["X-Appwrite-Timestamp"] = moment
@@ -170,7 +172,7 @@ class RowStore:
 
     def find_all(self, database_id: str, table_id: str, row_ids: Sequence[str]) -> Call[Mapping[str, Row]]:
         """Return the call that reads the rows of exactly these IDs, 100 at most; it gives them by ID."""
-        queries = [_Q.equal("$id", [str(row_id) for row_id in row_ids]), _Q.limit(len(row_ids))]
+        queries = [_Q.equal("$id", [str(_plain(row_id)) for row_id in row_ids]), _Q.limit(len(row_ids))]
         reading = self.list(database_id, table_id, queries)
 
         def by_id(answer: Any) -> Mapping[str, Row]:
