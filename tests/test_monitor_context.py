@@ -210,7 +210,7 @@ def test_a_call_that_schedules_the_next_one_in_its_block_keeps_nothing_of_former
         await done.wait()
 
     asyncio.run(main())
-    assert kept[0] == kept[1]
+    assert kept[1] <= kept[0]
 
 
 def test_generators_that_are_closed_elsewhere_leave_no_trail(monitor):
