@@ -17,7 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.exceptions import MaxRetryError, ReadTimeoutError
 
-from booking_resilience import CircuitOpenError, DeadlineExceededError, LimitExceededError, Pipeline, RetryPolicy
+from booking_resilience import (
+    CircuitOpenError,
+    DeadlineExceededError,
+    LimitExceededError,
+    Pipeline,
+    RetryPolicy,
+    deadline,
+)
 from booking_resilience.load import AdaptiveLimit, Hedge, ThreadTimeout
 from booking_resilience.load.adaptive import Gradient, Sign, sign_of
 from booking_resilience.testing import VirtualClock, virtual_time
@@ -117,13 +124,16 @@ def test_calls_in_threads_teach_it() -> None:
     release.set()
 
 
-def test_a_pushback_is_no_answer() -> None:
-    """Refusals and timeouts of gRPC are overload, also with a pushback that forbids retries."""
-    for code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"):
-        error = type("RpcError", (Exception,), {"__module__": "grpc"})()
-        error.code = lambda code=code: type("Code", (), {"name": code})()
-        error.trailing_metadata = lambda: (("grpc-retry-pushback-ms", "-1"),)
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"])
+def test_a_pushback_is_no_answer(code: str, virtual_clock: VirtualClock) -> None:
+    """Refusals and timeouts of gRPC are overload, also with a pushback that forbids retries, but for the deadline's."""
+    error = type("RpcError", (Exception,), {"__module__": "grpc"})()
+    error.code = lambda: type("Code", (), {"name": code})()
+    error.trailing_metadata = lambda: (("grpc-retry-pushback-ms", "-1"),)
+    with deadline(1.0):
         assert sign_of(error) is Sign.OVERLOAD
+        virtual_clock.advance(1.0)
+        assert sign_of(error) is (Sign.NOTHING if code == "DEADLINE_EXCEEDED" else Sign.OVERLOAD)
 
 
 def test_it_grows_only_while_half_used() -> None:

@@ -801,6 +801,19 @@ def test_timeouts_that_the_deadline_cuts_short(
     assert limit.snapshot().limit == left
 
 
+def test_a_clients_own_timeout_that_is_longer_than_the_deadline(virtual_clock: VirtualClock) -> None:
+    """It halves the limit: nothing has cut it short, and the backend was given all that time."""
+    limit = AdaptiveLimit("l", initial=20)
+
+    def times_out() -> None:
+        virtual_clock.advance(5.0)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        Pipeline(retry=RetryPolicy(max_attempts=1, deadline=4.0), limit=limit).call("op", times_out)
+    assert limit.snapshot().limit == 10
+
+
 @pytest.mark.parametrize("end", ["deadline", "attempt_timeout"])
 def test_a_refusal_after_a_wait_counts_those_who_still_wait(call: Call, end: str) -> None:
     """Who waited until its time was over isn't part of the queue that its own `retry_after` tells of."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 
 import pytest
 import trio
 
 from booking_resilience import ErrorMonitor, Pipeline, RetryPolicy, run_batch, run_batch_async
+from booking_resilience.monitor.capture import Entered
 
 
 @pytest.fixture
@@ -21,6 +23,12 @@ def monitor():
 def record(monitor, **context):
     """Record an error and return the record's context."""
     return monitor.record(ConnectionError("down"), operation="op", context=context or None).context
+
+
+def blocks():
+    """Return how many blocks are kept, in whatever context."""
+    gc.collect()
+    return sum(type(found) is Entered for found in gc.get_objects())
 
 
 def test_records_of_a_block_have_its_context(monitor):
@@ -179,6 +187,74 @@ def test_generators_leave_nothing_behind(monitor):
         first.close()
         second.close()
         assert record(monitor) == {}
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_call_that_schedules_the_next_one_in_its_block_keeps_nothing_of_former_ones(monitor, is_shared):
+    """The context of the thousandth of calls that each schedule the next has no more blocks than that of the tenth."""
+    capture, kept = monitor.capture("tick"), []
+
+    async def main():
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def tick(number):
+            if number in (10, 1000):
+                kept.append(blocks())
+            if number == 1000:
+                done.set()
+                return
+            with capture if is_shared else monitor.capture("tick"), monitor.context(number=number):
+                loop.call_soon(tick, number + 1)
+
+        tick(0)
+        await done.wait()
+
+    asyncio.run(main())
+    assert kept[0] == kept[1]
+
+
+def test_generators_that_are_closed_elsewhere_leave_no_trail(monitor):
+    """However many generators a context has begun and others have closed, few of their blocks are kept."""
+    capture, kept = monitor.capture("rows"), []
+
+    async def rows():
+        async with capture, monitor.context(a=1):
+            yield 1
+
+    def numbers():
+        with monitor.capture("numbers"), monitor.context(b=2):
+            yield 1
+
+    async def main():
+        for _ in range(100):
+            async for _row in rows():
+                break
+            begun = numbers()
+            next(begun)
+            contextvars.Context().run(begun.close)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            kept.append(blocks())
+
+    asyncio.run(main())
+    assert max(kept[50:]) <= max(kept[:50])
+
+
+def test_a_capture_in_which_a_generators_ended_records_what_is_raised_anew(monitor):
+    """A generator's capture that was entered before another one and ends in it takes nothing of that one away."""
+    constant = ValueError("constant")
+    monitor.record(constant, operation="earlier")
+
+    def generator():
+        with monitor.capture("rows"):
+            yield
+
+    rows = generator()
+    next(rows)
+    with pytest.raises(ValueError, match="constant"), monitor.capture("import"):
+        assert list(rows) == []
+        raise constant
+    assert [found.operation for found in monitor.recent()] == ["import", "earlier"]
 
 
 def test_context_and_record_share_the_bounds_of_one_record(monitor):

@@ -254,6 +254,16 @@ def test_generator_functions_are_refused_wherever_they_are_called(function: Any,
         loop.run(lambda: run_batch_async(function, [1]))
 
 
+@pytest.mark.parametrize("function", [generator, async_generator, contextlib.contextmanager(generator)])
+def test_generator_functions_are_refused_also_after_what_gave_the_same_type(function: Any) -> None:
+    """A function that only hands on a generator or a context manager is fine; the one behind it is not, then either."""
+    pipeline = Pipeline()
+    for _ in range(2):
+        assert type(pipeline.call("op", lambda: function())) is type(function())
+        with pytest.raises(TypeError, match="generator function"):
+            pipeline.call("op", function)
+
+
 def test_what_only_looks_like_a_generator_function_is_called(loop: Loop) -> None:
     """A function that wraps a generator function and returns a list is fine, and a lambda that gives a coroutine."""
     assert with_retry(wrapping) == retrying(wrapping)() == Pipeline().call("op", wrapping) == [1]

@@ -121,6 +121,7 @@ def test_credentials_are_known_by_their_form(text: str) -> None:
         "at https://auth.example.org:8443/login", "password", "tokens used: 512", "order 6000 0000 0000 0001",
         "compare key1: a, key2: b", "Basic Authentication, a basic 60-minute massage",
         "input_value={'a': 1}", "user@example.org", "a=1&b=2;c=3", "data_session_start", "== token ==",
+        "the session.\n\n        :type name: str",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -251,6 +252,11 @@ def test_options_with_dots_and_bearer_as_a_key(text: str) -> None:
         ("['login', '--password', 'S3cret = x', '--n']", "['login', '--password', <redacted>, '--n']"),
         ("['login', '--token', '--n', '5']", "['login', '--token', '--n', '5']"),
         ("login --password S3cret=x --n 5", "login --password <redacted> --n 5"),
+        ("login --password = S3cret --n : 5", "login --password = <redacted> --n : 5"),
+        ("login --api-key => 'S3cret' x", "login --api-key => <redacted> x"),
+        ('"token=Bearer S3cret"|"auth=Basic S3cret"|"n=1"', '"token=<redacted>"|"auth=<redacted>"|"n=1"'),
+        ("token=Basic S3cret'*'a=1 n=1", "token=<redacted> n=1"),
+        ("`f(token='S3cret')`/`f(token='S3cret x')`", "`f(token=<redacted>)`/`f(token=<redacted>)`"),
         ("login --verbose token=S3cret", "login --verbose token=<redacted>"),
         ("password: !!str &it S3cret\nn: 1", "password: <redacted>\nn: 1"),
         ("password" + " " * 30 + ":" + " " * 30 + "S3cret x", "password" + " " * 30 + ":" + " " * 30 + "<redacted> x"),

@@ -40,7 +40,8 @@ def refuse_awaitable(value: object, called: str, instead: str, fn: object = None
 
     Returns:
         The value's type, if no other value of that type must be awaited either: comparing the next result's type with
-        it is cheaper than asking again. None where it depends on the value (some generators can be awaited).
+        it is cheaper than asking again. None where it depends on the value (some generators can be awaited) or on the
+        function.
     """
     kind = type(value)
     if kind in AWAITABLE_NEVER:
@@ -49,9 +50,11 @@ def refuse_awaitable(value: object, called: str, instead: str, fn: object = None
         if inspect.iscoroutine(value):
             value.close()
         raise TypeError(f"{called} was given a function that returns an awaitable; use {instead}")
-    if issubclass(kind, _OF_GENERATORS) and is_generator_function(fn):
+    if not issubclass(kind, _OF_GENERATORS):
+        return kind
+    if is_generator_function(fn):
         raise TypeError(f"{called} was given the generator function {fn!r}, whose body runs after it returned")
-    return None if kind is types.GeneratorType else kind
+    return None
 
 
 def not_awaitable(fn: object, called: str, instead: str) -> TypeError:

@@ -118,12 +118,11 @@ class Link:
     def snapshot(self) -> SharedSnapshot:
         """Return what is known of the fleet."""
         fact = self.fact
-        since = 0.0 if fact is None else fact.since
         return SharedSnapshot(
             connected=self.is_open and self.turn is not None and not self.is_refused and self.contact.is_connected,
             state=CLOSED if fact is None else fact.state,
             reporters=0 if fact is None else fact.reporters,
-            since=datetime.datetime.fromtimestamp(since, datetime.UTC) if since else None,
+            since=datetime.datetime.fromtimestamp(fact.since, datetime.UTC) if fact and fact.since else None,
         )
 
     # -- for the agent: what became of the breaker, and what there is to tell

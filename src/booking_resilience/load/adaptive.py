@@ -28,7 +28,7 @@ _FORGET_EACH = 1.0  # seconds, if there was an answer: a quiet night forgets not
 _LEAST = 1e-9  # seconds that each answer takes at least: there is no mean of 0
 _CUT = 0.5  # what is left of the limit after a refusal or a timeout
 _AHEAD = 0.01  # seconds before the deadline in which a timeout is the deadline's: clients may end calls a bit earlier
-_OVERLOADED = ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
+_BEHIND = 0.25  # and after it: a client may have begun its last wait a bit later, but not much
 
 
 class Sign(enum.Enum):
@@ -55,18 +55,21 @@ def _sign_of(error: BaseException) -> Sign:
     if is_own_refusal(error) or is_a(error, DeadlineExceededError):  # interrupts, too
         return Sign.NOTHING
     verdict = classify(error)
-    if verdict.type in _OVERLOADED:  # also if gRPC's pushback says that no retry helps
+    is_timed_out = verdict.sent != "yes" and verdict.transient and is_timeout(error)
+    if is_timed_out or verdict.type == "DEADLINE_EXCEEDED":  # gRPC's, also if its pushback says that no retry helps
+        return Sign.NOTHING if _is_at_deadline() else Sign.OVERLOAD
+    if verdict.type == "RESOURCE_EXHAUSTED":
         return Sign.OVERLOAD
     if verdict.sent == "yes":
         is_overload = verdict.status == 503 or (verdict.transient and is_no_evidence(error))
         return Sign.OVERLOAD if is_overload else Sign.ANSWER
-    return Sign.OVERLOAD if verdict.transient and is_timeout(error) and not _is_at_deadline() else Sign.NOTHING
+    return Sign.NOTHING
 
 
 def _is_at_deadline() -> bool:
-    """Tell whether the operation's deadline has come, which cuts the timeouts of clients short."""
+    """Tell whether the operation's deadline comes just now, which cuts the timeouts of clients short."""
     node = in_force(get_node())
-    return node is not None and not node[3] and node[1] - clock.monotonic() <= _AHEAD
+    return node is not None and not node[3] and -_BEHIND <= node[1] - clock.monotonic() <= _AHEAD
 
 
 class Gradient:

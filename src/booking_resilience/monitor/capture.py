@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, NamedTuple, ParamSpec, Self, TypeVar, cast
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from booking_resilience.awaitables import decorated, within
 from booking_resilience.callbacks import text_of
@@ -20,16 +20,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Entered(NamedTuple):
+class Entered:
     """A block around the running code: the `id()` of its object, what it brings, and the block around it.
 
-    It is kept with the running code, not in the object, which threads and tasks may share. Nor does it keep the object
-    alive: a task that outlives the block has it, too.
+    It is kept with the running code, since threads and tasks may share the object; there `last` is for an end in
+    another context only, such as that of an asynchronous generator which the event loop closes. Nor does it keep the
+    object alive: a task that outlives the block has it, too.
     """
 
-    block: int
-    brings: Any
-    outer: Entered | None
+    __slots__ = ("block", "brings", "is_left", "outer")
+
+    def __init__(self, block: int, brings: Any, outer: Entered | None) -> None:
+        self.block, self.brings, self.outer = block, brings, outer
+        self.is_left = False
 
 
 surroundings: ContextVar[Entered | None] = ContextVar("booking_resilience_monitor_context", default=None)
@@ -38,24 +41,36 @@ _captures: ContextVar[Entered | None] = ContextVar("booking_resilience_captures"
 _SEVERITIES = ((50, Severity.CRITICAL), (40, Severity.ERROR), (30, Severity.WARNING))
 
 
-def _leave(innermost: ContextVar[Entered | None], block: int) -> Any:
+def _enter(innermost: ContextVar[Entered | None], block: int, brings: Any, outer: Entered | None) -> Entered:
+    """Enter a block. Of blocks that were left elsewhere only the innermost is kept, however often that happens."""
+    if outer is not None and outer.is_left:
+        while outer.outer is not None and outer.outer.is_left:
+            outer.outer = outer.outer.outer
+    entered = Entered(block, brings, outer)
+    innermost.set(entered)
+    return entered
+
+
+def _leave(innermost: ContextVar[Entered | None], block: int, last: Entered | None) -> Any:
     """Leave a block, and those in it that were not left: a generator's. Return what it brought.
 
-    Where it was not entered, in another context perhaps, that is None.
+    Where it was entered in another context, it is the `last` that its object has entered; None if that is none.
     """
     entered = innermost.get()
     while entered is not None and entered.block != block:
         entered = entered.outer
-    if entered is None:
+    if entered is not None:
+        innermost.set(entered.outer)
+    elif (entered := last) is None:
         return None
-    innermost.set(entered.outer)
+    entered.is_left = True
     return entered.brings
 
 
 class Capture:
     """Records an exception that its block raises and lets it pass; also a decorator. Made by `ErrorMonitor.capture`."""
 
-    __slots__ = ("_facts", "_record")
+    __slots__ = ("_facts", "_last", "_record")
 
     def __init__(
         self,
@@ -70,13 +85,14 @@ class Capture:
         self._facts: dict[str, Any] = {
             "operation": operation, "category": category, "severity": severity, "context": context,
         }  # fmt: skip
+        self._last: Entered | None = None
 
     def __enter__(self) -> Self:
-        _captures.set(Entered(id(self), recorded.last, _captures.get()))
+        self._last = _enter(_captures, id(self), recorded.last, _captures.get())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        began = _leave(_captures, id(self)) or 0
+        began = _leave(_captures, id(self), self._last) or 0
         if isinstance(error, Exception):
             tell_began(began, self._record, error, **self._facts)
 
@@ -103,19 +119,20 @@ class Capture:
 class MonitorContext:
     """Adds values to the context of records made in its block. Made by `ErrorMonitor.context`; can be entered again."""
 
-    __slots__ = ("_key", "_values")
+    __slots__ = ("_key", "_last", "_values")
 
     def __init__(self, key: object, values: Mapping[str, Any]) -> None:
         self._key, self._values = key, dict(values)
+        self._last: Entered | None = None
 
     def __enter__(self) -> None:
         outer = surroundings.get()
         around = {} if outer is None else outer.brings
         joined = {**around, self._key: {**around.get(self._key, {}), **self._values}}
-        surroundings.set(Entered(id(self), joined, outer))
+        self._last = _enter(surroundings, id(self), joined, outer)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        _leave(surroundings, id(self))
+        _leave(surroundings, id(self), self._last)
 
     async def __aenter__(self) -> None:
         self.__enter__()

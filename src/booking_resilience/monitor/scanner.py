@@ -21,6 +21,7 @@ Sensitivity: TypeAlias = Callable[[str], int]
 # Every pattern is linear: none can begin at many places of one run of letters unless it is bounded, and where one
 # repeats, what follows cannot be a part of it.
 _LETTER = r"[\w.\[\]-]"
+_SEPARATOR = r"(?:=>|:=|=(?!=)|:(?!//|:))"  # between a key and its value
 _START = r"(?:(?<![\w.\[\]\\-])|(?<=\\[nrt])|(?<=\\)(?![nrt]))"  # of a key
 _CREDENTIALS = (
     r"(?<=://)(?:[^\s/?#\"'<>]|'(?=[\w%]))+(?=@)|"  # userinfo of a URL, up to the last @ of its host part
@@ -38,9 +39,10 @@ _PLACE = re.compile(
     rf"(?P<credential>{_CREDENTIALS})|(?P<pem>-----BEGIN [A-Z0-9 ]{{1,40}}-----)"
     r"|(?<![A-Za-z])(?P<scheme>[Bb](?i:earer(?=[\s+])|asic(?=[\s:=+])))"
     rf"|(?P<digits>{DIGITS})"
-    r"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)(?:[ \t]|\\{0,7}[\"'],\s{0,64}(?=[bu]?\\{0,7}[\"'](?!-)))(?=[^\s-])"
-    rf"|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
-    r"(?P<close>\\{0,7}(?:[\"']{1,2}|[\u201d\u2019]))?(?:\](?=\s{0,64}=))?\s{0,64}(?P<separator>=>|:=|=(?!=)|:(?!//|:))"
+    rf"|(?<![\w-])--(?P<option>[A-Za-z][\w.-]*)(?:[ \t]|\\{{0,7}}[\"'],\s{{0,64}}(?=[bu]?\\{{0,7}}[\"'](?!-)))"
+    rf"(?=[^\s-])(?!{_SEPARATOR})|{_START}(?:(?P<before>{_LETTER}{{1,64}})[ ])?(?P<key>{_LETTER}+)"
+    r"(?P<close>\\{0,7}(?:[\"']{1,2}|[\u201d\u2019]))?(?:\](?=\s{0,64}=))?[ \t]{0,64}+\s{0,8}+"
+    rf"(?P<separator>{_SEPARATOR})"
     rf"|[\[({{,]\s{{0,64}}[\[(]\s{{0,64}}[bu]?(?P<open>\\{{0,7}}[\"'])(?P<pair>{_LETTER}{{1,128}})(?P=open)\s{{0,64}},"
     r"|>(?=(?P<content>(?:<!\[CDATA\[)?[^<>]+>?)</(?P<tag>[A-Za-z][\w.:-]{0,128})\s{0,8}>)"
     rf"|(?P<session>{_SESSION})"
@@ -69,8 +71,7 @@ _QUOTED = {
     '"': re.compile(r'[^"\\]*(?:(?:\\.|"")[^"\\]*)*(?:"|\\?\Z)', re.DOTALL),
     "'": re.compile(r"[^'\\]*(?:(?:\\.|''|'\"'\"')[^'\\]*)*(?:'|\\?\Z)", re.DOTALL),
 }
-_BRACKET = re.compile(r"[()\[\]{}\"']")
-_GOES_ON = r"(?=[\w#$%*@^|~\x60]|![^\s])"  # what seldom stands behind the quote or bracket that closes
+_GOES_ON = r"(?=[\w#$%*@^~]|\|[^\s\"']|![^\s])"  # what seldom stands behind the quote or bracket that closes
 _WORD = re.compile(  # a bare value; a comma, semicolon or ampersand ends it only where something else begins
     rf"(?:[^\s,;&\"'<>)\]}}\\]|\\(?![nrt\"']|u00[2-7])|\\{{0,7}}[)\]}}\"'<>]{_GOES_ON}|&(?![\w.%\[\]-]{{1,64}}=|\s|\Z)"
     r"|[,;](?![\s\"')\]}]|\\[\"'u]|\Z|[\w.\[\]-]{1,64}\s?[=:])"
@@ -81,13 +82,12 @@ _PARAMETERS, _FIRST_PARAMETERS = re.compile(rf"(?:,{_PARAMETER})+"), re.compile(
 _REST_OF_HEAD = re.compile(
     rf"(?:\{{[^{{}}\r\n]*\}}|[^\r\n\"'\\]|(?<==)(?:\"(?:\\.|[^\"\\\r\n])*\"?|'[^'\r\n]*'?)|[\"']{_GOES_ON}|\\(?![rn\"']))*"
 )
-_HEAD = re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
+_BRACKET, _HEAD = re.compile(r"[()\[\]{}\"']"), re.compile(r"(?i:cookies?|auth|authorization|signature)\Z")
 _PLAIN = re.compile(r"(?i:-?\d+(?:\.\d+)?|true|false|none|null)\Z")
-_SPACE, _SAME_LINE = re.compile(r"\s*"), re.compile(r"[ \t]*")
+_SPACE, _SAME_LINE, _LOCATION = re.compile(r"\s*"), re.compile(r"[ \t]*"), re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
 _TAGS = re.compile(r"(?:[!&]\S{0,64}[ \t]{1,8}){0,2}")  # and anchors of YAML
 _HEAD_OF_BLOCK = re.compile(r"[|>][-+\d]{0,2}[ \t]{0,8}(?:#[^\r\n]{0,256})?(?=\r?\n)")
 _INDENT, _LINE = re.compile(r"[ \t]*(?:- +)*"), re.compile(r"\r?\n(?P<indent>[ \t]*)(?P<rest>[^\r\n]*)")
-_LOCATION = re.compile(r"\s?[(\[]([^()\[\]]{1,256})")
 
 
 def clean(text: str, sensitivity: Sensitivity) -> str:
@@ -229,7 +229,7 @@ def _end_of_credentials(text: str, begin: int, end: int, *, is_head: bool) -> in
         if is_known and (found := _FIRST_PARAMETERS.match(text, end)):
             return found.end()
         word = _WORD.match(text, end + 1) if text[end : end + 1] == " " else None
-        if word is None or "=" in word[0].rstrip("="):
+        if word is None or (not is_known and "=" in word[0].rstrip("=")):
             break
         last, end = end + 1, _end(text, end + 1)
     return _past(_PARAMETERS, text, end) if is_head else end
