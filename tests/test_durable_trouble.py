@@ -197,6 +197,7 @@ def test_a_full_disk_loses_nothing(benches: Benches, tmp_path: Path, caplog: pyt
             filler.unlink()
             goes_on(bench, booking)
             assert len(calls) == 150, "what had ended was not called again"
+            assert "its own code cut" not in caplog.text
         finally:
             gate.set()
             bench.durable.stop(timeout=1.0)

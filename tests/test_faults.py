@@ -113,6 +113,13 @@ def test_a_script_is_followed_in_order_and_then_all_is_well():
     assert [faults.next_for("POST", "/v1/rows/x") for _ in range(5)] == [Fault.reset(), None, Fault.close(), None, None]
 
 
+def test_every_path_contains_the_empty_one():
+    """A script for the path "" is one for all requests."""
+    faults, fault = Faults(), Fault.reset()
+    faults.script([fault], path="")
+    assert faults.next_for("POST", "/v1/tablesdb") is fault
+
+
 def test_scripts_stand_side_by_side_and_before_the_rate():
     """The first script that a request fits has its turn; the rate counts where no script is left."""
     faults = Faults()

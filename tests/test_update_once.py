@@ -13,9 +13,19 @@ from appwrite.services.tables_db import TablesDB
 
 from backends import make_database
 from booking_resilience import Pipeline
-from booking_resilience.appwrite import Row, RowConflictError, classify, outcome_unknown
+from booking_resilience.appwrite import (
+    AppwriteClient,
+    Row,
+    RowConflictError,
+    appwrite_retry,
+    classify,
+    delete_row_once,
+    outcome_unknown,
+)
 from booking_resilience.testing import AppwriteServer, Fault
-from halves import LOOPS, Half, at_once
+from halves import LOOPS, QUICK, Half, at_once
+from rawserver import ROW as STORED
+from rawserver import RawServer, answer, failure
 
 ROW = "/rows/r1"
 COMMIT = "/transactions/"
@@ -351,6 +361,18 @@ class TestDelete:
         half.insert("r1")
         results = at_once([lambda: half.delete("r1")] * 20)
         assert sorted(results) == [False] * 19 + [True], results
+
+
+def test_a_row_that_appears_once_nothing_was_deleted_is_another_one():
+    """There was none when it was read, so nothing was sent; it isn't said that the server lied about a deletion."""
+    gone, there = answer(200, {"rows": []}), answer(200, {"rows": [STORED]})
+    with RawServer(failure(404, "general_route_not_found"), gone, there) as server:
+        client = AppwriteClient().set_endpoint(server.endpoint).set_project("p")
+        place = {"database_id": "d", "table_id": "t", "row_id": "r1", "expected": {"slot": "S"}}
+        pipeline = Pipeline(retry=appwrite_retry(**QUICK))
+        with client:
+            assert delete_row_once(TablesDB(client), **place, pipeline=pipeline, operation="x") is False
+    assert [request.partition(b" ")[0] for request in server.requests] == [b"POST", b"GET"]
 
 
 @pytest.fixture(scope="module")

@@ -329,6 +329,14 @@ def test_answers_that_are_no_http(get: Callable[[str], None]) -> None:
             assert told(raised(get, f"http://127.0.0.1:{port}/")) == TROUBLE
 
 
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_what_an_http_2_server_writes_as_it_ends_is_no_answer(library: str) -> None:
+    """It may say anything, "too many" say, before it has read the request."""
+    error = pytest.importorskip(library).RemoteProtocolError
+    end = "<ConnectionTerminated error_code:11, last_stream_id:1, additional_data:b'too many requests'>"
+    assert told(error(end)) == NO_ANSWER
+
+
 @pytest.mark.parametrize("get", [get_by_httpx, get_by_httpx2])
 def test_no_tls_stays_no_tls_when_pickled(get: Callable[[str], None]) -> None:
     """A connection that no repetition makes is told by its words where the error has lost its cause."""
@@ -421,6 +429,7 @@ def test_sqlstates(state: str, meaning: Any) -> None:
         ("FATAL:  the database system is not yet accepting connections", TROUBLE),
         ('FATAL:  unrecognized configuration parameter "p"', REFUSED),
         ("channel binding required, but SSL not in use", REFUSED), ("certificate verify failed", UNTRUSTED),
+        ("FATAL:  too many connections\nFATAL:  no pg_hba.conf entry, no encryption", TROUBLE),  # with TLS, and without
     ],
 )  # fmt: skip
 def test_psycopg_at_the_login(words: str, meaning: Any) -> None:

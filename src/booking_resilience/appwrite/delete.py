@@ -138,6 +138,8 @@ class Deletion(OnceRow[bool]):
         failure: Exception | None = None
         try:
             await self.colour.guarded(self.pipeline, self._delete)
+            if not self._is_unread:  # there was no row, so nothing was sent; one that is there by now is another
+                return self._may_be_done or self._was_refused
         except RowConflictError:
             raise
         except Exception as error:

@@ -154,9 +154,9 @@ class Run:
         try:
             kept = await self.crew.engine.step(step)
             self.crew.known.pop(self.id, None)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as end:
             self._is_parked = True
-            if not self.crew.is_stopping:
+            if not isinstance(end, Parked) and not self.crew.is_stopping:
                 logger.warning("workflow %s begins again, since its own code cut %r off", self.id, operation)
             raise
         finally:

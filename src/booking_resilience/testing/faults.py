@@ -200,8 +200,7 @@ class Faults:
         for item in listed:
             check_type("each of faults", item, item is None or isinstance(item, Fault), "a Fault or None")
         for name, text in (("method", method), ("path", path)):
-            if text is not None:
-                check_text(name, text)
+            check_type(name, text, text is None or isinstance(text, str), "a string")
         with self._lock:
             self._scripts.append(_Script(listed, None if method is None else method.upper(), path))
 

@@ -113,6 +113,7 @@ _HTTPX: Final[tuple[tuple[str, Rule], ...]] = (
      "WebSocketDisconnect WebSocketNetworkError WriteError WriteTimeout"), _UNANSWERED),
     ("RemoteProtocolError", Rule("unanswered", words=(
         (r"without sending complete message body|incomplete chunked read", "cut"),
+        (r"^<", "unanswered"),  # an end of HTTP/2, with a text of the server's own
         (r"(?i)illegal|malformed|can't parse|too (long|many)|content-length|transfer-|status_code|of headers", "cut"),
     ))),
     ("TooManyRedirects", _ANSWERED),
@@ -245,12 +246,12 @@ KNOWN: Final[dict[str, tuple[tuple[str, Rule], ...]]] = {
         ("Error", _SQL),
         ("OperationalError", Rule("unanswered", reads="sqlstate", repeats="always", words=(
             (r"connection is bad: (invalid|missing|definition of service)", "mistake"),
+            (r"(starting up|shutting down|in recovery mode|not yet accepting connections)", "trouble"),
+            (r"too many (clients|connections)|remaining connection slots|no more connections", "trouble"),
             (r"authentication (failed|method)|client certificate|pg_hba\.conf|no password supplied", "answered"),
             (r"not permitted to log in|not currently accepting|channel binding|no such (user|database)", "answered"),
             (r"(role|user|database) \"?.*\"? does not exist|permission denied|parameter \"", "answered"),
             (r"certificate|does not support SSL|SSL error: (un|wrong|tlsv1 alert protocol)", "untrusted"),
-            (r"(starting up|shutting down|in recovery mode|not yet accepting connections)", "trouble"),
-            (r"too many (clients|connections)|remaining connection slots|no more connections", "trouble"),
         ))),
         ("PipelineAborted", Rule("answered", reads="sqlstate", repeats="always")),
         ("DataError InterfaceError NotSupportedError ProgrammingError", _SQL_MISUSE),
