@@ -7,6 +7,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
@@ -20,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@dataclass(slots=True, eq=False)
 class Entered:
     """A block around the running code: the `id()` of its object, what it brings, and the block around it.
 
@@ -28,11 +30,10 @@ class Entered:
     object alive: a task that outlives the block has it, too.
     """
 
-    __slots__ = ("block", "brings", "is_left", "outer")
-
-    def __init__(self, block: int, brings: Any, outer: Entered | None) -> None:
-        self.block, self.brings, self.outer = block, brings, outer
-        self.is_left = False
+    block: int
+    brings: Any
+    outer: Entered | None
+    is_left: bool = False
 
 
 surroundings: ContextVar[Entered | None] = ContextVar("booking_resilience_monitor_context", default=None)
