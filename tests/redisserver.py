@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PROGRAM = shutil.which("redis-server")
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="no redis-server here")
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 

@@ -38,6 +38,7 @@ from booking_resilience.appwrite import (
 )
 from booking_resilience.appwrite.wire import head_of as wire_head_of
 from certificates import make_certificate, with_tls
+from racing import needs_fork
 from rawserver import CREATED, ROW, RawServer, answer, body_of, cut, drip, failure, hang, head_of, reset
 
 LONG = 8.0  # seconds that only a hang takes
@@ -192,7 +193,7 @@ def test_a_client_dropped_during_a_call_still_gets_its_answer():
         assert call("d", "t", "r1", {"slot": "S"}).id == "r1"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @SYNC
 def test_a_forked_child_has_connections_of_its_own(appwrite_server):

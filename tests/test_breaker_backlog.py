@@ -14,7 +14,8 @@ import pytest
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breaker.telling import MOST
 from booking_resilience.events import BreakerEvent, BreakerState
-from test_breaker_processes import in_child, needs_fork
+from racing import needs_fork
+from test_breaker_processes import in_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,21 +14,18 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
-import pytest
-
 from booking_resilience.breaker import CircuitBreaker
 from booking_resilience.breakers import Breakers
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
 from booking_resilience.testing.time import virtual_time
 from fresh import run_fresh
-from racing import needs_timer
+from racing import needs_fork, needs_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CLOSED, OPEN, HALF_OPEN, ISOLATED = BreakerState
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 def fails() -> None:

@@ -13,7 +13,7 @@ from booking_resilience.durable import DurableStoreError
 from booking_resilience.testing import AppwriteServer
 from durable_bench import Bench, eventually, failing
 from durable_crew import Backend, Crew, Forge, Postgres, campaign, takes_over
-from redisserver import needs_fork
+from racing import needs_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

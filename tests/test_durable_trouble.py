@@ -24,7 +24,7 @@ from booking_resilience.durable.engine import _fail_at_once
 from booking_resilience.durable.lives import FileLives
 from booking_resilience.durable.watch import Watch
 from durable_bench import Bench, eventually, failing
-from redisserver import needs_fork
+from racing import needs_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

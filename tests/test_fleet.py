@@ -31,8 +31,8 @@ from booking_resilience.journal.entries import (
 )
 from crew import Crew
 from journaling import QUIET, ListJournal, record, run
-from racing import taking_turns
-from redisserver import RedisServer, eventually, needs_fork, needs_redis, passed
+from racing import needs_fork, taking_turns
+from redisserver import RedisServer, eventually, needs_redis, passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

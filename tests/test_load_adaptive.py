@@ -177,8 +177,8 @@ def test_the_best_latency_is_forgotten_slowly() -> None:
     gradient, best = Gradient(20, 1, 1000), 1.0
     for _ in range(5):
         gradient.answered(1.0, 1, 0.0)
-    for now, grows in [(10.0, True), (10.0, False), (10.5, False), (11.0, True), (5.0, True), (5.5, False)]:
-        gradient.answered(1.5, 1, now)
+    for moment, grows in [(10.0, True), (10.0, False), (10.5, False), (11.0, True), (5.0, True), (5.5, False)]:
+        gradient.answered(1.5, 1, moment)
         best *= 1.0 + grows / 3600
         assert gradient._best == pytest.approx(best, abs=1e-7)
 

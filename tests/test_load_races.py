@@ -26,7 +26,7 @@ from booking_resilience.load import AdaptiveLimit, ConcurrencyLimit, Hedge, Rate
 from booking_resilience.load.queue import current_priority
 from drivers import LOOPS, no_cycles
 from fresh import run_fresh
-from racing import StrikeError, Strikes, needs_timer, taking_turns
+from racing import StrikeError, Strikes, needs_fork, needs_timer, taking_turns
 
 LIMIT = 7
 
@@ -319,7 +319,7 @@ def test_a_higher_priority_comes_while_the_first_sleeps(loop: Any) -> None:
     assert order == [2, 1, 0]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@needs_fork
 def test_a_forked_child_begins_with_all_places() -> None:
     """A child has every place and every turn, also those that its parent's calls hold; the parent keeps its own."""
     limit, rate = ConcurrencyLimit("l", limit=1), RateLimit("r", rate=0.001)
@@ -337,7 +337,7 @@ def test_a_forked_child_begins_with_all_places() -> None:
     assert_whole(limit, 1)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@needs_fork
 def test_a_forked_child_has_no_abandoned_threads() -> None:
     """A child is not refused a thread because of its parent's, nor kept waiting by a lock that one of them held."""
     timeout, hedge, release = ThreadTimeout(0.01, max_abandoned=1), Hedge(idempotent=True), threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,6 +27,17 @@ def is_free(lock: Any) -> bool:
     return found[0]
 
 
+def strike(uses: Callable[[], object], lock: Any, times: int) -> None:
+    """Strike a function that uses a lock so many times; after each the lock must be free."""
+    with Strikes() as strikes:
+        for _ in range(20_000):
+            if strikes.during(uses, 0.00002, 0.0003):
+                assert is_free(lock)
+            if strikes.count == times:
+                break
+    assert strikes.count
+
+
 @needs_timer
 def test_a_signal_that_raises_leaves_the_lock_free() -> None:
     """Wherever a handler raises in a `with`, the lock is free afterwards, also where it was held around it already."""
@@ -36,13 +48,7 @@ def test_a_signal_that_raises_leaves_the_lock_free() -> None:
             with lock, lock:
                 pass
 
-    with Strikes() as strikes:
-        for _ in range(20_000):
-            if strikes.during(uses, 0.00002, 0.0003):
-                assert is_free(lock)
-            if strikes.count == 200:
-                break
-    assert strikes.count
+    strike(uses, lock, 200)
     assert is_free(lock)
 
 
@@ -55,13 +61,7 @@ def test_a_signal_that_raises_leaves_a_lock_free_that_was_not_waited_for() -> No
         for _ in range(300):
             assert run_if_free(lock, lambda: ran.append(True))
 
-    with Strikes() as strikes:
-        for _ in range(20_000):
-            if strikes.during(uses, 0.00002, 0.0003):
-                assert is_free(lock)
-            if strikes.count == 500:
-                break
-    assert strikes.count
+    strike(uses, lock, 500)
     assert ran
 
 

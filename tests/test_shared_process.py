@@ -29,7 +29,8 @@ from booking_resilience.breaker.shared_agent import AGENTS
 from booking_resilience.breaker.shared_link import NOTES
 from booking_resilience.errors import CircuitOpenError
 from booking_resilience.events import BreakerEvent, BreakerState
-from redisserver import SOURCE, RedisServer, eventually, free_port, needs_fork, needs_redis
+from racing import needs_fork
+from redisserver import SOURCE, RedisServer, eventually, free_port, needs_redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
